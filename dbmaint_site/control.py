@@ -1,0 +1,57 @@
+"""The control database and the key of this installation, from the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.utils import get_random_secret_key
+from sqlalchemy.engine import make_url
+
+
+def database_from_url(url: str) -> dict[str, Any]:
+    """Django's database settings for `sqlite:///…` or `postgresql://…`.
+
+    SQLite is used in WAL mode with immediate transactions, so that a claim is decided when its
+    transaction begins, and with synchronous=FULL, so that a journal line is on disk when it returns.
+    """
+    parsed = make_url(url)
+    match parsed.get_backend_name():
+        case "sqlite":
+            return {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": parsed.database,
+                "OPTIONS": {
+                    "transaction_mode": "IMMEDIATE",
+                    "timeout": 30,
+                    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+                },
+            }
+        case "postgresql":
+            return {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": parsed.database,
+                "USER": parsed.username or "",
+                "PASSWORD": parsed.password or "",
+                "HOST": parsed.query.get("host") or parsed.host or "",
+                "PORT": str(parsed.port or ""),
+                "CONN_HEALTH_CHECKS": True,
+            }
+        case other:
+            raise ImproperlyConfigured(
+                f"DBMAINT_DATABASE_URL names {other}; the control database is sqlite or postgresql"
+            )
+
+
+def local_key(path: Path) -> str:
+    """The installation's secret key, made on first use; readable by the owner only."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        key = get_random_secret_key()
+        file.write(key)
+    return key

@@ -1,0 +1,136 @@
+"""Settings of the console.
+
+Three environment variables shape an installation: DBMAINT_HOME (where everything the console writes
+lives), DBMAINT_DATABASE_URL (the control database) and DBMAINT_CONFIG (applications, notifications,
+encryption). Everything else that a DBA changes is in TBL-098.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dbmaint_site.control import database_from_url, local_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+HOME = Path(os.environ.get("DBMAINT_HOME", BASE_DIR / "var")).resolve()
+CONFIG_FILE = Path(os.environ.get("DBMAINT_CONFIG", "/etc/db-maintenance/config.json"))
+REPORTS_DIR = Path(os.environ.get("DBMAINT_REPORTS_DIR", HOME / "reports/db-maintenance"))
+PERFORMANCE_DIR = Path(os.environ.get("DBMAINT_PERFORMANCE_DIR", HOME / "data/performance"))
+LOGS_DIR = HOME / "logs"
+for folder in (HOME, LOGS_DIR):
+    folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+
+SECRET_KEY = os.environ.get("DBMAINT_SECRET_KEY") or local_key(HOME / "secret.key")
+DEBUG = os.environ.get("DBMAINT_DEBUG") == "1"
+ALLOWED_HOSTS = os.environ.get("DBMAINT_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+SITE_URL = os.environ.get("DBMAINT_SITE_URL", "http://127.0.0.1:8905")
+SECURE = os.environ.get("DBMAINT_INSECURE") != "1"
+"""Off only where the console is reached over plain http on this machine (demo, development, tests)."""
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_q",
+    "maintenance",
+    "reports",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "dbmaint_site.urls"
+WSGI_APPLICATION = "dbmaint_site.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+DATABASES = {"default": database_from_url(os.environ.get("DBMAINT_DATABASE_URL", f"sqlite:///{HOME}/control.sqlite3"))}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "/"
+SESSION_COOKIE_AGE = 8 * 3600
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
+SECURE_HSTS_SECONDS = 31536000 if SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ja", "日本語")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = os.environ.get("DBMAINT_TIME_ZONE", "Asia/Tokyo")
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+
+# django-q2 as this console needs it; maintenance.checks refuses other values and says why.
+WORKERS = int(os.environ.get("DBMAINT_WORKERS", "4"))
+Q_CLUSTER = {
+    "name": "dbmaint",
+    "orm": "default",
+    "workers": WORKERS,
+    "queue_limit": WORKERS,
+    "timeout": 4 * 3600,
+    "retry": 5 * 3600,
+    "max_attempts": 1,
+    "ack_failures": True,
+    "poll": 0.5,
+    "save_limit": 200,
+    "catch_up": False,
+    "label": "Queue",
+}
+LEASE_SECONDS = float(os.environ.get("DBMAINT_LEASE_SECONDS", "20"))
+"""How long a silent worker keeps its targets. It beats four times in this span."""
+SWEEP_SECONDS = float(os.environ.get("DBMAINT_SWEEP_SECONDS", "10"))
+"""How often a live cluster looks for targets without a worker."""
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "level": "WARNING"},
+        "maintenance": {
+            "class": "logging.handlers.WatchedFileHandler",
+            "filename": LOGS_DIR / "maintenance.log",
+            "formatter": "line",
+            "delay": True,
+        },
+    },
+    "loggers": {
+        "maintenance": {"handlers": ["maintenance", "console"], "level": "INFO", "propagate": False},
+        "django-q": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+    },
+}

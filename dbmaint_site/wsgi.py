@@ -1,0 +1,8 @@
+"""Entry point for gunicorn: `gunicorn dbmaint_site.wsgi`."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "dbmaint_site.settings")
+application = get_wsgi_application()

@@ -1,0 +1,49 @@
+"""System checks: settings with which this console would be dangerous are refused at start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+LONGEST_RUN = 180 * 60
+"""Seconds; specification 3.1."""
+
+
+@register()
+def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """django-q2 hands a long task to a second worker, or repeats a failing one, unless told otherwise."""
+    q = settings.Q_CLUSTER
+    wrong: list[CheckMessage] = []
+
+    def refuse(number: int, key: str, want: str, because: str) -> None:
+        wrong.append(
+            Error(
+                f"Q_CLUSTER['{key}'] is {q.get(key)!r}; it must be {want}.",
+                hint=because,
+                id=f"maintenance.E{number:03d}",
+            )
+        )
+
+    if q.get("max_attempts") != 1:
+        refuse(1, "max_attempts", "1", "Recovery is the sweep's work; the queue must not start a run again by itself.")
+    if q.get("ack_failures") is not True:
+        refuse(2, "ack_failures", "True", "Otherwise a failing message is delivered again and again.")
+    if not q.get("timeout") or q["timeout"] <= LONGEST_RUN:
+        refuse(3, "timeout", "more than 10800", "A run may take 180 minutes and ends itself; the queue must not kill it.")
+    if not q.get("retry") or not q.get("timeout") or q["retry"] <= q["timeout"]:
+        refuse(4, "retry", "more than timeout", "Otherwise a second worker gets the message of a run that still works.")
+    if not q.get("orm") and not q.get("redis"):
+        refuse(5, "orm", "the control database's alias", "The message must be committed together with the run.")
+    if settings.SWEEP_SECONDS + settings.LEASE_SECONDS > 50:
+        wrong.append(
+            Error(
+                "LEASE_SECONDS + SWEEP_SECONDS exceeds 50.",
+                hint="Recovery has to begin within 60 seconds of a worker's death.",
+                id="maintenance.E006",
+            )
+        )
+    return wrong

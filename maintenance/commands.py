@@ -1,0 +1,162 @@
+"""The only way to other programs.
+
+A child dies with the thread that started it (`setpriv --pdeathsig`), has its own process group, never gets
+a password in its arguments, and what it prints is masked before anyone sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+TAIL = 4000
+"""Characters of output kept for messages."""
+
+
+class CommandFailed(Exception):
+    """A program was not there, ended with an error, took too long, or was stopped."""
+
+    def __init__(self, program: str, why: str, output: str = "", returncode: int | None = None) -> None:
+        self.program, self.why, self.output, self.returncode = program, why, output, returncode
+        super().__init__(f"{program} {why}" + (f": {output}" if output else ""))
+
+
+class CommandStopped(CommandFailed):
+    """It was ended because `stop` was set."""
+
+
+@dataclass(frozen=True)
+class Output:
+    stdout: str
+    stderr: str
+
+
+def environment(secrets: Mapping[str, str]) -> dict[str, str]:
+    """A small environment in a fixed language, plus the secrets (e.g. PGPASSWORD) a child needs."""
+    kept = {k: os.environ[k] for k in ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH") if k in os.environ}
+    return {**kept, "LC_ALL": "C.UTF-8", **secrets}
+
+
+def masked(text: str, secrets: Mapping[str, str]) -> str:
+    for secret in secrets.values():
+        if len(secret) >= 3:
+            text = text.replace(secret, "***")
+    return text.strip()[-TAIL:]
+
+
+@contextmanager
+def running(
+    args: Sequence[str],
+    *,
+    secrets: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stop: threading.Event | None = None,
+    timeout: float | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child whose stdout (and stdin, with subprocess.PIPE) the caller streams.
+
+    On leaving it is waited for; CommandFailed on a non-zero exit. `stop` or `timeout` (seconds) kill
+    its group, which ends the caller's reading; then CommandStopped or CommandFailed is raised.
+    """
+    secrets = secrets or {}
+    program = os.path.basename(args[0])
+    with tempfile.TemporaryFile() as errors:
+        try:
+            child = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "--", *args],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment(secrets),
+                process_group=0,
+            )
+        except OSError as error:
+            raise CommandFailed(program, "could not be started", str(error)) from error
+        reason: list[str] = []
+        over = threading.Event()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        watch = threading.Thread(target=_watch, args=(child, stop, deadline, over, reason), daemon=True)
+        watch.start()
+        failure: BaseException | None = None
+        try:
+            yield child
+        except BaseException as error:
+            failure = error
+            if not isinstance(error, BrokenPipeError):
+                _kill(child)
+        finally:
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    try:
+                        pipe.close()
+                    except OSError:
+                        pass
+            returncode = child.wait()
+            over.set()
+            watch.join()
+        errors.seek(0)
+        output = masked(errors.read().decode(errors="replace"), secrets)
+    if reason == ["stopped"]:
+        raise CommandStopped(program, "was stopped on request", output, returncode) from failure
+    if reason:
+        raise CommandFailed(program, f"took longer than {timeout:.0f} s", output, returncode) from failure
+    if failure is not None and not isinstance(failure, BrokenPipeError):
+        raise failure
+    if returncode == 127 or (returncode == 126):
+        raise CommandFailed(program, "could not be started", output, returncode)
+    if returncode != 0 or failure is not None:
+        raise CommandFailed(program, f"ended with exit code {returncode}", output, returncode) from failure
+
+
+def run(
+    args: Sequence[str],
+    *,
+    secrets: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | int = subprocess.DEVNULL,
+    stop: threading.Event | None = None,
+    timeout: float | None = None,
+) -> str:
+    """Runs a child to its end and returns the tail of its stdout. Raises CommandFailed."""
+    tail = b""
+    with running(args, secrets=secrets, stdin=stdin, stop=stop, timeout=timeout) as child:
+        assert child.stdout is not None
+        while chunk := child.stdout.read(65536):
+            tail = (tail + chunk)[-TAIL * 4 :]
+    return masked(tail.decode(errors="replace"), secrets or {})
+
+
+def _watch(
+    child: subprocess.Popen[bytes],
+    stop: threading.Event | None,
+    deadline: float | None,
+    over: threading.Event,
+    reason: list[str],
+) -> None:
+    while not over.wait(0.1):
+        if stop is not None and stop.is_set():
+            reason.append("stopped")
+        elif deadline is not None and time.monotonic() > deadline:
+            reason.append("timeout")
+        else:
+            continue
+        _kill(child)
+        return
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(2)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,103 @@
+"""The end of a run, once every target has ended; and how far a target is until then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from reports import pdf, performance
+
+from . import audit, notify
+from .engines.values import Json, Progress
+from .models import ENDED, WORST_FIRST, ActionRecord, MaintenanceRun, RunTarget, ScopeHold, Status, StepState
+
+log = logging.getLogger("maintenance")
+
+
+def conclude(run_id: int) -> bool:
+    """Ends the run if all its targets have ended. Idempotent; the first who gets here does it."""
+    run = MaintenanceRun.objects.get(pk=run_id)
+    targets = list(run.targets.all())
+    if run.finished_at is not None or not targets or any(t.status not in ENDED for t in targets):
+        return False
+    status = worst([t.status for t in targets])
+    run.status = status
+    run.ended_because = "; ".join(f"{t.database}: {t.ended_because}" for t in targets)
+    run.outage_seconds = longest_outage(targets)
+    run.finished_at = timezone.now()
+    make_reports(run)
+    with transaction.atomic():
+        ended = MaintenanceRun.objects.filter(pk=run_id, finished_at__isnull=True).update(
+            status=run.status,
+            ended_because=run.ended_because,
+            outage_seconds=run.outage_seconds,
+            finished_at=run.finished_at,
+            report_pdf=run.report_pdf,
+            performance_csv=run.performance_csv,
+        )
+        if not ended:
+            return False
+        ScopeHold.objects.filter(run_id=run_id).delete()
+        audit.record("console", "run.ended", run.number, after={"status": status, "because": run.ended_because})
+        notify.announce(run, status)
+    log.info("%s %s: %s", run.number, status, run.ended_because)
+    return True
+
+
+def worst(statuses: Sequence[str]) -> Status:
+    """A run is as bad as its worst target."""
+    return next(s for s in WORST_FIRST if s in statuses)
+
+
+def longest_outage(targets: Sequence[RunTarget]) -> float:
+    """Seconds in which at least one target was out, overlaps counted once."""
+    spans = sorted(
+        (t.outage_started_at, t.outage_ended_at or t.finished_at or timezone.now())
+        for t in targets
+        if t.outage_started_at is not None
+    )
+    total, end = 0.0, datetime.min.replace(tzinfo=timezone.get_current_timezone())
+    for begun, over in spans:
+        if over > end:
+            total += (over - max(begun, end)).total_seconds()
+            end = over
+    return total
+
+
+def make_reports(run: MaintenanceRun) -> None:
+    """PDF and CSV. A failing report never changes the outcome; `manage.py report` makes it again."""
+    try:
+        run.performance_csv = str(performance.write(run, Path(settings.PERFORMANCE_DIR)))
+        run.report_pdf = str(pdf.write(run, Path(settings.REPORTS_DIR)))
+    except Exception:
+        log.exception("The report of %s could not be made", run.number)
+
+
+def progress(target_id: int, running: Sequence[Progress]) -> Json:
+    """What is being worked on, and the overall share weighted by bytes, None while unknown."""
+    target = RunTarget.objects.get(pk=target_id)
+    plan = target.plan or []
+    total = sum(a["bytes"] for a in plan)
+    finished = ActionRecord.objects.filter(target=target, round=target.round, state=StepState.FINISHED)
+    done = set(finished.values_list("object", "action"))
+    shares = {p.object: p.share for p in running}
+    worked = 0.0
+    for action in plan:
+        if (action["object"], action["kind"]) in done:
+            worked += action["bytes"]
+        else:
+            worked += action["bytes"] * (shares.get(action["object"]) or 0.0)
+    return {
+        "share": worked / total if total and target.node == "G" else None,
+        "finished": len(done),
+        "planned": len(plan),
+        "objects": [
+            {"object": p.object, "share": p.share, "statement": p.statement, "detail": p.detail} for p in running
+        ],
+    }

@@ -1,0 +1,250 @@
+"""What every engine can do, in the order the procedure asks for it.
+
+An engine knows one database product and one target database. It knows neither Django nor the
+procedure. Every method that has an effect can be called a second time after a crash: it looks at
+reality first. Names from outside are quoted by the dialect, values are bound.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import quantiles
+from typing import ClassVar
+
+from sqlalchemy import URL
+
+from ..archive import Seal
+from .errors import EngineError, Interrupted
+from .values import (
+    Action,
+    Backup,
+    Check,
+    Cut,
+    Diagnosis,
+    Facts,
+    Fingerprint,
+    Image,
+    Json,
+    Limits,
+    Load,
+    MaintenanceType,
+    Performed,
+    Progress,
+    Sample,
+    Tag,
+    Thresholds,
+)
+
+
+class Engine(ABC):
+    """One target database. Thread-safe: methods open their own connections unless said otherwise."""
+
+    name: ClassVar[str]
+    """As shown and stored: postgresql, mysql, mariadb or sqlite."""
+    backup_methods: ClassVar[tuple[str, str]]
+    """The usual method and an alternate of a different kind (flowchart node R)."""
+    hold_dies_with_worker: ClassVar[bool] = False
+    """True where the cut is a lock of this process, so that after a crash everybody was in again."""
+
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        self.url, self.tag, self.limits = url, tag, limits
+        self.stopping = threading.Event()
+
+    # -- who is it ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def facts(self) -> Facts:
+        """Connects. Raises Unreachable or AccessDenied with the server's words, never the password."""
+
+    @abstractmethod
+    def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Canonical names of the tables a person named, and those names that are unknown.
+
+        Accepts the canonical name, the bare 'schema.table', and the bare table name when unique.
+        """
+
+    @abstractmethod
+    def fence(self) -> int:
+        """Ends every session of this run target that carries another token; returns how many.
+
+        Also takes the target's own mutual exclusion, held by this object until `close`. Raises
+        Transient when somebody else's maintenance holds it.
+        """
+
+    def interrupt(self) -> None:
+        """Ends what runs now, on the server too, within 5 s. Later calls raise Interrupted."""
+        self.stopping.set()
+
+    def clear_interrupt(self) -> None:
+        """Lets this object work again, for the rollback."""
+        self.stopping.clear()
+
+    def raise_if_stopping(self, doing: str, object: str) -> None:
+        """Call between pieces of long work."""
+        if self.stopping.is_set():
+            raise Interrupted(doing, object, "stopped on request")
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back connections and locks this object holds; the gate stays as it is."""
+
+    # -- B diagnose, C decide ----------------------------------------------------------------------
+
+    @abstractmethod
+    def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        """Read-only and harmless to a sick server. `tables` are canonical names, None for all."""
+
+    @abstractmethod
+    def plan(
+        self,
+        kind: MaintenanceType,
+        diagnosis: Diagnosis,
+        thresholds: Thresholds,
+        tables: Sequence[str] | None,
+        allow_data_loss: bool,
+    ) -> list[Action]:
+        """Pure function of its arguments. Only what needs it, unless `rebuild`."""
+
+    # -- D back up, R alternate --------------------------------------------------------------------
+
+    @abstractmethod
+    def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
+        """Writes `folder/stem.<ext>` by way of `.part`, syncs, reads it back whole, renames."""
+
+    # -- F cut -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read_gate(self) -> Json:
+        """Everything `open_gate` needs to restore exactly. Where our marker of an earlier crash is
+        on the target, the original state that the marker holds."""
+
+    @abstractmethod
+    def cut(self, gate: Json, marker: Json) -> Cut:
+        """Marks the target with `marker` and `gate`, blocks, ends sessions, proves quiet.
+
+        Idempotent; spares replication and our own sessions. Raises Transient when somebody stays.
+        """
+
+    @abstractmethod
+    def open_gate(self, gate: Json, share: float | None) -> None:
+        """Lets `share` (0..1) of the connections in; None: exactly as before, marker removed."""
+
+    @abstractmethod
+    def gate_differences(self, gate: Json) -> list[str]:
+        """What is not as `gate` says, in words; empty when exactly as before."""
+
+    @abstractmethod
+    def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
+        """Under the cut: what a rollback will restore from, with every row committed before the cut.
+
+        `baseline` are the fingerprints under the cut. Damaged pages are copied, never a reason to fail
+        where the engine has a way to copy by file.
+        """
+
+    # -- G maintain --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def perform(self, action: Action, allow_data_loss: bool) -> Performed:
+        """Does one action, several at a time from several threads; verifies it by its effect.
+
+        Raises Damaged when only loss of data would help and that is not allowed.
+        """
+
+    def progress(self) -> list[Progress]:
+        """What the server says of work in hand; empty when it says nothing."""
+        return []
+
+    # -- H verify ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        """Every row of these tables (None: all) by canonical name; of the side copy when given.
+
+        A table that cannot be read has its error in the result; the others go on.
+        """
+
+    @abstractmethod
+    def check(self, tables: Sequence[str] | None) -> list[Check]:
+        """Structure first, then constraints and sequences."""
+
+    @abstractmethod
+    def catalog(self, side: str | None = None) -> dict[str, str]:
+        """Object -> digest of its definition: columns, indexes, constraints, views, triggers, routines."""
+
+    @abstractmethod
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        """Runs an operator's read-only functional check, in a transaction that cannot write."""
+
+    # -- benchmark ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
+        """Queries for the largest tables when TBL-098 names none; the same list for the same data."""
+
+    @abstractmethod
+    def measure(self, query: str, repeats: int) -> Sample:
+        """Read-only, pinned settings, one discarded warm-up. An error is in the sample."""
+
+    def load_test(self, queries: Sequence[str], seconds: float, clients: int) -> Load:
+        """`clients` threads ask the queries in turn for `seconds`. Our own sessions, gate still closed."""
+        until = time.monotonic() + seconds
+        times: list[float] = []
+        errors: list[str] = []
+
+        def client(first: int) -> None:
+            turn = first
+            while time.monotonic() < until and not self.stopping.is_set():
+                begun = time.perf_counter()
+                try:
+                    self.query(queries[turn % len(queries)])
+                    times.append((time.perf_counter() - begun) * 1000)
+                except EngineError as error:
+                    errors.append(str(error))
+                turn += 1
+
+        begun = time.monotonic()
+        if queries:
+            with ThreadPoolExecutor(clients) as pool:
+                for future in [pool.submit(client, i) for i in range(clients)]:
+                    future.result()
+        cuts = quantiles(times, n=20) if len(times) > 1 else []
+        return Load(
+            clients=clients,
+            seconds=time.monotonic() - begun,
+            requests=len(times) + len(errors),
+            errors=len(errors),
+            p50_ms=cuts[9] if cuts else None,
+            p95_ms=cuts[18] if cuts else None,
+        )
+
+    # -- S roll back -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:
+        """Restores into a side copy, never into the live one; drops an incomplete one first.
+
+        Returns the name to give to `fingerprint(side=…)` and `swap`.
+        """
+
+    @abstractmethod
+    def swap(self, side: str, gate: Json, marker: Json) -> str:
+        """Puts the side copy in the place of the live one, gate still closed; the broken one is kept.
+
+        Owner, grants, settings and comments go along. Done already (seen on the target): nothing.
+        Returns where the broken one is kept.
+        """
+
+    # -- afterwards --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def leftovers(self) -> list[str]:
+        """What of this run target is still on the target: copies, side tables, markers, sessions."""
+
+    @abstractmethod
+    def clean(self, keep: Sequence[str] = ()) -> list[str]:
+        """Removes leftovers but `keep`; returns what it removed."""

@@ -1,0 +1,259 @@
+"""What engines tell: plain frozen values, no behaviour beyond their own arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from .words import Sentence
+
+MaintenanceType = Literal["repair", "optimize", "rebuild"]
+Severity = Literal["critical", "high", "medium", "low"]
+Json = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Tag:
+    """Whose work this is: RunTarget id and fencing token. Marks sessions, names and statements."""
+
+    target: int
+    token: int
+
+    @property
+    def session(self) -> str:
+        """Name of every session we open, e.g. 'dbmaint:42:3'."""
+        return f"dbmaint:{self.target}:{self.token}"
+
+    @property
+    def family(self) -> str:
+        """What all sessions of this run target begin with, whatever the token: 'dbmaint:42:'."""
+        return f"dbmaint:{self.target}:"
+
+    @property
+    def suffix(self) -> str:
+        """Ending for side objects of this run target; the same after a crash: 'dbm42'."""
+        return f"dbm{self.target}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Budgets for one target, from TBL-098."""
+
+    jobs: int = 2
+    memory_mb: int = 8192
+    lock_seconds: float = 10.0
+    statement_seconds: float = 3600.0
+    cut_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """From when on an object needs work (TBL-098). Shares are 0..1."""
+
+    bloat_share: float = 0.30
+    dead_share: float = 0.20
+    stale_share: float = 0.10
+    minimum_bytes: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Who the target is. `identity` is equal exactly for two ways to the same database."""
+
+    version: str
+    identity: str
+    data_directory: str | None
+    is_replica: bool
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`object` is '' for the database as a whole. `code` is snake_case and stable."""
+
+    code: str
+    severity: Severity
+    object: str
+    evidence: Sentence
+    hint: Sentence
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """One table as diagnosis saw it; None means the engine cannot tell without harm.
+
+    `name` is the canonical name: parts quoted by the dialect where needed, joined by a dot.
+    `bytes` holds table, indexes and out-of-line storage. Shares are 0..1.
+    """
+
+    name: str
+    bytes: int
+    rows: int | None = None
+    bloat_share: float | None = None
+    dead_share: float | None = None
+    stale_share: float | None = None
+    damaged: bool = False
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """`free_bytes` is the free space where the data lies, None when the server cannot tell."""
+
+    version: str
+    size_bytes: int
+    connections: int
+    max_connections: int | None
+    free_bytes: int | None
+    tables: tuple[TableFacts, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def health(self) -> int:
+        """0..100. Each finding costs by its severity; ten alike cost no more than three."""
+        weight = {"critical": 40, "high": 15, "medium": 5, "low": 1}
+        seen: dict[str, int] = {}
+        loss = 0
+        for finding in self.findings:
+            seen[finding.code] = seen.get(finding.code, 0) + 1
+            if seen[finding.code] <= 3:
+                loss += weight[finding.severity]
+        return max(0, 100 - loss)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One piece of work on one object. `kind` is the engine's own word, e.g. 'vacuum_full'.
+
+    `bytes` weighs progress; `disk_bytes` is the extra space needed meanwhile; `lock` is in plain
+    words; `stage` orders: all actions of a lower stage end before a higher one begins.
+    """
+
+    object: str
+    kind: str
+    reason: Sentence
+    lock: Sentence
+    bytes: int
+    disk_bytes: int
+    stage: int = 0
+    needs_data_loss: bool = False
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Rows that could not be saved, for the report."""
+
+    object: str
+    rows: int | None
+    pages: tuple[int, ...]
+    detail: Sentence
+
+
+@dataclass(frozen=True)
+class Performed:
+    """What an action did, observed by its effect. Bytes are None where the engine cannot tell."""
+
+    sentence: Sentence
+    bytes_before: int | None
+    bytes_after: int | None
+    losses: tuple[Loss, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`share` is 0..1 as the server gives it, or None: 'not available from this engine'."""
+
+    object: str
+    share: float | None
+    statement: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Exact row count and order-independent checksum, or the error that reading raised."""
+
+    rows: int | None
+    digest: str | None
+    error: str | None = None
+
+    @property
+    def readable(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One proof: structural check, constraint, sequence, or functional query."""
+
+    name: str
+    object: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A backup file that was written, synced and read back whole.
+
+    `snapshot` holds the fingerprints of what is in it where the engine can bind them to the
+    backup, otherwise those taken just before it began.
+    """
+
+    path: Path
+    method: str
+    bytes: int
+    sha256: str
+    verified: bool
+    snapshot: Mapping[str, Fingerprint] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a rollback restores from: complete as of the cut.
+
+    `kind` 'copy': `name` is a side database or side file, nothing else is needed.
+    `kind` 'dump': the backup plus, where tables changed since, the file `path` with `tables`.
+    """
+
+    kind: Literal["copy", "dump"]
+    name: str
+    bytes: int
+    tables: tuple[str, ...] = ()
+    path: Path | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the connections were cut; `quiet_polls` consecutive polls found nobody."""
+
+    sessions_ended: int
+    quiet_polls: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One query measured. Times in ms after a warm-up; `cost` is deterministic (blocks, pages, rows)."""
+
+    query: str
+    times_ms: tuple[float, ...]
+    cost: int | None
+    cost_unit: str
+    rows: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """Short load test: `requests` in `seconds` with `clients`; latencies in ms."""
+
+    clients: int
+    seconds: float
+    requests: int
+    errors: int
+    p50_ms: float | None
+    p95_ms: float | None

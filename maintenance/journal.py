@@ -1,0 +1,406 @@
+"""The only writer about a run: claim, beat, started, finished, undone, failed, measured, ended.
+
+Every write is conditional on the fencing token, in one transaction with what it writes. Whoever lost
+the lease gets LeaseLost and must not touch the target again. While the control database does not
+answer, a write waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+import psutil
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from . import audit, blackbox
+from .engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
+from .engines.words import Sentence, say
+from .models import (
+    ACTIVE,
+    ActionRecord,
+    BackupFile,
+    DatabaseState,
+    MaintenanceRun,
+    Measurement,
+    RunTarget,
+    Status,
+    StepRecord,
+    StepState,
+)
+
+log = logging.getLogger("maintenance")
+PATIENCE_SECONDS = 300.0
+"""How long a write waits for the control database before it gives up."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class LeaseLost(Exception):
+    """Another worker has the target now."""
+
+
+def crash_point(name: str) -> None:
+    """Where tests let the process die; does nothing unless DBMAINT_CRASH_AT names this point."""
+    wanted = os.environ.get("DBMAINT_CRASH_AT")
+    if wanted is not None and wanted == name:
+        os.kill(os.getpid(), 9)
+
+
+def patient(function: Callable[P, R]) -> Callable[P, R]:
+    """Waits while the control database is locked or gone."""
+
+    def waiting(*args: P.args, **kwargs: P.kwargs) -> R:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return function(*args, **kwargs)
+            except (OperationalError, InterfaceError):
+                if time.monotonic() > until or connection.in_atomic_block:
+                    raise
+                log.warning("The control database does not answer; waiting for it.", exc_info=True)
+                time.sleep(1)
+                close_old_connections()
+
+    return waiting
+
+
+# -- who works -------------------------------------------------------------------------------------
+
+
+def this_worker() -> str:
+    """host:pid:start time of the process, so that a reused pid is not taken for us."""
+    process = psutil.Process()
+    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+
+
+def worker_is_gone(worker: str) -> bool:
+    """True only when it surely is: a process of this host that no longer runs."""
+    try:
+        host, pid, born = worker.rsplit(":", 2)
+    except ValueError:
+        return False
+    if host != socket.gethostname():
+        return False
+    try:
+        return abs(psutil.Process(int(pid)).create_time() - float(born)) > 1
+    except psutil.NoSuchProcess:
+        return True
+
+
+def abandoned() -> Q:
+    """Run targets that somebody worked on and whose lease ran out."""
+    return Q(status__in=[Status.RUNNING, Status.CANCELLING], lease_until__lt=timezone.now())
+
+
+@patient
+def claim(target_id: int, worker: str | None = None) -> Journal | None:
+    """Takes the target if nobody else has it: one compare-and-set. None when somebody has."""
+    worker = worker or this_worker()
+    lease = timedelta(seconds=settings.LEASE_SECONDS)
+    with transaction.atomic():
+        target = RunTarget.objects.filter(pk=target_id).first()
+        if target is None:
+            return None
+        free = Q(lease_until__isnull=True) | Q(lease_until__lt=timezone.now())
+        if worker_is_gone(target.worker):
+            free |= Q(token=target.token)
+        now = timezone.now()
+        taken = RunTarget.objects.filter(free, pk=target_id, token=target.token, status__in=ACTIVE).update(
+            token=F("token") + 1,
+            attempt=F("attempt") + 1,
+            worker=worker,
+            lease_until=now + lease,
+            beat_at=now,
+            started_at=target.started_at or now,
+            status=Status.RUNNING if target.status == Status.QUEUED else target.status,
+        )
+        if not taken:
+            return None
+        began = MaintenanceRun.objects.filter(pk=target.run_id, started_at__isnull=True).update(started_at=now)
+        MaintenanceRun.objects.filter(pk=target.run_id, status=Status.QUEUED).update(status=Status.RUNNING)
+        audit.record(
+            worker, "target.claimed", f"{target.database} in run {target.run_id}", after={"token": target.token + 1}
+        )
+    journal = Journal(target_id, target.token + 1, worker)
+    journal.first_of_run = bool(began)
+    return journal
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the heartbeat brings back from the control database."""
+
+    cancel: bool
+
+
+class Journal:
+    """The right to write about one run target, as long as the token is ours. Thread-safe."""
+
+    def __init__(self, target_id: int, token: int, worker: str) -> None:
+        self.target_id, self.token, self.worker = target_id, token, worker
+        self.first_of_run = False
+        self.box: blackbox.BlackBox | None = None
+        self._lock = threading.Lock()
+
+    # -- target ------------------------------------------------------------------------------------
+
+    def target(self) -> RunTarget:
+        return patient(lambda: RunTarget.objects.select_related("run", "setting").get(pk=self.target_id))()
+
+    @contextmanager
+    def _owning(self, **changes: Any) -> Iterator[None]:
+        with self._lock, transaction.atomic():
+            until = timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
+            mine = RunTarget.objects.filter(pk=self.target_id, token=self.token, status__in=ACTIVE)
+            if not mine.update(lease_until=until, **changes):
+                raise LeaseLost(f"run target {self.target_id} is no longer held with token {self.token}")
+            yield
+
+    def _note(self, kind: str, **line: Any) -> None:
+        if self.box is None:
+            return
+        entry: Json = {"kind": kind, "token": self.token, **line}
+        try:
+            self.box.write(entry)
+        except OSError:
+            log.exception("The black box %s cannot be written; going on beside the control database", self.box.path)
+            self.box = self.box.moved_home()
+            if self.box is not None:
+                self.box.write(entry)
+
+    def open_box(self, database: str, folders: Sequence[str], header: Json) -> None:
+        """From here on every line goes to the black box too. Raises BlackBoxUnwritable."""
+        self.box = blackbox.open_box(database, self.target_id, folders, header)
+        self.change(black_box=str(self.box.path))
+
+    @patient
+    def beat(self, progress: Json | None = None) -> Orders:
+        """Renews the lease; raises LeaseLost."""
+        changes: dict[str, Any] = {"beat_at": timezone.now()}
+        if progress is not None:
+            changes["progress"] = progress
+        with self._owning(**changes):
+            asked = MaintenanceRun.objects.filter(
+                targets=self.target_id, cancel_requested_at__isnull=False
+            ).exists()
+        return Orders(cancel=asked)
+
+    @patient
+    def change(self, **changes: Any) -> None:
+        """Sets fields of the run target."""
+        with self._owning(**changes):
+            pass
+        self._note("changed", **{k: v for k, v in changes.items() if k in ("gate", "image")})
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def done(self, node: str, part: str, round: int) -> StepRecord | None:
+        """The line of this part if it was finished before."""
+        lines = StepRecord.objects.filter(
+            target=self.target_id, node=node, part=part, round=round, state=StepState.FINISHED
+        )
+        return patient(lambda: lines.order_by("-id").first())()
+
+    @patient
+    def started(self, node: str, step: str, part: str, round: int, before: Json | None = None) -> StepRecord:
+        """Call before the effect; `before` is what undoing it needs."""
+        with self._owning():
+            attempt = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round).count() + 1
+            line = StepRecord.objects.create(
+                target_id=self.target_id,
+                node=node,
+                step=step,
+                part=part,
+                round=round,
+                attempt=attempt,
+                before=before,
+                token=self.token,
+            )
+        self._note("started", step=step, part=part, before=before)
+        crash_point(f"{step}.{part}.started" if part else f"{step}.started")
+        return line
+
+    @patient
+    def closed(
+        self, line: StepRecord, state: StepState, sentence: Sentence, result: Json | None = None, **changes: Any
+    ) -> None:
+        """Call after the effect was observed; `changes` go to the run target in the same commit."""
+        line.state, line.sentence, line.result = state, str(sentence), result
+        line.said, line.finished_at = said(sentence), timezone.now()
+        with self._owning(**changes):
+            line.save(update_fields=["state", "sentence", "result", "said", "finished_at"])
+        level = logging.INFO if state == StepState.FINISHED else logging.ERROR
+        log.log(level, "run target %s: %s %s: %s", self.target_id, line.step, line.state, sentence)
+        self._note(state.value, step=line.step, part=line.part, sentence=str(sentence), node=changes.get("node"))
+        crash_point(f"{line.step}.{line.part}.{state.value}" if line.part else f"{line.step}.{state.value}")
+
+    # -- what steps find out ----------------------------------------------------------------------
+
+    @patient
+    def diagnosed(self, source: DatabaseState.Source, diagnosis: Diagnosis) -> None:
+        """TBL-097."""
+        with self._owning(version=diagnosis.version[:200]):
+            target = RunTarget.objects.select_related("setting").get(pk=self.target_id)
+            if target.setting is not None:
+                write_state(target.setting, source, diagnosis, target)
+
+    @patient
+    def action_started(self, action: Action, round: int) -> ActionRecord:
+        with self._owning():
+            line = ActionRecord.objects.create(
+                target_id=self.target_id,
+                round=round,
+                object=action.object,
+                action=action.kind,
+                reason=str(action.reason),
+                reason_said=said(action.reason),
+            )
+        self._note("action started", object=action.object, action=action.kind)
+        crash_point("action.started")
+        return line
+
+    @patient
+    def action_finished(self, line: ActionRecord, performed: Performed) -> None:
+        line.state, line.finished_at = StepState.FINISHED, timezone.now()
+        line.sentence, line.said = str(performed.sentence), said(performed.sentence)
+        line.bytes_before, line.bytes_after = performed.bytes_before, performed.bytes_after
+        line.losses = [
+            {"object": x.object, "rows": x.rows, "pages": list(x.pages), "detail": str(x.detail)}
+            for x in performed.losses
+        ]
+        with self._owning():
+            line.save()
+        self._note("action finished", object=line.object, action=line.action, sentence=line.sentence)
+        crash_point("action.finished")
+
+    @patient
+    def action_failed(self, line: ActionRecord, state: StepState, sentence: Sentence) -> None:
+        line.state, line.finished_at = state, timezone.now()
+        line.sentence, line.said = str(sentence), said(sentence)
+        with self._owning():
+            line.save()
+        self._note("action " + state.value, object=line.object, action=line.action, sentence=line.sentence)
+
+    @patient
+    def measured(self, phase: str, round: int, sample: Sample) -> None:
+        with self._owning():
+            Measurement.objects.update_or_create(
+                target_id=self.target_id,
+                phase=phase,
+                round=round,
+                query=sample.query,
+                defaults={
+                    "times_ms": list(sample.times_ms),
+                    "cost": sample.cost,
+                    "cost_unit": sample.cost_unit,
+                    "rows": sample.rows,
+                    "error": sample.error or "",
+                },
+            )
+
+    @patient
+    def backed_up(self, role: str, backup: Backup) -> None:
+        with self._owning():
+            BackupFile.objects.create(
+                target_id=self.target_id,
+                role=role,
+                method=backup.method,
+                path=str(backup.path),
+                bytes=backup.bytes,
+                sha256=backup.sha256,
+                verified=backup.verified,
+                snapshot={name: asdict(print_) for name, print_ in backup.snapshot.items()},
+            )
+        self._note("backup", role=role, method=backup.method, path=str(backup.path), sha256=backup.sha256)
+
+    @patient
+    def backup_failed(self, role: str, method: str, path: str, error: str) -> None:
+        with self._owning():
+            BackupFile.objects.create(target_id=self.target_id, role=role, method=method, path=path, error=error)
+
+    @patient
+    def ended(self, status: Status, because: Sentence, **changes: Any) -> None:
+        """The last word on this target; the lease is given back in the same commit."""
+        with self._owning(
+            ended_because=str(because), ended_said=said(because), finished_at=timezone.now(), progress={}, **changes
+        ):
+            target = RunTarget.objects.get(pk=self.target_id)
+            audit.record(
+                self.worker,
+                "target.ended",
+                f"{target.database} in run {target.run_id}",
+                before={"status": target.status},
+                after={"status": status, "because": str(because)},
+            )
+            RunTarget.objects.filter(pk=self.target_id, token=self.token).update(status=status, lease_until=None)
+        self._note("ended", status=status.value, sentence=str(because))
+        crash_point("target.ended")
+
+
+def said(sentence: Sentence | str) -> Json:
+    """Template and values of a sentence, for other languages."""
+    if isinstance(sentence, Sentence):
+        return {"template": sentence.template, "values": dict(sentence.values)}
+    return {"template": str(sentence), "values": {}}
+
+
+def resaid(stored: Mapping[str, Any], text: str) -> Sentence:
+    """The sentence that `said` stored."""
+    if not stored:
+        return say("{text}", text=text)
+    return Sentence(stored["template"], stored["values"])
+
+
+def write_state(
+    setting: Any, source: DatabaseState.Source, diagnosis: Diagnosis, target: RunTarget | None = None
+) -> DatabaseState:
+    """One row of TBL-097 from a diagnosis."""
+    worst = {finding.severity for finding in diagnosis.findings}
+    state = "critical" if "critical" in worst else "degraded" if "high" in worst else "watch" if "medium" in worst else "well"
+    return DatabaseState.objects.create(
+        setting=setting,
+        target=target,
+        source=source,
+        state=state,
+        health=diagnosis.health,
+        findings=[
+            {
+                "code": f.code,
+                "severity": f.severity,
+                "object": f.object,
+                "evidence": str(f.evidence),
+                "hint": str(f.hint),
+                "said": {"evidence": said(f.evidence), "hint": said(f.hint)},
+            }
+            for f in diagnosis.findings
+        ],
+        tables=[
+            {
+                "name": t.name,
+                "bytes": t.bytes,
+                "rows": t.rows,
+                "bloat_share": t.bloat_share,
+                "dead_share": t.dead_share,
+                "stale_share": t.stale_share,
+                "damaged": t.damaged,
+            }
+            for t in diagnosis.tables
+        ],
+        size_bytes=diagnosis.size_bytes,
+        free_bytes=diagnosis.free_bytes,
+        connections=diagnosis.connections,
+        max_connections=diagnosis.max_connections,
+        version=diagnosis.version[:200],
+    )

@@ -1,0 +1,41 @@
+"""A cluster of workers that also sweeps: looks every few seconds for targets whose worker is gone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import Error, close_old_connections
+from django_q.cluster import Cluster
+
+from maintenance import notify, tasks
+
+log = logging.getLogger("maintenance")
+
+
+class Command(BaseCommand):
+    help = "Runs workers (django-q2's cluster), the sweep and the delivery of messages."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        cluster = Cluster()
+        cluster.start()
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        self.stderr.write(f"{settings.WORKERS} workers are ready.")
+        while cluster.sentinel.is_alive():
+            try:
+                tasks.alive(name)
+                tasks.sweep()
+                notify.deliver_pending()
+            except Error:
+                log.exception("The control database does not answer; the next sweep tries again.")
+            except Exception:
+                log.exception("The sweep failed; the next one tries again.")
+            close_old_connections()
+            until = time.monotonic() + settings.SWEEP_SECONDS
+            while cluster.sentinel.is_alive() and time.monotonic() < until:
+                time.sleep(0.2)

@@ -1,0 +1,46 @@
+"""The console's own tables."""
+
+from .access import ApiToken, Approval
+from .audit import AuditEntry, AuditHead
+from .notice import Notification, Worker
+from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
+from .run import (
+    ACTIVE,
+    ENDED,
+    WORST_FIRST,
+    ApplicationHold,
+    MaintenanceRun,
+    MaintenanceType,
+    RunTarget,
+    ScopeHold,
+    SeverityLevel,
+    Status,
+)
+from .setting import MaintenanceSetting
+from .state import DatabaseState
+
+__all__ = [
+    "ACTIVE",
+    "ENDED",
+    "WORST_FIRST",
+    "ActionRecord",
+    "ApiToken",
+    "ApplicationHold",
+    "Approval",
+    "AuditEntry",
+    "AuditHead",
+    "BackupFile",
+    "DatabaseState",
+    "MaintenanceRun",
+    "MaintenanceSetting",
+    "MaintenanceType",
+    "Measurement",
+    "Notification",
+    "RunTarget",
+    "ScopeHold",
+    "SeverityLevel",
+    "Status",
+    "StepRecord",
+    "StepState",
+    "Worker",
+]

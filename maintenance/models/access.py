@@ -1,0 +1,41 @@
+"""Who may do what beyond a login: tokens for machines, approvals by a second person."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class ApiToken(models.Model):
+    """A bearer token; only its SHA-256 is kept."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(_("name"), max_length=100)
+    sha256 = models.CharField(max_length=64, unique=True)
+    scopes = models.JSONField(_("scopes"), default=list)
+    created_at = models.DateTimeField(_("created"), default=timezone.now)
+    expires_at = models.DateTimeField(_("expires"))
+    last_used_at = models.DateTimeField(_("last used"), null=True)
+
+    class Meta:
+        db_table = "api_token"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Approval(models.Model):
+    """A second person's word on a run. The one who asked cannot give it."""
+
+    run = models.OneToOneField("maintenance.MaintenanceRun", on_delete=models.CASCADE, related_name="approval")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    by_name = models.CharField(_("approved by"), max_length=200)
+    at = models.DateTimeField(_("approved"), default=timezone.now)
+
+    class Meta:
+        db_table = "approval"
+
+    def __str__(self) -> str:
+        return f"{self.run} approved by {self.by_name}"

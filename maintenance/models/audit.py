@@ -1,0 +1,45 @@
+"""The audit log: a chain in which every entry carries the hash of the one before."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class AuditEntry(models.Model):
+    """Written only by `maintenance.audit.record`; never changed, never deleted one by one."""
+
+    at = models.DateTimeField(_("at"), default=timezone.now)
+    actor = models.CharField(_("who"), max_length=200)
+    operation = models.CharField(_("operation"), max_length=60)
+    object = models.CharField(_("object"), max_length=200)
+    before = models.JSONField(_("before"), null=True)
+    after = models.JSONField(_("after"), null=True)
+    previous_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64, unique=True)
+
+    class Meta:
+        db_table = "audit_entry"
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit entries")
+        ordering = ["id"]
+        default_permissions = ("view",)
+        permissions = [("verify_audit", "Can verify the audit log")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.operation} {self.object}"
+
+
+class AuditHead(models.Model):
+    """The one row every new entry locks, so that the chain has one order. Also tells of a cut-off end."""
+
+    hash = models.CharField(max_length=64)
+    entries = models.BigIntegerField(default=0)
+
+    class Meta:
+        db_table = "audit_head"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.hash

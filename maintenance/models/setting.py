@@ -1,0 +1,141 @@
+"""TBL-098 メンテナンス設定: one row a target database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from sqlalchemy import URL
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from ..engines.values import Limits, Thresholds
+from ..secrets import open_secret, seal_secret
+
+SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
+
+
+class MaintenanceSetting(models.Model):
+    """Connection, backup places, applications, thresholds, benchmark, retries, notifications."""
+
+    name = models.CharField(
+        _("name"),
+        max_length=63,
+        unique=True,
+        validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", _("Letters, digits, dot, dash and underscore."))],
+    )
+    url = models.CharField(_("URL"), max_length=500, help_text=_("SQLAlchemy URL without the password."))
+    sealed_password = models.TextField(_("password, encrypted"), blank=True, editable=False)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    backup_dir = models.CharField(_("backup folder"), max_length=500)
+    alternate_backup_dir = models.CharField(_("alternate backup folder"), max_length=500, blank=True)
+    applications = models.JSONField(
+        _("applications"), default=list, blank=True, help_text=_("Names from config.json, e.g. [\"shop-web\"].")
+    )
+
+    bloat_share = models.FloatField(_("bloat from which an object is rewritten"), default=0.30, validators=SHARE)
+    dead_share = models.FloatField(_("dead rows from which a table is vacuumed"), default=0.20, validators=SHARE)
+    stale_share = models.FloatField(_("changed rows from which statistics are renewed"), default=0.10, validators=SHARE)
+    minimum_bytes = models.BigIntegerField(_("size below which bloat is ignored (bytes)"), default=1_000_000)
+
+    benchmark_queries = models.JSONField(
+        _("benchmark queries"), default=list, blank=True, help_text=_("SELECT statements; empty: chosen by the engine.")
+    )
+    benchmark_repeats = models.PositiveIntegerField(_("measurements of each query"), default=9)
+    functional_checks = models.JSONField(
+        _("functional checks"),
+        default=list,
+        blank=True,
+        help_text=_("SELECT statements that must return a row whose first value is true."),
+    )
+    load_seconds = models.FloatField(_("load test (seconds)"), default=5.0)
+    load_clients = models.PositiveIntegerField(_("load test (clients)"), default=2)
+
+    transient_retries = models.PositiveIntegerField(_("retries after a transient error"), default=2)
+    transient_wait_seconds = models.FloatField(_("wait after a transient error (s)"), default=60)
+    resource_retries = models.PositiveIntegerField(_("retries after a resource shortage"), default=1)
+    resource_wait_seconds = models.FloatField(_("wait after a resource shortage (s)"), default=300)
+    integrity_retries = models.PositiveIntegerField(_("repairs after an integrity error"), default=1)
+    integrity_wait_seconds = models.FloatField(_("wait after an integrity error (s)"), default=600)
+    additional_rounds = models.PositiveIntegerField(_("additional rounds when not improved"), default=1)
+
+    timeout_minutes = models.FloatField(_("maximum duration (minutes)"), default=180)
+    reserve_minutes = models.FloatField(_("of which kept back for a rollback (minutes)"), default=30)
+    release_stages = models.JSONField(
+        _("stages of release (percent)"), default=list, blank=True, help_text=_("Empty: 10, 50, then as before.")
+    )
+    stage_wait_seconds = models.FloatField(_("wait between stages (s)"), default=10)
+    watch_minutes = models.FloatField(_("watch window after maintenance (minutes)"), default=60)
+    watch_interval_seconds = models.FloatField(_("interval in the watch window (s)"), default=60)
+
+    jobs = models.PositiveIntegerField(_("parallel connections"), default=2, validators=[MinValueValidator(1)])
+    memory_limit_mb = models.PositiveIntegerField(_("memory limit (MB)"), default=8192)
+    cpu_limit_percent = models.PositiveIntegerField(
+        _("CPU limit (%)"), default=90, validators=[MinValueValidator(10), MaxValueValidator(100)]
+    )
+    lock_seconds = models.FloatField(_("lock timeout (s)"), default=10)
+    statement_seconds = models.FloatField(_("statement timeout (s)"), default=7200)
+    cut_seconds = models.FloatField(_("time to get everybody out (s)"), default=30)
+    approval_severities = models.JSONField(
+        _("severities that need a second person"), default=list, blank=True, help_text=_("E.g. [\"critical\"].")
+    )
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    updated_at = models.DateTimeField(_("changed"), auto_now=True)
+
+    class Meta:
+        db_table = "tbl_098_maintenance_setting"
+        verbose_name = _("maintenance setting")
+        verbose_name_plural = _("maintenance settings")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def clean(self) -> None:
+        """Refuses what could never work, by name; takes a password out of the URL."""
+        try:
+            parsed = make_url(self.url)
+        except ArgumentError as error:
+            raise ValidationError({"url": _("This is not a SQLAlchemy URL such as postgresql://user@host/db.")}) from error
+        if parsed.password is not None:
+            self.password = str(parsed.password)
+            self.url = parsed.set(password=None).render_as_string(hide_password=False)
+        for field in ("backup_dir", "alternate_backup_dir"):
+            value = getattr(self, field)
+            if value and not Path(value).is_absolute():
+                raise ValidationError({field: _("Give an absolute path.")})
+        if self.alternate_backup_dir and Path(self.alternate_backup_dir) == Path(self.backup_dir):
+            raise ValidationError({"alternate_backup_dir": _("The alternate must be another folder.")})
+
+    @property
+    def password(self) -> str:
+        return open_secret(self.sealed_password) if self.sealed_password else ""
+
+    @password.setter
+    def password(self, value: str) -> None:
+        self.sealed_password = seal_secret(value) if value else ""
+
+    @property
+    def engine_url(self) -> URL:
+        """With the password, for engines only."""
+        url = make_url(self.url)
+        return url.set(password=self.password) if self.sealed_password else url
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.bloat_share, self.dead_share, self.stale_share, self.minimum_bytes)
+
+    @property
+    def limits(self) -> Limits:
+        """`jobs` never exceeds the processors that the CPU limit leaves."""
+        processors = max(1, int((os.cpu_count() or 1) * self.cpu_limit_percent / 100 + 0.5))
+        return Limits(min(self.jobs, processors), self.memory_limit_mb, self.lock_seconds, self.statement_seconds, self.cut_seconds)
+
+    @property
+    def stages(self) -> list[float]:
+        """Shares (0..1) before the full release."""
+        return [float(p) / 100 for p in (self.release_stages or [10, 50]) if 0 < float(p) < 100]

@@ -1,0 +1,308 @@
+"""The flowchart of the specification (4.1) as one table, and the loop that walks it.
+
+`docs/procedure.md` draws the same table; a test holds the two together. Solid edges are the
+specification's; those marked `own` are the ways out that it leaves unsaid.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import close_old_connections, connections
+from django.utils import timezone
+
+from . import config, ending, notify
+from .blackbox import BlackBoxUnwritable
+from .engines import open_engine
+from .engines.errors import EngineError, Interrupted
+from .engines.values import Tag
+from .engines.words import Sentence, say
+from .journal import Journal, LeaseLost, claim, said
+from .models import Status, StepState
+from .steps import back_up, benchmark, complete, cut, decide, diagnose, maintain, resume, roll_back, stop, verify
+from .steps.context import Context, Edge, Outcome
+from .steps.retry import retried
+
+log = logging.getLogger("maintenance")
+RETRIES_OF_A_RUN = 1
+"""Specification 3.1: a run whose worker died is continued once; after that it is ended safely."""
+LAST_ATTEMPT = 5
+"""A run that keeps dying on its way out is left to people, never in a loop."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One box of the flowchart: what it is called, what it does, where its outcomes lead."""
+
+    step: str
+    work: Callable[[Context], Outcome] | None
+    edges: Mapping[Edge, str]
+    own: Mapping[Edge, str] = field(default_factory=dict)
+    ends_in: Status | None = None
+
+
+def _passed(ctx: Context) -> Outcome:
+    return Outcome("finished", say("The work on {database} begins.", database=ctx.target.database))
+
+
+PROCEDURE: Mapping[str, Node] = {
+    "A": Node("start", _passed, {"finished": "B"}),
+    "B": Node("diagnose", diagnose.run, {"finished": "C", "failed": "L"}, {"stopped": "U"}),
+    "C": Node("decide", decide.run, {"finished": "D"}, {"nothing": "K", "failed": "U", "stopped": "U"}),
+    "D": Node("back_up", back_up.run, {"finished": "E", "failed": "M"}, {"stopped": "U"}),
+    "E": Node("stop_applications", stop.run, {"finished": "F"}, {"failed": "S", "stopped": "S"}),
+    "F": Node("cut_connections", cut.run, {"finished": "G"}, {"failed": "S", "stopped": "S"}),
+    "G": Node("maintain", maintain.run, {"finished": "H", "failed": "N"}, {"stopped": "S"}),
+    "H": Node("verify", verify.run, {"finished": "I", "failed": "O"}, {"stopped": "S"}),
+    "I": Node("benchmark", benchmark.run, {"finished": "J", "not improved": "P"}, {"failed": "J", "stopped": "J"}),
+    "J": Node("resume", resume.run, {"finished": "K"}, {"failed": "X"}),
+    "K": Node("complete", complete.run, {}, ends_in=Status.SUCCEEDED),
+    "L": Node("diagnosis_failed", None, {"finished": "Q"}),
+    "M": Node("backup_failed", None, {"finished": "R"}),
+    "N": Node("maintenance_failed", None, {"finished": "S"}),
+    "O": Node("integrity_error", None, {"finished": "S"}),
+    "P": Node("not_improved", None, {"finished": "T"}),
+    "Q": Node("ask_for_manual_diagnosis", diagnose.ask_for_people, {}, ends_in=Status.FAILED),
+    "R": Node("alternate_backup", back_up.run_alternate, {"finished": "E"}, {"failed": "U", "stopped": "U"}),
+    "S": Node("roll_back", roll_back.run, {"finished": "U"}, {"failed": "X"}),
+    "T": Node("additional_maintenance", benchmark.one_more_round, {"finished": "G"}, {"failed": "J", "stopped": "J"}),
+    "U": Node("end_in_failure", roll_back.fail, {}, ends_in=Status.FAILED),
+    "X": Node("call_an_operator", roll_back.call_people, {}, ends_in=Status.NEEDS_OPERATOR),
+}
+OUTAGE = frozenset("EFGHINOPT")
+"""Nodes in which applications or connections may be down and the way out is S."""
+CANCELLABLE = frozenset("ABCDEFGHIMPRT")
+"""Nodes that a cancel or the timeout ends. Ways back to service are never cut short."""
+BEGINS_ENDING = {
+    "L": Status.FAILED,
+    "N": Status.ROLLED_BACK,
+    "O": Status.ROLLED_BACK,
+    "S": Status.FAILED,
+    "U": Status.FAILED,
+    "X": Status.NEEDS_OPERATOR,
+}
+"""Entering one of these for the first time decides how the target ends, and why."""
+
+
+def advance(target_id: int) -> bool:
+    """Takes one run target as far as it goes. False when somebody else has it.
+
+    Every exit is one of: ended; lease lost (the successor goes on); process killed (the sweep goes on).
+    """
+    journal = claim(target_id)
+    if journal is None:
+        return False
+    try:
+        _walk(journal)
+    except LeaseLost as lost:
+        log.warning("%s; leaving it to its new worker", lost)
+        return False
+    finally:
+        close_old_connections()
+    ending.conclude(journal.target().run_id)
+    return True
+
+
+def _walk(journal: Journal) -> None:
+    target = journal.target()
+    if target.setting is None:
+        journal.ended(Status.NEEDS_OPERATOR, say("The settings of {database} are gone.", database=target.database))
+        return
+    if journal.first_of_run:
+        notify.announce(target.run, "started")
+    setting = target.setting
+    engine = open_engine(setting.engine_url, Tag(target.pk, journal.token), setting.limits)
+    ctx = Context(journal, target, engine, config.load())
+    try:
+        journal.open_box(
+            target.database,
+            [setting.backup_dir, setting.alternate_backup_dir],
+            {"url": setting.url, "sealed_password": setting.sealed_password, "run": target.run_id},
+        )
+    except BlackBoxUnwritable as error:
+        log.error("%s", error)
+    heart = Heart(ctx)
+    heart.start()
+    try:
+        _take_up(ctx)
+        while _step(ctx):
+            pass
+    finally:
+        heart.stop()
+        engine.close()
+
+
+def _take_up(ctx: Context) -> None:
+    """Ends what an earlier claim still does on the target, and decides whether to go on or to get out."""
+    target = ctx.target
+    if target.node not in ("A", "K", "Q", "U", "X"):
+        try:
+            ended = retried(ctx, ctx.engine.fence, "fencing off earlier sessions")
+            if ended:
+                log.warning("ended %s sessions of an earlier claim on %s", ended, target.database)
+        except EngineError as error:
+            if target.node in OUTAGE or target.node in "SJ":
+                _go(ctx, "X", error.sentence)
+            else:
+                _go(ctx, "L", error.sentence)
+            return
+    if target.attempt == 1:
+        return
+    died = say("Its worker died {times} times.", times=target.attempt - 1)
+    if target.attempt >= LAST_ATTEMPT and target.node not in ("K", "Q", "U", "X"):
+        _go(ctx, "X", died)
+    elif target.attempt > RETRIES_OF_A_RUN + 1 and target.node in OUTAGE:
+        _go(ctx, "S", died)
+    elif target.attempt > RETRIES_OF_A_RUN + 1 and target.node in "ABCDLMR":
+        _go(ctx, "U", died)
+    elif target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
+        _cut_again(ctx)
+    if ctx.engine.hold_dies_with_worker and target.gate is not None and target.node in "SNO":
+        ctx.hold_was_lost = True
+
+
+def _cut_again(ctx: Context) -> None:
+    """After a crash inside the outage everybody may be in again; nothing goes on before they are out."""
+    if ctx.target.node in "EF":
+        return
+    ctx.step = "cut_connections"
+    try:
+        if ctx.engine.hold_dies_with_worker:
+            # Others may have written meanwhile, so what was measured under the old hold says nothing.
+            ctx.change(node="F", round=ctx.target.round + 1)
+        else:
+            retried(ctx, lambda: cut.close(ctx), "cutting connections again")
+    except EngineError as error:
+        _go(ctx, "S", error.sentence)
+
+
+def _go(ctx: Context, node: str, because: Sentence) -> None:
+    """Leaves the ordinary way; the reason is kept for the end."""
+    changes: dict[str, object] = {"node": node}
+    if node in BEGINS_ENDING and (not ctx.target.ending or node == "X"):
+        changes |= {"ending": BEGINS_ENDING[node], "ended_because": str(because), "ended_said": said(because)}
+    ctx.change(**changes)
+
+
+def _step(ctx: Context) -> bool:
+    """Does the node where the target is and takes the edge of its outcome; False at an end."""
+    target = ctx.target
+    node = PROCEDURE[target.node]
+    ctx.step = node.step
+    if node.work is None:
+        line = ctx.journal.started(target.node, node.step, "", target.round)
+        because = _last_failure(ctx)
+        ctx.journal.closed(line, StepState.FINISHED, because)
+        notify.announce(ctx.run, node.step, f"{target.database}: {because}")
+        _go(ctx, node.edges["finished"], because)
+        return True
+    line = ctx.journal.started(target.node, node.step, "", target.round)
+    outcome, state = _attempt(ctx, node)
+    if node.ends_in is not None:
+        ctx.journal.closed(line, state, outcome.sentence, **outcome.changes)
+        _end(ctx, node.ends_in, outcome.sentence)
+        return False
+    next_node = {**node.edges, **node.own}[outcome.edge]
+    changes = dict(outcome.changes)
+    changes["node"] = next_node
+    status = BEGINS_ENDING.get(next_node)
+    if outcome.edge == "stopped":
+        status = {"cancelled": Status.CANCELLED, "timed_out": Status.TIMED_OUT}.get(ctx.reason or "", status)
+    if status is not None and (not target.ending or next_node == "X"):
+        changes |= {"ending": status, "ended_because": str(outcome.sentence), "ended_said": said(outcome.sentence)}
+    ctx.journal.closed(line, state, outcome.sentence, **changes)
+    for name, value in changes.items():
+        setattr(target, name, value)
+    return True
+
+
+def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
+    """Runs a step with its retries; turns an expected failure into an outcome. Bugs end as failures too,
+    because a database must not stay locked over a bug - but they say so."""
+    assert node.work is not None
+    work = node.work
+    try:
+        if ctx.reason is not None and ctx.target.node in CANCELLABLE:
+            raise Interrupted(node.step, ctx.target.database, "stopped on request")
+        return retried(ctx, lambda: work(ctx), node.step), StepState.FINISHED
+    except Interrupted as error:
+        if ctx.reason == "lost" or ctx.reason is None:
+            raise LeaseLost(str(error)) from error
+        sentences = {
+            "cancelled": say("Cancelled by {who} during {step}.", who=ctx.run.cancel_requested_by, step=node.step),
+            "timed_out": say(
+                "Stopped during {step}: the time limit of {minutes:.0f} minutes, less the reserve for a rollback.",
+                step=node.step,
+                minutes=ctx.setting.timeout_minutes,
+            ),
+        }
+        ctx.engine.clear_interrupt()
+        if ctx.target.node not in CANCELLABLE:
+            return _attempt(ctx, node)
+        return Outcome("stopped", sentences[ctx.reason]), StepState.INTERRUPTED
+    except EngineError as error:
+        return Outcome("failed", error.sentence), StepState.FAILED
+    except LeaseLost:
+        raise
+    except Exception as error:
+        log.exception("A bug in step %s", node.step)
+        sentence = say(
+            "A bug in the console during {step}: {kind}: {error}", step=node.step, kind=type(error).__name__, error=str(error)
+        )
+        return Outcome("failed", sentence), StepState.FAILED
+
+
+def _last_failure(ctx: Context) -> Sentence:
+    line = ctx.target.steps.filter(part="").exclude(state=StepState.STARTED).order_by("-id").first()
+    return say("{sentence}", sentence=line.sentence if line else "")
+
+
+def _end(ctx: Context, status: Status, sentence: Sentence) -> None:
+    target = ctx.target
+    if target.ending:
+        status, sentence = Status(target.ending), say("{because}", because=target.ended_because)
+    ctx.journal.ended(status, sentence)
+
+
+class Heart(threading.Thread):
+    """Renews the lease, brings progress in, and carries cancel, timeout and a lost lease to the engine."""
+
+    def __init__(self, ctx: Context) -> None:
+        super().__init__(name=f"heart of run target {ctx.target.pk}", daemon=True)
+        self.ctx, self.over = ctx, threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(settings.LEASE_SECONDS / 4):
+            try:
+                self.beat()
+            except LeaseLost:
+                self.order("lost")
+                break
+            except Exception:
+                log.exception("The heartbeat of run target %s failed", self.ctx.target.pk)
+        connections.close_all()
+
+    def beat(self) -> None:
+        ctx = self.ctx
+        orders = ctx.journal.beat(ending.progress(ctx.target.pk, ctx.engine.progress()))
+        if ctx.target.node not in CANCELLABLE or ctx.reason is not None:
+            return
+        limit = timedelta(minutes=ctx.setting.timeout_minutes)
+        deadline = ctx.target.deadline(limit, timedelta(minutes=ctx.setting.reserve_minutes))
+        if orders.cancel:
+            self.order("cancelled")
+        elif deadline is not None and timezone.now() > deadline:
+            self.order("timed_out")
+
+    def order(self, reason: str) -> None:
+        self.ctx.reason = reason  # type: ignore[assignment]
+        self.ctx.engine.interrupt()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.join(timeout=30)

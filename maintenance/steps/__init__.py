@@ -1,0 +1,1 @@
+"""One file a step of the procedure; each asks the engine and returns one sentence."""

@@ -1,0 +1,88 @@
+"""D and R: a backup that was read back whole, or an alternate of another place and another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..engines.errors import Damaged, EngineError, Interrupted, Unable
+from ..engines.words import say, size
+from .context import Context, Done, Outcome
+
+
+def run(ctx: Context) -> Outcome:
+    """D: the usual method in the usual folder. Its failure leads to M and R."""
+    method = ctx.engine.backup_methods[0]
+    return _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
+
+
+def run_alternate(ctx: Context) -> Outcome:
+    """R: another place, then a different kind, because damage breaks a logical dump when it is needed most.
+
+    Raises the last failure when none works: the outage has not begun, and does not begin.
+    """
+    failures: list[EngineError] = []
+    for method, folder in _alternates(ctx):
+        try:
+            return _back_up(ctx, "alternate", method, folder)
+        except Interrupted:
+            raise
+        except EngineError as error:
+            failures.append(error)
+    words = "; ".join(str(f) for f in failures) or "no alternate backup folder is set"
+    raise Unable("backing up", ctx.target.database, words)
+
+
+def _alternates(ctx: Context) -> Iterator[tuple[str, Path]]:
+    usual, other = ctx.engine.backup_methods
+    here = Path(ctx.setting.backup_dir)
+    there = Path(ctx.setting.alternate_backup_dir) if ctx.setting.alternate_backup_dir else None
+    if there is not None and not _was_damage(ctx):
+        yield usual, there
+    if there is not None:
+        yield other, there
+    yield other, here
+
+
+def _was_damage(ctx: Context) -> bool:
+    """The usual method met damaged data; another place would not help it."""
+    failed = ctx.target.backup_files.filter(role="primary").order_by("-id").first()
+    return failed is not None and failed.error.startswith(Damaged.__name__)
+
+
+def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
+    stem = f"{ctx.target.database}-run{ctx.run.pk}-{role}-{method}"
+
+    def work() -> Done:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            made = ctx.engine.back_up(method, folder, stem, ctx.seal)
+        except OSError as error:
+            failure = Unable("writing the backup to", str(folder), str(error))
+            ctx.journal.backup_failed(role, method, str(folder), f"{type(failure).__name__}: {failure}")
+            raise failure from error
+        except EngineError as error:
+            if not isinstance(error, Interrupted):
+                ctx.journal.backup_failed(role, method, str(folder), f"{type(error).__name__}: {error}")
+            raise
+        ctx.journal.backed_up(role, made)
+        return Done(
+            say(
+                "Backed up with {method} to {path}: {bytes}, read back whole.",
+                method=method,
+                path=str(made.path),
+                bytes=size(made.bytes),
+            ),
+            {"path": str(made.path), "bytes": made.bytes},
+        )
+
+    result = ctx.once(f"{role} {method} {folder}", work)
+    return Outcome(
+        "finished",
+        say(
+            "The backup is {path} ({method}, {bytes}), read back whole.",
+            path=str(result["path"]),
+            method=method,
+            bytes=size(int(str(result["bytes"]))),
+        ),
+    )

@@ -1,0 +1,111 @@
+"""F: cut the connections, then know exactly what is there: checks, fingerprints, image, benchmark before."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from django.utils import timezone
+
+from ..engines.errors import Unable
+from ..engines.values import Json
+from ..engines.words import say, size
+from .context import Context, Done, Outcome, fingerprints, storable
+from .measure import measure
+
+
+def run(ctx: Context) -> Outcome:
+    """State before into the journal and the black box, then the cut, then the proof of what was there."""
+    if ctx.target.gate is None:
+        ctx.change(gate=ctx.engine.read_gate())
+    if ctx.target.outage_started_at is None:
+        ctx.change(outage_started_at=timezone.now())
+    close(ctx)
+    ctx.once("check", lambda: _check(ctx))
+    prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
+    ctx.once("image", lambda: _image(ctx))
+    measure(ctx, "before")
+    rows = sum(p.rows or 0 for p in prints.values())
+    return Outcome(
+        "finished",
+        say(
+            "Connections are cut; {tables} tables with {rows:,} rows are fingerprinted and can be brought back.",
+            tables=len(prints),
+            rows=rows,
+        ),
+    )
+
+
+def close(ctx: Context) -> None:
+    """The cut itself; safe to repeat, and repeated after every crash inside the outage."""
+    gate = ctx.target.gate
+    assert gate is not None
+
+    def work() -> Done:
+        cut = ctx.engine.cut(gate, ctx.marker)
+        return Done(
+            say(
+                "Cut connections: {sessions} sessions ended, nobody came back in {polls} polls.",
+                sessions=cut.sessions_ended,
+                polls=cut.quiet_polls,
+            ),
+            dict(asdict(cut)),
+        )
+
+    ctx.again("cut", work, gate)
+
+
+def _check(ctx: Context) -> Done:
+    """Structure first: what it flags must not surprise the fingerprints. Only new failures are our fault later."""
+    checks = ctx.engine.check(ctx.tables)
+    failed = [c for c in checks if not c.passed]
+    return Done(
+        say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),
+        {"checks": [asdict(c) for c in checks], "catalog": ctx.engine.catalog()},
+    )
+
+
+def _fingerprint(ctx: Context) -> Done:
+    prints = ctx.engine.fingerprint(None)
+    unreadable = [name for name, p in prints.items() if not p.readable]
+    sentence = say(
+        "Fingerprinted {tables} tables, {rows:,} rows.",
+        tables=len(prints),
+        rows=sum(p.rows or 0 for p in prints.values()),
+    )
+    if unreadable:
+        sentence = say(
+            "Fingerprinted {tables} tables, {rows:,} rows; not readable: {unreadable}.",
+            tables=len(prints),
+            rows=sum(p.rows or 0 for p in prints.values()),
+            unreadable=", ".join(unreadable),
+        )
+    return Done(sentence, {"tables": storable(prints)})
+
+
+def _image(ctx: Context) -> Done:
+    backup = ctx.backup
+    baseline = ctx.baseline
+    if backup is None or baseline is None:
+        raise Unable("catching up the backup of", ctx.target.database, "there is no verified backup to catch up")
+    image = ctx.engine.image(
+        backup, baseline, backup.path.parent, f"{ctx.target.database}-run{ctx.run.pk}-catch-up", ctx.seal
+    )
+    entry: Json = {**asdict(image), "path": str(image.path) if image.path else None, "tables": list(image.tables)}
+    ctx.change(image=entry)
+    if image.kind == "copy":
+        sentence = say(
+            "Copied {database} to {copy} ({bytes}): a rollback would lose nothing.",
+            database=ctx.target.database,
+            copy=Path(image.name).name,
+            bytes=size(image.bytes),
+        )
+    elif image.tables:
+        sentence = say(
+            "Saved {count} tables that changed since the backup again ({bytes}): a rollback would lose nothing.",
+            count=len(image.tables),
+            bytes=size(image.bytes),
+        )
+    else:
+        sentence = say("No table changed since the backup: a rollback would lose nothing.")
+    return Done(sentence, entry)

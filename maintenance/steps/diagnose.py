@@ -1,0 +1,42 @@
+"""B: what is wrong with the database? Read-only."""
+
+from __future__ import annotations
+
+from ..engines.words import say
+from ..models import DatabaseState
+from .context import Context, Outcome
+
+
+def run(ctx: Context) -> Outcome:
+    """Writes TBL-097. An EngineError means manual diagnosis (L, Q)."""
+    diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+    ctx.journal.diagnosed(DatabaseState.Source.DIAGNOSIS, diagnosis)
+    if not diagnosis.findings:
+        sentence = say(
+            "Looked at {tables} tables of {version}: nothing is wrong.",
+            tables=len(diagnosis.tables),
+            version=diagnosis.version,
+        )
+    else:
+        worst = min(diagnosis.findings, key=lambda f: ["critical", "high", "medium", "low"].index(f.severity))
+        sentence = say(
+            "Looked at {tables} tables of {version}: {findings} findings, health {health} of 100; worst: {worst} {object}",
+            tables=len(diagnosis.tables),
+            version=diagnosis.version,
+            findings=len(diagnosis.findings),
+            health=diagnosis.health,
+            worst=str(worst.evidence),
+            object=f"({worst.object})" if worst.object else "",
+        )
+    return Outcome("finished", sentence)
+
+
+def ask_for_people(ctx: Context) -> Outcome:
+    """Q: nothing was changed; a person has to look."""
+    return Outcome(
+        "finished",
+        say(
+            "Manual diagnosis of {database} is needed: it was not changed, and applications were not touched.",
+            database=ctx.target.database,
+        ),
+    )

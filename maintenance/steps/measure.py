@@ -1,0 +1,31 @@
+"""The same queries under the same quiet conditions, before and after."""
+
+from __future__ import annotations
+
+from ..engines.words import say
+from ..models import Measurement
+from .context import Context, Done
+
+
+def queries(ctx: Context, phase: str) -> list[str]:
+    """Those of TBL-098, else the engine's choice; after the work the ones that were measured before."""
+    if phase == "after":
+        measured = Measurement.objects.filter(target=ctx.target, phase="before").order_by("id")
+        return list(dict.fromkeys(measured.values_list("query", flat=True)))
+    return list(ctx.setting.benchmark_queries) or ctx.engine.benchmark_queries(ctx.tables)
+
+
+def measure(ctx: Context, phase: str) -> None:
+    """Measures and keeps each sample as soon as it is there."""
+
+    def work() -> Done:
+        listed = queries(ctx, phase)
+        for query in listed:
+            ctx.engine.raise_if_stopping("measuring", ctx.target.database)
+            sample = ctx.engine.measure(query, ctx.setting.benchmark_repeats)
+            ctx.journal.measured(phase, ctx.target.round, sample)
+        if phase == "before":
+            return Done(say("Measured {count} queries before the work.", count=len(listed)))
+        return Done(say("Measured {count} queries after the work.", count=len(listed)))
+
+    ctx.once(f"measure {phase}", work)

@@ -1,0 +1,96 @@
+"""S: back to the data as of the cut, then back to service. U and X: how it ended."""
+
+from __future__ import annotations
+
+from ..engines.errors import Damaged, Unable
+from ..engines.values import Fingerprint
+from ..engines.words import say
+from .complete import tidy
+from .context import Context, Done, Outcome, storable
+from .cut import close
+from .resume import bring_back
+from .verify import different
+
+
+def run(ctx: Context) -> Outcome:
+    """Restores only what differs from the baseline. An EngineError leaves connections closed (X)."""
+    ctx.engine.clear_interrupt()
+    sentence = say("Nothing had been changed.")
+    keep: list[str] = []
+    if ctx.target.gate is not None and ctx.target.outage_ended_at is None:
+        released = ctx.journal.done("S", "data", ctx.target.round)
+        if released is None:
+            close(ctx)
+        result = ctx.once("data", lambda: _bring_data_back(ctx))
+        keep = [str(result["kept"])] if result.get("kept") else []
+        sentence = say("The data is as it was at the cut: {tables} tables.", tables=result["tables"])
+        if keep:
+            sentence = say(
+                "Restored the data as of the cut: {tables} tables; the broken one is kept as {kept}.",
+                tables=result["tables"],
+                kept=keep[0],
+            )
+    bring_back(ctx)
+    tidy(ctx, keep)
+    return Outcome("finished", sentence)
+
+
+def _bring_data_back(ctx: Context) -> Done:
+    baseline = ctx.baseline
+    if baseline is None:
+        return Done(say("The work had not begun: nothing to restore."), {"tables": 0})
+    now = ctx.engine.fingerprint(None)
+    differing = different(baseline, now) + _worse(baseline, now)
+    if not differing:
+        return Done(
+            say("All {tables} tables are as they were: nothing to restore.", tables=len(baseline)),
+            {"tables": len(baseline)},
+        )
+    if ctx.hold_was_lost:
+        raise Damaged(
+            "rolling back",
+            ctx.target.database,
+            "the lock ended with the worker and the data differs since (" + "; ".join(differing[:3]) + "): "
+            "applications may have written, so restoring could lose their rows",
+        )
+    backup, image, gate = ctx.backup, ctx.image, ctx.target.gate
+    if backup is None or image is None or gate is None:
+        raise Unable("rolling back", ctx.target.database, "there is no image to restore from")
+    side = ctx.engine.restore_beside(image, backup, ctx.seal)
+    restored = ctx.engine.fingerprint(None, side)
+    wrong = different(baseline, restored)
+    if wrong:
+        raise Damaged("restoring", ctx.target.database, "the restored copy is not as at the cut: " + "; ".join(wrong[:5]))
+    kept = ctx.engine.swap(side, gate, ctx.marker)
+    return Done(
+        say("Restored {tables} tables beside, proved them equal, and swapped.", tables=len(restored)),
+        {"tables": len(restored), "kept": kept, "prints": storable(restored), "differing": differing},
+    )
+
+
+def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> list[str]:
+    """Tables that could be salvaged only in part: unreadable before, readable with fewer rows now."""
+    return [f"{name} was changed by the repair" for name, was in baseline.items() if not was.readable and now.get(name, was).readable]
+
+
+def fail(ctx: Context) -> Outcome:
+    """U: the maintenance failed; the reason was written where it happened."""
+    return Outcome(
+        "finished",
+        say(
+            "Maintenance of {database} ended without success; its data and service are as they were before.",
+            database=ctx.target.database,
+        ),
+    )
+
+
+def call_people(ctx: Context) -> Outcome:
+    """X: connections stay as they are, because opening them could do harm; people are called."""
+    return Outcome(
+        "finished",
+        say(
+            "{database} needs an operator. When its data was checked by a person, open it again with: "
+            "manage.py release {database}",
+            database=ctx.target.database,
+        ),
+    )

@@ -1,0 +1,140 @@
+"""H: the proof that nothing was lost; one repair and another look before it counts as failed (6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from ..engines.errors import Damaged, EngineError
+from ..engines.values import Check, Fingerprint
+from ..engines.words import say
+from ..models import ActionRecord, StepState
+from .context import Context, Done, Outcome, storable
+from .maintain import work
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises Damaged when the proof fails although a repair was tried."""
+    while True:
+        part = f"proof {ctx.target.repairs + 1}"
+        result = ctx.once(part, lambda: prove(ctx))
+        problems = result["problems"]
+        assert isinstance(problems, list)
+        if not problems:
+            return Outcome(
+                "finished",
+                say(
+                    "Proved whole: {tables} tables, {rows:,} rows, {checks} checks.",
+                    tables=result["compared"],
+                    rows=result["rows"],
+                    checks=result["checked"],
+                ),
+            )
+        if ctx.target.repairs >= ctx.setting.integrity_retries:
+            raise Damaged("proving the integrity of", ctx.target.database, "; ".join(map(str, problems[:5])))
+        ctx.wait(ctx.setting.integrity_wait_seconds, "waiting before the repair of")
+        ctx.once(f"repair {ctx.target.repairs + 1}", lambda: _repair(ctx))
+        ctx.change(repairs=ctx.target.repairs + 1)
+
+
+def _repair(ctx: Context) -> Done:
+    diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+    actions = ctx.engine.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
+    for stage in sorted({a.stage for a in actions}):
+        work(ctx, [a for a in actions if a.stage == stage])
+    return Done(say("Repaired after the integrity error: {count} pieces of work.", count=len(actions)))
+
+
+def prove(ctx: Context) -> Done:
+    """Structure and constraints, functional checks, fingerprints, and the catalog of objects."""
+    before = ctx.recorded("F", "check") or {"checks": [], "catalog": {}}
+    baseline = ctx.baseline or {}
+    checks = ctx.engine.check(ctx.tables) + functional_checks(ctx)
+    names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
+    after = ctx.engine.fingerprint(names)
+    expected = baseline if names is None else {t: baseline[t] for t in names}
+    losses = accepted_losses(ctx)
+    problems = (
+        failed_checks(checks, before["checks"], ctx.run.maintenance_type == "repair")
+        + different(expected, after, losses)
+        + missing(before["catalog"], ctx.engine.catalog())
+    )
+    failed = [c for c in checks if not c.passed]
+    result = {
+        "level": "full" if names is None else "named tables",
+        "tables": {name: storable({name: p})[name] for name, p in after.items()},
+        "checks": [asdict(c) for c in checks],
+        "checked": len(checks),
+        "compared": len(after),
+        "rows": sum(p.rows or 0 for p in after.values()),
+        "problems": problems,
+    }
+    if problems:
+        return Done(say("The proof found {problems}", problems="; ".join(problems[:5])), result)
+    return Done(
+        say(
+            "Compared {tables} tables: all rows are there; {checks} checks, {failed} fail as they did before.",
+            tables=len(after),
+            checks=len(checks),
+            failed=len(failed),
+        ),
+        result,
+    )
+
+
+def functional_checks(ctx: Context) -> list[Check]:
+    """The operator's own queries: the first value of the first row must be true."""
+    checks = []
+    for query in ctx.setting.functional_checks:
+        try:
+            rows = ctx.engine.query(query)
+            passed = bool(rows and rows[0] and rows[0][0])
+            detail = "" if passed else f"returned {rows[0][0]!r}" if rows else "returned no row"
+        except EngineError as error:
+            passed, detail = False, str(error)
+        checks.append(Check("functional", query, passed, detail))
+    return checks
+
+
+def accepted_losses(ctx: Context) -> set[str]:
+    """Tables of which rows could not be saved, with the operator's permission by name."""
+    if not ctx.run.allow_data_loss:
+        return set()
+    records = ActionRecord.objects.filter(target=ctx.target, state=StepState.FINISHED)
+    return {loss["object"] for record in records for loss in record.losses}
+
+
+def failed_checks(checks: list[Check], before: object, repairing: bool) -> list[str]:
+    """Failures that are new; in a repair also structural ones that were to be repaired."""
+    assert isinstance(before, list)
+    old = {(c["name"], c["object"]) for c in before if not c["passed"]}
+    return [
+        f"{c.name} of {c.object}: {c.detail or 'failed'}"
+        for c in checks
+        if not c.passed and ((c.name, c.object) not in old or (repairing and c.name == "structure"))
+    ]
+
+
+def different(
+    expected: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint], losses: set[str] | None = None
+) -> list[str]:
+    """Tables that are not row for row as they were. What was unreadable before has nothing to compare."""
+    found = []
+    for name, was in expected.items():
+        now = after.get(name)
+        if name in (losses or set()) or (not was.readable and (now is None or now.readable)):
+            continue
+        if now is None:
+            found.append(f"{name} is not there any more")
+        elif not now.readable:
+            if was.readable:
+                found.append(f"{name} cannot be read: {now.error}")
+        elif (was.rows, was.digest) != (now.rows, now.digest):
+            found.append(f"{name} had {was.rows} rows and has {now.rows}, or their content differs")
+    return found
+
+
+def missing(before: object, after: Mapping[str, str]) -> list[str]:
+    """Objects (indexes, views, triggers, …) that were there and are not."""
+    assert isinstance(before, Mapping)
+    return [f"{name} is missing" for name in before if name not in after]

@@ -1,0 +1,72 @@
+"""The queue: the only module that knows django-q2. A message says no more than 'advance run target 42'."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+from django_q.tasks import async_task
+
+from . import ending, journal, notify, procedure, watch
+from .models import MaintenanceRun, RunTarget, Status, Worker
+
+log = logging.getLogger("maintenance")
+LOST_MESSAGE = timedelta(minutes=2)
+"""A queued target that nobody took in this time gets a new message; a claim decides if both arrive."""
+
+
+def advance(target_id: int) -> None:
+    """What a worker does with a message."""
+    procedure.advance(target_id)
+    notify.deliver_pending()
+
+
+def look(setting_id: int) -> None:
+    """Diagnoses one database outside any run: 'diagnose now' and the watch window."""
+    watch.look(setting_id)
+
+
+def enqueue(target_id: int) -> None:
+    """In the caller's transaction: run, audit entry and message are one commit."""
+    RunTarget.objects.filter(pk=target_id).update(enqueued_at=timezone.now())
+    async_task("maintenance.tasks.advance", target_id, task_name=f"run target {target_id}")
+
+
+def sweep() -> list[int]:
+    """Puts every target without a worker back on the queue; ends runs whose last worker died too early.
+
+    Called by every live cluster each SWEEP_SECONDS. Returns the ids of the targets.
+    """
+    found = list(without_worker().values_list("pk", flat=True))
+    for target_id in found:
+        enqueue(target_id)
+    for run in MaintenanceRun.objects.filter(status__in=[Status.QUEUED, Status.RUNNING, Status.CANCELLING]):
+        ending.conclude(run.pk)
+    for setting_id in watch.due():
+        async_task("maintenance.tasks.look", setting_id, task_name=f"watch {setting_id}")
+    return found
+
+
+def without_worker(alone: bool = False) -> QuerySet[RunTarget]:
+    """Targets that nobody works on. `alone`: no cluster lives, so what is queued waits for nobody either."""
+    now = timezone.now()
+    recently = Q(enqueued_at__gt=now - timedelta(seconds=30)) & ~Q(enqueued_at__lt=F("beat_at"))
+    lost = Q(status=Status.QUEUED, enqueued_at__lt=now if alone else now - LOST_MESSAGE)
+    gone = [
+        target.pk
+        for target in RunTarget.objects.filter(status__in=[Status.RUNNING, Status.CANCELLING])
+        if journal.worker_is_gone(target.worker)
+    ]
+    orphaned = journal.abandoned() | Q(pk__in=gone)
+    return RunTarget.objects.filter(lost | (orphaned if alone else orphaned & ~recently))
+
+
+def alive(name: str) -> None:
+    """A cluster says that it is there."""
+    Worker.objects.update_or_create(name=name, defaults={"seen_at": timezone.now()})
+
+
+def workers_alive(within: timedelta = timedelta(seconds=60)) -> int:
+    return Worker.objects.filter(seen_at__gt=timezone.now() - within).count()

@@ -1,0 +1,136 @@
+"""What the command line shows: progress while it lasts, one table at the end. On stderr; JSON has stdout alone."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import OutputWrapper
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from reports.outcome import outcome
+
+from .engines.words import size
+from .launch import Actor
+from .models import ENDED, MaintenanceRun, RunTarget, Status, StepRecord
+
+MARKS = {"started": "▶", "finished": "✓", "failed": "✕", "interrupted": "■", "undone": "↺"}
+EXIT = {Status.SUCCEEDED: 0, Status.NEEDS_OPERATOR: 3}
+"""Everything else ends with 1; 2 is bad input and 4 refused."""
+
+
+def actor() -> Actor:
+    """The operating system's user: who may run this command has the console's database anyway."""
+    return Actor(name=f"{getpass.getuser()} (command line)", origin="command")
+
+
+def exit_code(status: str) -> int:
+    return EXIT.get(Status(status), 1)
+
+
+def write_json(stdout: OutputWrapper, value: Any) -> None:
+    stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+
+def follow(run_id: int, working: Callable[[], bool] = lambda: True) -> MaintenanceRun:
+    """Shows the run until it has ended, or until `working` says that nobody works on it any more."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=4, transient=True) as live:
+            while not _over(run_id) and working():
+                live.update(_picture(run_id))
+                time.sleep(0.25)
+    else:
+        shown = 0
+        while True:
+            over = _over(run_id) or not working()
+            shown = _new_lines(run_id, shown)
+            if over:
+                break
+            time.sleep(0.25)
+    return MaintenanceRun.objects.get(pk=run_id)
+
+
+def _over(run_id: int) -> bool:
+    return MaintenanceRun.objects.filter(pk=run_id, finished_at__isnull=False).exists()
+
+
+def _new_lines(run_id: int, shown: int) -> int:
+    """Plain lines for a log file: every journal line once, when it is closed."""
+    lines = StepRecord.objects.filter(target__run_id=run_id, finished_at__isnull=False).order_by("finished_at")
+    for line in lines[shown:].select_related("target"):
+        mark = MARKS.get(line.state, "·")
+        print(f"{line.finished_at:%H:%M:%S} {line.target.database:12} {mark} {line.sentence}", file=sys.stderr)
+        shown += 1
+    return shown
+
+
+def _picture(run_id: int) -> RenderableType:
+    targets = RunTarget.objects.filter(run_id=run_id)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("database", "step", "work", "outage", "now"):
+        table.add_column(heading)
+    for target in targets:
+        share = target.progress.get("share")
+        bar = f"{share:4.0%} {'━' * int(share * 20):20}" if share is not None else ""
+        line = target.steps.order_by("-id").first()
+        outage = f"{target.outage_seconds:.1f} s" if target.outage_started_at else ""
+        done = target.status in ENDED
+        now = target.ended_because if done else (line.sentence or f"{line.step} {line.part}") if line else "queued"
+        table.add_row(target.database, target.status if done else (line.step if line else ""), bar, outage, now)
+    return Group(table, Text("Ctrl-C leaves the display; the worker goes on.", style="dim"))
+
+
+def show_outcome(run: MaintenanceRun) -> None:
+    """Rows proven equal, sizes and times before and after, outage, files."""
+    console = Console(stderr=True)
+    told = outcome(run)
+    table = Table(title=f"{run.number} {run.maintenance_type}: {run.status}")
+    for heading in ("database", "status", "rows proven equal", "size", "queries", "outage", "backup"):
+        table.add_column(heading, overflow="fold")
+    for target in told["targets"]:
+        table.add_row(
+            target["database"],
+            target["status"],
+            _rows(target),
+            _sizes(target),
+            _times(target),
+            f"{target['outage_seconds']:.1f} s",
+            "\n".join(f"{b['method']} {size(b['bytes'])}" for b in target["backup_files"] if b["verified"]),
+        )
+    console.print(table)
+    for target in told["targets"]:
+        if target["ended_because"]:
+            console.print(f"{target['database']}: {target['ended_because']}", highlight=False)
+    console.print(f"Report:      {run.report_pdf or 'not made'}", soft_wrap=True, highlight=False)
+    console.print(f"Performance: {run.performance_csv or 'not made'}", soft_wrap=True, highlight=False)
+
+
+def _rows(target: dict[str, Any]) -> str:
+    proof = target["integrity"]
+    if proof is None:
+        return "not proven"
+    equal = [t for t in proof["tables"] if t["fingerprint_equal"]]
+    return f"{sum(t['rows_after'] or 0 for t in equal):,} in {len(equal)} of {len(proof['tables'])} tables"
+
+
+def _sizes(target: dict[str, Any]) -> str:
+    known = [a for a in target["actions"] if a["bytes_before"] is not None and a["bytes_after"] is not None]
+    if not known:
+        return "–"
+    before, after = sum(a["bytes_before"] for a in known), sum(a["bytes_after"] for a in known)
+    return f"{size(before)} → {size(after)}"
+
+
+def _times(target: dict[str, Any]) -> str:
+    if target["benchmark_ratio"] is None:
+        return "–"
+    improved = sum(q["verdict"] == "improved" for q in target["benchmark"])
+    return f"{target['benchmark_ratio']:.2f} × the time, {improved} of {len(target['benchmark'])} improved"
