@@ -1,0 +1,16 @@
+"""PostgreSQL 12 to 18, over SQLAlchemy Core and psycopg2, with the server's own programs for backups.
+
+One topic a file: `server` (sessions, who it is, fencing), `diagnosis`, `planning`, `backup`, `gate` (cut and
+release), `work` and `salvage`, `proof` and `structure`, `benchmark`, `rollback`.
+"""
+
+from __future__ import annotations
+
+from .benchmark import Benchmark
+from .planning import Planning
+from .rollback import Rollback
+from .work import Work
+
+
+class PostgreSQL(Planning, Work, Benchmark, Rollback):
+    """One database of a PostgreSQL server."""

@@ -1,0 +1,212 @@
+"""Backups: logical by pg_dump, or physical by pg_basebackup, which does not mind a damaged page.
+
+Always read back whole before the file gets its name: the digest, then every entry decoded by pg_restore (or
+every file of the tar). `pg_dump` does not compress: it writes no checksum then, but zstd does.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import psycopg2.extensions
+
+from ... import archive
+from ...archive import Archive, ArchiveError, Seal
+from ...commands import running
+from ..errors import ResourceShortage, Unable
+from ..values import Backup, Fingerprint
+from .failures import from_system
+from .proof import Proof
+from .server import Server, ask
+
+CHUNK = 1 << 20
+
+
+def program(name: str, major: int) -> str:
+    """The native program of the server's version, or the next newer one; PATH at last. A name without a folder
+    when there is none: starting it then says so."""
+    found: dict[int, str] = {}
+    for path in glob.glob(f"/usr/lib/postgresql/*/bin/{name}") + glob.glob(f"/usr/pgsql-*/bin/{name}"):
+        version = re.search(r"(\d+)/bin", path)
+        if version and os.access(path, os.X_OK):
+            found[int(version.group(1))] = path
+    fitting = [path for version, path in sorted(found.items()) if version >= major]
+    return fitting[0] if fitting else shutil.which(name) or name
+
+
+class BackingUp(Proof, Server):
+    """Writes backups."""
+
+    def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
+        if method == "pg_dump":
+            return self._dump_with_snapshot(folder, stem, seal)
+        if method == "pg_basebackup":
+            return self._base_backup(folder, stem, seal)
+        raise Unable("backing up", self.database, f"there is no method {method}")
+
+    def _dump_with_snapshot(self, folder: Path, stem: str, seal: Seal) -> Backup:
+        """The fingerprints are of exactly the rows in the file: both see one exported snapshot."""
+        settings = {"idle_in_transaction_session_timeout": 0}
+        with self.session("backing up", settings=settings) as holder:
+            ask(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            [(snapshot,)] = ask(holder, "SELECT pg_export_snapshot()")
+            part, written = self.dump(folder, stem, seal, [f"--snapshot={snapshot}"])
+            # Only now: the dump has read every value, so reading them again does not end the server.
+            prints = self.fingerprints(None, snapshot=str(snapshot))
+            self.dumped_catalog[written.sha256] = self.catalog()
+            ask(holder, "ROLLBACK")
+        return self._publish(part, written, folder / f"{stem}.dump{seal.extension}", "pg_dump", seal, prints)
+
+    def dump(self, folder: Path, stem: str, seal: Seal, options: Sequence[str]) -> tuple[Path, Archive]:
+        """A dump under its temporary name, read back. Raises ResourceShortage, Damaged, AccessDenied …"""
+        part = folder / f"{stem}.part.dump{seal.extension}"
+        args = [
+            program("pg_dump", self.major()),
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            f"--lock-wait-timeout={max(1, int(self.limits.lock_seconds))}s",
+            *options,
+            f"--dbname={self.conninfo(self.place())}",
+        ]
+        written = self._capture("backing up", args, part, seal)
+        try:
+            self._read_back(written, seal, self._decode_dump)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return part, written
+
+    def _base_backup(self, folder: Path, stem: str, seal: Seal) -> Backup:
+        """The whole cluster, as the replication protocol gives it; wrong checksums are no reason to fail."""
+        prints = self.fingerprints(None)
+        part = folder / f"{stem}.part.tar{seal.extension}"
+        args = [
+            program("pg_basebackup", self.major()),
+            "--pgdata=-",
+            "--format=tar",
+            "--wal-method=fetch",
+            "--checkpoint=fast",
+            "--no-verify-checksums",
+            "--no-password",
+            f"--dbname={self.conninfo(self.place())}",
+        ]
+        written = self._capture("backing up the cluster of", args, part, seal)
+        try:
+            self._read_back(written, seal, self._decode_tar)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return self._publish(part, written, folder / f"{stem}.tar{seal.extension}", "pg_basebackup", seal, prints)
+
+    def _capture(self, doing: str, args: Sequence[str], part: Path, seal: Seal) -> Archive:
+        self.raise_if_stopping(doing, self.database)
+        try:
+            with self.translated(doing, self.database):
+                try:
+                    with running(
+                        args, secrets=self.secrets(), stop=self.stopping, timeout=self.limits.statement_seconds
+                    ) as child:
+                        assert child.stdout is not None
+                        written = archive.write(child.stdout, part, seal)
+                except BaseException:
+                    # What a failed program wrote is whole as an archive, and incomplete as a backup.
+                    part.unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise from_system(error, doing, self.database) from error
+        return written
+
+    def _read_back(self, written: Archive, seal: Seal, decode: object) -> None:
+        try:
+            with self.translated("reading back the backup of", self.database):
+                archive.verify(written)
+                if self.can_open(seal):
+                    with archive.reading(written.path, seal) as stream:
+                        assert callable(decode)
+                        decode(stream)
+        except (ArchiveError, tarfile.TarError) as error:
+            raise ResourceShortage("reading back the backup of", self.database, str(error)) from error
+        except OSError as error:
+            raise from_system(error, "reading back the backup of", self.database) from error
+
+    def can_open(self, seal: Seal) -> bool:
+        """Without the identity file a sealed backup can only be compared by its digest."""
+        return not seal.recipients or seal.identity_file is not None
+
+    def _decode_dump(self, stream: IO[bytes]) -> None:
+        self.restore_from(stream, ["--file=/dev/null"])
+
+    def restore_from(self, stream: IO[bytes], options: Sequence[str]) -> None:
+        """Feeds a dump to pg_restore. Raises CommandFailed."""
+        args = [program("pg_restore", self.major()), *options]
+        with running(
+            args,
+            secrets=self.secrets(),
+            stdin=subprocess.PIPE,
+            stop=self.stopping,
+            timeout=self.limits.statement_seconds,
+        ) as child:
+            assert child.stdin is not None
+            while chunk := stream.read(CHUNK):
+                child.stdin.write(chunk)
+            child.stdin.close()
+
+    def _decode_tar(self, stream: IO[bytes]) -> None:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            names = 0
+            for member in tar:
+                self.raise_if_stopping("reading back the backup of", self.database)
+                names += 1
+                file = tar.extractfile(member) if member.isfile() else None
+                while file is not None and file.read(CHUNK):
+                    pass
+        if not names:
+            raise tarfile.ReadError("the archive is empty")
+
+    def _publish(
+        self, part: Path, written: Archive, final: Path, method: str, seal: Seal, prints: Mapping[str, Fingerprint]
+    ) -> Backup:
+        try:
+            archive.publish(part, final)
+        except OSError as error:
+            raise from_system(error, "naming the backup of", self.database) from error
+        whole = replace(written, path=final)
+        return Backup(whole.path, method, whole.bytes, whole.sha256, self.can_open(seal), prints)
+
+    # -- how the programs connect ------------------------------------------------------------------
+
+    @property
+    def dumped_catalog(self) -> dict[str, dict[str, str]]:
+        """Digest of a dump of this object's -> the definitions when it was made."""
+        known: dict[str, dict[str, str]] = self.__dict__.setdefault("_dumped_catalog", {})
+        return known
+
+    def conninfo(self, database: str) -> str:
+        """A connection string without the password."""
+        arguments = self._libpq()
+        arguments.pop("password", None)
+        options = str(arguments.pop("options", ""))
+        if self.since(14):
+            options += " -c client_connection_check_interval=500"
+        arguments.update(dbname=database, application_name=self.tag.session, connect_timeout="10")
+        if options.strip():
+            arguments["options"] = options.strip()
+        return str(psycopg2.extensions.make_dsn(**{key: str(value) for key, value in arguments.items()}))
+
+    def secrets(self) -> dict[str, str]:
+        password = self._libpq().get("password")
+        return {"PGPASSWORD": str(password)} if password else {}
+
+    def _libpq(self) -> dict[str, object]:
+        _, arguments = self.url.get_dialect()().create_connect_args(self.url)
+        return dict(arguments)

@@ -1,0 +1,344 @@
+"""Diagnosis: read-only, cheap, and never the reason that a sick server gets worse."""
+
+# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import EngineError
+from ..values import Diagnosis, Finding, TableFacts, Thresholds
+from ..words import say, size
+from .questions import FOR_SUPERUSERS, OWNED_SEQUENCES, QUESTIONS, SEQUENCE_BEHIND, Question
+from .server import Row, Server, ask, canonical, data_directory, lost, quoted, transaction, words_of
+from .sizes import INDEXES, TABLES
+from .structure import Examined, Structure
+
+READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
+EXAMINE_SECONDS = 15.0
+"""Time for structural checks during diagnosis; what does not fit is told, and looked at under the cut."""
+
+LOG_TAIL = 256 * 1024
+LOG_SIGNS = re.compile(
+    r"XX00[012]|PANIC|invalid page in block|page verification failed|could not read block|missing chunk"
+    r"|unexpected chunk|could not access status of transaction|could not open file|invalid memory alloc"
+    r"|terminated by signal|No space left"
+)
+
+
+class Diagnosing(Structure, Server):
+    """Collects facts about tables, and findings."""
+
+    def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        with self.session("diagnosing", settings=READ_ONLY) as connection:
+            [(version, bytes_, connected, most)] = ask(
+                connection,
+                """SELECT current_setting('server_version'), pg_database_size(current_database()),
+                     (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND pid <> pg_backend_pid()),
+                     current_setting('max_connections')::int""",
+            )
+            findings = self._answers(connection)
+            findings += self._sequences_behind(connection)
+            findings += self._log(connection)
+            free = self._free_bytes(connection)
+            rows, packed = self._sizes(connection, findings)
+        examined = self._examined(tables, findings)
+        facts = [
+            found
+            for row in rows
+            if tables is None or canonical(row[1], row[2]) in set(tables)
+            for found in [table_facts(row, packed.get(row[0]), examined, findings)]
+        ]
+        facts.sort(key=lambda fact: (-fact.bytes, fact.name))
+        for fact in facts:
+            findings += findings_about(fact, thresholds)
+        return Diagnosis(
+            version=f"PostgreSQL {str(version).split()[0]}",
+            size_bytes=int(bytes_),
+            connections=int(connected),
+            max_connections=int(most),
+            free_bytes=free,
+            tables=tuple(facts),
+            findings=tuple(findings),
+        )
+
+    def _answers(self, connection: Connection) -> list[Finding]:
+        questions: Iterable[Question] = QUESTIONS
+        if self.is_superuser(connection):
+            questions = (*QUESTIONS, *FOR_SUPERUSERS)
+        findings: list[Finding] = []
+        for question in questions:
+            self.raise_if_stopping("diagnosing", self.database)
+            if not self.since(question.since):
+                continue
+            try:
+                answers = [question.answer(row) for row in ask(connection, question.sql)]
+            except DBAPIError as error:
+                if lost(error.orig):
+                    raise
+                findings.append(cannot_tell(question.topic, words_of(error)))
+            else:
+                findings += [answer for answer in answers if answer]
+        return findings
+
+    def _sequences_behind(self, connection: Connection) -> list[Finding]:
+        """Where the column's highest value is known cheaply: a valid b-tree begins with the column."""
+        findings: list[Finding] = []
+        try:
+            for row in ask(connection, OWNED_SEQUENCES):
+                behind = sequence_behind(connection, row, only_cheap=True)
+                if behind:
+                    findings.append(SEQUENCE_BEHIND(behind))
+        except DBAPIError as error:
+            if lost(error.orig):
+                raise
+            findings.append(cannot_tell("sequences", words_of(error)))
+        return findings
+
+    def _sizes(
+        self, connection: Connection, findings: list[Finding]
+    ) -> tuple[list[Row], dict[int, tuple[float, float]]]:
+        rows = ask(connection, TABLES)
+        try:
+            packed = {int(oid): (float(now), float(ideal)) for oid, now, ideal in ask(connection, INDEXES)}
+        except DBAPIError as error:
+            if lost(error.orig):
+                raise
+            findings.append(cannot_tell("sizes of indexes", words_of(error)))
+            packed = {}
+        return rows, packed
+
+    def _examined(self, tables: Sequence[str] | None, findings: list[Finding]) -> dict[str, list[Examined]]:
+        by_table: dict[str, list[Examined]] = {}
+        try:
+            results = self.examine(tables, EXAMINE_SECONDS, deep=False)
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            findings.append(cannot_tell("the structure of tables and indexes", error.words))
+            return {}
+        for result in results:
+            by_table.setdefault(result.part.table, []).append(result)
+        reasons = sorted({result.unknown for result in results if result.unknown})
+        for reason in reasons:
+            findings.append(cannot_tell("the structure of tables and indexes", reason))
+        return by_table
+
+    def _log(self, connection: Connection) -> list[Finding]:
+        """Signs of damage in the last part of the server's log, where the server lets us read it."""
+        try:
+            rows = ask(
+                connection,
+                """SELECT pg_read_binary_file(f, greatest(s - %(tail)s, 0), %(tail)s, true)
+                   FROM (SELECT f, (pg_stat_file(f, true)).size AS s FROM pg_current_logfile() f) x
+                     WHERE s IS NOT NULL""",
+                tail=LOG_TAIL,
+            )
+        except DBAPIError as error:
+            if lost(error.orig):
+                raise
+            return []  # Not allowed, or not collected: other signs must do.
+        text = bytes(rows[0][0]).decode(errors="replace") if rows and rows[0][0] else ""
+        lines = [line for line in text.splitlines() if LOG_SIGNS.search(line) and "STATEMENT:" not in line]
+        if not lines:
+            return []
+        return [
+            Finding(
+                "server_log_errors",
+                "high",
+                "",
+                say(
+                    "{count} lines of the server's log tell of damage, the last: {line}",
+                    count=len(lines),
+                    line=lines[-1][:300],
+                ),
+                say("Look into the log around that time; the cause is often storage, memory or a full disk"),
+            )
+        ]
+
+    def _free_bytes(self, connection: Connection) -> int | None:
+        """Free space where the data lies: seen directly when the server is on this host, otherwise asked of
+        the server by way of `df` where this account may run programs there. None when neither is possible."""
+        folder = data_directory(connection)
+        if folder and self._is_local(connection):
+            with suppress(OSError):
+                return shutil.disk_usage(folder).free
+        try:
+            with transaction(connection, "BEGIN READ WRITE"):
+                ask(connection, "CREATE TEMPORARY TABLE dbmaint_df (line text) ON COMMIT DROP")
+                ask(connection, "COPY dbmaint_df FROM PROGRAM 'df -Pk .'")
+                lines = [str(line) for (line,) in ask(connection, "SELECT line FROM dbmaint_df")]
+            return int(lines[-1].split()[3]) * 1024
+        except (DBAPIError, IndexError, ValueError):
+            return None
+
+    def _is_local(self, connection: Connection) -> bool:
+        """The data folder on this host carries the start time of the very server that we speak to."""
+        try:
+            [(started, folder)] = ask(
+                connection,
+                "SELECT extract(epoch FROM pg_postmaster_start_time()), current_setting('data_directory')",
+            )
+            lines = (Path(folder) / "postmaster.pid").read_text().splitlines()
+            return abs(int(lines[2]) - float(started)) < 3
+        except (DBAPIError, OSError, IndexError, ValueError):
+            return False
+
+
+def sequence_behind(connection: Connection, row: Row, only_cheap: bool = False) -> Row | None:
+    """(schema, table, column, sequence schema, sequence, last value, highest) when it stands behind the column."""
+    schema, table, column, sequence_schema, sequence, _, table_oid = row
+    if only_cheap and not ask(
+        connection,
+        """SELECT 1 FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+           WHERE x.indrelid = %(table)s AND a.attname = %(column)s AND x.indisvalid AND x.indpred IS NULL LIMIT 1""",
+        table=table_oid,
+        column=column,
+    ):
+        return None
+    [(highest, last)] = ask(
+        connection,
+        f"""SELECT (SELECT max({quoted(column)}) FROM {canonical(schema, table)}),
+                   (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END
+                    FROM {canonical(sequence_schema, sequence)})""",
+    )
+    if highest is None or not isinstance(highest, int) or highest <= last:
+        return None
+    return (schema, table, column, sequence_schema, sequence, last, highest)
+
+
+def cannot_tell(topic: str, words: str) -> Finding:
+    return Finding(
+        "cannot_tell",
+        "low",
+        "",
+        say("Cannot tell about {topic}: {words}", topic=topic, words=words),
+        say("Give the console's account more rights, or look by hand"),
+    )
+
+
+def table_facts(
+    row: Row, packed: tuple[float, float] | None, examined: dict[str, list[Examined]], findings: list[Finding]
+) -> TableFacts:
+    """`bloat_share` is the larger of the estimate and the share of dead rows: a rewrite gives both back."""
+    _, schema, table, estimated_rows, heap, indexes, total, ideal, live, dead, changed, analyzed, other = row
+    name = canonical(schema, table)
+    live, dead, changed = int(live or 0), int(dead or 0), int(changed or 0)
+    dead_share = dead / (live + dead) if live + dead else 0.0
+    stale_share = min(1.0, changed / max(live, 1)) if analyzed or estimated_rows >= 0 else (1.0 if live else 0.0)
+    if heap == 0:
+        bloat: float | None = 0.0
+    elif ideal is None or stale_share > 0.1:
+        # Estimated from old statistics it says anything; dead rows are counted as they happen.
+        bloat = dead_share if live + dead else None
+    else:
+        bloat = max(0.0, 1 - float(ideal) / float(heap), dead_share)
+    index_bloat = max(0.0, 1 - packed[1] / packed[0]) if packed and packed[0] and stale_share <= 0.1 else None
+    results = examined.get(name, [])
+    faulty_heap = [result for result in results if result.fault and not result.part.index]
+    faulty_indexes = [result for result in results if result.fault and result.part.index]
+    own = [finding for finding in findings if finding.object == name]
+    return TableFacts(
+        name=name,
+        bytes=int(total),
+        rows=int(estimated_rows) if estimated_rows >= 0 else (live or None),
+        bloat_share=bloat,
+        dead_share=dead_share,
+        stale_share=stale_share,
+        damaged=bool(faulty_heap or faulty_indexes)
+        or any(finding.code in ("file_missing", "file_shorter_than_catalog") for finding in own),
+        notes={
+            "heap_bytes": int(heap),
+            "index_bytes": int(indexes),
+            "index_bloat_share": index_bloat,
+            "live_rows": live,
+            "dead_rows": dead,
+            "changed_rows": changed,
+            "heap_fault": "; ".join(str(result.fault) for result in faulty_heap)[:1000] or None,
+            "faulty_indexes": [str(result.part.index) for result in faulty_indexes],
+            "index_fault": "; ".join(str(result.fault) for result in faulty_indexes)[:1000] or None,
+            "invalid_indexes": [
+                str(finding.evidence.values["index"]) for finding in own if finding.code == "invalid_index"
+            ],
+            "sequence_behind": [str(finding.evidence) for finding in own if finding.code == "sequence_behind"],
+            "examined": bool(results) and not any(result.unknown for result in results) and not other,
+            "missing": any(finding.code in ("file_missing", "file_shorter_than_catalog") for finding in own),
+        },
+    )
+
+
+def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
+    """What the figures of one table mean."""
+    found: list[Finding] = []
+    notes = fact.notes
+    if notes["heap_fault"]:
+        found.append(
+            Finding(
+                "damaged_table",
+                "critical",
+                fact.name,
+                say("{fault}", fault=notes["heap_fault"]),
+                say("Rows on these pages may be lost; the cause is often storage or memory"),
+            )
+        )
+    if notes["index_fault"]:
+        found.append(
+            Finding(
+                "damaged_index",
+                "high",
+                fact.name,
+                say("{fault}", fault=notes["index_fault"]),
+                say("Queries by this index fail or miss rows; building it anew loses nothing"),
+            )
+        )
+    if fact.bytes < thresholds.minimum_bytes:
+        return found
+    if fact.bloat_share is not None and fact.bloat_share >= thresholds.bloat_share:
+        found.append(
+            Finding(
+                "table_bloat",
+                "medium",
+                fact.name,
+                say("About {share:.0%} of {size} holds no living row", share=fact.bloat_share, size=size(fact.bytes)),
+                say("Many updates or deletes without enough cleaning; reading it costs more than needed"),
+            )
+        )
+    elif fact.dead_share is not None and fact.dead_share >= thresholds.dead_share:
+        found.append(
+            Finding(
+                "dead_rows",
+                "medium",
+                fact.name,
+                say("{share:.0%} of the rows are dead", share=fact.dead_share),
+                say("Cleaning does not keep up, or something holds old rows back"),
+            )
+        )
+    index_bloat = notes["index_bloat_share"]
+    if isinstance(index_bloat, float) and index_bloat >= thresholds.bloat_share:
+        found.append(
+            Finding(
+                "index_bloat",
+                "medium",
+                fact.name,
+                say("About {share:.0%} of its indexes is empty", share=index_bloat),
+                say("Building the indexes anew gives the space back"),
+            )
+        )
+    if fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
+        found.append(
+            Finding(
+                "stale_statistics",
+                "medium",
+                fact.name,
+                say("{share:.0%} of the rows changed since the statistics were taken", share=fact.stale_share),
+                say("The planner chooses by old figures"),
+            )
+        )
+    return found

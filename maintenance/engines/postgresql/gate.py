@@ -1,0 +1,386 @@
+"""The gate: who may connect. Marked on the database itself, in the transaction that closes it.
+
+Three ways to close it, the first that holds against everybody seen:
+
+- `limit`: we are superuser and no application is: CONNECTION LIMIT 0, which spares superusers.
+- `hide`: an application is superuser, or uses our own role: connections are disallowed, sessions ended,
+  then the database gets another name that only this console knows. One transaction brings it back.
+- `revoke`: we own the database but may not rename it: CONNECT is revoked from everybody but us.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import AccessDenied, EngineError, Transient, Unable
+from ..values import Cut, Json
+from .server import Row, Server, ask, lost, mark_in, quoted, transaction, words_of
+
+Method = Literal["limit", "hide", "revoke"]
+QUIET_POLLS = 3
+POLL_SECONDS = 0.1
+GUARD_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Door:
+    """The database's row as it is now."""
+
+    name: str
+    limit: int
+    allow: bool
+    owner: str
+    comment: str | None
+    grants: tuple[tuple[str, str, bool], ...]
+    plain: bool
+    """Whether the grants are the default ones, never changed."""
+
+    @property
+    def mark(self) -> dict[str, Any] | None:
+        """What our comment says, when the comment is ours."""
+        return mark_in(self.comment)
+
+
+class Gate(Server):
+    """Closing, opening, and telling whether everything is as before."""
+
+    _guard: threading.Thread | None = None
+    _guard_over: threading.Event
+
+    def read_gate(self) -> Json:
+        with self.control("reading the connection settings of the database") as connection:
+            door = self.door(connection)
+            mark = door.mark
+            if mark and isinstance(mark.get("gate"), dict):
+                return dict(mark["gate"])
+            [(room,)] = ask(
+                connection,
+                """SELECT current_setting('max_connections')::int
+                          - current_setting('superuser_reserved_connections')::int""",
+            )
+            return {
+                "database": self.database,
+                "limit": door.limit,
+                "allow": door.allow,
+                "owner": door.owner,
+                "comment": door.comment,
+                "grants": None if door.plain else [list(grant) for grant in door.grants],
+                "room": room,
+            }
+
+    def cut(self, gate: Json, marker: Json) -> Cut:
+        begun = time.monotonic()
+        self.keep_turn()
+        with self.control("cutting the connections to the database") as connection:
+            method = self._choose(connection)
+            self._close_gate(connection, gate, marker, method)
+            ended = self._end_sessions(connection, method)
+            if method == "limit" and self._superusers_return(connection):
+                method = "hide"
+                self._close_gate(connection, gate, marker, method)
+            if method == "hide":
+                ended += self._hide(connection)
+        if method == "limit":
+            self._stand_guard()
+        return Cut(sessions_ended=ended, quiet_polls=QUIET_POLLS, seconds=time.monotonic() - begun)
+
+    def open_gate(self, gate: Json, share: float | None) -> None:
+        """With a share, the limit counts from the original limit, or from what the server has room for.
+
+        `None` restores name, limit, permission, grants and comment in one transaction.
+        """
+        self._leave_guard()
+        self.keep_turn()
+        with self.control("letting connections in to the database") as connection:
+            door = self.door(connection)
+            if door.name != self.database:
+                self._end_sessions(connection, "hide")
+            with transaction(connection):
+                self._lock_row(connection)
+                if door.name != self.database:
+                    ask(connection, f"ALTER DATABASE {quoted(door.name)} RENAME TO {quoted(self.database)}")
+                self._set_limit(connection, self.database, staged(gate, share))
+                self._set_allow(connection, self.database, bool(gate["allow"]))
+                self.set_grants(connection, self.database, gate)
+                if share is None:
+                    self.set_comment(connection, self.database, text_or_none(gate["comment"]))
+            self._place = self.database
+
+    def gate_differences(self, gate: Json) -> list[str]:
+        with self.control("comparing the connection settings of the database") as connection:
+            door = self.door(connection)
+            wanted = self._wanted_grants(connection, door.name, gate)
+            pairs: list[tuple[str, object, object]] = [
+                ("name", door.name, self.database),
+                ("connection limit", door.limit, gate["limit"]),
+                ("allow connections", door.allow, gate["allow"]),
+                ("owner", door.owner, gate["owner"]),
+                ("comment", door.comment, gate["comment"]),
+                ("grants", sorted(door.grants), sorted(wanted)),
+            ]
+        return [f"{what} is {now!r}, was {then!r}" for what, now, then in pairs if now != then]
+
+    def close(self) -> None:
+        self._leave_guard()
+        super().close()
+
+    # -- keeping watch -----------------------------------------------------------------------------
+
+    def _stand_guard(self) -> None:
+        """A connection limit does not stop superusers who come later: a thread ends their sessions."""
+        if self._guard is not None:
+            return
+        self._guard_over = threading.Event()
+        self._guard = threading.Thread(target=self._watch, name="gate guard", daemon=True)
+        self._guard.start()
+
+    def _leave_guard(self) -> None:
+        if self._guard is not None:
+            self._guard_over.set()
+            self._guard.join()
+            self._guard = None
+
+    def _watch(self) -> None:
+        while not self._guard_over.is_set():
+            try:
+                with self.control("watching the gate") as connection:
+                    while not self._guard_over.wait(GUARD_SECONDS):
+                        self._terminate(connection, self._foreign(connection, self.database), set())
+            except EngineError:
+                # The server restarts, or we are being interrupted: look again a little later.
+                self._guard_over.wait(1)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def door(self, connection: Connection, name: str | None = None) -> Door:
+        """The row of the target (or of `name`). Raises Unable when there is none."""
+        rows = self._rows_of(connection, name or self.database)
+        if not rows and name is None and (hidden := self.hidden_name(connection)):
+            rows = self._rows_of(connection, hidden)
+        if not rows:
+            raise Unable("reading the connection settings of", name or self.database, "there is no such database")
+        found, limit, allow, owner, comment, plain = rows[0]
+        if limit == -2:
+            raise Unable(
+                "reading the connection settings of", found, "the database was dropped half and cannot be used"
+            )
+        return Door(found, limit, allow, owner, comment, self._grants(connection, found), bool(plain))
+
+    def _rows_of(self, connection: Connection, name: str) -> list[Row]:
+        return ask(
+            connection,
+            """SELECT datname, datconnlimit, datallowconn, pg_get_userbyid(datdba),
+                      shobj_description(oid, 'pg_database'), datacl IS NULL
+               FROM pg_database WHERE datname = %(name)s""",
+            name=name,
+        )
+
+    def _grants(self, connection: Connection, name: str) -> tuple[tuple[str, str, bool], ...]:
+        """(grantee, privilege, grantable) in force; '' is everybody."""
+        rows = ask(
+            connection,
+            """SELECT DISTINCT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type,
+                      a.is_grantable
+               FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+               WHERE d.datname = %(name)s ORDER BY 1, 2, 3""",
+            name=name,
+        )
+        return tuple((str(who), str(what), bool(further)) for who, what, further in rows)
+
+    def _wanted_grants(self, connection: Connection, name: str, gate: Json) -> tuple[tuple[str, str, bool], ...]:
+        """As the gate says; the default ones when it says nothing. Roles dropped since are left out."""
+        grants = gate["grants"]
+        if grants is None:
+            rows = ask(
+                connection,
+                """SELECT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type,
+                          a.is_grantable
+                   FROM pg_database d, aclexplode(acldefault('d', d.datdba)) a WHERE d.datname = %(name)s""",
+                name=name,
+            )
+        else:
+            assert isinstance(grants, list)
+            roles = {str(role) for (role,) in ask(connection, "SELECT rolname FROM pg_roles")} | {""}
+            rows = [(who, what, further) for who, what, further in grants if who in roles]
+        return tuple((str(who), str(what), bool(further)) for who, what, further in rows)
+
+    # -- closing -----------------------------------------------------------------------------------
+
+    def _choose(self, connection: Connection) -> Method:
+        door = self.door(connection)
+        if door.name != self.database:
+            return "hide"
+        mark = door.mark
+        if mark and mark.get("target") == self.tag.target and mark.get("method") in ("limit", "hide", "revoke"):
+            method: Method = mark["method"]
+            return method
+        [(superuser, may_create, me, owns)] = ask(
+            connection,
+            """SELECT r.rolsuper, r.rolcreatedb, r.rolname, pg_has_role(d.datdba, 'USAGE')
+               FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = %(name)s""",
+            name=door.name,
+        )
+        if superuser:
+            return "hide" if any(row[2] for row in self._foreign(connection, door.name)) else "limit"
+        if not owns:
+            raise AccessDenied("cutting the connections to", self.database, f"{me} does not own the database")
+        if may_create:
+            return "hide"
+        if any(row[1] == me for row in self._foreign(connection, door.name)):
+            raise Unable(
+                "cutting the connections to",
+                self.database,
+                f"applications connect as {me}, the role of this console; "
+                f"give the console its own role, or CREATEDB to {me}",
+            )
+        return "revoke"
+
+    def _close_gate(self, connection: Connection, gate: Json, marker: Json, method: Method) -> None:
+        door = self.door(connection)
+        if door.name != self.database:
+            return  # Hidden already, and marked.
+        mark = json.dumps({"dbmaint": 1, "target": self.tag.target, "method": method, "gate": gate, "marker": marker})
+        with transaction(connection):
+            self._lock_row(connection)
+            self.set_comment(connection, door.name, mark)
+            if method != "hide":
+                # An earlier run may have left it refusing everybody, us included.
+                self._set_allow(connection, door.name, True)
+            self.bar(connection, door.name, method)
+
+    def bar(self, connection: Connection, name: str, method: Method) -> None:
+        """Blocks new sessions in database `name`."""
+        if method == "limit":
+            self._set_limit(connection, name, 0)
+        elif method == "hide":
+            self._set_allow(connection, name, False)
+        else:
+            me = str(ask(connection, "SELECT current_user")[0][0])
+            for who in {grant[0] for grant in self._grants(connection, name) if grant[0] != me}:
+                whom = quoted(who) if who else "PUBLIC"
+                ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM {whom} CASCADE")
+            ask(connection, f"GRANT CONNECT ON DATABASE {quoted(name)} TO {quoted(me)}")
+
+    def _hide(self, connection: Connection) -> int:
+        """Gives the database its hidden name, under which our own sessions may enter again."""
+        door = self.door(connection)
+        held = door.name if door.name != self.database else self.side_name("held")
+        ended = 0
+        if door.name == self.database:
+            ended = self._end_sessions(connection, "hide")
+            with transaction(connection):
+                self._lock_row(connection)
+                ask(connection, f"ALTER DATABASE {quoted(door.name)} RENAME TO {quoted(held)}")
+                self._set_allow(connection, held, True)
+        self._place = held
+        return ended
+
+    def _foreign(self, connection: Connection, name: str, ours_too: bool = False) -> list[Row]:
+        """(pid, role, is superuser) of client sessions in database `name`, replication left out."""
+        return ask(
+            connection,
+            """SELECT a.pid, a.usename, coalesce(r.rolsuper, false)
+               FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+               WHERE a.datname = %(name)s AND a.pid <> pg_backend_pid()
+                 AND (a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.usesysid IS NOT NULL))
+                 AND (%(all)s OR a.application_name IS DISTINCT FROM %(mine)s)""",
+            name=name,
+            mine=self.tag.session,
+            all=ours_too,
+        )
+
+    def _end_sessions(self, connection: Connection, method: Method) -> int:
+        """Ends sessions, also those that come again, until three polls running found none."""
+        until = time.monotonic() + self.limits.cut_seconds
+        ended: set[int] = set()
+        refused = ""
+        quiet = 0
+        while quiet < QUIET_POLLS:
+            name = self.door(connection).name
+            rows = self._foreign(connection, name, ours_too=method == "hide")
+            if not rows:
+                quiet += 1
+            elif time.monotonic() > until:
+                if method == "limit" and all(row[2] for row in rows):
+                    break
+                who = ", ".join(sorted({str(row[1]) for row in rows}))
+                kind = AccessDenied if refused else Transient
+                raise kind(
+                    "cutting the connections to", self.database, refused or f"sessions of {who} stay or come again"
+                )
+            else:
+                quiet = 0
+                refused = self._terminate(connection, rows, ended) or refused
+                if method == "limit" and any(row[2] for row in rows) and len(ended) > 20:
+                    break  # A superuser comes again and again; only hiding holds against that.
+            self.raise_if_stopping("cutting the connections to", self.database)
+            time.sleep(POLL_SECONDS)
+        return len(ended)
+
+    def _superusers_return(self, connection: Connection) -> bool:
+        return any(row[2] for row in self._foreign(connection, self.door(connection).name))
+
+    def _terminate(self, connection: Connection, rows: list[Row], ended: set[int]) -> str:
+        """Returns the server's words where it refused."""
+        refused = ""
+        for pid, *_ in rows:
+            try:
+                ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+                ended.add(int(pid))
+            except DBAPIError as error:
+                if lost(error.orig):
+                    raise
+                refused = words_of(error)
+        return refused
+
+    # -- absolute values ---------------------------------------------------------------------------
+
+    def _lock_row(self, connection: Connection) -> None:
+        ask(connection, "SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 1))", key=self.lock_key())
+
+    def _set_limit(self, connection: Connection, name: str, limit: int) -> None:
+        ask(connection, f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {int(limit)}")
+
+    def _set_allow(self, connection: Connection, name: str, allow: bool) -> None:
+        ask(connection, f"ALTER DATABASE {quoted(name)} ALLOW_CONNECTIONS {'true' if allow else 'false'}")
+
+    def set_comment(self, connection: Connection, name: str, comment: str | None) -> None:
+        """COMMENT takes no bound value, so the server itself quotes it."""
+        [(literal,)] = ask(connection, "SELECT quote_nullable(%(text)s::text)", text=comment)
+        ask(connection, f"COMMENT ON DATABASE {quoted(name)} IS {literal}")
+
+    def set_grants(self, connection: Connection, name: str, gate: Json) -> None:
+        """Grants as in `gate`; nothing is touched when they are so already."""
+        wanted = self._wanted_grants(connection, name, gate)
+        now = self._grants(connection, name)
+        if sorted(now) == sorted(wanted):
+            return
+        database = quoted(name)
+        for who in sorted({grant[0] for grant in now}):
+            ask(connection, f"REVOKE ALL ON DATABASE {database} FROM {quoted(who) if who else 'PUBLIC'} CASCADE")
+        for who, what, further in wanted:
+            option = " WITH GRANT OPTION" if further else ""
+            whom = quoted(who) if who else "PUBLIC"
+            if what in ("CREATE", "CONNECT", "TEMPORARY"):
+                ask(connection, f"GRANT {what} ON DATABASE {database} TO {whom}{option}")
+
+
+def staged(gate: Json, share: float | None) -> int:
+    """The connection limit at this stage; at least one, never more than it was."""
+    limit = int(str(gate["limit"]))
+    if share is None:
+        return limit
+    base = limit if limit >= 0 else int(str(gate["room"]))
+    return min(base, max(1, math.ceil(base * share)))
+
+
+def text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)

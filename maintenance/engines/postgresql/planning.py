@@ -1,0 +1,183 @@
+"""From diagnosis to actions. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
+from ..words import Sentence, say, size
+from .server import Server
+
+
+def exclusive() -> Sentence:
+    return say("nobody can read or write the table meanwhile")
+
+
+def shared() -> Sentence:
+    return say("the table can be read but not written meanwhile")
+
+
+def light() -> Sentence:
+    return say("the table can be read and written meanwhile")
+
+
+class Planning(Server):
+    """Stages: 0 salvage and leftovers, 1 rewrite or reindex, 2 sequences, 3 clean and analyze."""
+
+    def plan(
+        self,
+        kind: MaintenanceType,
+        diagnosis: Diagnosis,
+        thresholds: Thresholds,
+        tables: Sequence[str] | None,
+        allow_data_loss: bool,
+    ) -> list[Action]:
+        named = set(tables) if tables is not None else None
+        facts = [fact for fact in diagnosis.tables if named is None or fact.name in named]
+        actions: list[Action] = []
+        for fact in facts:
+            if kind == "repair":
+                actions += repairs(fact, named is not None, allow_data_loss)
+            elif kind == "optimize":
+                actions += optimized(fact, thresholds, allow_data_loss)
+            else:
+                actions += mends(fact, allow_data_loss, reindexing=False) + rebuilds(fact)
+        return sorted(actions, key=lambda action: (action.stage, -action.bytes, action.object, action.kind))
+
+
+def act(
+    fact: TableFacts, kind: str, stage: int, reason: Sentence, lock: Sentence, disk: int = 0, object: str = ""
+) -> Action:
+    return Action(
+        object=object or fact.name,
+        kind=kind,
+        reason=reason,
+        lock=lock,
+        bytes=fact.bytes,
+        disk_bytes=disk,
+        stage=stage,
+        needs_data_loss=kind == "salvage",
+    )
+
+
+def texts(fact: TableFacts, note: str) -> list[str]:
+    value = fact.notes.get(note)
+    return [str(item) for item in value] if isinstance(value, list | tuple) else []
+
+
+def number(fact: TableFacts, note: str) -> int:
+    value = fact.notes.get(note)
+    return value if isinstance(value, int) else 0
+
+
+def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> list[Action]:
+    """What is broken must be mended whatever the type of maintenance."""
+    actions: list[Action] = []
+    fault = fact.notes.get("heap_fault")
+    if fault or fact.notes.get("missing"):
+        reason = say("The table is damaged: {fault}", fault=str(fault or "its file is shorter than the catalog says"))
+        kind = "salvage" if allow_data_loss and fault else "read_test"
+        actions.append(act(fact, kind, 0, reason, exclusive(), fact.bytes if kind == "salvage" else 0))
+    leftovers = [
+        index for index in texts(fact, "invalid_indexes") if index.rstrip('"0123456789').endswith(("_ccnew", "_ccold"))
+    ]
+    for index in leftovers:
+        reason = say("Index {index} is what a broken concurrent build left", index=index)
+        actions.append(act(fact, "drop_index", 0, reason, exclusive(), object=index))
+    invalid = [index for index in texts(fact, "invalid_indexes") if index not in leftovers]
+    faulty = texts(fact, "faulty_indexes")
+    if reindexing and faulty:
+        reason = say("Damaged: {indexes}", indexes=", ".join(faulty))
+        actions.append(reindex(fact, reason))
+    elif reindexing and invalid:
+        actions.append(reindex(fact, say("Not valid: {indexes}", indexes=", ".join(invalid))))
+    for evidence in texts(fact, "sequence_behind"):
+        actions.append(act(fact, "set_sequences", 2, say("{evidence}", evidence=evidence), light()))
+        break  # One action sets every sequence of the table.
+    return actions
+
+
+def reindex(fact: TableFacts, reason: Sentence) -> Action:
+    return act(fact, "reindex", 1, reason, shared(), 2 * number(fact, "index_bytes"))
+
+
+def repairs(fact: TableFacts, named: bool, allow_data_loss: bool) -> list[Action]:
+    actions = mends(fact, allow_data_loss)
+    kinds = {action.kind for action in actions}
+    has_indexes = number(fact, "index_bytes") > 0
+    if "reindex" not in kinds and has_indexes:
+        if named:
+            actions.append(
+                reindex(
+                    fact,
+                    say(
+                        "Asked for by name; its indexes ({size}) are built anew", size=size(number(fact, "index_bytes"))
+                    ),
+                )
+            )
+        elif "salvage" not in kinds and not fact.notes.get("examined"):
+            actions.append(reindex(fact, say("Its indexes could not all be examined, so they are built anew")))
+    if named or actions:
+        actions.append(act(fact, "analyze", 3, say("New statistics after the repair"), light()))
+    return actions
+
+
+def optimized(fact: TableFacts, thresholds: Thresholds, allow_data_loss: bool) -> list[Action]:
+    """A rewrite builds the indexes anew as well, so no index is built twice."""
+    wanted = optimizations(fact, thresholds)
+    rewriting = any(action.kind == "vacuum_full" for action in wanted)
+    actions = mends(fact, allow_data_loss, reindexing=not rewriting)
+    kinds = {action.kind for action in actions}
+    return actions + [action for action in wanted if action.kind not in kinds]
+
+
+def optimizations(fact: TableFacts, thresholds: Thresholds) -> list[Action]:
+    if fact.bytes < thresholds.minimum_bytes:
+        return []
+    index_bloat = fact.notes.get("index_bloat_share")
+    if fact.bloat_share is not None and fact.bloat_share >= thresholds.bloat_share:
+        reason = say(
+            "About {share:.0%} of {size} is empty or dead (limit {limit:.0%})",
+            share=fact.bloat_share,
+            size=size(fact.bytes),
+            limit=thresholds.bloat_share,
+        )
+        return [rewrite(fact, reason), after_rewrite(fact)]
+    actions: list[Action] = []
+    if isinstance(index_bloat, float) and index_bloat >= thresholds.bloat_share:
+        reason = say(
+            "About {share:.0%} of {size} of indexes is empty (limit {limit:.0%})",
+            share=index_bloat,
+            size=size(number(fact, "index_bytes")),
+            limit=thresholds.bloat_share,
+        )
+        actions.append(reindex(fact, reason))
+    if fact.dead_share is not None and fact.dead_share >= thresholds.dead_share:
+        reason = say(
+            "{share:.0%} of the rows are dead (limit {limit:.0%})", share=fact.dead_share, limit=thresholds.dead_share
+        )
+        actions.append(act(fact, "vacuum", 3, reason, light()))
+    elif fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
+        reason = say(
+            "{share:.0%} of the rows changed since the last analysis (limit {limit:.0%})",
+            share=fact.stale_share,
+            limit=thresholds.stale_share,
+        )
+        actions.append(act(fact, "analyze", 3, reason, light()))
+    return actions
+
+
+def rebuilds(fact: TableFacts) -> list[Action]:
+    return [
+        rewrite(fact, say("Rebuild: {size} written anew with all its indexes", size=size(fact.bytes))),
+        after_rewrite(fact),
+    ]
+
+
+def rewrite(fact: TableFacts, reason: Sentence) -> Action:
+    return act(fact, "vacuum_full", 1, reason, exclusive(), fact.bytes)
+
+
+def after_rewrite(fact: TableFacts) -> Action:
+    """A rewrite leaves the visibility map empty, which makes index-only scans up to 15 times slower."""
+    return act(fact, "vacuum", 3, say("Visibility map and statistics after the rewrite"), light())

@@ -1,0 +1,319 @@
+"""Proof that nothing was lost: fingerprints of rows, structure, constraints, sequences, definitions."""
+
+# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
+from ..values import Check, Fingerprint
+from .definitions import DEFINITIONS
+from .diagnosis import sequence_behind
+from .questions import OWNED_SEQUENCES
+from .server import USER_TABLES, Row, Server, ask, canonical, lost, words_of
+from .structure import Structure
+
+PINNED: dict[str, object] = {
+    "DateStyle": "ISO, YMD",
+    "TimeZone": "UTC",
+    "extra_float_digits": 1,
+    "bytea_output": "hex",
+    "IntervalStyle": "postgres",
+    "lc_monetary": "C",
+    "row_security": "off",  # An error instead of rows silently left out.
+    "search_path": "",
+    "enable_indexscan": "off",  # Rows are read from the table, whatever its indexes say.
+    "enable_indexonlyscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+"""Everything that the text of a row depends on."""
+
+LARGE_OBJECTS = "large objects"
+CHECK_SECONDS = 3600.0
+
+
+class Proof(Structure, Server):
+    """Fingerprints, checks and the catalog's digest."""
+
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        """A table whose reading ends the server (that happens with damaged values) is told with the server's words.
+
+        The tables that were being read beside it are read again, one at a time.
+        """
+        return self.fingerprints(tables, side)
+
+    def fingerprints(
+        self, tables: Sequence[str] | None, side: str | None = None, snapshot: str | None = None
+    ) -> dict[str, Fingerprint]:
+        """As `fingerprint`, of the rows that an exported snapshot sees when one is given."""
+        side = self.standing(side)
+        with self.session("looking for tables", database=side) as connection:
+            known = [relation.name for relation in self.relations(connection)]
+            blobs = self._has_large_objects(connection)
+        wanted = known if tables is None else [name for name in tables if name != LARGE_OBJECTS]
+        found = {name: Fingerprint(None, None, "there is no such table") for name in wanted if name not in known}
+        names = [name for name in wanted if name in known]
+        if blobs and (tables is None or LARGE_OBJECTS in tables):
+            names.append(LARGE_OBJECTS)
+        alone = len(names) == 1
+        with ThreadPoolExecutor(max(1, self.limits.jobs)) as pool:
+            results = dict(
+                zip(names, pool.map(lambda name: self._one(name, side, snapshot, alone), names), strict=True)
+            )
+        for name in [name for name, result in results.items() if result is None]:
+            self.await_server()
+            again = None if snapshot else self._one(name, side, snapshot, True)
+            if again is None and not snapshot:
+                self.await_server()
+            results[name] = again or Fingerprint(None, None, "the server ended the session while the table was read")
+        return {**found, **{name: result for name, result in results.items() if result}}
+
+    def _one(self, name: str, side: str | None, snapshot: str | None, alone: bool) -> Fingerprint | None:
+        """None when the session was lost."""
+        settings = {**PINNED, "max_parallel_workers_per_gather": self.limits.jobs if alone else 0}
+        try:
+            with self.session("reading", name, database=side, settings=settings) as connection:
+                ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                if snapshot:
+                    [(literal,)] = ask(connection, "SELECT quote_literal(%(snapshot)s)", snapshot=snapshot)
+                    ask(connection, "ROLLBACK")
+                    ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    ask(connection, f"SET TRANSACTION SNAPSHOT {literal}")
+                found = large_objects_of(connection) if name == LARGE_OBJECTS else fingerprint_of(connection, name)
+                ask(connection, "ROLLBACK")
+                return found
+        except Interrupted:
+            raise
+        except (Transient, Unreachable) as error:
+            if isinstance(error, Unreachable) or re.search(
+                "closed|terminat|recovery|starting up|connection", error.words
+            ):
+                return None
+            return Fingerprint(None, None, error.words)
+        except EngineError as error:
+            return Fingerprint(None, None, error.words)
+
+    def _has_large_objects(self, connection: Connection) -> bool:
+        return bool(ask(connection, "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)")[0][0])
+
+    def check(self, tables: Sequence[str] | None) -> list[Check]:
+        """amcheck with every index compared to its table; then constraints, uniqueness and sequences from the rows.
+
+        Constraints of a table whose own pages are faulty are not asked: reading those pages may end the server.
+        """
+        structure, faulty = self._structure(tables)
+        return structure + self._constraints(tables, faulty) + self._sequences(tables)
+
+    def _structure(self, tables: Sequence[str] | None) -> tuple[list[Check], set[str]]:
+        checks: list[Check] = []
+        faulty: set[str] = set()
+        unknown: list[str] = []
+        for result in self.examine(tables, CHECK_SECONDS, deep=True):
+            what = "index structure" if result.part.index else "table structure"
+            if result.unknown:
+                unknown.append(result.part.index or result.part.table)
+                continue
+            if result.fault and not result.part.index:
+                faulty.add(result.part.table)
+            checks.append(Check(what, result.part.index or result.part.table, result.fault is None, result.fault or ""))
+        checks += self._read_through(unknown)
+        return checks, faulty
+
+    def _read_through(self, names: Sequence[str]) -> list[Check]:
+        """Where amcheck may not be used: read every entry of an index in order, and compare the count."""
+        checks: list[Check] = []
+        if not names:
+            return checks
+        with self.session("looking for indexes") as connection:
+            rows = ask(connection, READABLE_INDEXES)
+        for schema, table, index_schema, index, keys, condition in rows:
+            name = canonical(index_schema, index)
+            if name not in names:
+                continue
+            try:
+                with self.session("reading", name, settings=THROUGH_INDEX) as connection:
+                    base = f"FROM ONLY {canonical(schema, table)} WHERE {condition}"
+                    through = f"SELECT count(*) FROM (SELECT 1 {base} ORDER BY {keys} OFFSET 0) x"
+                    plan = " ".join(str(line) for (line,) in ask(connection, f"EXPLAIN {through}"))
+                    if "Index" not in plan or "Sort" in plan:
+                        continue  # The planner found another way, so this would prove nothing.
+                    [(entries,)] = ask(connection, through)
+                    for setting in ("enable_indexscan", "enable_indexonlyscan"):
+                        ask(connection, f"SET {setting} = off")
+                    ask(connection, "SET enable_seqscan = on")
+                    [(there,)] = ask(connection, f"SELECT count(*) {base}")
+            except Interrupted:
+                raise
+            except EngineError as error:
+                checks.append(Check("index can be read", name, False, error.words))
+            else:
+                checks.append(
+                    Check("index can be read", name, entries == there, f"{entries} of {there} rows by the index")
+                )
+        return checks
+
+    def _constraints(self, tables: Sequence[str] | None, faulty: set[str]) -> list[Check]:
+        checks: list[Check] = []
+        with self.session("checking constraints", settings=PINNED) as connection:
+            rows = ask(connection, CONSTRAINTS)
+            # The statements name everything in full; functions in CHECK constraints may need the usual path.
+            ask(connection, "RESET search_path")
+            for what, schema, table, name, statement in rows:
+                object = canonical(schema, table)
+                if (tables is not None and object not in tables) or object in faulty:
+                    continue
+                self.raise_if_stopping("checking", object)
+                checks.append(self._none(connection, what, object, name, statement))
+        return checks
+
+    def _none(self, connection: Connection, what: str, object: str, name: str, statement: str) -> Check:
+        """A statement that must count nothing."""
+        try:
+            [(wrong,)] = ask(connection, statement)
+        except DBAPIError as error:
+            self.raise_if_stopping("checking", object)
+            if lost(error.orig):
+                raise
+            return Check(what, object, False, f"{name}: {words_of(error)}")
+        return Check(what, object, not wrong, f"{name}: {wrong} rows do not keep it" if wrong else name)
+
+    def _sequences(self, tables: Sequence[str] | None) -> list[Check]:
+        checks: list[Check] = []
+        with self.session("checking sequences", settings={"search_path": "", "row_security": "off"}) as connection:
+            for row in ask(connection, OWNED_SEQUENCES):
+                object = canonical(row[0], row[1])
+                if tables is not None and object not in tables:
+                    continue
+                try:
+                    behind = sequence_behind(connection, row)
+                except DBAPIError as error:
+                    if lost(error.orig):
+                        raise
+                    checks.append(Check("sequence", object, False, words_of(error)))
+                else:
+                    detail = (
+                        f"{canonical(row[3], row[4])} stands at {behind[5]}, highest is {behind[6]}"
+                        if behind
+                        else canonical(row[3], row[4])
+                    )
+                    checks.append(Check("sequence", object, behind is None, detail))
+        return checks
+
+    def catalog(self, side: str | None = None) -> dict[str, str]:
+        side = self.standing(side)
+        with self.session("reading definitions", database=side, settings={"search_path": ""}) as connection:
+            return {str(object): str(digest) for object, digest in ask(connection, DEFINITIONS)}
+
+    def query(self, sql: str) -> list[Row]:
+        """One statement in a transaction that cannot write; raises Unable for several."""
+        statement = single(sql)
+        with self.session("asking", settings={"client_min_messages": "error"}) as connection:
+            ask(connection, "BEGIN READ ONLY")
+            try:
+                # After the first query the transaction cannot be made writable any more.
+                ask(connection, "SELECT 1")
+                return ask(connection, statement)
+            finally:
+                if not connection.invalidated:
+                    ask(connection, "ROLLBACK")
+
+
+def single(sql: str) -> str:
+    """The statement without its semicolon. Several could end our read-only transaction and write: Unable."""
+    bare = re.sub(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(\$\w*\$).*?\1|--[^\n]*|/\*.*?\*/""", " ", sql, flags=re.DOTALL)
+    if ";" in bare.strip().rstrip(";"):
+        raise Unable("asking", sql[:80], "only one statement is allowed")
+    return sql.strip().rstrip(";") if bare.strip().endswith(";") else sql
+
+
+def fingerprint_of(connection: Connection, name: str) -> Fingerprint:
+    """`sum`, not `bit_xor`: that one does not see pairs of equal rows. The text form holds for every type."""
+    [(rows, digest)] = ask(
+        connection,
+        f"""SELECT count(*), coalesce(sum(hashtextextended((dbmaint_row.*)::text, 0)::numeric), 0)::text
+            FROM ONLY {name} AS dbmaint_row""",
+    )
+    return Fingerprint(int(rows), str(digest))
+
+
+def large_objects_of(connection: Connection) -> Fingerprint:
+    """Rows are the objects; needs a superuser."""
+    [(objects,)] = ask(connection, "SELECT count(*) FROM pg_largeobject_metadata")
+    [(digest,)] = ask(
+        connection,
+        """SELECT coalesce(sum(hashtextextended(loid::text || ':' || pageno::text || ':' || data::text,
+               0)::numeric), 0)::text
+           FROM pg_largeobject""",
+    )
+    return Fingerprint(int(objects), str(digest))
+
+
+def differing(baseline: Mapping[str, Fingerprint], other: Mapping[str, Fingerprint]) -> list[str]:
+    """Tables of the baseline that are not proved equal in `other`."""
+    return [name for name, mark in baseline.items() if name not in other or not mark.readable or other[name] != mark]
+
+
+THROUGH_INDEX: dict[str, object] = {
+    **PINNED,
+    "enable_indexscan": "on",
+    "enable_indexonlyscan": "on",
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    "max_parallel_workers_per_gather": 0,
+}
+
+READABLE_INDEXES = f"""
+SELECT n.nspname, c.relname, ni.nspname, i.relname,
+  (SELECT string_agg(pg_get_indexdef(i.oid, k, false) || CASE WHEN x.indoption[k - 1] & 1 = 1 THEN ' DESC' ELSE '' END
+     || CASE WHEN x.indoption[k - 1] & 2 = 2 THEN ' NULLS FIRST' ELSE ' NULLS LAST' END, ', ' ORDER BY k)
+   FROM generate_series(1, x.indnkeyatts) k),
+  coalesce(pg_get_expr(x.indpred, x.indrelid), 'true')
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace ni ON ni.oid = i.relnamespace
+JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am a ON a.oid = i.relam
+WHERE a.amname = 'btree' AND x.indisvalid AND {USER_TABLES}
+"""
+
+CONSTRAINTS = f"""
+WITH c AS (SELECT c.oid, c.relname, n.nspname, format('%I.%I', n.nspname, c.relname) AS name
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES})
+SELECT 'foreign key', c.nspname, c.relname, k.conname::text,
+  format('SELECT count(*) FROM ONLY %s f WHERE %s AND NOT EXISTS (SELECT 1 FROM %s p WHERE %s)', c.name,
+    (SELECT string_agg(format('f.%I IS NOT NULL', a.attname), ' AND ') FROM unnest(k.conkey) n
+     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n),
+    (SELECT format('%I.%I', pn.nspname, p.relname) FROM pg_class p JOIN pg_namespace pn ON pn.oid = p.relnamespace
+      WHERE p.oid = k.confrelid),
+    (SELECT string_agg(format('p.%I = f.%I', pa.attname, fa.attname), ' AND ') FROM unnest(k.conkey,
+      k.confkey) AS n(f, p)
+     JOIN pg_attribute fa ON fa.attrelid = k.conrelid AND fa.attnum = n.f
+     JOIN pg_attribute pa ON pa.attrelid = k.confrelid AND pa.attnum = n.p))
+FROM pg_constraint k JOIN c ON c.oid = k.conrelid
+WHERE k.contype = 'f' AND k.convalidated
+  AND NOT EXISTS (SELECT 1 FROM pg_constraint parent JOIN pg_class pc ON pc.oid = parent.conrelid
+                  WHERE parent.oid = k.conparentid AND parent.conrelid = k.conrelid)
+UNION ALL
+SELECT 'check', c.nspname, c.relname, k.conname::text,
+  format('SELECT count(*) FROM ONLY %s WHERE NOT (%s)', c.name, pg_get_expr(k.conbin, k.conrelid))
+FROM pg_constraint k JOIN c ON c.oid = k.conrelid WHERE k.contype = 'c' AND k.convalidated
+UNION ALL
+SELECT 'not null', c.nspname, c.relname, string_agg(a.attname, ', ' ORDER BY a.attnum),
+  format('SELECT count(*) FROM ONLY %s WHERE %s', c.name, string_agg(format('%I IS NULL', a.attname), ' OR '))
+FROM pg_attribute a JOIN c ON c.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
+GROUP BY c.nspname, c.relname, c.name
+UNION ALL
+SELECT 'unique', c.nspname, c.relname, i.relname::text,
+  format('SELECT count(*) FROM (SELECT 1 FROM ONLY %s WHERE %s AND (%s) GROUP BY %s HAVING count(*) > 1) x', c.name,
+    (SELECT string_agg(format('%s IS NOT NULL', pg_get_indexdef(i.oid, k, false)), ' AND ') FROM generate_series(1,
+      x.indnkeyatts) k),
+    coalesce(pg_get_expr(x.indpred, x.indrelid), 'true'),
+    (SELECT string_agg(pg_get_indexdef(i.oid, k, false), ', ') FROM generate_series(1, x.indnkeyatts) k))
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN c ON c.oid = x.indrelid WHERE x.indisunique
+  AND x.indisvalid
+"""
+"""Statements that count the rows which contradict a constraint, read from the tables and not by their indexes."""

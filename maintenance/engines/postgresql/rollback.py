@@ -1,0 +1,417 @@
+"""What a rollback restores from, and how the restored copy takes the place of the broken database."""
+
+# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from ... import archive
+from ...archive import ArchiveError, Seal
+from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable
+from ..values import Backup, Fingerprint, Image, Json
+from .backup import BackingUp
+from .diagnosis import Diagnosing
+from .gate import Gate, Method
+from .proof import LARGE_OBJECTS, differing
+from .server import Server, ask, mark_in, quoted, transaction
+
+LISTS = {
+    "createrole_self_grant",
+    "datestyle",
+    "listen_addresses",
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "synchronous_standby_names",
+    "temp_tablespaces",
+    "unix_socket_directories",
+}
+"""Settings whose stored value is a list that is quoted already."""
+
+
+class Rollback(Gate, BackingUp, Diagnosing, Server):
+    """Image, restore beside, swap, and what is left afterwards."""
+
+    # -- image -------------------------------------------------------------------------------------
+
+    def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
+        """A copy by file on the same server where there is room and right; otherwise a second dump.
+
+        An image of an earlier attempt is made anew: nobody can say what happened in between.
+        """
+        self.keep_turn()
+        try:
+            return self._copy()
+        except Interrupted:
+            raise
+        except EngineError as refusal:
+            try:
+                return self._catch_up(backup, baseline, folder, stem, seal)
+            except Interrupted:
+                raise
+            except EngineError as error:
+                words = f"a copy: {refusal.words}; a dump: {error.words}"
+                raise type(error)("keeping the state before the maintenance of", self.database, words) from error
+
+    def _copy(self) -> Image:
+        name = self.side_name("image")
+        with self.session("measuring") as inside:
+            [(size,)] = ask(inside, "SELECT pg_database_size(current_database())")
+            free = self._free_bytes(inside)
+        if free is not None and free < int(size) * 1.2:
+            raise ResourceShortage(
+                "copying", self.database, f"{free:,} bytes are free, {int(int(size) * 1.2):,} are needed"
+            )
+        with self.control("copying the database") as connection:
+            self.drop_database(connection, name)
+            method = f"STRATEGY {'FILE_COPY'}" if self.since(15) else ""
+            limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
+            statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(self.door(connection).name)} {method} {limit}"
+            self._alone(connection, statement)
+            self._mark_side(connection, name, {"role": "image"})
+            if not limit:
+                ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
+            [(copied,)] = ask(connection, "SELECT pg_database_size(%(name)s)", name=name)
+        return Image(kind="copy", name=name, bytes=int(copied))
+
+    def _alone(self, connection: Connection, statement: str) -> None:
+        """Runs what needs a database without any session; our own short ones are ended."""
+        for attempt in range(3):
+            for pid, *_ in self._foreign(connection, self.door(connection).name, ours_too=True):
+                ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+            try:
+                with self.translated("copying", self.database):
+                    ask(connection, statement)
+                return
+            except Transient as error:
+                if attempt == 2 or "being accessed" not in error.words:
+                    raise
+
+    def _catch_up(
+        self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal
+    ) -> Image:
+        """Dumps what differs from the backup; everything when that cannot be told table by table."""
+        changed = differing(baseline, backup.snapshot)
+        known = self.dumped_catalog.get(backup.sha256)
+        partial = (
+            backup.method == "pg_dump"
+            and set(baseline) == set(backup.snapshot)
+            and LARGE_OBJECTS not in changed
+            and len(changed) * 2 <= len(baseline)
+            and known is not None
+            and known == self.catalog()
+        )
+        options = [f"--table={pattern}" for pattern in self._patterns(changed)] if partial else []
+        if partial and not options:
+            return Image(kind="dump", name=str(backup.path), bytes=0)
+        part, written = self.dump(folder, stem, seal, options)
+        final = folder / f"{stem}.dump{seal.extension}"
+        try:
+            archive.publish(part, final)
+        except OSError as error:
+            raise ResourceShortage("naming", str(final), str(error)) from error
+        return Image(
+            kind="dump",
+            name=str(backup.path) if partial else "",
+            bytes=written.bytes,
+            tables=tuple(changed) if partial else (),
+            path=final,
+            sha256=written.sha256,
+        )
+
+    def _patterns(self, tables: Sequence[str]) -> list[str]:
+        """Exact patterns for pg_dump, with every sequence: their values move without any row changing."""
+        with self.session("looking for tables") as connection:
+            names = [(x.schema, x.table) for x in self.relations(connection, tables)]
+            names += [
+                (str(schema), str(name))
+                for schema, name in ask(
+                    connection,
+                    """SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                       WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' AND c.relpersistence <> 't'""",
+                )
+            ]
+        return [".".join('"' + part.replace('"', '""') + '"' for part in pair) for pair in names]
+
+    # -- restore -----------------------------------------------------------------------------------
+
+    def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:
+        self.keep_turn()
+        if image.kind == "copy":
+            with self.control("looking for the image") as connection:
+                swapped = self.exists(connection, self.side_name("broken"))
+                if not self.exists(connection, image.name) and not swapped:
+                    raise Unable("restoring", self.database, f"the image {image.name} is not there")
+            return image.name
+        if image.path is None and backup.method != "pg_dump":
+            raise Unable(
+                "restoring", self.database, f"{backup.path} holds a whole cluster and must be restored by hand"
+            )
+        name = self.side_name("restore")
+        with self.control("creating a database to restore into") as connection:
+            if not self.exists(connection, name) and self.exists(connection, self.side_name("broken")):
+                return name  # It has taken its place already.
+            if self.exists(connection, name):
+                mark = self.door(connection, name).mark
+                if mark and mark.get("complete"):
+                    return name
+                self.drop_database(connection, name)
+            self._create_like(connection, name)
+            self._mark_side(connection, name, {"role": "restore", "complete": False})
+        self._fill(name, image, backup, seal)
+        with self.session("taking statistics of the restored copy", database=name) as connection:
+            ask(connection, "ANALYZE")
+        with self.control("marking the restored copy") as connection:
+            self._mark_side(connection, name, {"role": "restore", "complete": True})
+        return name
+
+    def _fill(self, name: str, image: Image, backup: Backup, seal: Seal) -> None:
+        target = ["--exit-on-error", "--no-password", f"--dbname={self.conninfo(name)}"]
+        try:
+            with self.translated("restoring", name):
+                if image.path is not None and not image.tables:
+                    self._restore(image.path, seal, target)
+                elif image.path is None:
+                    self._restore(backup.path, seal, target)
+                else:
+                    self._restore(backup.path, seal, [*target, "--section=pre-data"])
+                    self._restore_data(backup.path, seal, target, set(image.tables))
+                    self._restore(image.path, seal, [*target, "--section=data"])
+                    self._restore(backup.path, seal, [*target, "--section=post-data"])
+        except ArchiveError as error:
+            raise ResourceShortage("restoring", name, str(error)) from error
+
+    def _restore(self, path: Path, seal: Seal, options: Sequence[str]) -> None:
+        with archive.reading(path, seal) as stream:
+            self.restore_from(stream, options)
+
+    def _restore_data(self, path: Path, seal: Seal, target: Sequence[str], without: set[str]) -> None:
+        """The rows of all tables but those `without`, whose newer rows come from the second dump."""
+        with tempfile.TemporaryDirectory() as folder:
+            listing = Path(folder, "list")
+            self._restore(path, seal, ["--list", f"--file={listing}"])
+            kept = Path(folder, "kept")
+            kept.write_text("\n".join(entries_without(listing.read_text(), self._tags(without))) + "\n")
+            self._restore(path, seal, [*target, "--section=data", f"--use-list={kept}"])
+
+    def _tags(self, without: set[str]) -> dict[str, bool]:
+        """How the archive's list calls each table -> whether to leave it out."""
+        with self.session("looking for tables") as connection:
+            return {f"{x.schema} {x.table}": x.name in without for x in self.relations(connection)}
+
+    def _create_like(self, connection: Connection, name: str) -> None:
+        locale = "d.daticulocale" if self.since(15) else "NULL"
+        if self.since(17):
+            locale = "d.datlocale"
+        provider = "d.datlocprovider" if self.since(15) else "'c'"
+        [(encoding, collate, ctype, space, provider_is, icu)] = ask(
+            connection,
+            f"""SELECT quote_literal(pg_encoding_to_char(d.encoding)), quote_literal(d.datcollate),
+                    quote_literal(d.datctype),
+                       t.spcname, {provider}, quote_literal({locale})
+                FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %(name)s""",
+            name=self.door(connection).name,
+        )
+        special = ""
+        if provider_is == "i":
+            special = f"LOCALE_PROVIDER icu ICU_LOCALE {icu}"
+        elif provider_is == "b":
+            special = f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {icu}"
+        limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
+        ask(
+            connection,
+            f"""CREATE DATABASE {quoted(name)} TEMPLATE template0 ENCODING {encoding}
+                LC_COLLATE {collate} LC_CTYPE {ctype}
+                {special} TABLESPACE {quoted(space)} {limit}""",
+        )
+        if not limit:
+            ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
+
+    # -- swap --------------------------------------------------------------------------------------
+
+    def swap(self, side: str, gate: Json, marker: Json) -> str:
+        """One transaction of renames; nobody ever sees the database missing, and a crash leaves before or after."""
+        self.keep_turn()
+        broken = self.side_name("broken")
+        with self.control("putting the restored copy in place") as connection:
+            if not self.exists(connection, side):
+                if self.exists(connection, broken):
+                    return broken
+                raise Unable("putting in place", side, "there is no such database")
+            if self.exists(connection, broken):
+                raise Unable("putting in place", side, f"{broken} of an earlier swap is still there")
+            live = self.door(connection)
+            mark = live.mark or {}
+            method: Method = mark.get("method", "limit")
+            for name in (live.name, side):
+                for pid, *_ in self._foreign(connection, name, ours_too=True):
+                    ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+            closed = json.dumps(
+                {"dbmaint": 1, "target": self.tag.target, "method": method, "gate": gate, "marker": marker}
+            )
+            with transaction(connection):
+                self._lock_row(connection)
+                self._carry_over(connection, live.name, side, gate)
+                ask(connection, f"ALTER DATABASE {quoted(live.name)} RENAME TO {quoted(broken)}")
+                ask(connection, f"ALTER DATABASE {quoted(side)} RENAME TO {quoted(live.name)}")
+                self.set_comment(connection, live.name, closed)
+                self._mark_side(connection, broken, {"role": "broken"})
+                self._set_limit(connection, live.name, int(str(gate["limit"])))
+                if method == "hide":
+                    self._set_allow(connection, live.name, live.name != self.database)
+                else:
+                    self.bar(connection, live.name, method)
+                self._set_allow(connection, broken, False)
+        return broken
+
+    def _carry_over(self, connection: Connection, source: str, to: str, gate: Json) -> None:
+        """Owner, settings and grants: what neither a copy nor a dump holds."""
+        ask(connection, f"ALTER DATABASE {quoted(to)} OWNER TO {quoted(self.door(connection, source).owner)}")
+        rows = ask(
+            connection,
+            """SELECT pg_get_userbyid(nullif(s.setrole, 0)), split_part(c, '=', 1), substr(c, strpos(c, '=') + 1),
+                      quote_literal(substr(c, strpos(c, '=') + 1))
+               FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c
+               WHERE d.datname = %(name)s""",
+            name=source,
+        )
+        for role, setting, value, literal in rows:
+            whom = f"ROLE {quoted(role)} IN DATABASE {quoted(to)}" if role else f"DATABASE {quoted(to)}"
+            name = ".".join(quoted(part) for part in str(setting).split("."))
+            # The value is the catalog's own text, written there by SET and read back as SET expects it.
+            ask(connection, f"ALTER {whom} SET {name} = {value if setting.lower() in LISTS else literal}")
+        self.set_grants(connection, to, gate)
+        [(template,)] = ask(connection, "SELECT datistemplate FROM pg_database WHERE datname = %(name)s", name=source)
+        if template:
+            ask(connection, f"ALTER DATABASE {quoted(to)} IS_TEMPLATE true")
+
+    # -- afterwards --------------------------------------------------------------------------------
+
+    def leftovers(self) -> list[str]:
+        """Side databases by their names; everything else in words."""
+        found: list[str] = []
+        with self.control("looking for what is left") as connection:
+            for role in ("image", "restore", "broken", "held"):
+                if self.exists(connection, self.side_name(role)):
+                    found.append(self.side_name(role))
+            mark = self.door(connection).mark
+            if mark and mark.get("target") == self.tag.target:
+                found.append(f"marker on {self.database}")
+            rows = ask(
+                connection,
+                """SELECT pid, application_name FROM pg_stat_activity
+                   WHERE starts_with(application_name, %(family)s) AND application_name <> %(mine)s""",
+                family=self.tag.family,
+                mine=self.tag.session,
+            )
+            found += [f"session {pid} ({name})" for pid, name in rows]
+        with self.session("looking for what is left") as connection:
+            schemas = ask(
+                connection,
+                "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %(prefix)s) ORDER BY 1",
+                prefix=f"{self.tag.suffix}_",
+            )
+            found += [f"schema {name}" for (name,) in schemas]
+        return found
+
+    def clean(self, keep: Sequence[str] = ()) -> list[str]:
+        """A marker goes only where the gate is as before; saved rows that were not put back stay."""
+        self.keep_turn()
+        gone: list[str] = []
+        left = [item for item in self.leftovers() if item not in keep]
+        if any(item.startswith("session ") for item in left):
+            with self.control("ending sessions of an earlier attempt") as connection:
+                self._end_other_tokens(connection)
+        for item in left:
+            if item.startswith("schema "):
+                removed = self._drop_schema(item.removeprefix("schema "))
+            elif item.startswith("marker on "):
+                removed = self._drop_marker()
+            elif item.startswith("session "):
+                removed = True
+            elif item == self.side_name("held"):
+                removed = False  # That is the database itself, while it is hidden.
+            else:
+                with self.control("dropping what is left") as connection:
+                    self.drop_database(connection, item)
+                    removed = not self.exists(connection, item)
+            if removed:
+                gone.append(item)
+        return gone
+
+    def _drop_schema(self, name: str) -> bool:
+        with self.session("dropping what is left", name) as connection:
+            tables = ask(
+                connection,
+                """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = %(name)s AND c.relkind = 'r'""",
+                name=name,
+            )
+            for (table,) in tables:
+                if ask(connection, f"SELECT 1 FROM {quoted(name)}.{quoted(table)} LIMIT 1"):
+                    return False
+            ask(connection, f"DROP SCHEMA {quoted(name)} CASCADE")
+        return True
+
+    def _drop_marker(self) -> bool:
+        """True when it is gone."""
+        gate = self.read_gate()
+        if any(not words.startswith("comment ") for words in self.gate_differences(gate)):
+            return False
+        with self.control("removing the marker") as connection:
+            comment = gate["comment"]
+            self.set_comment(connection, self.database, None if comment is None else str(comment))
+        return True
+
+    # -- side databases ----------------------------------------------------------------------------
+
+    def exists(self, connection: Connection, name: str) -> bool:
+        return bool(ask(connection, "SELECT 1 FROM pg_database WHERE datname = %(name)s", name=name))
+
+    def drop_database(self, connection: Connection, name: str) -> None:
+        """Only a side database that bears our mark or none; a name chosen by somebody else stays his."""
+        rows = ask(
+            connection,
+            "SELECT shobj_description(oid, 'pg_database'), datistemplate FROM pg_database WHERE datname = %(name)s",
+            name=name,
+        )
+        if not rows:
+            return
+        if rows[0][0] and not mark_in(rows[0][0]):
+            raise Unable("dropping", name, "a database of that name exists and is not ours")
+        for pid, *_ in self._foreign(connection, name, ours_too=True):
+            ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+        if rows[0][1]:
+            ask(connection, f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false")
+        force = "WITH (FORCE)" if self.since(13) else ""
+        ask(connection, f"DROP DATABASE IF EXISTS {quoted(name)} {force}")
+
+    def _mark_side(self, connection: Connection, name: str, about: Json) -> None:
+        self.set_comment(connection, name, json.dumps({"dbmaint": 1, "target": self.tag.target, **about}))
+
+
+def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:
+    """Lines of `pg_restore --list` without the rows of the tables whose tag is True, and without sequence values.
+
+    A name may contain spaces, so the longest known name that fits a line is the one meant. The second dump has
+    the values of all sequences.
+    """
+    kept: list[str] = []
+    for line in listing.splitlines():
+        entry = re.match(r"\d+; \d+ \d+ (TABLE DATA|SEQUENCE SET) (.*)", line)
+        if entry and entry.group(1) == "SEQUENCE SET":
+            continue
+        if entry:
+            fitting = [tag for tag in tags if entry.group(2).startswith(tag + " ")]
+            if fitting and tags[max(fitting, key=len)]:
+                continue
+        kept.append(line)
+    return kept

@@ -1,0 +1,313 @@
+"""Salvage of a damaged table, in place: its name, rights, views and foreign keys stay.
+
+1. Find pages that cannot be read and items that contradict themselves, bisecting with verify_heapam, and save
+   what can be read of such pages into a side table, which also keeps the list of what to do next: one transaction.
+2. Free items with a wrong transaction number, remove those that cannot be read and those that were saved
+   (pg_surgery). This is not undone by a rollback, so it only follows the list that is committed.
+3. Rewrite the table, unreadable pages as empty.
+4. Put the saved rows back and drop the side table, in one transaction.
+
+The side table knows in which file the table lay, so a second run begins where the first was broken off.
+Needs version 14, a superuser, and the contrib modules amcheck and pg_surgery.
+"""
+
+# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import Damaged, Unable
+from ..values import Action, Loss, Performed
+from ..words import say
+from .proof import PINNED
+from .server import Relation, Row, Server, ask, lost, quoted, transaction, words_of
+from .structure import Structure, extension
+
+MOST_ITEMS = 291
+"""No page of 8 kB holds more rows."""
+FREEZABLE = re.compile(r"^(xmin|xmax|multitransaction)")
+
+
+@dataclass
+class Faults:
+    """What is wrong in one table. `pages`: unreadable page -> the server's words; `items`: (page, item, words)."""
+
+    pages: dict[int, str] = field(default_factory=dict)
+    items: list[tuple[int, int, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What the side table says about itself. Items are (page, item)."""
+
+    node: int
+    pages: list[int]
+    freeze: list[list[int]]
+    kill: list[list[int]]
+    rows_lost: int | None
+    words: str
+
+
+class Salvage(Structure, Server):
+    """Gets out of a damaged table what can be read."""
+
+    def salvage(self, action: Action) -> Performed:
+        if not self.since(14):
+            raise Unable("salvaging", action.object, "that needs PostgreSQL 14 or later")
+        with self.session("salvaging", action.object) as connection:
+            found = self.relations(connection, [action.object])
+            if not found:
+                raise Unable("salvaging", action.object, "there is no such table any more")
+            relation = found[0]
+            node = int(ask(connection, "SELECT pg_relation_filenode(%(oid)s::regclass)", oid=relation.oid)[0][0])
+            saved = self._read_saved(connection, relation)
+        if saved is None:
+            saved = self._save(relation, node)
+        if saved.node == node:
+            self._operate(relation, saved)
+            self._rewrite(relation)
+        self._put_back(relation)
+        rows, after = self._verify(relation)
+        losses: tuple[Loss, ...] = ()
+        if saved.pages:
+            losses = (Loss(action.object, saved.rows_lost, tuple(saved.pages), say("{words}", words=saved.words)),)
+        return Performed(
+            say(
+                "Salvaged {table}: {rows:,} rows are there, {pages} pages were damaged",
+                table=action.object,
+                rows=rows,
+                pages=len(saved.pages),
+            ),
+            relation.bytes,
+            after,
+            losses,
+        )
+
+    # -- 1 find and save ------------------------------------------------------------------------------------
+
+    def _find(self, connection: Connection, schema: str, relation: Relation) -> Faults:
+        faults = Faults()
+        [(pages,)] = ask(
+            connection,
+            "SELECT pg_relation_size(%(oid)s::regclass) / current_setting('block_size')::int",
+            oid=relation.oid,
+        )
+        if pages:
+            self._bisect(connection, schema, relation, 0, int(pages) - 1, faults)
+        return faults
+
+    def _bisect(
+        self, connection: Connection, schema: str, relation: Relation, first: int, last: int, faults: Faults
+    ) -> None:
+        self.raise_if_stopping("salvaging", relation.name)
+        try:
+            rows = self._verified(connection, schema, relation, first, last)
+        except DBAPIError as error:
+            ask(connection, "ROLLBACK TO piece")
+            if getattr(error.orig, "pgcode", None) == "57014":
+                raise
+            if first == last:
+                faults.pages[first] = words_of(error)
+                return
+            middle = (first + last) // 2
+            self._bisect(connection, schema, relation, first, middle, faults)
+            self._bisect(connection, schema, relation, middle + 1, last, faults)
+            return
+        faults.items += [(int(page), int(item), str(words)) for page, item, words in rows if item is not None]
+
+    def _verified(self, connection: Connection, schema: str, relation: Relation, first: int, last: int) -> list[Row]:
+        ask(connection, "SAVEPOINT piece")
+        rows = ask(
+            connection,
+            f"""SELECT blkno, offnum, msg FROM {schema}.verify_heapam(%(oid)s::regclass, check_toast => true,
+                  startblock => %(first)s, endblock => %(last)s)""",
+            oid=relation.oid,
+            first=first,
+            last=last,
+        )
+        ask(connection, "RELEASE piece")
+        return rows
+
+    def _side(self, relation: Relation) -> tuple[str, str]:
+        schema = quoted(f"{self.tag.suffix}_salvage")
+        return schema, f"{schema}.rows_of_{relation.oid}"
+
+    def _read_saved(self, connection: Connection, relation: Relation) -> Saved | None:
+        _, side = self._side(relation)
+        rows = ask(connection, "SELECT obj_description(to_regclass(%(side)s)::oid, 'pg_class')", side=side)
+        return Saved(**json.loads(rows[0][0])) if rows and rows[0][0] else None
+
+    def _save(self, relation: Relation, node: int) -> Saved:
+        """One transaction: after a crash there is a whole side table or none."""
+        schema, side = self._side(relation)
+        settings = {**PINNED, "ignore_checksum_failure": "off", "client_min_messages": "error"}
+        with (
+            self.session("saving rows of", relation.name, settings=settings) as connection,
+            transaction(connection),
+        ):
+            amcheck = extension(connection, "amcheck", self.tag.suffix)
+            faults = self._find(connection, amcheck, relation)
+            ask(connection, f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            ask(connection, f"DROP TABLE IF EXISTS {side}")
+            ask(connection, f"CREATE TABLE {side} (LIKE {relation.name})")
+            rescued, unreadable = self._save_pages(connection, amcheck, relation, side, faults)
+            self._drop_own(connection, "amcheck")
+            freeze = {(page, item) for page, item, words in faults.items if FREEZABLE.match(words)}
+            kill = {(page, item) for page, item, words in faults.items} - freeze
+            saved = Saved(
+                node=node,
+                pages=sorted(set(faults.pages) | {page for page, _, _ in faults.items}),
+                freeze=sorted(list(item) for item in freeze),
+                kill=sorted(list(item) for item in kill | set(rescued)),
+                rows_lost=None if unreadable else len(kill),
+                words=self._tell(connection, relation, faults, len(rescued)),
+            )
+            [(literal,)] = ask(connection, "SELECT quote_literal(%(text)s)", text=json.dumps(asdict(saved)))
+            ask(connection, f"COMMENT ON TABLE {side} IS {literal}")
+        return saved
+
+    def _save_pages(
+        self, connection: Connection, amcheck: str, relation: Relation, side: str, faults: Faults
+    ) -> tuple[list[tuple[int, int]], bool]:
+        """Items saved from pages whose checksum alone is wrong; and whether anything of them stayed unreadable."""
+        rescued: list[tuple[int, int]] = []
+        unreadable = False
+        if not faults.pages:
+            return rescued, unreadable
+        columns = self._columns(connection, relation)
+        # From here on wrong checksums are looked over, in this transaction only and under the cut.
+        ask(connection, "SET LOCAL ignore_checksum_failure = on")
+        for page in faults.pages:
+            try:
+                flagged = {
+                    int(item) for _, item, _ in self._verified(connection, amcheck, relation, page, page) if item
+                }
+            except DBAPIError as error:
+                if lost(error.orig):
+                    raise
+                ask(connection, "ROLLBACK TO piece")
+                unreadable = True
+                continue
+            unreadable = unreadable or bool(flagged)
+            # Once looked over, the page counts as good in the server's memory: what is faulty must go as well.
+            faults.items += [(page, item, "on a page whose checksum is wrong") for item in flagged]
+            for item in range(1, MOST_ITEMS + 1):
+                if item not in flagged:
+                    count = self._save_row(connection, relation, side, columns, page, item)
+                    unreadable = unreadable or count is None
+                    if count:
+                        rescued.append((page, item))
+        ask(connection, "SET LOCAL ignore_checksum_failure = off")
+        return rescued, unreadable
+
+    def _save_row(
+        self, connection: Connection, relation: Relation, side: str, columns: str, page: int, item: int
+    ) -> int | None:
+        """1 or 0 rows; None when the row cannot be read."""
+        ask(connection, "SAVEPOINT row_read")
+        try:
+            rows = ask(
+                connection,
+                f"""INSERT INTO {side} ({columns}) SELECT {columns} FROM ONLY {relation.name}
+                    WHERE ctid = '({int(page)},{int(item)})'::tid RETURNING 1""",
+            )
+        except DBAPIError as error:
+            if lost(error.orig):
+                raise
+            ask(connection, "ROLLBACK TO row_read")
+            return None
+        ask(connection, "RELEASE row_read")
+        return len(rows)
+
+    # -- 2 operate ---------------------------------------------------------------------------------
+
+    def _operate(self, relation: Relation, saved: Saved) -> None:
+        """Only what the committed list says, so that a second run loses nothing. Done twice it does nothing."""
+        if not saved.freeze and not saved.kill:
+            return
+        settings = {"ignore_checksum_failure": "on", "client_min_messages": "error"}
+        with (
+            self.session("removing unreadable rows of", relation.name, settings=settings) as connection,
+            transaction(connection),
+        ):
+            surgery = extension(connection, "pg_surgery", self.tag.suffix)
+            for function, items in (("heap_force_freeze", saved.freeze), ("heap_force_kill", saved.kill)):
+                tids = [f"({page},{item})" for page, item in items]
+                if tids:
+                    ask(
+                        connection,
+                        f"SELECT {surgery}.{function}(%(oid)s::regclass, %(tids)s::tid[])",
+                        oid=relation.oid,
+                        tids=tids,
+                    )
+            self._drop_own(connection, "pg_surgery")
+
+    def _drop_own(self, connection: Connection, name: str) -> None:
+        """The extension that `extension()` made, before the transaction commits."""
+        schema = f"{self.tag.suffix}_{name}"
+        if ask(connection, "SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s", schema=schema):
+            ask(connection, f"DROP EXTENSION IF EXISTS {quoted(name)}")
+            ask(connection, f"DROP SCHEMA {quoted(schema)}")
+
+    def _tell(self, connection: Connection, relation: Relation, faults: Faults, readable: int) -> str:
+        parts = [f"page {page}: {words}" for page, words in sorted(faults.pages.items())[:5]]
+        parts += [f"page {page}, item {item}: {words}" for page, item, words in faults.items[:5]]
+        if faults.pages:
+            parts.append(f"{readable} rows of these pages could still be read; take them as suspect")
+            rows = ask(connection, "SELECT n_live_tup FROM pg_stat_all_tables WHERE relid = %(oid)s", oid=relation.oid)
+            if rows and rows[0][0]:
+                parts.append(f"the statistics counted about {rows[0][0]} rows in the table before")
+        return "; ".join(parts)
+
+    def _columns(self, connection: Connection, relation: Relation) -> str:
+        rows = ask(
+            connection,
+            """SELECT attname FROM pg_attribute WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped
+               AND attgenerated = '' ORDER BY attnum""",
+            oid=relation.oid,
+        )
+        return ", ".join(quoted(name) for (name,) in rows)
+
+    # -- 3 rewrite, 4 put back ---------------------------------------------------------------------
+
+    def _rewrite(self, relation: Relation) -> None:
+        settings: dict[str, object] = {"zero_damaged_pages": "on", "client_min_messages": "error"}
+        with self.session("rewriting", relation.name, settings=settings) as connection:
+            ask(connection, f"VACUUM (FULL) {relation.name}")
+
+    def _put_back(self, relation: Relation) -> None:
+        schema, side = self._side(relation)
+        with self.session("putting rows back into", relation.name) as connection:
+            if not ask(connection, "SELECT 1 WHERE to_regclass(%(side)s) IS NOT NULL", side=side):
+                return
+            columns = self._columns(connection, relation)
+            with transaction(connection):
+                # Triggers would do a second time what they did when the rows were written.
+                ask(connection, "SET LOCAL session_replication_role = replica")
+                if columns:
+                    ask(
+                        connection,
+                        f"INSERT INTO {relation.name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {side}",
+                    )
+                ask(connection, f"DROP TABLE {side}")
+            with suppress(DBAPIError):
+                # Another table's rows may still be in it.
+                ask(connection, f"DROP SCHEMA {schema}")
+
+    def _verify(self, relation: Relation) -> tuple[int, int]:
+        faults = [x.fault for x in self.examine([relation.name], 3600, deep=True) if x.fault]
+        if faults:
+            raise Damaged("salvaging", relation.name, "; ".join(str(fault) for fault in faults))
+        with self.session("counting", relation.name, settings=PINNED) as connection:
+            [(rows, size)] = ask(
+                connection,
+                f"SELECT count(*), (SELECT pg_total_relation_size({relation.oid}::regclass)) FROM ONLY {relation.name}",
+            )
+        return int(rows), int(size)

@@ -1,0 +1,343 @@
+"""D: backup files, and the image that a rollback restores from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from ... import archive, commands
+from ..errors import Damaged, ResourceShortage, Transient, Unable
+from ..values import Backup, Fingerprint, Image
+from .file import MAGIC, DatabaseFile, connect, copied
+from .fingerprints import fingerprint_all
+from .names import JOURNALS
+from .refusals import saying, translated
+
+METHODS = ("sqlite_backup", "file_copy")
+ROOM = 1.05
+"""Room asked for a copy, as a multiple of the file."""
+
+
+class Digested:
+    """A stream that knows the digest of what was read from it."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self.source, self.digest = source, hashlib.sha256()
+
+    def read(self, count: int = -1) -> bytes:
+        data = self.source.read(count)
+        self.digest.update(data)
+        return data
+
+
+def back_up(file: DatabaseFile, method: str, folder: Path, stem: str, seal: archive.Seal) -> Backup:
+    """Raises ResourceShortage when the folder takes no more, Damaged when it reads back differently."""
+    file.require()
+    if method == METHODS[0]:
+        return _online(file, folder, stem, seal)
+    if method == METHODS[1]:
+        return _raw(file, folder, stem, seal)
+    raise Unable("backing up", file.name, f"there is no method {method}; use {' or '.join(METHODS)}")
+
+
+def _online(file: DatabaseFile, folder: Path, stem: str, seal: archive.Seal) -> Backup:
+    """SQLite's online backup (https://sqlite.org/backup.html): one moment of the database, writers or not.
+
+    Damaged pages are copied as they are: a true copy, whose fingerprints then carry the errors.
+    """
+    if file.notice_truncation():
+        raise Damaged("backing up", file.name, "the file ends early; only a copy of the file as it lies is true to it")
+    copy = folder / f"{stem}.part.sqlite"
+    try:
+        with saying("writing a backup to", str(folder)):
+            copy.unlink(missing_ok=True)
+            with file.working("backing up", file.name) as connection:
+                copy_database(file, connection, copy)
+            snapshot = _snapshot(file, copy)
+            with open(copy, "rb") as source:
+                sealed = _seal(source, folder, f"{stem}.part.sqlite", f"{stem}.sqlite", seal, file)
+        return _backup(METHODS[0], *sealed, snapshot)
+    finally:
+        _remove(copy)
+
+
+def _raw(file: DatabaseFile, folder: Path, stem: str, seal: archive.Seal) -> Backup:
+    """The file and its journals as they lie on the disk, in a tar, writers kept out where SQLite can.
+
+    Works on a file that SQLite cannot open; it is then consistent only if nobody wrote meanwhile, which
+    is checked by size and time.
+    """
+    unpacked = folder / f"{stem}.part.d"
+    try:
+        with saying("writing a backup to", str(folder)):
+            shutil.rmtree(unpacked, ignore_errors=True)
+            seconds = file.limits.statement_seconds
+            with (
+                _writers_out(file),
+                _untouched(file),
+                commands.running(_tar(file), stop=file.stopping, timeout=seconds) as child,
+            ):
+                assert child.stdout is not None
+                sealed = _seal(child.stdout, folder, f"{stem}.part.tar", f"{stem}.tar", seal, file)
+            snapshot = _unpacked_snapshot(file, sealed[0], seal, unpacked) if sealed[1] else {}
+        return _backup(METHODS[1], *sealed, snapshot)
+    except commands.CommandStopped:
+        file.raise_if_stopping("backing up", file.name)
+        raise
+    except commands.CommandFailed as error:
+        raise ResourceShortage("backing up", file.name, str(error)) from error
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _tar(file: DatabaseFile) -> list[str]:
+    names = [file.name, *(file.name + ending for ending in JOURNALS)]
+    present = [f"./{name}" for name in names if file.path.with_name(name).exists()]
+    return ["tar", "--create", "--file=-", f"--directory={file.path.parent}", "--", *present]
+
+
+@contextmanager
+def _writers_out(file: DatabaseFile) -> Iterator[None]:
+    if file.held is not None:
+        yield
+        return
+    try:
+        connection = connect(file.path, timeout=file.limits.lock_seconds)
+    except sqlite3.Error:
+        yield
+        return
+    with closing(connection):
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            told = translated(error, "backing up", file.name)
+            if told.kind != "integrity":
+                raise told from error
+        yield
+
+
+@contextmanager
+def _untouched(file: DatabaseFile) -> Iterator[None]:
+    before = _marks(file)
+    yield
+    if _marks(file) != before:
+        raise Transient("backing up", file.name, "somebody wrote into the file meanwhile")
+
+
+def _marks(file: DatabaseFile) -> list[tuple[int, int]]:
+    marks: list[tuple[int, int]] = []
+    for ending in ("", "-wal", "-journal"):
+        try:
+            status = file.path.with_name(file.name + ending).stat()
+            marks.append((status.st_size, status.st_mtime_ns))
+        except FileNotFoundError:
+            marks.append((0, 0))
+    return marks
+
+
+def _seal(
+    source: IO[bytes], folder: Path, part_name: str, name: str, seal: archive.Seal, file: DatabaseFile
+) -> tuple[Path, bool, archive.Archive]:
+    """Writes, reads back, compares what went in with what comes out, and only then gives the name.
+
+    Without an identity to open the file again only the sealed bytes are compared: not verified.
+    """
+    part = folder / f"{part_name}{seal.extension}"
+    final = folder / f"{name}{seal.extension}"
+    digested = Digested(source)
+    try:
+        written = archive.write(cast(IO[bytes], digested), part, seal)
+        file.raise_if_stopping("backing up", file.name)
+        archive.verify(written)
+        verified = not seal.recipients or seal.identity_file is not None
+        if verified and _digest_inside(part, seal) != digested.digest.hexdigest():
+            raise Damaged("reading back", str(final), "what comes out is not what went in")
+        archive.publish(part, final)
+    except archive.ArchiveError as error:
+        raise Damaged("reading back", str(final), str(error)) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return final, verified, archive.Archive(final, written.bytes, written.sha256)
+
+
+def _digest_inside(path: Path, seal: archive.Seal) -> str:
+    digest = hashlib.sha256()
+    with archive.reading(path, seal) as plain:
+        while chunk := plain.read(archive.CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _backup(
+    method: str, final: Path, verified: bool, written: archive.Archive, snapshot: Mapping[str, Fingerprint]
+) -> Backup:
+    return Backup(final, method, written.bytes, written.sha256, verified, snapshot)
+
+
+def _snapshot(file: DatabaseFile, copy: Path) -> dict[str, Fingerprint]:
+    """Of the copy itself; empty when its schema cannot be read."""
+    try:
+        with file.side(copy, "reading back") as connection:
+            return fingerprint_all(connection, None)
+    except Damaged:
+        return {}
+
+
+def _unpacked_snapshot(file: DatabaseFile, path: Path, seal: archive.Seal, folder: Path) -> dict[str, Fingerprint]:
+    """Unpacks what was archived and lets SQLite apply the journals, as a restore would."""
+    folder.mkdir(mode=0o700)
+    expected = {file.name, *(file.name + ending for ending in JOURNALS)}
+    with archive.reading(path, seal) as plain, tarfile.open(fileobj=plain, mode="r|") as unpacking:
+        for member in unpacking:
+            name, content = Path(member.name).name, unpacking.extractfile(member)
+            if name in expected and content is not None:
+                with open(folder / name, "wb") as out:
+                    shutil.copyfileobj(content, out)
+    try:
+        with saying("reading back", str(path)):
+            connection = connect(folder / file.name)
+        with closing(connection), file.watched(connection, "reading back", str(path)):
+            return fingerprint_all(connection, None)
+    except Damaged:
+        return {}
+
+
+# -- copies of the database ----------------------------------------------------------------------------
+
+
+def copy_database(file: DatabaseFile, source: sqlite3.Connection, target: Path) -> None:
+    """A copy as of one moment, on the disk when this returns.
+
+    A read transaction keeps the copy from starting over each time somebody commits.
+    """
+    with closing(sqlite3.connect(target, isolation_level=None, check_same_thread=False)) as out:
+        os.chmod(target, 0o600)
+        out.execute("PRAGMA synchronous = OFF")
+        out.execute("PRAGMA journal_mode = OFF")
+        source.execute("BEGIN")
+        try:
+            source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            copied(source, out, file.stopping, file.name)
+        finally:
+            if source.in_transaction:
+                source.execute("COMMIT")
+    for ending in JOURNALS:
+        _remove(target.with_name(target.name + ending))
+    synced(target)
+
+
+def synced(path: Path) -> None:
+    """A copy is on the disk, its name too. Never for the live file: see the top of file.py."""
+    _sync(path)
+    sync_name(path)
+
+
+def sync_name(path: Path) -> None:
+    _sync(path.parent)
+
+
+def _sync(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def raw_copy(file: DatabaseFile, target: Path) -> None:
+    """Byte by byte with its journals, by a child: see the top of file.py."""
+    try:
+        for ending in (*JOURNALS, ""):
+            source = file.path.with_name(file.name + ending)
+            if source.exists() and ending != "-shm":
+                args = ["cp", "--sparse=never", "--", str(source), str(target.with_name(target.name + ending))]
+                commands.run(args, stop=file.stopping, timeout=file.limits.statement_seconds)
+    except commands.CommandStopped:
+        file.raise_if_stopping("copying", file.name)
+        raise
+    except commands.CommandFailed as error:
+        target.unlink(missing_ok=True)
+        raise ResourceShortage("copying", file.name, str(error)) from error
+    os.chmod(target, 0o600)
+    synced(target)
+
+
+def _copy(file: DatabaseFile, target: Path) -> None:
+    """By way of `.part`; byte by byte when SQLite cannot open the file."""
+    part = target.with_name(f"{target.name}.part")
+    try:
+        with saying("copying", file.name):
+            part.unlink(missing_ok=True)
+            try:
+                with file.working("copying", file.name) as connection:
+                    copy_database(file, connection, part)
+            except Damaged:
+                _remove(part)
+                raw_copy(file, part)
+            for ending in (*JOURNALS, ""):
+                journal = part.with_name(part.name + ending)
+                if journal.exists():
+                    os.replace(journal, target.with_name(target.name + ending))
+                elif ending:
+                    _remove(target.with_name(target.name + ending))
+            synced(target)
+    finally:
+        for ending in ("", *JOURNALS):
+            _remove(part.with_name(part.name + ending))
+
+
+def image_copy(file: DatabaseFile) -> Path:
+    """The damaged file as evidence, copied once under one hold."""
+    target = file.sides.evidence
+    if not (file.evidence_kept and target.exists()):
+        _copy(file, target)
+        file.evidence_kept = True
+    return target
+
+
+def mended_copy(file: DatabaseFile) -> Path:
+    """A copy that SQLite can read where only the magic or the end of the file is missing."""
+    copy, header = image_copy(file), file.header()
+    if not header.magic and header.plausible:
+        with open(copy, "r+b") as out:
+            out.write(MAGIC)
+    if header.truncated:
+        os.truncate(copy, header.pages * header.page_size)
+    return copy
+
+
+def image(file: DatabaseFile, folder: Path, stem: str) -> Image:
+    """Beside the database where there is room, so that going back needs no other disk; else in `folder`."""
+    target = _place(file, folder, stem)
+    if target.parent != file.path.parent:
+        file.sides.elsewhere.write_text(f"{target}\n")
+    _copy(file, target)
+    with open(target, "rb") as copy:
+        digest = hashlib.file_digest(copy, "sha256").hexdigest()
+    return Image("copy", str(target), target.stat().st_size, sha256=digest)
+
+
+def _place(file: DatabaseFile, folder: Path, stem: str) -> Path:
+    needed = int(file.size() * ROOM)
+    # The rewrite needs its own room beside the database, hence three times.
+    if shutil.disk_usage(file.path.parent).free > 3 * needed:
+        return file.sides.image
+    if folder.is_dir() and shutil.disk_usage(folder).free > needed:
+        return folder / f"{stem}.image.sqlite"
+    if shutil.disk_usage(file.path.parent).free > needed:
+        return file.sides.image
+    raise ResourceShortage("copying", file.name, f"{needed} bytes are needed beside it or in {folder}")
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass  # the folder that did not take the file is told of already

@@ -1,0 +1,151 @@
+"""The operator's queries, and how much work the engine's own choice of queries is."""
+
+# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import EngineError
+from ..values import Sample
+from .file import DatabaseFile
+from .names import Table, quoted, tables_in
+from .refusals import translated
+
+_IO = Path("/proc/thread-self/io")
+_ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
+COUNT_STEPS = 100
+LARGEST = 3
+UNKNOWN = 1 << 62
+"""Rows of a damaged table: it comes first, so that its repair shows."""
+
+
+def _authorize(action: int, *_: object) -> int:
+    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+
+
+@contextmanager
+def reading_only(connection: sqlite3.Connection) -> Iterator[None]:
+    """Nothing but SELECT: no write, no PRAGMA (it could end our lock), no ATTACH (it could make a file)."""
+    connection.execute("PRAGMA query_only = ON")
+    connection.set_authorizer(_authorize)
+    try:
+        yield
+    finally:
+        connection.set_authorizer(None)
+        connection.execute("PRAGMA query_only = OFF")
+
+
+def query(file: DatabaseFile, sql: str) -> list[tuple[object, ...]]:
+    with file.working("asking", sql[:80]) as connection, reading_only(connection):
+        return connection.execute(sql).fetchall()
+
+
+def queries(file: DatabaseFile, tables: Sequence[str] | None) -> list[str]:
+    """For the largest tables: all rows, all rows in groups of the first index, and each with its parent."""
+    with file.working("choosing queries for", file.name) as connection:
+        known = tables_in(connection)
+        chosen = [table for name, table in known.items() if tables is None or name in tables]
+        sized = [(_rows(connection, table), table) for table in chosen]
+        largest = sorted(sized, key=lambda pair: (-pair[0], pair[1].name))[:LARGEST]
+        return [sql for rows, table in largest if rows for sql in _queries_for(connection, table)]
+
+
+def _rows(connection: sqlite3.Connection, table: Table) -> int:
+    try:
+        return int(connection.execute(f"SELECT count(*) FROM {quoted(table.name)} NOT INDEXED").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if translated(error, "counting", table.name).kind != "integrity":
+            raise
+        return UNKNOWN
+
+
+def _queries_for(connection: sqlite3.Connection, table: Table) -> list[str]:
+    name = quoted(table.name)
+    columns = [str(row[1]) for row in connection.execute(f"PRAGMA table_info({name})")]
+    found = [f"SELECT count(*), count({quoted(columns[-1])}) FROM {name} NOT INDEXED"]
+    indexed = _first_indexed(connection, table)
+    if indexed is not None:
+        key = quoted(indexed)
+        found.append(f"SELECT {key}, count(*) FROM {name} GROUP BY {key} ORDER BY 2 DESC, 1 LIMIT 20")
+    for key in connection.execute(f"PRAGMA foreign_key_list({name})").fetchall():
+        parent, child_column, parent_column = str(key[2]), str(key[3]), key[4]
+        if parent_column is not None:
+            found.append(
+                f"SELECT count(*) FROM {name} AS child JOIN {quoted(parent)} AS parent"
+                f" ON parent.{quoted(str(parent_column))} = child.{quoted(child_column)}"
+            )
+            break
+    return found
+
+
+def _first_indexed(connection: sqlite3.Connection, table: Table) -> str | None:
+    for index in connection.execute(f"PRAGMA index_list({quoted(table.name)})").fetchall():
+        partial = bool(index[4])
+        column = connection.execute(f"PRAGMA index_info({quoted(str(index[1]))})").fetchone()
+        if not partial and column is not None and column[2] is not None:
+            return str(column[2])
+    return None
+
+
+def measure(file: DatabaseFile, sql: str, repeats: int) -> Sample:
+    """The warm-up run counts the work, the others are timed."""
+    unit = "pages read" if _IO.exists() else "VM steps"
+    try:
+        with file.working("measuring", sql[:80]) as connection:
+            rows, cost = _counted(file, connection, sql)
+            with reading_only(connection):
+                times = tuple(_timed(connection, sql) for _ in range(repeats))
+    except EngineError as error:
+        return Sample(sql, (), None, unit, error=str(error.sentence))
+    return Sample(sql, times, cost, unit, rows=rows)
+
+
+def _timed(connection: sqlite3.Connection, sql: str) -> float:
+    begun = time.perf_counter()
+    for _ in connection.execute(sql):
+        pass
+    return (time.perf_counter() - begun) * 1000
+
+
+def _counted(file: DatabaseFile, connection: sqlite3.Connection, sql: str) -> tuple[int, int]:
+    """Rows, and pages read with a cache of ten pages that is empty at the start.
+
+    So small a cache makes the figure the pages the plan asks for, and the same in every run; a plan that
+    visits the same pages again and again shows. Where the system does not count reads: steps of the
+    virtual machine.
+    """
+    page_size = int(connection.execute("PRAGMA page_size").fetchone()[0])
+    cache = int(connection.execute("PRAGMA cache_size").fetchone()[0])
+    try:
+        connection.execute("PRAGMA cache_size = 10")
+        connection.execute("PRAGMA shrink_memory")
+        with reading_only(connection):
+            if not _IO.exists():
+                return _steps(file, connection, sql)
+            before = _bytes_read()
+            rows = sum(1 for _ in connection.execute(sql))
+            return rows, (_bytes_read() - before) // page_size
+    finally:
+        connection.execute(f"PRAGMA cache_size = {cache:d}")
+
+
+def _bytes_read() -> int:
+    """What this thread has read by system calls so far (proc(5), rchar)."""
+    return int(_IO.read_text().split()[1])
+
+
+def _steps(file: DatabaseFile, connection: sqlite3.Connection, sql: str) -> tuple[int, int]:
+    count = 0
+
+    def beat() -> bool:
+        nonlocal count
+        count += 1
+        return file.stopping.is_set()
+
+    connection.set_progress_handler(beat, COUNT_STEPS)
+    return sum(1 for _ in connection.execute(sql)), count * COUNT_STEPS

@@ -1,0 +1,69 @@
+"""Exact row counts and order-independent checksums."""
+
+# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import Interrupted, Transient
+from ..values import Fingerprint
+from .names import quoted, tables_in
+from .refusals import translated
+
+SEQUENCES = "sqlite_sequence"
+"""Where AUTOINCREMENT keeps the highest number ever used (https://sqlite.org/autoinc.html)."""
+_ROOM = 1 << 128
+
+
+def fingerprint_rows(rows: Iterable[tuple[Any, ...]]) -> tuple[int, str]:
+    """Row count and the sum of one digest a row: the same for the same rows in any order.
+
+    A sum, not an exclusive or: two equal rows must not cancel each other.
+    """
+    count, total = 0, 0
+    for row in rows:
+        # marshal version 2 writes each value by type and content alone, so equal rows give equal bytes.
+        total += int.from_bytes(hashlib.blake2b(marshal.dumps(row, 2), digest_size=16).digest())
+        count += 1
+    return count, f"{total % _ROOM:032x}"
+
+
+def fingerprint_table(connection: sqlite3.Connection, name: str) -> Fingerprint:
+    """Reads the table itself, never an index instead of it."""
+    try:
+        rows, digest = fingerprint_rows(connection.execute(f"SELECT * FROM {quoted(name)} NOT INDEXED"))
+    except sqlite3.Error as error:
+        told = translated(error, "reading", name)
+        if isinstance(told, (Interrupted, Transient)):
+            raise
+        return Fingerprint(None, None, told.words)
+    return Fingerprint(rows, digest)
+
+
+def fingerprint_all(connection: sqlite3.Connection, tables: Sequence[str] | None) -> dict[str, Fingerprint]:
+    """By canonical name. All tables: the AUTOINCREMENT numbers are among them.
+
+    A table named but not there has an error.
+    """
+    known = tables_in(connection)
+    names = list(known) if tables is None else list(tables)
+    found = {
+        name: fingerprint_table(connection, known[name].name)
+        if name in known
+        else Fingerprint(None, None, f"there is no table {name}")
+        for name in names
+        if name != SEQUENCES
+    }
+    if (tables is None or SEQUENCES in tables) and has_sequences(connection):
+        found[SEQUENCES] = fingerprint_table(connection, SEQUENCES)
+    return found
+
+
+def has_sequences(connection: sqlite3.Connection) -> bool:
+    row = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (SEQUENCES,)).fetchone()
+    return bool(row[0])

@@ -1,0 +1,120 @@
+"""Names of tables and files: how they are quoted, listed and derived."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.dialects import sqlite
+
+from ..values import Tag
+
+_PREPARER = sqlite.dialect().identifier_preparer
+
+JOURNALS = ("-wal", "-shm", "-journal")
+"""Endings of the files that belong to a database file (https://sqlite.org/tempfiles.html)."""
+
+
+def quoted(name: str) -> str:
+    """An identifier for SQL, always quoted."""
+    return str(_PREPARER.quote_identifier(name))
+
+
+def canonical(name: str) -> str:
+    """The name as shown and stored: quoted only where SQL needs it."""
+    return str(_PREPARER.quote(name))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with rows of its own: no view, no virtual table, but the tables behind a virtual one."""
+
+    name: str
+    root: int
+    sql: str
+
+    @property
+    def canonical(self) -> str:
+        return canonical(self.name)
+
+
+def tables_in(connection: sqlite3.Connection) -> dict[str, Table]:
+    """Canonical name -> table, in order of name, without SQLite's own tables."""
+    rows = connection.execute(
+        "SELECT name, rootpage, sql FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
+        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
+    )
+    listed = [Table(*row) for row in rows.fetchall()]
+    return {table.canonical: table for table in listed}
+
+
+def resolve(known: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """SQLite compares names without regard to the case of ASCII letters; so does this."""
+    folded = {spelling.lower(): name for name in known for spelling in _spellings(name)}
+    found: list[str] = []
+    unknown: list[str] = []
+    for name in names:
+        match = folded.get(name.strip().lower())
+        if match is None:
+            unknown.append(name)
+        elif match not in found:
+            found.append(match)
+    return found, unknown
+
+
+def _spellings(name: str) -> list[str]:
+    bare = name[1:-1].replace('""', '"') if name.startswith('"') else name
+    return [name, bare, quoted(bare), f"main.{name}", f"main.{bare}", f"main.{quoted(bare)}"]
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Every file of ours beside a database file; all found again by name after a crash."""
+
+    live: Path
+    tag: Tag
+
+    def _beside(self, ending: str) -> Path:
+        return self.live.with_name(f"{self.live.name}.{self.tag.suffix}.{ending}")
+
+    @property
+    def image(self) -> Path:
+        return self._beside("image")
+
+    @property
+    def restored(self) -> Path:
+        return self._beside("restored")
+
+    @property
+    def broken(self) -> Path:
+        return self._beside("broken")
+
+    @property
+    def rows(self) -> Path:
+        """Rows on their way from a damaged table into its replacement."""
+        return self._beside("rows")
+
+    @property
+    def evidence(self) -> Path:
+        """A true copy of the damaged file, read page by page."""
+        return self._beside("evidence")
+
+    @property
+    def elsewhere(self) -> Path:
+        """Names the images that had no room beside the database, one a line."""
+        return self._beside("elsewhere")
+
+    @property
+    def marker(self) -> Path:
+        return self.live.with_name(f"{self.live.name}.dbmaint")
+
+    @property
+    def lock(self) -> Path:
+        return self.live.with_name(f"{self.live.name}.dbmaint-lock")
+
+    def found(self) -> list[Path]:
+        """Side files of this run target that exist, the marker not among them."""
+        prefix = f"{self.live.name}.{self.tag.suffix}."
+        return sorted(path for path in self.live.parent.iterdir() if path.name.startswith(prefix))

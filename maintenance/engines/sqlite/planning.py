@@ -1,0 +1,148 @@
+"""C: which work, on what, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
+from ..words import Sentence, say, size
+from .diagnosis import WORTH_STATISTICS
+
+REPAIR, REWRITE, STATISTICS = 0, 1, 2
+"""Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""
+
+EXCLUSIVE = say("nobody else can use the file")
+
+
+def plan(
+    file_name: str,
+    kind: MaintenanceType,
+    diagnosis: Diagnosis,
+    thresholds: Thresholds,
+    tables: Sequence[str] | None,
+    allow_data_loss: bool,
+) -> list[Action]:
+    """Actions in order. For named tables nothing that touches the others: no rewrite of the file."""
+    chosen = [fact for fact in diagnosis.tables if tables is None or fact.name in tables]
+    codes = {finding.code for finding in diagnosis.findings}
+    whole = tables is None
+    actions = _header_actions(file_name, diagnosis, codes) if whole else []
+    for fact in chosen:
+        actions += _repairs(fact, allow_data_loss, whole)
+    mended = {action.object for action in actions}
+    if kind == "rebuild":
+        actions += [
+            _index_action(fact, say("Rebuild was asked for: all indexes are made again."), whole)
+            for fact in chosen
+            if fact.name not in mended and fact.notes.get("indexes")
+        ]
+    if whole:
+        reason = _rewrite_reason(kind, diagnosis, thresholds, codes, bool(actions) and kind != "rebuild")
+        if reason is not None:
+            actions.append(_rewrite(file_name, diagnosis, reason))
+    if whole and kind == "rebuild":
+        reason = say("Rebuild was asked for: statistics are collected again.")
+        return [*actions, Action(file_name, "analyze_all", reason, EXCLUSIVE, diagnosis.size_bytes, 0, STATISTICS)]
+    for fact in chosen:
+        reason = _statistics_reason(kind, fact, thresholds, fact.name in mended)
+        if reason is not None:
+            actions.append(Action(fact.name, "analyze", reason, EXCLUSIVE, fact.bytes, 0, STATISTICS))
+    return actions
+
+
+def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> list[Action]:
+    size_bytes = diagnosis.size_bytes
+    if "header_damaged" in codes:
+        reason = say("The first 16 bytes are wrong; they are the same in every SQLite file.")
+        return [Action(file_name, "restore_header", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
+    if "file_truncated" in codes:
+        reason = say("The file ends early; the missing pages are filled with zeros so that the rest can be read.")
+        return [Action(file_name, "pad", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
+    return []
+
+
+def _repairs(fact: TableFacts, allow_data_loss: bool, whole: bool) -> list[Action]:
+    broken, wrong = _listed(fact, "broken_indexes"), _listed(fact, "wrong_indexes")
+    if fact.damaged and allow_data_loss:
+        reason = say("Rows cannot be read; every row that can be found is moved into a new table, losses are listed.")
+        return [_repair(fact, "salvage", reason, needs_data_loss=True)]
+    if fact.damaged:
+        reason = say("Rows cannot be read; the table is made again if an index proves that every row was found.")
+        return [_repair(fact, "replace_table", reason)]
+    if any(name.startswith("sqlite_autoindex_") for name in broken):
+        reason = say("The index of a constraint is damaged; the table is made again from its rows.")
+        return [_repair(fact, "replace_table", reason)]
+    if broken and whole:
+        reason = say("Pages of {indexes} cannot be read; made again from the rows.", indexes=", ".join(broken))
+        return [_repair(fact, "replace_indexes", reason)]
+    if broken:
+        reason = say(
+            "Pages of {indexes} cannot be read; made again from the rows. The damaged pages stay in the file, unused, "
+            "until it is rewritten as a whole.",
+            indexes=", ".join(broken),
+        )
+        return [_repair(fact, "replace_indexes", reason)]
+    if wrong:
+        return [_index_action(fact, say("{indexes} contradict the rows.", indexes=", ".join(wrong)), whole)]
+    return []
+
+
+def _repair(fact: TableFacts, kind: str, reason: Sentence, needs_data_loss: bool = False) -> Action:
+    return Action(fact.name, kind, reason, EXCLUSIVE, fact.bytes, 3 * fact.bytes, REPAIR, needs_data_loss)
+
+
+def _index_action(fact: TableFacts, reason: Sentence, whole: bool) -> Action:
+    if not whole:
+        reason = say("{reason} Only this table: the file as a whole is not rewritten.", reason=str(reason))
+    return Action(fact.name, "reindex", reason, EXCLUSIVE, fact.bytes, fact.bytes, REPAIR)
+
+
+def _listed(fact: TableFacts, note: str) -> list[str]:
+    value = fact.notes.get(note, [])
+    return [str(name) for name in value] if isinstance(value, (list, tuple)) else []
+
+
+def _rewrite_reason(
+    kind: MaintenanceType, diagnosis: Diagnosis, thresholds: Thresholds, codes: set[str], repaired: bool
+) -> Sentence | None:
+    if kind == "rebuild":
+        return say("Rebuild was asked for: the file is rewritten without gaps.")
+    if repaired or codes & {"structure_damaged"}:
+        return say("The rewrite leaves damaged pages behind.")
+    if kind != "optimize":
+        return None
+    unused = sum(fact.bytes * (fact.bloat_share or 0.0) for fact in diagnosis.tables)
+    total = sum(fact.bytes for fact in diagnosis.tables)
+    bloated = [finding.object for finding in diagnosis.findings if finding.code in ("table_bloat", "free_pages")]
+    if not bloated:
+        return None
+    if "free_pages" in codes:
+        return say("Free pages and {size} unused in used pages are given back.", size=size(int(unused)))
+    return say(
+        "{unused} of {total} are unused, most of it in {tables}.",
+        unused=size(int(unused)),
+        total=size(total),
+        tables=", ".join(bloated[:5]),
+    )
+
+
+def _rewrite(file_name: str, diagnosis: Diagnosis, reason: Sentence) -> Action:
+    # Twice the size: the new content in a temporary file, and the old in the journal
+    # (https://sqlite.org/lang_vacuum.html).
+    return Action(file_name, "vacuum", reason, EXCLUSIVE, diagnosis.size_bytes, 2 * diagnosis.size_bytes, REWRITE)
+
+
+def _statistics_reason(
+    kind: MaintenanceType, fact: TableFacts, thresholds: Thresholds, mended: bool
+) -> Sentence | None:
+    if kind == "rebuild":
+        return say("Rebuild was asked for: statistics are collected again.")
+    if mended:
+        return say("The table was repaired; its statistics are collected again.")
+    if kind != "optimize":
+        return None
+    if fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
+        return say("The statistics are {share:.0%} off.", share=fact.stale_share)
+    if fact.notes.get("statistics") == "missing" and fact.rows and fact.bytes >= WORTH_STATISTICS:
+        return say("There are no statistics.")
+    return None

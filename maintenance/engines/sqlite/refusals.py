@@ -1,0 +1,60 @@
+"""SQLite's result codes, and what each means for the procedure (https://sqlite.org/rescode.html)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
+
+BUSY, LOCKED, INTERRUPT, CORRUPT, NOTADB = 5, 6, 9, 11, 26
+_EXTENDED: dict[int, type[EngineError]] = {
+    522: Damaged,  # IOERR_SHORT_READ: the file ends before a page does
+    8202: Damaged,  # IOERR_DATA: checksum wrong
+    8458: Damaged,  # IOERR_CORRUPTFS
+    3082: ResourceShortage,  # IOERR_NOMEM
+}
+_PRIMARY: dict[int, type[EngineError]] = {
+    3: AccessDenied,  # PERM
+    BUSY: Transient,
+    LOCKED: Transient,
+    7: ResourceShortage,  # NOMEM
+    8: AccessDenied,  # READONLY
+    INTERRUPT: Interrupted,
+    10: Transient,  # IOERR
+    CORRUPT: Damaged,
+    13: ResourceShortage,  # FULL
+    14: Unreachable,  # CANTOPEN
+    15: Transient,  # PROTOCOL: locking race in WAL mode
+    17: Transient,  # SCHEMA
+    19: Damaged,  # CONSTRAINT
+    23: AccessDenied,  # AUTH
+    24: Damaged,  # FORMAT
+    NOTADB: Damaged,
+}
+
+
+def primary(error: sqlite3.Error) -> int:
+    """The primary result code, 0 when the error did not come from SQLite itself."""
+    return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
+def translated(error: sqlite3.Error, doing: str, object: str) -> EngineError:
+    code = int(getattr(error, "sqlite_errorcode", 0) or 0)
+    kind = _EXTENDED.get(code) or _PRIMARY.get(code & 0xFF, Unable)
+    name = getattr(error, "sqlite_errorname", None)
+    return kind(doing, object, f"{error} ({name})" if name else str(error))
+
+
+@contextmanager
+def saying(doing: str, object: str) -> Iterator[None]:
+    """Turns the driver's errors and the disk's into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translated(error, doing, object) from error
+    except FileNotFoundError as error:
+        raise Unreachable(doing, object, str(error)) from error
+    except OSError as error:
+        raise ResourceShortage(doing, object, str(error)) from error

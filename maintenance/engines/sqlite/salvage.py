@@ -1,0 +1,220 @@
+"""Finds the rows of a damaged table in a copy of the file, page by page."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from .names import Table, quoted
+from .pages import LEAF_TABLE, Cell, PageFile, Unreadable, Value
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the columns of a table lie in its records.
+
+    `stored` are the columns that an INSERT names, `places` where each stands in the record (None: the
+    column is the rowid), `defaults` what SQLite shows for a record older than the column.
+    """
+
+    stored: tuple[str, ...]
+    places: tuple[int | None, ...]
+    defaults: tuple[Value, ...]
+    affinities: tuple[str, ...]
+    required: tuple[bool, ...]
+    """NOT NULL."""
+    record_length: int
+    rowid_name: str | None
+    """What an INSERT calls the rowid; None for WITHOUT ROWID or when the table hides all its names."""
+    without_rowid: bool
+    key: tuple[str, ...] = ()
+
+
+Row = tuple[int | None, tuple[Value, ...]]
+"""The rowid, and the values of `Shape.stored`."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another tree of the file; `shape` where it is a table."""
+
+    root: int
+    shape: Shape | None
+
+
+@dataclass
+class Found:
+    """What was seen on the way."""
+
+    bad_pages: list[int] = field(default_factory=list)
+    bad_cells: int = 0
+    stray: int = 0
+    """Rows taken from leaf pages that no tree reaches any more."""
+    unclear: int = 0
+    """Rows on such pages that may as well belong to another damaged table."""
+
+
+def shape_of(connection: sqlite3.Connection, table: Table) -> Shape:
+    name = quoted(table.name)
+    # cid, name, type, notnull, default, pk, hidden: 2 and 3 are generated columns, 2 is not stored.
+    columns = connection.execute(f"PRAGMA table_xinfo({name})").fetchall()
+    listed = connection.execute("SELECT wr FROM pragma_table_list(?) WHERE schema = 'main'", (table.name,)).fetchone()
+    without_rowid = bool(listed and listed[0])
+    recorded = [column for column in columns if column[6] != 2]
+    alias = None if without_rowid else _rowid_alias(connection, table, columns)
+    positions = {column[1]: place for place, column in enumerate(recorded)}
+    key: tuple[str, ...] = ()
+    if without_rowid:
+        key = tuple(str(c[1]) for c in sorted((c for c in columns if c[5]), key=lambda c: int(c[5])))
+        rest = [str(column[1]) for column in recorded if column[1] not in key]
+        positions = {column: place for place, column in enumerate([*key, *rest])}
+    written = [column for column in columns if column[6] == 0]
+    return Shape(
+        stored=tuple(str(column[1]) for column in written),
+        places=tuple(None if column[1] == alias else positions[column[1]] for column in written),
+        defaults=tuple(_default(connection, column[4]) for column in written),
+        affinities=tuple(_affinity(str(column[2])) for column in written),
+        required=tuple(bool(column[3]) for column in written),
+        record_length=len(recorded),
+        rowid_name=None if without_rowid else _free_rowid_name(columns),
+        without_rowid=without_rowid,
+        key=key,
+    )
+
+
+def _rowid_alias(connection: sqlite3.Connection, table: Table, columns: Sequence[tuple[object, ...]]) -> str | None:
+    """The INTEGER PRIMARY KEY column: its value is the rowid and the record holds NULL in its place."""
+    key = [column for column in columns if column[5]]
+    if len(key) != 1 or str(key[0][2]).upper() != "INTEGER":
+        return None
+    # 'INTEGER PRIMARY KEY DESC' is the one form that is no alias; it has an index of its own.
+    indexes = connection.execute("SELECT count(*) FROM pragma_index_list(?) WHERE origin = 'pk'", (table.name,))
+    return None if indexes.fetchone()[0] else str(key[0][1])
+
+
+def _free_rowid_name(columns: Sequence[tuple[object, ...]]) -> str | None:
+    taken = {str(column[1]).lower() for column in columns}
+    return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
+
+
+def _default(connection: sqlite3.Connection, text: object) -> Value:
+    if text is None:
+        return None
+    try:
+        # The text of the schema itself, a constant expression; rows that lack the column got it by ALTER TABLE.
+        value = connection.execute(f"SELECT {text}").fetchone()[0]
+    except sqlite3.Error:
+        return None
+    assert value is None or isinstance(value, (int, float, str, bytes))
+    return value
+
+
+def _affinity(declared: str) -> str:
+    """https://sqlite.org/datatype3.html, 3.1; only REAL matters: it stores whole numbers as integers."""
+    text = declared.upper()
+    if "INT" in text:
+        return "INTEGER"
+    if any(word in text for word in ("CHAR", "CLOB", "TEXT")):
+        return "TEXT"
+    if "BLOB" in text or not text:
+        return "BLOB"
+    return "REAL" if any(word in text for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+
+def rows_of_tree(source: PageFile, shape: Shape, root: int, found: Found) -> Iterator[Row]:
+    """Every record that can be read on the pages the tree reaches."""
+    tree = source.tree(root)
+    found.bad_pages += tree.bad
+    for number in tree.leaves:
+        for cell in source.cells(number):
+            if cell is None or not _fits(cell, shape):
+                found.bad_cells += 1
+            else:
+                yield cell.rowid, _row(cell, shape)
+
+
+def stray_rows(source: PageFile, shape: Shape, root: int, others: Sequence[Other], found: Found) -> Iterator[Row]:
+    """Records on leaf pages that an inner page led to before it was lost.
+
+    Never of free pages: these hold deleted rows. Never of a page that fits another damaged table as well.
+    """
+    own = source.tree(root)
+    if not own.bad or shape.without_rowid:
+        return
+    known = set(own.pages) | source.free_pages()
+    rivals: list[Shape] = []
+    for other in others:
+        tree = source.tree(other.root)
+        known |= tree.pages
+        if tree.bad and other.shape is not None:
+            rivals.append(other.shape)
+    for number in range(2, source.count + 1):
+        if number in known or source.kind(number) != LEAF_TABLE:
+            continue
+        cells = list(_readable(source, number))
+        likeness = _likeness(cells, shape)
+        if not likeness:
+            continue
+        if any(_likeness(cells, rival) >= likeness for rival in rivals):
+            found.unclear += len(cells)
+            continue
+        for cell in cells:
+            assert cell is not None
+            yield cell.rowid, _row(cell, shape)
+
+
+def _likeness(cells: Sequence[Cell | None], shape: Shape) -> int:
+    """2: every record is as such a table usually has them; 1: every record could be one of it; 0: no.
+
+    A whole page must fit; a part could be the rest of another table.
+    """
+    if not cells or not all(cell is not None and _fits(cell, shape) for cell in cells):
+        return 0
+    return 2 if all(cell is not None and _usual(cell, shape) for cell in cells) else 1
+
+
+def _readable(source: PageFile, number: int) -> Iterator[Cell | None]:
+    try:
+        yield from source.cells(number)
+    except Unreadable:
+        yield None
+
+
+def _fits(cell: Cell, shape: Shape) -> bool:
+    """Not too long, not shorter than any record of the table could be, NULL and numbers only where they may be."""
+    if len(cell.values) > shape.record_length or (cell.rowid is None) != shape.without_rowid:
+        return False
+    return bool(cell.values) and all(
+        (place < len(cell.values) and _may_be(cell.values[place], affinity, required))
+        or (place >= len(cell.values) and not (required and default is None))
+        for place, affinity, required, default in _columns(shape)
+    )
+
+
+def _columns(shape: Shape) -> Iterator[tuple[int, str, bool, Value]]:
+    columns = zip(shape.places, shape.affinities, shape.required, shape.defaults, strict=True)
+    return ((place, affinity, required, default) for place, affinity, required, default in columns if place is not None)
+
+
+def _may_be(value: Value, affinity: str, required: bool) -> bool:
+    # A number in a TEXT column would have been stored as text.
+    return not (value is None and required) and not (affinity == "TEXT" and isinstance(value, (int, float)))
+
+
+def _usual(cell: Cell, shape: Shape) -> bool:
+    """All columns there, and no text or blob where the declaration says number."""
+    return len(cell.values) == shape.record_length and not any(
+        affinity in ("INTEGER", "REAL") and isinstance(cell.values[place], (str, bytes))
+        for place, affinity, _, _ in _columns(shape)
+    )
+
+
+def _row(cell: Cell, shape: Shape) -> tuple[Value, ...]:
+    row: list[Value] = []
+    for place, default in zip(shape.places, shape.defaults, strict=True):
+        if place is None:
+            row.append(cell.rowid)
+        else:
+            row.append(cell.values[place] if place < len(cell.values) else default)
+    return tuple(row)

@@ -1,0 +1,156 @@
+"""From `outcome` to the drawings of the report, and the few words that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from maintenance.models import RunTarget, StepState
+
+from . import drawings, words
+from .drawings import Pair, Span
+
+MOST = 12
+"""Bars in one chart; the tables hold the rest."""
+Json = Mapping[str, Any]
+
+
+def queries(found: Json) -> SafeString:
+    """Median times; the slowest before the work come first."""
+    measured = [q for q in found["benchmark"] if q["before_ms"] and q["after_ms"] is not None]
+    slowest = sorted(measured, key=lambda q: -float(q["before_ms"]))[:MOST]
+    if not slowest:
+        return SafeString("")
+    pairs = [
+        Pair(
+            q["query"],
+            q["before_ms"],
+            q["after_ms"],
+            f"{words.milliseconds(q['before_ms'])} → {words.milliseconds(q['after_ms'])} ms",
+        )
+        for q in slowest
+    ]
+    return drawings.relative_bars(_("Median time of each query, before and after"), pairs)
+
+
+def space(found: Json) -> SafeString:
+    """Sizes of what was worked on; the largest come first, what kept its size is left out."""
+    changed = [a for a in _sized(found) if a["bytes_before"] != a["bytes_after"]]
+    largest = sorted(changed, key=lambda a: -int(a["bytes_before"]))[:MOST]
+    if not largest:
+        return SafeString("")
+    pairs = [
+        Pair(
+            f"{a['object']} ({a['action'].replace('_', ' ')})",
+            a["bytes_before"],
+            a["bytes_after"],
+            f"{words.size(a['bytes_before'])} → {words.size(a['bytes_after'])}",
+        )
+        for a in largest
+    ]
+    return drawings.absolute_bars(_("Size of each object, before and after"), pairs)
+
+
+def _sized(found: Json) -> list[Json]:
+    return [
+        a
+        for a in found["actions"]
+        if a["state"] == StepState.FINISHED and a["bytes_before"] is not None and a["bytes_after"] is not None
+    ]
+
+
+def freed(targets: Sequence[Json]) -> str:
+    """Sums what each piece of work took away, so that two on one object do not count its size twice."""
+    sized = [a for found in targets for a in _sized(found)]
+    if not sized:
+        return "—"
+    return words.size(sum(a["bytes_before"] - a["bytes_after"] for a in sized))
+
+
+def ratio_range(ratios: Sequence[float]) -> str:
+    """One number for one database, the span for several."""
+    if not ratios:
+        return "—"
+    low, high = words.ratio(min(ratios)), words.ratio(max(ratios))
+    return low if low == high else f"{low} – {high}"
+
+
+def steps(target: RunTarget, found: Json) -> SafeString:
+    """The steps of the flowchart over time, with the outage behind them."""
+    spans = [
+        Span(
+            words.label(words.STEPS, step["step"]),
+            _at(step["started_at"]),
+            _end(step),
+            words.duration(step["seconds"]) if step["seconds"] is not None else _("broken off"),
+            step["state"] in (StepState.FAILED, StepState.INTERRUPTED),
+        )
+        for step in found["steps"]
+        if step["part"] is None
+    ]
+    return drawings.timeline(
+        _("Steps of {database} over time, and the outage").format(database=found["database"]),
+        spans,
+        _outage(target),
+        _("outage {time}").format(time=outage_time(target, found)),
+    )
+
+
+def _at(text: str) -> datetime:
+    found = words.local(text)
+    assert found is not None
+    return found
+
+
+def _end(step: Json) -> datetime | None:
+    begun = _at(step["started_at"])
+    return None if step["seconds"] is None else datetime.fromtimestamp(begun.timestamp() + step["seconds"], begun.tzinfo)
+
+
+def _outage(target: RunTarget) -> tuple[datetime, datetime] | None:
+    begun = words.local(target.outage_started_at)
+    over = words.local(target.outage_ended_at or target.finished_at)
+    return (begun, over) if begun and over else None
+
+
+def outage_time(target: RunTarget, found: Json) -> str:
+    """An outage that goes on has no length yet: told by the clock it would change with every report."""
+    if target.outage_started_at and not target.outage_ended_at:
+        return _("not ended")
+    return words.duration(found["outage_seconds"])
+
+
+def outage_words(target: RunTarget, found: Json) -> str:
+    begun, over = words.clock(target.outage_started_at), words.clock(target.outage_ended_at)
+    if target.outage_started_at is None:
+        return _("none")
+    if target.outage_ended_at is None:
+        return _("since {begun}, not ended").format(begun=begun)
+    return _("{time} ({begun} – {over})").format(time=outage_time(target, found), begun=begun, over=over)
+
+
+def load_words(target: RunTarget) -> str:
+    """The newest load test, from the journal line that holds its numbers."""
+    lines = [s for s in target.steps.all() if s.part == "load test" and s.state == StepState.FINISHED and s.result]
+    if not lines:
+        return ""
+    load = lines[-1].result or {}
+    return _(
+        "Load test after the work: {requests} requests by {clients} clients in {time}, {errors} errors; "
+        "half answered within {p50}, 95 % within {p95}."
+    ).format(
+        requests=words.count(load["requests"]),
+        clients=load["clients"],
+        time=words.duration(load["seconds"]),
+        errors=words.count(load["errors"]),
+        p50=_ms(load["p50_ms"]),
+        p95=_ms(load["p95_ms"]),
+    )
+
+
+def _ms(value: float | None) -> str:
+    return words.unknown() if value is None else f"{words.milliseconds(value)} ms"

@@ -1,0 +1,193 @@
+"""What stands in the report of a run: words and tables made from `outcome`, ready for the template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceType, RunTarget, SeverityLevel, Status
+
+from . import charts, tables, words
+from .outcome import outcome
+from .retelling import Retelling
+from .sheets import Sheet
+
+AS_TABLES = 150
+"""Rows in the whole run up to which every list is a table; beyond it long lists become lines."""
+SHORT = 6
+"""A list of so many rows is a table in any case."""
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of the cover."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One database of the run."""
+
+    told: Json
+    status: str
+    because: str
+    times: str
+    outage: str
+    findings: Sheet
+    timeline: SafeString
+    journal: Sheet
+    actions: Sheet
+    space: SafeString
+    proof: Sheet | None
+    proof_words: Sequence[str]
+    losses: Sheet
+    queries: Sheet
+    query_chart: SafeString
+    load: str
+    backups: Sequence[Json]
+    troubles: Sequence[tables.Trouble]
+
+
+def contents(run: MaintenanceRun) -> dict[str, Any]:
+    """The context of the template. The same run gives the same context."""
+    told = outcome(run)
+    retell = Retelling(run)
+    approval = Approval.objects.filter(run=run).first()
+    dense = _rows(told) > AS_TABLES
+    pairs = list(zip(run.targets.prefetch_related("steps"), told["targets"], strict=True))
+    parts = [_part(target, found, retell, dense) for target, found in pairs]
+    return {
+        "told": told,
+        "status": Status(run.status).label,
+        "sentence": sentence(run, told),
+        "type": MaintenanceType(told["maintenance_type"]).label,
+        "severity": SeverityLevel(told["severity_level"]).label,
+        "because": [(part.told["database"], part.because) for part in parts],
+        "created": words.moment(run.created_at),
+        "started": words.moment(run.started_at),
+        "finished": words.moment(run.finished_at),
+        "zone": words.zone(run.created_at),
+        "took": words.duration(_seconds(run)),
+        "figures": figures(run, told),
+        "approval": approval,
+        "approved": words.moment(approval.at) if approval else "",
+        "cancelled": words.moment(run.cancel_requested_at) if run.cancel_requested_at else "",
+        "run": run,
+        "overview": tables.overview([(p.told, p.status, p.outage) for p in parts]),
+        "parts": parts,
+        "audit": last_audit_entry(run),
+    }
+
+
+def _rows(told: Json) -> int:
+    lists = ("findings", "actions", "benchmark", "steps")
+    return sum(
+        sum(len(t[name]) for name in lists) + len((t["integrity"] or {"tables": ()})["tables"]) for t in told["targets"]
+    )
+
+
+def _seconds(run: MaintenanceRun) -> float | None:
+    return (run.finished_at - run.started_at).total_seconds() if run.started_at and run.finished_at else None
+
+
+def sentence(run: MaintenanceRun, told: Json) -> str:
+    """The outcome in one sentence, for somebody who reads nothing else."""
+    values = {
+        "type": MaintenanceType(run.maintenance_type).label,
+        "databases": _names([t["database"] for t in told["targets"]]),
+        "outage": _outage(run),
+    }
+    if run.status == Status.SUCCEEDED and any(t["data_loss"] for t in told["targets"]):
+        return _("The {type} of {databases} succeeded, but not all rows could be saved; {outage}.").format(**values)
+    template = {
+        Status.SUCCEEDED.value: _("The {type} of {databases} succeeded; {outage}."),
+        Status.ROLLED_BACK.value: _("The {type} of {databases} was rolled back to the data as it was before; {outage}."),
+        Status.FAILED.value: _("The {type} of {databases} failed; {outage}."),
+        Status.CANCELLED.value: _("The {type} of {databases} was cancelled; {outage}."),
+        Status.TIMED_OUT.value: _("The {type} of {databases} ran out of time and was ended; {outage}."),
+        Status.NEEDS_OPERATOR.value: _("The {type} of {databases} was stopped and needs an operator; {outage}."),
+    }.get(str(run.status), _("The {type} of {databases} has not ended; {outage}."))
+    whole = template.format(**values)
+    good = sum(t["status"] == Status.SUCCEEDED for t in told["targets"])
+    if run.status != Status.SUCCEEDED and len(told["targets"]) > 1:
+        whole += " " + _("{good} of {count} databases succeeded.").format(good=good, count=len(told["targets"]))
+    return whole
+
+
+def _names(databases: Sequence[str]) -> str:
+    if len(databases) <= 3:
+        return ", ".join(databases) or _("no database")
+    return ngettext("{count} database", "{count} databases", len(databases)).format(count=len(databases))
+
+
+def _outage(run: MaintenanceRun) -> str:
+    if any(t.outage_started_at and not t.outage_ended_at for t in run.targets.all()):
+        return _("service was not brought back")
+    if not run.outage_seconds:
+        return _("service was not interrupted")
+    return _("service was out for {time}").format(time=words.duration(run.outage_seconds))
+
+
+def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
+    """What a manager asks first: how long out, is all there, is it faster, what came free."""
+    targets = told["targets"]
+    compared = [row for t in targets for row in (t["integrity"] or {"tables": ()})["tables"]]
+    equal = [row for row in compared if row["fingerprint_equal"]]
+    ratios = [t["benchmark_ratio"] for t in targets if t["benchmark_ratio"]]
+    lost = sum(loss["rows"] or 0 for t in targets for loss in t["data_loss"])
+    losses = sum(len(t["data_loss"]) for t in targets)
+    return [
+        Figure(_("Outage"), words.duration(run.outage_seconds or 0.0), _("overlaps counted once")),
+        Figure(
+            _("Tables proved equal"),
+            _("{equal} of {count}").format(equal=len(equal), count=len(compared)) if compared else "—",
+            words.rows(sum(row["rows_after"] or 0 for row in compared)) if compared else _("not compared"),
+        ),
+        Figure(_("Query times, after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
+        Figure(_("Space freed"), charts.freed(targets), _("by the work on objects")),
+        Figure(_("Rows not saved"), words.count(lost), _("see the losses") if losses else _("no loss")),
+    ]
+
+
+def last_audit_entry(run: MaintenanceRun) -> AuditEntry | None:
+    """The newest link of the chain that surely stood when the run ended; later ones would change the report."""
+    ends = [f"{t.database} in run {run.pk}" for t in run.targets.all()]
+    entries = AuditEntry.objects.order_by("-id")
+    last = entries.filter(operation="target.ended", object__in=ends).first()
+    return last or entries.filter(object=run.number).exclude(operation="run.ended").first()
+
+
+def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool) -> Part:
+    def fit(sheet: Sheet) -> Sheet:
+        return Sheet(sheet.columns, sheet.rows, sheet.marks, dense and len(sheet.rows) > SHORT)
+
+    proof = found["integrity"]
+    return Part(
+        told=found,
+        status=str(Status(target.status).label),
+        because=retell(found["ended_because"]),
+        times=f"{words.moment(target.started_at)} – {words.clock(target.finished_at)}",
+        outage=charts.outage_words(target, found),
+        findings=fit(tables.findings(found, retell)),
+        timeline=charts.steps(target, found),
+        journal=fit(tables.journal(found, retell)),
+        actions=fit(tables.actions(found, retell)),
+        space=charts.space(found),
+        proof=fit(tables.proof(proof)) if proof else None,
+        proof_words=tables.checks(proof) if proof else (),
+        losses=fit(tables.losses(found)),
+        queries=fit(tables.queries(found)),
+        query_chart=charts.queries(found),
+        load=charts.load_words(target),
+        backups=tables.backups(found),
+        troubles=tables.troubles(found, retell),
+    )

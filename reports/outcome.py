@@ -1,0 +1,156 @@
+"""A run as one plain value: what the API, `maintain --json`, the page and the PDF all tell."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from maintenance.models import ActionRecord, MaintenanceRun, RunTarget, StepRecord
+
+from .comparison import compare_target
+
+
+def outcome(run: MaintenanceRun) -> dict[str, Any]:
+    """JSON types only. Times are UTC in ISO 8601, durations seconds, sizes bytes."""
+    targets = run.targets.prefetch_related("steps", "actions", "backup_files", "measurements", "states")
+    return {
+        "id": str(run.pk),
+        "number": run.number,
+        "status": str(run.status),
+        "ended_because": run.ended_because,
+        "maintenance_type": run.maintenance_type,
+        "target_databases": run.target_databases,
+        "target_tables": run.target_tables,
+        "severity_level": run.severity_level,
+        "reason": run.reason,
+        "allow_data_loss": run.allow_data_loss,
+        "requested_by": run.requested_by_name,
+        "created_at": _time(run.created_at),
+        "started_at": _time(run.started_at),
+        "finished_at": _time(run.finished_at),
+        "outage_seconds": run.outage_seconds,
+        "report_pdf": run.report_pdf or None,
+        "performance_csv": run.performance_csv or None,
+        "targets": [_target(t) for t in targets],
+    }
+
+
+def _target(target: RunTarget) -> dict[str, Any]:
+    actions = list(target.actions.all())
+    comparison = compare_target(target)
+    return {
+        "database": target.database,
+        "engine": target.engine,
+        "version": target.version,
+        "status": str(target.status),
+        "ended_because": target.ended_because,
+        "started_at": _time(target.started_at),
+        "finished_at": _time(target.finished_at),
+        "outage_seconds": round(target.outage_seconds, 3),
+        "steps": [_step(s) for s in target.steps.all()],
+        "findings": _findings(target),
+        "actions": [_action(a) for a in actions],
+        "backup_files": [
+            {
+                "path": b.path,
+                "method": b.method,
+                "bytes": b.bytes,
+                "sha256": b.sha256,
+                "verified": b.verified,
+                "role": b.role,
+                "error": b.error or None,
+            }
+            for b in target.backup_files.all()
+        ],
+        "integrity": integrity(target),
+        "data_loss": [loss for a in actions for loss in a.losses],
+        "benchmark": [
+            {
+                "query": q.query,
+                "before_ms": q.before_ms,
+                "after_ms": q.after_ms,
+                "spread": q.spread,
+                "cost_before": q.cost_before,
+                "cost_after": q.cost_after,
+                "cost_unit": q.cost_unit,
+                "ratio": q.ratio,
+                "verdict": q.verdict,
+            }
+            for q in comparison.queries
+        ],
+        "benchmark_ratio": comparison.ratio,
+        "black_box": target.black_box,
+    }
+
+
+def _step(line: StepRecord) -> dict[str, Any]:
+    return {
+        "step": line.step,
+        "part": line.part or None,
+        "node": line.node,
+        "state": line.state,
+        "sentence": line.sentence,
+        "seconds": line.seconds,
+        "attempt": line.attempt,
+        "round": line.round,
+        "started_at": _time(line.started_at),
+    }
+
+
+def _action(action: ActionRecord) -> dict[str, Any]:
+    return {
+        "object": action.object,
+        "action": action.action,
+        "reason": action.reason,
+        "state": action.state,
+        "sentence": action.sentence,
+        "seconds": action.seconds,
+        "bytes_before": action.bytes_before,
+        "bytes_after": action.bytes_after,
+        "round": action.round,
+    }
+
+
+def _findings(target: RunTarget) -> list[dict[str, Any]]:
+    """Of the diagnosis before the work."""
+    states = [s for s in target.states.all() if s.source == "diagnosis"]
+    found = states[-1].findings if states else []
+    return [{k: f[k] for k in ("code", "severity", "object", "evidence", "hint")} for f in found]
+
+
+def integrity(target: RunTarget) -> dict[str, Any] | None:
+    """The last proof: each table's rows before and after, and whether the fingerprints are equal."""
+    before = _result(target, "F", lambda part: part == "fingerprint")
+    proof = _result(target, "H", lambda part: part.startswith("proof"))
+    if before is None or proof is None:
+        return None
+    return {
+        "level": proof["level"],
+        "tables": [
+            {
+                "table": name,
+                "rows_before": before["tables"].get(name, {}).get("rows"),
+                "rows_after": after["rows"],
+                "fingerprint_equal": _equal(before["tables"].get(name), after),
+                "error": after["error"],
+            }
+            for name, after in proof["tables"].items()
+        ],
+        "checks": proof["checks"],
+        "problems": proof["problems"],
+    }
+
+
+def _equal(before: dict[str, Any] | None, after: dict[str, Any]) -> bool | None:
+    if before is None or before["error"] or after["error"]:
+        return None
+    return bool(before["rows"] == after["rows"] and before["digest"] == after["digest"])
+
+
+def _result(target: RunTarget, node: str, wanted: Any) -> dict[str, Any] | None:
+    lines = [s for s in target.steps.all() if s.node == node and s.state == "finished" and wanted(s.part)]
+    return lines[-1].result if lines else None
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None

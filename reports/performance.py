@@ -1,0 +1,144 @@
+"""The performance report: one CSV a run, one row a measurement, units in the heading."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+from maintenance.models import MaintenanceRun, Measurement, RunTarget, StepState
+
+from .outcome import outcome
+
+COLUMNS: Mapping[str, str] = {
+    "run": "number of the run, e.g. EM-2026-0147",
+    "run_id": "its id in the API",
+    "database": "name of the database",
+    "engine": "postgresql, mysql, mariadb or sqlite",
+    "run_started_utc": "when the work on the database began, ISO 8601 in UTC",
+    "run_finished_utc": "when it ended, ISO 8601 in UTC",
+    "measured_utc": "when this row was measured (queries: after the work; objects: when the work on it ended)",
+    "kind": "query, object or load_test",
+    "name": "the query, or the object that was worked on",
+    "action": "object: what was done to it",
+    "round": "object, load_test: the round of maintenance, 2 for an additional one",
+    "before_median_ms": "query: median time before the work, milliseconds",
+    "after_median_ms": "query: median time after the work, milliseconds",
+    "spread_share": "query: the larger interquartile range of both phases as a share of its median, 0.05 = 5 %",
+    "ratio_after_to_before": "query: median after / median before, below 1 is faster",
+    "verdict": "query: improved, not improved, worse or inconclusive",
+    "cost_before": "query: deterministic cost before, in cost_unit",
+    "cost_after": "query: deterministic cost after, in cost_unit",
+    "cost_unit": "unit of the cost, e.g. blocks",
+    "before_bytes": "object: size before the work, bytes",
+    "after_bytes": "object: size after the work, bytes",
+    "duration_s": "object: how long the work took; load test: how long it lasted, seconds",
+    "clients": "load_test: clients at one time",
+    "requests": "load_test: requests answered",
+    "errors": "load_test: requests that failed",
+    "latency_p50_ms": "load_test: half of the requests were answered within, milliseconds",
+    "latency_p95_ms": "load_test: 95 % of the requests were answered within, milliseconds",
+}
+"""Every column and what it holds. An empty cell: does not apply, or not available from this engine."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+Row = dict[str, Any]
+
+
+def write(run: MaintenanceRun, folder: Path, bom: bool = True) -> Path:
+    """Makes the CSV of `run` in `folder` and returns its path; replaces an earlier one whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{run.number}-performance.csv"
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(text(run).encode("utf-8-sig" if bom else "utf-8"))
+    os.replace(draft, path)
+    return path
+
+
+def text(run: MaintenanceRun) -> str:
+    """The CSV itself. Spreadsheets take UTF-8 for what it is only after a byte order mark: see `write`."""
+    sheet = io.StringIO()
+    writer = csv.DictWriter(sheet, COLUMNS)
+    writer.writeheader()
+    for row in measurements(run):
+        writer.writerow({name: _inert(value) for name, value in row.items()})
+    return sheet.getvalue()
+
+
+def measurements(run: MaintenanceRun) -> Iterator[Row]:
+    """Of every database: queries, then objects, then the load test."""
+    told = outcome(run)
+    for target, found in zip(run.targets.all(), told["targets"], strict=True):
+        common = {
+            "run": told["number"],
+            "run_id": told["id"],
+            "database": found["database"],
+            "engine": found["engine"],
+            "run_started_utc": found["started_at"],
+            "run_finished_utc": found["finished_at"],
+        }
+        for row in (*_queries(target, found), *_objects(target, found), *_load(target)):
+            yield {**common, **row}
+
+
+def _queries(target: RunTarget, found: Mapping[str, Any]) -> Iterator[Row]:
+    after = Measurement.objects.filter(target=target, phase="after").order_by("id")
+    at = dict(after.values_list("query", "measured_at"))
+    for query in found["benchmark"]:
+        yield {
+            "kind": "query",
+            "name": query["query"],
+            "measured_utc": _iso(at.get(query["query"])),
+            "before_median_ms": query["before_ms"],
+            "after_median_ms": query["after_ms"],
+            "spread_share": query["spread"],
+            "ratio_after_to_before": query["ratio"],
+            "verdict": query["verdict"],
+            "cost_before": query["cost_before"],
+            "cost_after": query["cost_after"],
+            "cost_unit": query["cost_unit"],
+        }
+
+
+def _objects(target: RunTarget, found: Mapping[str, Any]) -> Iterator[Row]:
+    for record, action in zip(target.actions.all(), found["actions"], strict=True):
+        if action["state"] != StepState.FINISHED:
+            continue
+        yield {
+            "kind": "object",
+            "name": action["object"],
+            "measured_utc": _iso(record.finished_at),
+            "action": action["action"],
+            "round": action["round"],
+            "before_bytes": action["bytes_before"],
+            "after_bytes": action["bytes_after"],
+            "duration_s": action["seconds"],
+        }
+
+
+def _load(target: RunTarget) -> Iterator[Row]:
+    for line in target.steps.filter(node="I", part="load test", state=StepState.FINISHED):
+        load = line.result or {}
+        yield {
+            "kind": "load_test",
+            "measured_utc": _iso(line.finished_at),
+            "round": line.round,
+            "duration_s": load.get("seconds"),
+            "clients": load.get("clients"),
+            "requests": load.get("requests"),
+            "errors": load.get("errors"),
+            "latency_p50_ms": load.get("p50_ms"),
+            "latency_p95_ms": load.get("p95_ms"),
+        }
+
+
+def _iso(at: Any) -> str | None:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None
+
+
+def _inert(value: object) -> object:
+    """A name that a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -1,0 +1,54 @@
+"""The sentences of a run in the active language.
+
+`outcome` speaks English. The records behind it keep template and values of each sentence; where the
+catalog knows the template, the same sentence is said again in the reader's language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.utils.translation import get_language, gettext
+
+from maintenance.models import MaintenanceRun
+
+Said = tuple[str, Mapping[str, Any]]
+
+
+class Retelling:
+    """Call it with an English sentence of the run."""
+
+    def __init__(self, run: MaintenanceRun) -> None:
+        english = (get_language() or "en").startswith("en")
+        self._known = {} if english else {text: again(text, said) for text, said in _sentences(run) if said}
+
+    def __call__(self, sentence: str | None) -> str:
+        return self._known.get(sentence or "", sentence or "")
+
+
+def again(text: str, said: Mapping[str, Any]) -> str:
+    """A translation that does not fit its values never costs the report: the English text stays."""
+    template = said.get("template")
+    if not template:
+        return text
+    try:
+        values = said.get("values") or {}
+        return gettext(template).format(**values) if values else gettext(template)
+    except (KeyError, IndexError, ValueError):
+        return text
+
+
+def _sentences(run: MaintenanceRun) -> Iterator[Said]:
+    for target in run.targets.prefetch_related("steps", "actions", "states"):
+        yield target.ended_because, target.ended_said
+        for line in target.steps.all():
+            yield line.sentence, line.said
+        for action in target.actions.all():
+            yield action.reason, action.reason_said
+            yield action.sentence, action.said
+        for state in target.states.all():
+            for finding in state.findings:
+                said = finding.get("said") or {}
+                for part in ("evidence", "hint"):
+                    yield finding[part], said.get(part) or {}

@@ -1,0 +1,126 @@
+"""Numbers, times and names as a person reads them, each with its unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
+from django.utils.translation import ngettext
+
+from maintenance.engines import words as engine_words
+
+STEPS: Mapping[str, Promise] = {
+    "start": lazy("Start"),
+    "diagnose": lazy("Diagnose"),
+    "decide": lazy("Decide"),
+    "back_up": lazy("Back up"),
+    "stop_applications": lazy("Stop applications"),
+    "cut_connections": lazy("Cut connections"),
+    "maintain": lazy("Maintain"),
+    "verify": lazy("Verify"),
+    "benchmark": lazy("Benchmark"),
+    "resume": lazy("Resume"),
+    "complete": lazy("Complete"),
+    "diagnosis_failed": lazy("Diagnosis failed"),
+    "backup_failed": lazy("Backup failed"),
+    "maintenance_failed": lazy("Maintenance failed"),
+    "integrity_error": lazy("Integrity error"),
+    "not_improved": lazy("Not improved"),
+    "ask_for_manual_diagnosis": lazy("Ask for manual diagnosis"),
+    "alternate_backup": lazy("Alternate backup"),
+    "roll_back": lazy("Roll back"),
+    "additional_maintenance": lazy("Additional maintenance"),
+    "end_in_failure": lazy("End in failure"),
+    "call_an_operator": lazy("Call an operator"),
+}
+VERDICTS: Mapping[str, Promise] = {
+    "improved": lazy("improved"),
+    "not improved": lazy("not improved"),
+    "worse": lazy("worse"),
+    "inconclusive": lazy("inconclusive"),
+}
+SEVERITIES: Mapping[str, Promise] = {
+    "critical": lazy("critical"),
+    "high": lazy("high"),
+    "medium": lazy("medium"),
+    "low": lazy("low"),
+}
+
+
+def label(names: Mapping[str, Promise], key: str) -> str:
+    """The name in the active language; an unknown key is shown as it is."""
+    return str(names.get(key, key.replace("_", " ")))
+
+
+def unknown() -> str:
+    """In the place of a number that the engine did not give."""
+    return _("not available")
+
+
+def count(number: int | None) -> str:
+    """1234567 -> '1,234,567'. The unit stands in the heading."""
+    return unknown() if number is None else f"{number:,}"
+
+
+def rows(number: int) -> str:
+    return ngettext("{count} row", "{count} rows", number).format(count=f"{number:,}")
+
+
+def size(bytes: int | None) -> str:
+    """In decimal units: '1.5 kB'."""
+    return unknown() if bytes is None else engine_words.size(bytes)
+
+
+def milliseconds(value: float | None) -> str:
+    """Two places always, so that a column of them lines up. The unit stands in the heading."""
+    return unknown() if value is None else f"{value:,.2f}"
+
+
+def share(value: float | None) -> str:
+    return unknown() if value is None else f"{value * 100:.0f} %"
+
+
+def ratio(value: float | None) -> str:
+    """After / before; below 1 is faster."""
+    return unknown() if value is None else f"{value:.2f}"
+
+
+def duration(seconds: float | None) -> str:
+    """'4.2 s', '3 min 12 s', '2 h 05 min'."""
+    if seconds is None:
+        return unknown()
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def local(at: str | datetime | None) -> datetime | None:
+    """A time of `outcome` in the time zone of the installation."""
+    if at is None:
+        return None
+    return timezone.localtime(datetime.fromisoformat(at) if isinstance(at, str) else at)
+
+
+def moment(at: str | datetime | None) -> str:
+    """Date and time; the zone is told once on the cover."""
+    found = local(at)
+    return "—" if found is None else f"{found:%Y-%m-%d %H:%M:%S}"
+
+
+def clock(at: str | datetime | None) -> str:
+    found = local(at)
+    return "—" if found is None else f"{found:%H:%M:%S}"
+
+
+def zone(at: str | datetime | None) -> str:
+    """'Asia/Tokyo (UTC+09:00)': the zone of every time in the report."""
+    offset = f"{local(at) or timezone.localtime():%z}"
+    return f"{timezone.get_current_timezone_name()} (UTC{offset[:3]}:{offset[3:5]})"

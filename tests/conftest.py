@@ -1,0 +1,81 @@
+"""One small shared world: a DBA, a manager, an administrator, an auditor, an outsider, and fake databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+
+from maintenance.launch import Actor, Request
+from maintenance.models import MaintenanceSetting
+from tests import fakes
+
+GROUPS = {"dba": "DBA", "manager": "Management", "administrator": "Maintenance administrators", "auditor": "Auditors"}
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, settings: Any) -> Iterator[None]:
+    """Everything a test writes goes to its own folder."""
+    settings.HOME = tmp_path / "home"
+    settings.REPORTS_DIR = settings.HOME / "reports"
+    settings.PERFORMANCE_DIR = settings.HOME / "performance"
+    settings.CONFIG_FILE = tmp_path / "config.json"
+    return
+
+
+@pytest.fixture
+def people(db: None) -> dict[str, User]:
+    """dba, manager, administrator, auditor, outsider; the password of each is their name and '-password'."""
+    found = {}
+    for name in (*GROUPS, "outsider"):
+        found[name] = User.objects.create_user(name, password=f"{name}-password")
+        if name in GROUPS:
+            found[name].groups.add(Group.objects.get(name=GROUPS[name]))
+    return found
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Callable[..., MaintenanceSetting]:
+    """Registers a fake database; faults as keyword arguments, see tests.fakes.new_database."""
+    fakes.install()
+
+    def register(name: str = "shop", **faults: Any) -> MaintenanceSetting:
+        backups = tmp_path / f"{name}-backups"
+        backups.mkdir(exist_ok=True)
+        return MaintenanceSetting.objects.create(
+            name=name,
+            url=fakes.new_database(tmp_path / f"{name}.json", **faults).render_as_string(),
+            backup_dir=str(backups),
+            alternate_backup_dir=str(tmp_path / f"{name}-alternate"),
+            stage_wait_seconds=0,
+            load_seconds=0.02,
+            transient_wait_seconds=0,
+            resource_wait_seconds=0,
+            integrity_wait_seconds=0,
+        )
+
+    return register
+
+
+@pytest.fixture
+def request_for() -> Callable[..., Request]:
+    """A valid request; change what the test is about."""
+
+    def make(*databases: str, **changes: Any) -> Request:
+        values: dict[str, Any] = {
+            "maintenance_type": "rebuild",
+            "target_databases": list(databases) or None,
+            "severity_level": "high",
+            "reason": "checkout times out",
+        }
+        return Request(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def someone() -> Actor:
+    return Actor("somebody (command line)", "command")

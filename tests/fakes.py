@@ -1,0 +1,257 @@
+"""A database that exists as one JSON file: fast, crash-safe to observe, and told beforehand what shall fail.
+
+URL: `fake:////path/to/state.json`. Registered by `install()`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL
+
+from maintenance import journal
+from maintenance.archive import Seal
+from maintenance.engines import ENGINES
+from maintenance.engines.base import Engine
+from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
+from maintenance.engines.values import (
+    Action,
+    Backup,
+    Check,
+    Cut,
+    Diagnosis,
+    Facts,
+    Fingerprint,
+    Finding,
+    Image,
+    Json,
+    MaintenanceType,
+    Performed,
+    Progress,
+    Sample,
+    TableFacts,
+    Thresholds,
+)
+from maintenance.engines.words import say
+
+FAULTS: dict[str, type[EngineError]] = {
+    "transient": Transient,
+    "resource": ResourceShortage,
+    "integrity": Damaged,
+    "permanent": Unable,
+    "unreachable": Unreachable,
+}
+OPEN = {"limit": -1, "comment": "ours"}
+
+
+def install() -> None:
+    ENGINES["fake"] = "tests.fakes:FakeEngine"
+
+
+def new_database(path: Path, **faults: Any) -> URL:
+    """Three tables. `faults` maps a verb (`back_up`, `perform`, `check`, …) to a list of error kinds, used
+    up one a call; 'damage' makes the verb change data silently."""
+    state = {
+        "tables": {"orders": [1, 2, 3, 4], "customers": [10, 20], "empty": []},
+        "bytes": {"orders": 4000, "customers": 2000, "empty": 100},
+        "slow": {"orders": 10.0, "customers": 5.0},
+        "gate": dict(OPEN),
+        "marker": None,
+        "sides": {},
+        "sessions": 3,
+        "calls": [],
+        "faults": {name: list(kinds) for name, kinds in faults.items()},
+    }
+    path.write_text(json.dumps(state))
+    return URL.create("fake", database=str(path))
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Reads and writes the file as one transaction."""
+    try:
+        with open(path, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            state = json.load(file)
+            yield state
+            text = json.dumps(state)
+            file.seek(0)
+            file.write(text)
+            file.truncate()
+    except FileNotFoundError as error:
+        raise Unreachable("opening", str(path), "no such file") from error
+
+
+class FakeEngine(Engine):
+    name = "fake"
+    backup_methods = ("dump", "copy")
+
+    @property
+    def path(self) -> str:
+        return str(self.url.database)
+
+    @contextmanager
+    def doing(self, verb: str, thing: str = "") -> Iterator[dict[str, Any]]:
+        """One statement: faults first, a crash point before and after the effect."""
+        self.raise_if_stopping(verb, thing)
+        journal.crash_point(f"fake.{verb}.before")
+        with opened(self.path) as state:
+            state["calls"].append(f"{verb} {thing}".strip())
+            waiting = state["faults"].get(verb, [])
+            kind = waiting.pop(0) if waiting else None
+            if kind not in FAULTS:
+                if kind == "damage":
+                    state["tables"]["orders"] = state["tables"]["orders"][1:]
+                yield state
+        if kind in FAULTS:
+            raise FAULTS[kind](verb, thing or "shop", "told to fail")
+        journal.crash_point(f"fake.{verb}.after")
+
+    def facts(self) -> Facts:
+        with opened(self.path) as state:
+            return Facts("Fake 1", f"fake {os.path.realpath(self.path)}", None, bool(state.get("replica")), 6100)
+
+    def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        with opened(self.path) as state:
+            return [n for n in names if n in state["tables"]], [n for n in names if n not in state["tables"]]
+
+    def fence(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+    def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        with self.doing("diagnose") as state:
+            found = tuple(
+                TableFacts(n, state["bytes"][n], len(rows), bloat_share=0.5 if state["slow"].get(n, 0) > 4 else 0.0)
+                for n, rows in state["tables"].items()
+                if tables is None or n in tables
+            )
+        bloated = [t for t in found if t.bloat_share]
+        findings = tuple(
+            Finding("table_bloat", "medium", t.name, say("half of it is unused"), say("many rows were deleted"))
+            for t in bloated
+        )
+        return Diagnosis("Fake 1", sum(t.bytes for t in found), 3, 100, None, found, findings)
+
+    def plan(
+        self,
+        kind: MaintenanceType,
+        diagnosis: Diagnosis,
+        thresholds: Thresholds,
+        tables: Sequence[str] | None,
+        allow_data_loss: bool,
+    ) -> list[Action]:
+        chosen = [t for t in diagnosis.tables if kind != "optimize" or (t.bloat_share or 0) > thresholds.bloat_share]
+        return [
+            Action(t.name, kind, say("because"), say("nobody reads meanwhile"), t.bytes, t.bytes) for t in chosen
+        ]
+
+    def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
+        with self.doing("back_up", method) as state:
+            content = json.dumps(state["tables"]).encode()
+            final = folder / f"{stem}.json"
+            final.write_bytes(content)
+            snapshot = _prints(state["tables"])
+        return Backup(final, method, len(content), hashlib.sha256(content).hexdigest(), True, snapshot)
+
+    def read_gate(self) -> Json:
+        with self.doing("read_gate") as state:
+            return dict(state["marker"]["gate"] if state["marker"] else state["gate"])
+
+    def cut(self, gate: Json, marker: Json) -> Cut:
+        with self.doing("cut") as state:
+            state["gate"], state["marker"] = {"limit": 0, "comment": "dbmaint"}, {**marker, "gate": gate}
+            ended, state["sessions"] = state["sessions"], 0
+        return Cut(ended, 3, 0.0)
+
+    def open_gate(self, gate: Json, share: float | None) -> None:
+        with self.doing("open_gate", "" if share is None else f"{share:.2f}") as state:
+            if share is None:
+                state["gate"], state["marker"] = dict(gate), None
+            else:
+                state["gate"]["limit"] = int(100 * share)
+
+    def gate_differences(self, gate: Json) -> list[str]:
+        with opened(self.path) as state:
+            return [f"{k} is {state['gate'][k]}" for k in gate if state["gate"][k] != gate[k]]
+
+    def image(
+        self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal
+    ) -> Image:
+        with self.doing("image") as state:
+            state["sides"][f"image{self.tag.target}"] = dict(state["tables"])
+        return Image("copy", f"image{self.tag.target}", 10)
+
+    def perform(self, action: Action, allow_data_loss: bool) -> Performed:
+        with self.doing("perform", action.object) as state:
+            before = state["bytes"][action.object]
+            state["bytes"][action.object] = min(before, 1000)
+            if action.object in state["slow"]:
+                state["slow"][action.object] = 1.0
+        return Performed(say("Rewrote {table}.", table=action.object), before, min(before, 1000))
+
+    def progress(self) -> list[Progress]:
+        return [Progress("orders", 0.5, "REWRITE orders")]
+
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        with self.doing("fingerprint") as state:
+            source = state["sides"][side] if side else state["tables"]
+            return _prints({n: r for n, r in source.items() if tables is None or n in tables})
+
+    def check(self, tables: Sequence[str] | None) -> list[Check]:
+        with self.doing("check") as state:
+            return [Check("structure", name, not state.get("broken"), "") for name in state["tables"]]
+
+    def catalog(self, side: str | None = None) -> dict[str, str]:
+        with opened(self.path) as state:
+            return {f"table {name}": "" for name in state["tables"]}
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        with self.doing("query", sql) as state:
+            return [(len(state["tables"]["orders"]),)]
+
+    def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
+        with opened(self.path) as state:
+            return sorted(state["slow"])
+
+    def measure(self, query: str, repeats: int) -> Sample:
+        with self.doing("measure", query) as state:
+            return Sample(query, (state["slow"].get(query, 1.0),) * 5, None, "", 1)
+
+    def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:
+        with self.doing("restore_beside") as state:
+            assert image.name in state["sides"]
+        return image.name
+
+    def swap(self, side: str, gate: Json, marker: Json) -> str:
+        with self.doing("swap") as state:
+            if side in state["sides"]:
+                state["sides"]["broken"] = state["tables"]
+                state["tables"] = state["sides"].pop(side)
+        return "broken"
+
+    def leftovers(self) -> list[str]:
+        with opened(self.path) as state:
+            return [*state["sides"], *(["marker"] if state["marker"] else [])]
+
+    def clean(self, keep: Sequence[str] = ()) -> list[str]:
+        with self.doing("clean") as state:
+            gone = [s for s in state["sides"] if s not in keep]
+            for name in gone:
+                del state["sides"][name]
+        return gone
+
+
+def _prints(tables: Mapping[str, list[int]]) -> dict[str, Fingerprint]:
+    return {n: Fingerprint(len(rows), str(sorted(rows))) for n, rows in tables.items()}
+
+

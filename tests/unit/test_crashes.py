@@ -1,0 +1,154 @@
+"""The crash is a parameter: die at every write and every effect, on every path; then recover."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from maintenance import audit, journal, launch, procedure
+from maintenance.launch import Actor, Request
+from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
+from tests.fakes import OPEN
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATHS: dict[str, tuple[dict[str, list[str]], str]] = {
+    "success": ({}, "succeeded"),
+    "backup failed": ({"back_up": ["permanent"]}, "succeeded"),
+    "action failed": ({"perform": ["permanent"]}, "rolled_back"),
+    "integrity error": ({"perform": ["damage"]}, "rolled_back"),
+}
+
+
+class Died(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+class Reaper:
+    """Lists the crash points that are passed; dies at those wanted, each once."""
+
+    def __init__(self) -> None:
+        self.passed: list[str] = []
+        self.wanted: list[int] = []
+
+    def __call__(self, name: str) -> None:
+        self.passed.append(name)
+        if self.wanted and len(self.passed) == self.wanted[0]:
+            self.wanted.pop(0)
+            self.passed.clear()
+            raise Died(name)
+
+
+@pytest.fixture
+def reaper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reaper]:
+    made = Reaper()
+    monkeypatch.setattr(journal, "crash_point", made)
+    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    return made
+
+
+def live(target_id: int, most: int = 10) -> int:
+    """Workers come and go until the target has ended; returns how many died."""
+    for died in range(most):
+        RunTarget.objects.filter(pk=target_id, status__in=["running", "cancelling"]).update(
+            lease_until=timezone.now() - timedelta(seconds=1)
+        )
+        try:
+            procedure.advance(target_id)
+            return died
+        except Died:
+            continue
+    raise AssertionError("it never ended")
+
+
+def state_of(setting: MaintenanceSetting) -> dict[str, Any]:
+    return dict(json.loads(Path(str(setting.engine_url.database)).read_text()))
+
+
+def assert_invariants(setting: MaintenanceSetting, run: MaintenanceRun, tables: dict[str, list[int]]) -> None:
+    run.refresh_from_db()
+    target = run.targets.get()
+    state = state_of(setting)
+    assert target.status in ENDED
+    assert run.finished_at is not None
+    assert run.status == target.status
+    if target.status != "needs_operator":
+        assert state["gate"] == OPEN
+        assert state["marker"] is None
+        assert state["tables"] == tables
+        assert not set(state["sides"]) - {"broken"}
+    assert not ScopeHold.objects.exists()
+    assert audit.verify().whole
+
+
+def how_many_points(path: str, fake: Any, someone: Actor, request: Request, reaper: Reaper) -> int:
+    faults, _ = PATHS[path]
+    fake("rehearsal", **faults)
+    run = launch.launch(someone, request, enqueue=False)
+    live(run.targets.get().pk)
+    count = len(reaper.passed)
+    reaper.passed.clear()
+    return count
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_death_at_any_point_ends_in_service_with_all_rows(
+    path: str,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    reaper: Reaper,
+) -> None:
+    faults, expected = PATHS[path]
+    points = how_many_points(path, fake, someone, request_for("rehearsal"), reaper)
+    assert points > 60
+    for point in range(1, points + 1):
+        setting = fake(f"shop{point}", **faults)
+        tables = state_of(setting)["tables"]
+        run = launch.launch(someone, request_for(setting.name), enqueue=False)
+        reaper.wanted, reaper.passed = [point], []
+        assert live(run.targets.get().pk) == 1, point
+        assert_invariants(setting, run, tables)
+        # Faults of the fake are used up by the first life, so a second life may do better, never worse.
+        assert run.status in {expected, "succeeded", "rolled_back"}, (point, run.status, run.ended_because)
+
+
+@pytest.mark.parametrize("path", ["success", "integrity error"])
+def test_two_deaths_in_a_row_end_safely(
+    path: str,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    reaper: Reaper,
+) -> None:
+    faults, _ = PATHS[path]
+    points = how_many_points(path, fake, someone, request_for("rehearsal"), reaper)
+    for first in range(3, points, 7):
+        for second in (2, 9, 17):
+            setting = fake(f"shop{first}-{second}", **faults)
+            tables = state_of(setting)["tables"]
+            run = launch.launch(someone, request_for(setting.name), enqueue=False)
+            reaper.wanted, reaper.passed = [first, second], []
+            live(run.targets.get().pk)
+            reaper.wanted = []
+            assert_invariants(setting, run, tables)
+
+
+def test_dying_for_ever_ends_with_an_operator(
+    fake: Callable[..., MaintenanceSetting], request_for: Callable[..., Request], someone: Actor, reaper: Reaper
+) -> None:
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    # The first life reaches the cut; the following ones die at their first effect on the target.
+    reaper.wanted = [40, 4, 4, 4]
+    live(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == "needs_operator"
+    assert "died 4 times" in run.ended_because
+    assert setting.name in run.targets.get().steps.filter(node="X").last().sentence  # type: ignore[union-attr]

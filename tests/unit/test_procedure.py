@@ -1,0 +1,241 @@
+"""The procedure on a fake database: every way through the flowchart ends as it should."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maintenance import audit, launch, procedure
+from maintenance.launch import Actor, Request
+from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
+from reports.outcome import outcome
+from tests.fakes import OPEN
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Register = Callable[..., MaintenanceSetting]
+Ask = Callable[..., Request]
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports have tests of their own, and take most of the time of a run."""
+    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+
+
+def state_of(setting: MaintenanceSetting) -> dict[str, Any]:
+    path = setting.engine_url.database
+    assert path is not None
+    return dict(json.loads(Path(path).read_text()))
+
+
+def go(actor: Actor, request: Request) -> MaintenanceRun:
+    run = launch.launch(actor, request, enqueue=False)
+    for target in run.targets.all():
+        procedure.advance(target.pk)
+    return MaintenanceRun.objects.get(pk=run.pk)
+
+
+def walked(run: MaintenanceRun) -> str:
+    lines = run.targets.get().steps.filter(part="").order_by("id")
+    return "".join(lines.values_list("node", flat=True))
+
+
+def assert_in_service(setting: MaintenanceSetting) -> None:
+    state = state_of(setting)
+    assert state["gate"] == OPEN
+    assert state["marker"] is None
+    assert not set(state["sides"]) - {"broken"}
+    assert not ScopeHold.objects.exists()
+    assert audit.verify().whole
+
+
+def test_a_maintenance_walks_the_main_way(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake()
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("succeeded", "ABCDEFGHIJK")
+    told = outcome(run)["targets"][0]
+    assert {a["object"] for a in told["actions"]} == {"orders", "customers", "empty"}
+    assert all(t["fingerprint_equal"] for t in told["integrity"]["tables"])
+    assert [q["verdict"] for q in told["benchmark"]] == ["improved", "improved"]
+    assert_in_service(setting)
+
+
+def test_only_the_named_tables_are_worked_on(fake: Register, request_for: Ask, someone: Actor) -> None:
+    fake()
+    run = go(someone, request_for("shop", target_tables=["customers"]))
+    told = outcome(run)["targets"][0]
+    assert [a["object"] for a in told["actions"]] == ["customers"]
+    assert [t["table"] for t in told["integrity"]["tables"]] == ["customers"]
+
+
+def test_optimize_without_need_has_no_outage(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake()
+    setting.bloat_share = 0.9
+    setting.save()
+    run = go(someone, request_for("shop", maintenance_type="optimize"))
+    assert (run.status, walked(run), run.outage_seconds) == ("succeeded", "ABCK", 0)
+    assert "cut" not in state_of(setting)["calls"]
+
+
+def test_a_failing_diagnosis_asks_for_people(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake(diagnose=["permanent"])
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("failed", "ABLQ")
+    assert "told to fail" in run.ended_because
+    assert_in_service(setting)
+
+
+def test_a_failing_backup_takes_the_alternate_and_goes_on(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake(back_up=["permanent", "permanent"])
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("succeeded", "ABCDMREFGHIJK")
+    files = outcome(run)["targets"][0]["backup_files"]
+    assert [(f["role"], f["method"], f["verified"]) for f in files] == [
+        ("primary", "dump", False),
+        ("alternate", "dump", False),
+        ("alternate", "copy", True),
+    ]
+    assert_in_service(setting)
+
+
+def test_without_any_backup_the_outage_never_begins(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake(back_up=["integrity"] * 4)
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run), run.outage_seconds) == ("failed", "ABCDMRU", 0)
+    assert "cut" not in state_of(setting)["calls"]
+
+
+def test_a_failed_action_rolls_back(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake(perform=["permanent"])
+    before = state_of(setting)["tables"]
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("rolled_back", "ABCDEFGNSU")
+    assert state_of(setting)["tables"] == before
+    assert_in_service(setting)
+
+
+def test_lost_rows_are_found_repaired_at_most_once_and_rolled_back(
+    fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    setting = fake(perform=["damage"])
+    before = state_of(setting)["tables"]
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("rolled_back", "ABCDEFGHOSU")
+    parts = list(run.targets.get().steps.filter(node="H").values_list("part", flat=True))
+    assert parts == ["", "proof 1", "repair 1", "proof 2"]
+    assert state_of(setting)["tables"] == before
+    assert "orders had 4 rows and has 3" in run.ended_because
+    assert_in_service(setting)
+
+
+def test_transient_errors_are_tried_again(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake(perform=["transient", "transient"], cut=["transient"])
+    run = go(someone, request_for("shop"))
+    assert run.status == "succeeded"
+    assert_in_service(setting)
+
+
+def test_without_gain_there_is_one_more_round_and_then_honesty(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("maintenance.steps.benchmark.shrank", lambda ctx: False)
+    setting = fake()
+    setting.benchmark_queries = ["select 1"]
+    setting.bloat_share = 0.0
+    setting.save()
+    path = Path(str(setting.engine_url.database))
+    state = json.loads(path.read_text())
+    state["slow"] = {"orders": 100.0}
+    path.write_text(json.dumps(state))
+    monkeypatch.setattr(
+        "tests.fakes.FakeEngine.perform",
+        lambda self, action, allow: __import__("maintenance.engines.values", fromlist=["x"]).Performed(
+            __import__("maintenance.engines.words", fromlist=["x"]).say("Did nothing."), None, None
+        ),
+    )
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("succeeded", "ABCDEFGHIPTGHIJK")
+    assert "Not faster beyond noise" in run.targets.get().steps.filter(node="I", part="").last().sentence  # type: ignore[union-attr]
+    assert_in_service(setting)
+
+
+def test_a_rollback_that_cannot_restore_stays_closed_and_calls_people(
+    fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    setting = fake(perform=["damage"], restore_beside=["permanent"])
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("needs_operator", "ABCDEFGHOSX")
+    assert state_of(setting)["marker"] is not None
+    assert "told to fail" in run.ended_because
+
+
+def test_one_failing_database_does_not_stop_the_others(fake: Register, request_for: Ask, someone: Actor) -> None:
+    fake("shop", perform=["permanent"])
+    fake("crm")
+    run = go(someone, request_for())
+    assert run.status == "rolled_back"
+    assert {t.database: t.status for t in run.targets.all()} == {"shop": "rolled_back", "crm": "succeeded"}
+
+
+def test_a_cancel_ends_in_service(fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    target = run.targets.get()
+    original = procedure.Heart.start
+
+    def start(heart: procedure.Heart) -> None:
+        """The cancel arrives while the work is being done."""
+        perform = heart.ctx.engine.perform
+
+        def cancelling(action: Any, allow_data_loss: bool) -> Any:
+            if action.object == "orders":
+                launch.cancel(someone, run)
+                heart.beat()
+            return perform(action, allow_data_loss)
+
+        monkeypatch.setattr(heart.ctx.engine, "perform", cancelling)
+        original(heart)
+
+    monkeypatch.setattr(procedure.Heart, "start", start)
+    procedure.advance(target.pk)
+    run.refresh_from_db()
+    assert (run.status, walked(run)) == ("cancelled", "ABCDEFGSU")
+    assert_in_service(setting)
+
+
+def test_a_cancel_before_the_worker_came_ends_at_once(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    launch.cancel(someone, run)
+    assert MaintenanceRun.objects.get(pk=run.pk).status == "cancelled"
+    assert procedure.advance(run.targets.get().pk) is False
+    assert_in_service(setting)
+
+
+def test_the_time_limit_rolls_back(fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = fake()
+    setting.timeout_minutes, setting.reserve_minutes = 30, 30
+    setting.save()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    original = procedure.Heart.start
+
+    def start(heart: procedure.Heart) -> None:
+        cut = heart.ctx.engine.cut
+
+        def late(*args: Any) -> Any:
+            if heart.ctx.reason is None:
+                heart.beat()
+            return cut(*args)
+
+        monkeypatch.setattr(heart.ctx.engine, "cut", late)
+        original(heart)
+
+    monkeypatch.setattr(procedure.Heart, "start", start)
+    procedure.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == "timed_out"
+    assert_in_service(setting)
