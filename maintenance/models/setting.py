@@ -103,7 +103,8 @@ class MaintenanceSetting(models.Model):
             raise ValidationError({"url": _("This is not a SQLAlchemy URL such as postgresql://user@host/db.")}) from error
         if parsed.password is not None:
             self.password = str(parsed.password)
-            self.url = parsed.set(password=None).render_as_string(hide_password=False)
+            # `set(password=None)` would keep it: None means "as it is" there.
+            self.url = parsed._replace(password=None).render_as_string(hide_password=False)
         for field in ("backup_dir", "alternate_backup_dir"):
             value = getattr(self, field)
             if value and not Path(value).is_absolute():
