@@ -142,7 +142,7 @@ class ThrowawayMariaDB:
             if self.process.poll() is not None:
                 raise ServerFailed(f"mariadbd ended with {self.process.returncode}: {_tail(self.log)}")
             try:
-                self.connect().close()
+                self.connect().close()  # type: ignore[no-untyped-call]
                 return
             except MySQLdb.OperationalError as error:
                 # A locked or password-protected root is an answer too.
@@ -161,7 +161,7 @@ class ThrowawayMariaDB:
             )
             cursor.execute("GRANT ALL ON *.* TO %s@'127.0.0.1' WITH GRANT OPTION", (self.administrator,))
         finally:
-            connection.close()
+            connection.close()  # type: ignore[no-untyped-call]
 
     def _end(self, how: signal.Signals) -> None:
         if self.process is None:

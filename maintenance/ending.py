@@ -11,8 +11,6 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from reports import pdf, performance
-
 from . import audit, notify
 from .engines.values import Json, Progress
 from .models import ENDED, WORST_FIRST, ActionRecord, MaintenanceRun, RunTarget, ScopeHold, Status, StepState
@@ -73,6 +71,9 @@ def longest_outage(targets: Sequence[RunTarget]) -> float:
 def make_reports(run: MaintenanceRun) -> None:
     """PDF and CSV. A failing report never changes the outcome; `manage.py report` makes it again."""
     try:
+        # Here, because WeasyPrint needs system libraries: without them there is no PDF, but a maintenance.
+        from reports import pdf, performance
+
         run.performance_csv = str(performance.write(run, Path(settings.PERFORMANCE_DIR)))
         run.report_pdf = str(pdf.write(run, Path(settings.REPORTS_DIR)))
     except Exception:

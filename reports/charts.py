@@ -14,15 +14,16 @@ from maintenance.models import RunTarget, StepState
 from . import drawings, words
 from .drawings import Pair, Span
 
-MOST = 12
-"""Bars in one chart; the tables hold the rest."""
+MOST, FEW = 12, 3
+"""Bars in one chart, and in one of a long report; the tables hold the rest."""
 Json = Mapping[str, Any]
 
 
-def queries(found: Json) -> SafeString:
-    """Median times; the slowest before the work come first."""
-    measured = [q for q in found["benchmark"] if q["before_ms"] and q["after_ms"] is not None]
-    slowest = sorted(measured, key=lambda q: -float(q["before_ms"]))[:MOST]
+def queries(found: Json, most: int = MOST) -> SafeString:
+    """Median times; the slowest before the work come first. Numbers of queries are those of the table."""
+    numbered = [{**q, "query": f"{i}  {q['query']}"} for i, q in enumerate(found["benchmark"], 1)]
+    measured = [q for q in numbered if q["before_ms"] and q["after_ms"] is not None]
+    slowest = sorted(measured, key=lambda q: -float(q["before_ms"]))[:most]
     if not slowest:
         return SafeString("")
     pairs = [
@@ -37,10 +38,10 @@ def queries(found: Json) -> SafeString:
     return drawings.relative_bars(_("Median time of each query, before and after"), pairs)
 
 
-def space(found: Json) -> SafeString:
+def space(found: Json, most: int = MOST) -> SafeString:
     """Sizes of what was worked on; the largest come first, what kept its size is left out."""
     changed = [a for a in _sized(found) if a["bytes_before"] != a["bytes_after"]]
-    largest = sorted(changed, key=lambda a: -int(a["bytes_before"]))[:MOST]
+    largest = sorted(changed, key=lambda a: -int(a["bytes_before"]))[:most]
     if not largest:
         return SafeString("")
     pairs = [
@@ -100,6 +101,22 @@ def steps(target: RunTarget, found: Json) -> SafeString:
     )
 
 
+def databases(targets: Sequence[tuple[RunTarget, Json]]) -> SafeString:
+    """Every database over one axis of time; the outage of each is the dark part of its bar."""
+    spans = [
+        Span(
+            found["database"],
+            _at(found["started_at"]),
+            words.local(found["finished_at"]),
+            outage_time(target, found),
+            out=_outage(target),
+        )
+        for target, found in targets
+        if found["started_at"]
+    ]
+    return drawings.timeline(_("Databases over time; dark: service out"), spans, None, "")
+
+
 def _at(text: str) -> datetime:
     found = words.local(text)
     assert found is not None
@@ -108,7 +125,9 @@ def _at(text: str) -> datetime:
 
 def _end(step: Json) -> datetime | None:
     begun = _at(step["started_at"])
-    return None if step["seconds"] is None else datetime.fromtimestamp(begun.timestamp() + step["seconds"], begun.tzinfo)
+    return (
+        None if step["seconds"] is None else datetime.fromtimestamp(begun.timestamp() + step["seconds"], begun.tzinfo)
+    )
 
 
 def _outage(target: RunTarget) -> tuple[datetime, datetime] | None:

@@ -19,7 +19,8 @@ from .sheets import Sheet
 
 AS_TABLES = 150
 """Rows in the whole run up to which every list is a table; beyond it long lists become lines."""
-SHORT = 6
+FEW_DATABASES = 3
+SHORT = 3
 """A list of so many rows is a table in any case."""
 Json = Mapping[str, Any]
 
@@ -38,11 +39,14 @@ class Part:
     """One database of the run."""
 
     told: Json
+    server: str
     status: str
     because: str
     times: str
     outage: str
     findings: Sheet
+    grouped: Sequence[tables.Trouble]
+    """In their place, where they are many."""
     timeline: SafeString
     journal: Sheet
     actions: Sheet
@@ -64,14 +68,14 @@ def contents(run: MaintenanceRun) -> dict[str, Any]:
     approval = Approval.objects.filter(run=run).first()
     dense = _rows(told) > AS_TABLES
     pairs = list(zip(run.targets.prefetch_related("steps"), told["targets"], strict=True))
-    parts = [_part(target, found, retell, dense) for target, found in pairs]
+    parts = [_part(target, found, retell, dense, alone=len(pairs) == 1) for target, found in pairs]
     return {
         "told": told,
         "status": Status(run.status).label,
         "sentence": sentence(run, told),
         "type": MaintenanceType(told["maintenance_type"]).label,
         "severity": SeverityLevel(told["severity_level"]).label,
-        "because": [(part.told["database"], part.because) for part in parts],
+        "because": _because(parts),
         "created": words.moment(run.created_at),
         "started": words.moment(run.started_at),
         "finished": words.moment(run.finished_at),
@@ -82,10 +86,18 @@ def contents(run: MaintenanceRun) -> dict[str, Any]:
         "approved": words.moment(approval.at) if approval else "",
         "cancelled": words.moment(run.cancel_requested_at) if run.cancel_requested_at else "",
         "run": run,
+        "causes": tables.causes(told["targets"], retell),
+        "timeline": charts.steps(*pairs[0]) if len(pairs) == 1 else charts.databases(pairs),
         "overview": tables.overview([(p.told, p.status, p.outage) for p in parts]),
         "parts": parts,
         "audit": last_audit_entry(run),
     }
+
+
+def _because(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """Of many databases only those that did not succeed; the rest stands on their own pages."""
+    told = [p for p in parts if len(parts) <= FEW_DATABASES or p.told["status"] != Status.SUCCEEDED]
+    return [(part.told["database"], part.because) for part in told if part.because]
 
 
 def _rows(told: Json) -> int:
@@ -110,7 +122,9 @@ def sentence(run: MaintenanceRun, told: Json) -> str:
         return _("The {type} of {databases} succeeded, but not all rows could be saved; {outage}.").format(**values)
     template = {
         Status.SUCCEEDED.value: _("The {type} of {databases} succeeded; {outage}."),
-        Status.ROLLED_BACK.value: _("The {type} of {databases} was rolled back to the data as it was before; {outage}."),
+        Status.ROLLED_BACK.value: _(
+            "The {type} of {databases} was rolled back to the data as it was before; {outage}."
+        ),
         Status.FAILED.value: _("The {type} of {databases} failed; {outage}."),
         Status.CANCELLED.value: _("The {type} of {databases} was cancelled; {outage}."),
         Status.TIMED_OUT.value: _("The {type} of {databases} ran out of time and was ended; {outage}."),
@@ -124,7 +138,7 @@ def sentence(run: MaintenanceRun, told: Json) -> str:
 
 
 def _names(databases: Sequence[str]) -> str:
-    if len(databases) <= 3:
+    if len(databases) <= FEW_DATABASES:
         return ", ".join(databases) or _("no database")
     return ngettext("{count} database", "{count} databases", len(databases)).format(count=len(databases))
 
@@ -149,10 +163,10 @@ def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
         Figure(_("Outage"), words.duration(run.outage_seconds or 0.0), _("overlaps counted once")),
         Figure(
             _("Tables proved equal"),
-            _("{equal} of {count}").format(equal=len(equal), count=len(compared)) if compared else "—",
+            _("{equal} of {count}").format(equal=f"{len(equal):,}", count=f"{len(compared):,}") if compared else "—",
             words.rows(sum(row["rows_after"] or 0 for row in compared)) if compared else _("not compared"),
         ),
-        Figure(_("Query times, after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
+        Figure(_("Times after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
         Figure(_("Space freed"), charts.freed(targets), _("by the work on objects")),
         Figure(_("Rows not saved"), words.count(lost), _("see the losses") if losses else _("no loss")),
     ]
@@ -166,27 +180,30 @@ def last_audit_entry(run: MaintenanceRun) -> AuditEntry | None:
     return last or entries.filter(object=run.number).exclude(operation="run.ended").first()
 
 
-def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool) -> Part:
+def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool, alone: bool) -> Part:
     def fit(sheet: Sheet) -> Sheet:
         return Sheet(sheet.columns, sheet.rows, sheet.marks, dense and len(sheet.rows) > SHORT)
 
     proof = found["integrity"]
+    most = charts.FEW if dense else charts.MOST
     return Part(
         told=found,
+        server=words.server(found["engine"], found["version"]),
         status=str(Status(target.status).label),
         because=retell(found["ended_because"]),
         times=f"{words.moment(target.started_at)} – {words.clock(target.finished_at)}",
         outage=charts.outage_words(target, found),
         findings=fit(tables.findings(found, retell)),
-        timeline=charts.steps(target, found),
+        grouped=tables.grouped(found, retell) if dense and len(found["findings"]) > SHORT else (),
+        timeline=SafeString("") if dense or alone else charts.steps(target, found),
         journal=fit(tables.journal(found, retell)),
-        actions=fit(tables.actions(found, retell)),
-        space=charts.space(found),
+        actions=fit(tables.actions(found, retell, dense)),
+        space=SafeString("") if dense else charts.space(found),
         proof=fit(tables.proof(proof)) if proof else None,
         proof_words=tables.checks(proof) if proof else (),
         losses=fit(tables.losses(found)),
         queries=fit(tables.queries(found)),
-        query_chart=charts.queries(found),
+        query_chart=charts.queries(found, most),
         load=charts.load_words(target),
         backups=tables.backups(found),
         troubles=tables.troubles(found, retell),

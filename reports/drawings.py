@@ -47,6 +47,8 @@ class Span:
     end: datetime | None
     words: str
     bad: bool = False
+    out: tuple[datetime, datetime] | None = None
+    """The part of it in which service was out."""
 
 
 def relative_bars(title: str, pairs: Sequence[Pair]) -> SafeString:
@@ -62,7 +64,10 @@ def absolute_bars(title: str, pairs: Sequence[Pair]) -> SafeString:
 
 def _bars(title: str, pairs: Sequence[tuple[Pair, float, float]]) -> SafeString:
     step, room = 25.0, WIDE - NAMES - FIGURES
-    parts = [_bar_pair(pair, 18 + i * step, before * room, min(after, 1.0) * room) for i, (pair, before, after) in enumerate(pairs)]
+    parts = [
+        _bar_pair(pair, 18 + i * step, before * room, min(after, 1.0) * room)
+        for i, (pair, before, after) in enumerate(pairs)
+    ]
     return _sheet(title, 22 + len(pairs) * step, _legend(), *parts)
 
 
@@ -101,7 +106,10 @@ def timeline(title: str, spans: Sequence[Span], outage: tuple[datetime, datetime
 
     parts = [_band(x(outage[0]), x(outage[1]), tall, words)] if outage else []
     parts += [_axis(x(begin), x(end), tall, begin, end)]
-    parts += [_span(s, 30 + i * step, x(s.begin), x(s.end or s.begin)) for i, s in enumerate(spans)]
+    for i, span in enumerate(spans):
+        parts.append(_span(span, 30 + i * step, x(span.begin), x(span.end or span.begin)))
+        if span.out:
+            parts.append(_box(x(span.out[0]), 31 + i * step, max(x(span.out[1]) - x(span.out[0]), 1.5), 9, WORSE))
     return _sheet(title, tall + 4, *parts)
 
 

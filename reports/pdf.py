@@ -6,14 +6,17 @@ Archivable and tagged (PDF/A-2a), and the same bytes for the same run: dates and
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from datetime import UTC
+from importlib.resources import files
 from pathlib import Path
 
 from django.conf import settings
 from django.template.loader import get_template, render_to_string
 from django.utils.translation import get_language
 from weasyprint import CSS, HTML
+from weasyprint.css import ColorProfile
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import URLFetcher, URLFetcherResponse
 
@@ -22,6 +25,7 @@ from maintenance.models import MaintenanceRun
 from .contents import contents
 
 VARIANT = "pdf/a-2a"
+COLOURS = "report-srgb"
 
 
 class Nothing(URLFetcher):  # type: ignore[misc]
@@ -47,10 +51,21 @@ def render(run: MaintenanceRun) -> bytes:
     html = HTML(string=page(run), base_url=str(settings.BASE_DIR), url_fetcher=Nothing())
     style = CSS(string=get_template("reports/report.css").render(), font_config=fonts, url_fetcher=Nothing())
     made = html.write_pdf(
-        stylesheets=[style], font_config=fonts, pdf_variant=VARIANT, pdf_identifier=identifier(run).encode()
+        stylesheets=[style],
+        font_config=fonts,
+        color_profiles={COLOURS: colours()},
+        output_intent=COLOURS,
+        pdf_variant=VARIANT,
+        pdf_identifier=identifier(run).encode(),
     )
     assert isinstance(made, bytes)
     return made
+
+
+def colours() -> ColorProfile:
+    """The sRGB profile that WeasyPrint brings; read here, because WeasyPrint itself leaves the file open."""
+    icc = (files("weasyprint.pdf") / "sRGB2014.icc").read_bytes()
+    return ColorProfile(io.BytesIO(icc), "sRGB2014.icc", "relative-colorimetric", (["r"], ["g"], ["b"]))
 
 
 def page(run: MaintenanceRun) -> str:

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from unicodedata import east_asian_width
 
 GAP = "  "
+BETWEEN = "  |  "
+LETTERS = 128
+"""Letters of the fixed-width font that fit in a line of the page (see report.css)."""
 
 
 @dataclass(frozen=True)
 class Column:
     heading: str
     kind: str = ""
-    """Class of the cells: 'number', 'name' (may break anywhere), or nothing."""
+    """'number', 'name' (may break anywhere), 'below' (long text in a row of its own), or nothing."""
     width: int | None = None
     """Share of the page in percent; None for what is left."""
 
@@ -32,20 +35,54 @@ class Sheet:
     dense: bool = False
 
     @property
-    def marked(self) -> list[tuple[str, list[tuple[Column, str]]]]:
-        """Rows as the template walks them: class, then each cell with its column."""
+    def upper(self) -> list[Column]:
+        """The columns of the table proper."""
+        return [column for column in self.columns if column.kind != "below"]
+
+    @property
+    def marked(self) -> list[tuple[str, list[tuple[Column, str]], list[str]]]:
+        """Rows as the template walks them: class, each cell with its column, and what stands below."""
         marks = self.marks or [""] * len(self.rows)
-        return [(m, list(zip(self.columns, row, strict=True))) for m, row in zip(marks, self.rows, strict=True)]
+        cells = [list(zip(self.columns, row, strict=True)) for row in self.rows]
+        return [
+            (mark, [c for c in row if c[0].kind != "below"], [text for column, text in row if column.kind == "below"])
+            for mark, row in zip(marks, cells, strict=True)
+        ]
 
     @property
     def lines(self) -> list[str]:
-        """Heading and rows; names come last in a line, because only they may be longer than it."""
-        order = sorted(range(len(self.columns)), key=lambda i: self.columns[i].kind == "name")
-        all_rows = [[column.heading for column in self.columns], *self.rows]
-        widths = [max(width(row[i]) for row in all_rows) for i in range(len(self.columns))]
-        return [
-            GAP.join(padded(row[i], widths[i], self.columns[i].kind) for i in order).rstrip() for row in all_rows
-        ]
+        """Heading and rows, several rows a line where they are short.
+
+        Names come last in a row, because only they may be longer than a line.
+        """
+        order = sorted(range(len(self.columns)), key=lambda i: LAST.get(self.columns[i].kind, 0))
+        everything = [[column.heading for column in self.columns], *self.rows]
+        widths = [max(width(row[i]) for row in everything) for i in range(len(self.columns))]
+        told = [GAP.join(padded(row[i], widths[i], self.columns[i].kind) for i in order).rstrip() for row in everything]
+        return side_by_side(told)
+
+    @property
+    def wide(self) -> bool:
+        """Chinese characters or kana are in it: only a font that has both keeps the columns straight."""
+        return any(width(text) != len(text) for row in self.rows for text in row)
+
+    @property
+    def block(self) -> str:
+        """All lines as one text where none is too long for the page: cheaper than a paragraph each."""
+        lines = self.lines
+        return "\n".join(lines[1:]) if max(map(width, lines)) <= LETTERS else ""
+
+
+LAST = {"name": 1, "below": 2}
+
+
+def side_by_side(lines: Sequence[str]) -> list[str]:
+    """Puts as many rows into a line as fit, the heading over each column of rows."""
+    longest = max(map(width, lines))
+    across = max(1, (LETTERS + len(BETWEEN)) // (longest + len(BETWEEN)))
+    heading, rows = lines[0], lines[1:]
+    groups = [[heading] * min(across, len(rows))] + [rows[i : i + across] for i in range(0, len(rows), across)]
+    return [BETWEEN.join(padded(text, longest, "") for text in group).rstrip() for group in groups]
 
 
 def width(text: str) -> int:
@@ -55,6 +92,4 @@ def width(text: str) -> int:
 
 def padded(text: str, wanted: int, kind: str) -> str:
     space = " " * (wanted - width(text))
-    if kind == "name":
-        return text
     return space + text if kind == "number" else text + space

@@ -15,6 +15,8 @@ from .retelling import Retelling
 from .sheets import Column, Sheet
 
 Json = Mapping[str, Any]
+CAUSES = 8
+"""Kinds of findings on the cover; the pages of the databases hold all."""
 BAD = (StepState.FAILED, StepState.INTERRUPTED)
 
 
@@ -36,12 +38,12 @@ def overview(targets: Sequence[tuple[Json, str, str]]) -> Sheet:
         Column(_("Outage"), "number", 22),
         Column(_("Findings"), "number", 9),
         Column(_("Work done"), "number", 9),
-        Column(_("Times, after / before"), "number", 11),
+        Column(_("Times after / before"), "number", 11),
     ]
     rows = [
         [
             found["database"],
-            f"{found['engine']} {found['version'].removeprefix(found['engine']).strip()}"[:40].strip(),
+            words.server(found["engine"], found["version"]),
             status,
             outage,
             words.count(len(found["findings"])),
@@ -74,6 +76,47 @@ def findings(found: Json, retell: Retelling) -> Sheet:
     return Sheet(columns, rows, ["bad" if f["severity"] == "critical" else "" for f in found["findings"]])
 
 
+def grouped(found: Json, retell: Retelling) -> list[Trouble]:
+    """Many findings as few paragraphs: one a kind, objects with the same evidence together."""
+    kinds: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for f in found["findings"]:
+        kind = kinds.setdefault((f["severity"], f["code"], retell(f["hint"])), {})
+        kind.setdefault(retell(f["evidence"]), []).append(f["object"] or _("whole database"))
+    return [
+        Trouble(
+            "",
+            f"{words.label(words.SEVERITIES, severity)} · {code.replace('_', ' ')} · {sum(map(len, kind.values())):,}",
+            f"{hint}. " + "; ".join(f"{evidence}: {', '.join(objects)}" for evidence, objects in kind.items()),
+        )
+        for (severity, code, hint), kind in kinds.items()
+    ]
+
+
+def causes(targets: Sequence[Json], retell: Retelling) -> Sheet:
+    """Findings by kind over all databases, the worst first; for the cover."""
+    columns = [
+        Column(_("Severity"), width=9),
+        Column(_("Finding"), width=20),
+        Column(_("Objects"), "number", 9),
+        Column(_("Likely cause, advice"), "name"),
+    ]
+    ranks = list(words.SEVERITIES)
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for f in (f for found in targets for f in found["findings"]):
+        kinds.setdefault((f["severity"], f["code"]), []).append(retell(f["hint"]))
+    worst = sorted(kinds.items(), key=lambda item: ranks.index(item[0][0]) if item[0][0] in ranks else len(ranks))
+    rows = [
+        [words.label(words.SEVERITIES, severity), code.replace("_", " "), words.count(len(hints)), _hints(hints)]
+        for (severity, code), hints in worst[:CAUSES]
+    ]
+    return Sheet(columns, rows)
+
+
+def _hints(hints: Sequence[str]) -> str:
+    different = list(dict.fromkeys(hints))
+    return different[0] if len(different) == 1 else "; ".join(different[:2]) + ("; …" if len(different) > 2 else "")
+
+
 def journal(found: Json, retell: Retelling) -> Sheet:
     """Every line, steps and the effects inside them."""
     columns = [
@@ -82,7 +125,10 @@ def journal(found: Json, retell: Retelling) -> Sheet:
         Column(_("Took"), "number", 11),
         Column(_("What happened"), "name"),
     ]
-    rows = [[words.clock(s["started_at"]), _step(s), words.duration(s["seconds"]), retell(s["sentence"])] for s in found["steps"]]
+    rows = [
+        [words.clock(s["started_at"]), _step(s), words.duration(s["seconds"]), retell(s["sentence"])]
+        for s in found["steps"]
+    ]
     return Sheet(columns, rows, ["bad" if s["state"] in BAD else "" if s["part"] else "step" for s in found["steps"]])
 
 
@@ -92,40 +138,43 @@ def _step(step: Json) -> str:
     return f"{step['node']}  {words.label(words.STEPS, step['step'])}"
 
 
-def actions(found: Json, retell: Retelling) -> Sheet:
+def actions(found: Json, retell: Retelling, dense: bool = False) -> Sheet:
+    """With the reason of each below it; a long report leaves that to the findings, and failures to their list."""
     columns = [
-        Column(_("Action"), width=13),
-        Column(_("Before"), "number", 10),
-        Column(_("After"), "number", 10),
-        Column(_("Took"), "number", 10),
-        Column(_("State"), width=10),
-        Column(_("Object"), "name", 19),
-        Column(_("Why, and what came of it"), "name"),
+        Column(_("Object"), "name"),
+        Column(_("Action"), width=17),
+        Column(_("Before"), "number", 12),
+        Column(_("After"), "number", 12),
+        Column(_("Took"), "number", 11),
+        *([] if dense else [Column(_("State"), width=11), Column(_("Why, and what came of it"), "below")]),
     ]
     rows = [
         [
+            a["object"],
             a["action"].replace("_", " "),
             words.size(a["bytes_before"]),
             words.size(a["bytes_after"]),
             words.duration(a["seconds"]),
-            str(StepState(a["state"]).label),
-            a["object"],
-            "; ".join(part.rstrip(".") for part in (retell(a["reason"]), retell(a["sentence"])) if part),
+            *([] if dense else [str(StepState(a["state"]).label), _why(a, retell)]),
         ]
         for a in found["actions"]
     ]
     return Sheet(columns, rows, ["bad" if a["state"] in BAD else "" for a in found["actions"]])
 
 
+def _why(action: Json, retell: Retelling) -> str:
+    return "; ".join(part.rstrip(".") for part in (retell(action["reason"]), retell(action["sentence"])) if part)
+
+
 def proof(integrity: Json) -> Sheet:
     columns = [
-        Column(_("Rows before"), "number", 15),
-        Column(_("Rows after"), "number", 15),
-        Column(_("Content"), width=18),
         Column(_("Table"), "name"),
+        Column(_("Rows before"), "number", 20),
+        Column(_("Rows after"), "number", 20),
+        Column(_("Content"), width=18),
     ]
     rows = [
-        [words.count(t["rows_before"]), words.count(t["rows_after"]), _content(t), t["table"]]
+        [t["table"], words.count(t["rows_before"]), words.count(t["rows_after"]), _content(t)]
         for t in integrity["tables"]
     ]
     return Sheet(columns, rows, ["" if t["fingerprint_equal"] else "bad" for t in integrity["tables"]])
@@ -158,13 +207,13 @@ def checks(integrity: Json) -> list[str]:
 
 def losses(found: Json) -> Sheet:
     columns = [
-        Column(_("Rows lost"), "number", 15),
-        Column(_("Damaged pages"), "name", 20),
-        Column(_("Object"), "name", 25),
-        Column(_("Detail"), "name"),
+        Column(_("Object"), "name"),
+        Column(_("Rows lost"), "number", 16),
+        Column(_("Damaged pages"), "name", 30),
+        Column(_("Detail"), "below"),
     ]
     rows = [
-        [words.count(x["rows"]), ", ".join(map(str, x["pages"])) or "—", x["object"], x["detail"]]
+        [x["object"], words.count(x["rows"]), ", ".join(map(str, x["pages"])) or "—", x["detail"]]
         for x in found["data_loss"]
     ]
     return Sheet(columns, rows, ["bad"] * len(rows))
@@ -172,25 +221,27 @@ def losses(found: Json) -> Sheet:
 
 def queries(found: Json) -> Sheet:
     columns = [
-        Column(_("Before, median (ms)"), "number", 10),
-        Column(_("After, median (ms)"), "number", 10),
-        Column(_("Spread"), "number", 8),
-        Column(_("After / before"), "number", 8),
-        Column(_("Cost before → after"), "number", 18),
-        Column(_("Verdict"), width=12),
-        Column(_("Query"), "name code"),
+        Column("", width=4),
+        Column(_("Verdict"), width=13),
+        Column(_("Before, median (ms)"), "number", 16),
+        Column(_("After, median (ms)"), "number", 16),
+        Column(_("Spread"), "number", 10),
+        Column(_("After / before"), "number", 13),
+        Column(_("Cost before → after"), "number"),
+        Column(_("Query"), "below"),
     ]
     rows = [
         [
+            str(number),
+            words.label(words.VERDICTS, q["verdict"]),
             words.milliseconds(q["before_ms"]),
             words.milliseconds(q["after_ms"]),
             words.share(q["spread"]),
             words.ratio(q["ratio"]),
             _cost(q),
-            words.label(words.VERDICTS, q["verdict"]),
             " ".join(q["query"].split()),
         ]
-        for q in found["benchmark"]
+        for number, q in enumerate(found["benchmark"], 1)
     ]
     return Sheet(columns, rows, ["bad" if q["verdict"] == "worse" else "" for q in found["benchmark"]])
 
@@ -204,7 +255,9 @@ def _cost(query: Json) -> str:
 def backups(found: Json) -> list[Json]:
     """With sizes and roles in words."""
     roles = {str(key): str(text) for key, text in BackupFile._meta.get_field("role").flatchoices}
-    return [{**b, "size": words.size(b["bytes"]), "role": roles.get(b["role"], b["role"])} for b in found["backup_files"]]
+    return [
+        {**b, "size": words.size(b["bytes"]), "role": roles.get(b["role"], b["role"])} for b in found["backup_files"]
+    ]
 
 
 def troubles(found: Json, retell: Retelling) -> list[Trouble]:
@@ -234,5 +287,3 @@ def _again(step: Json) -> str:
     if step["round"] > 1:
         said.append(_("round {number}").format(number=step["round"]))
     return f" ({', '.join(said)})" if said else ""
-
-

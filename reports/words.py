@@ -102,6 +102,12 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def server(engine: str, version: str) -> str:
+    """What the server calls itself; most say their product's name already."""
+    version = " ".join(version.split())[:60]
+    return version if version[:1].isalpha() else f"{engine} {version}".strip()
+
+
 def local(at: str | datetime | None) -> datetime | None:
     """A time of `outcome` in the time zone of the installation."""
     if at is None:

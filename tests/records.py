@@ -95,7 +95,6 @@ def finished_target(run: MaintenanceRun, database: str, tables: int = 4) -> RunT
     names = [table_name(number) for number in range(tables)]
     add_state(target, names)
     add_steps(target, names)
-    add_proof(target, names)
     add_actions(target, names)
     add_measurements(target)
     add_backup(target)
@@ -136,7 +135,9 @@ def add_state(target: RunTarget, names: Sequence[str]) -> DatabaseState:
     )
 
 
-def add_step(target: RunTarget, node: str, step: str, begin: float, seconds: float | None, **changes: Any) -> StepRecord:
+def add_step(
+    target: RunTarget, node: str, step: str, begin: float, seconds: float | None, **changes: Any
+) -> StepRecord:
     """One line of the journal; finished unless told otherwise."""
     values: dict[str, Any] = {
         "state": "finished",
@@ -148,7 +149,7 @@ def add_step(target: RunTarget, node: str, step: str, begin: float, seconds: flo
 
 
 def add_steps(target: RunTarget, names: Sequence[str]) -> None:
-    """One line a step, and the load test."""
+    """One line a step, each followed by its parts."""
     for node, step, begin, seconds, sentence in (
         ("A", "start", 0, 0.1, "The work begins."),
         ("B", "diagnose", 0.1, 1.4, f"Looked at {len(names)} tables: {len(names)} findings."),
@@ -163,26 +164,54 @@ def add_steps(target: RunTarget, names: Sequence[str]) -> None:
         ("K", "complete", 61.5, 16.5, "Maintenance is complete; health 98 of 100."),
     ):
         add_step(target, node, step, begin, seconds, sentence=sentence)
-    load = {"clients": 4, "seconds": 5.0, "requests": 18_231, "errors": 0, "p50_ms": 1.05, "p95_ms": 3.41}
-    add_step(target, "I", "benchmark", 53, 5, part="load test", sentence="Load test done.", result=load)
+        PARTS.get(node, nothing)(target, names)
 
 
-def add_proof(target: RunTarget, names: Sequence[str]) -> None:
-    """Fingerprints and checks before (F) and the proof after (H), as cut and verify write them."""
-    prints = {name: {"rows": rows_of(n), "digest": f"d{n}", "error": None} for n, name in enumerate(names)}
-    checks = [{"name": "structure", "object": name, "passed": True, "detail": ""} for name in names]
-    add_step(target, "F", "cut_connections", 23, 1, part="check", result={"checks": checks, "catalog": {}})
-    add_step(target, "F", "cut_connections", 24, 2, part="fingerprint", result={"tables": prints})
+def nothing(target: RunTarget, names: Sequence[str]) -> None:
+    """A step without effects of its own."""
+
+
+def prints_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    return {name: {"rows": rows_of(n), "digest": f"d{n}", "error": None} for n, name in enumerate(names)}
+
+
+def checks_of(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"name": "structure", "object": name, "passed": True, "detail": ""} for name in names]
+
+
+def add_baseline(target: RunTarget, names: Sequence[str]) -> None:
+    """Checks and fingerprints under the cut, as steps/cut.py writes them."""
+    checks = {"checks": checks_of(names), "catalog": {}}
+    said = f"{len(names)} checks before the work, 0 of them failed."
+    add_step(target, "F", "cut_connections", 23, 1, part="check", sentence=said, result=checks)
+    prints = {"tables": prints_of(names)}
+    said = f"Fingerprinted {len(names)} tables."
+    add_step(target, "F", "cut_connections", 24, 2, part="fingerprint", sentence=said, result=prints)
+
+
+def add_proof(target: RunTarget, names: Sequence[str], **changes: Any) -> None:
+    """The proof after the work, as steps/verify.py writes it."""
+    checks = [*checks_of(names), {"name": "functional", "object": "SELECT true", "passed": True, "detail": ""}]
     proof = {
         "level": "full",
-        "tables": prints,
-        "checks": [*checks, {"name": "functional", "object": "SELECT true", "passed": True, "detail": ""}],
-        "checked": len(checks) + 1,
-        "compared": len(prints),
+        "tables": prints_of(names),
+        "checks": checks,
+        "checked": len(checks),
+        "compared": len(names),
         "rows": sum(rows_of(n) for n in range(len(names))),
         "problems": [],
     }
-    add_step(target, "H", "verify", 47, 4, part="proof 1", sentence="All rows are there.", result=proof)
+    said = f"Compared {len(names)} tables: all rows are there; {len(checks)} checks, 0 fail as they did before."
+    add_step(target, "H", "verify", 47, 4, part="proof 1", sentence=said, result={**proof, **changes})
+
+
+def add_load_test(target: RunTarget, names: Sequence[str]) -> None:
+    load = {"clients": 4, "seconds": 5.0, "requests": 18_231, "errors": 0, "p50_ms": 1.05, "p95_ms": 3.41}
+    said = "Load test: 18231 requests by 4 clients in 5.0 s, 0 errors, 95 % within 3.4 ms."
+    add_step(target, "I", "benchmark", 53, 5, part="load test", sentence=said, result=load)
+
+
+PARTS = {"F": add_baseline, "H": add_proof, "I": add_load_test}
 
 
 def add_actions(target: RunTarget, names: Sequence[str]) -> None:

@@ -78,7 +78,7 @@ class MariaDBLab(Lab):
             yield MariaDBApplication(connection)
         finally:
             try:
-                connection.close()
+                connection.close()  # type: ignore[no-untyped-call]
             except MySQLdb.Error:
                 pass
 
@@ -96,14 +96,20 @@ class MariaDBLab(Lab):
     def fill(self) -> None:
         for statement in (
             "CREATE TABLE customers (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(80) NOT NULL, city VARCHAR(40))",
-            "CREATE TABLE orders (id INT PRIMARY KEY AUTO_INCREMENT, customer_id INT NOT NULL, status VARCHAR(20),"
-            " note VARCHAR(200), KEY orders_status (status), CONSTRAINT orders_customer FOREIGN KEY (customer_id)"
-            " REFERENCES customers (id)) STATS_AUTO_RECALC=0",
-            "INSERT INTO customers (name, city) SELECT CONCAT('Customer ', seq), ELT(1 + seq % 3, 'Berlin', '東京', NULL)"
-            " FROM seq_1_to_2000",
-            "INSERT INTO orders (customer_id, status, note) SELECT 1 + seq % 2000,"
-            " CONCAT(ELT(1 + seq % 4, 'paid', 'open', 'sent', 'late'), '-', seq % 500),"
-            " CONCAT('order ', seq, ' ', REPEAT('x', 100)) FROM seq_1_to_20000",
+            (
+                "CREATE TABLE orders (id INT PRIMARY KEY AUTO_INCREMENT, customer_id INT NOT NULL, status VARCHAR(20),"
+                " note VARCHAR(200), KEY orders_status (status), CONSTRAINT orders_customer FOREIGN KEY (customer_id)"
+                " REFERENCES customers (id)) STATS_AUTO_RECALC=0"
+            ),
+            (
+                "INSERT INTO customers (name, city)"
+                " SELECT CONCAT('Customer ', seq), ELT(1 + seq % 3, 'Berlin', '東京', NULL) FROM seq_1_to_2000"
+            ),
+            (
+                "INSERT INTO orders (customer_id, status, note) SELECT 1 + seq % 2000,"
+                " CONCAT(ELT(1 + seq % 4, 'paid', 'open', 'sent', 'late'), '-', seq % 500),"
+                " CONCAT('order ', seq, ' ', REPEAT('x', 100)) FROM seq_1_to_20000"
+            ),
             "ANALYZE TABLE customers, orders",
             "DELETE FROM orders WHERE id % 5 < 3",
         ):
@@ -113,24 +119,35 @@ class MariaDBLab(Lab):
         for statement in (
             "CREATE TABLE Kunden (id INT PRIMARY KEY, `Name` VARCHAR(40) COLLATE utf8mb4_bin)",
             "INSERT INTO Kunden VALUES (1, 'Ärger'), (2, NULL), (3, '')",
-            "CREATE TABLE `order` (id INT PRIMARY KEY, `select` VARCHAR(10), kunde INT,"
-            " CONSTRAINT an_kunde FOREIGN KEY (kunde) REFERENCES Kunden (id))",
+            (
+                "CREATE TABLE `order` (id INT PRIMARY KEY, `select` VARCHAR(10), kunde INT,"
+                " CONSTRAINT an_kunde FOREIGN KEY (kunde) REFERENCES Kunden (id))"
+            ),
             "INSERT INTO `order` VALUES (1, 'a', 1), (2, 'b', NULL)",
             "CREATE TABLE `with space``tick%` (a INT, b INT)",
             "INSERT INTO `with space``tick%` VALUES (1, 1), (1, 1), (NULL, 2)",
             "CREATE TABLE `顧客` (`番号` INT PRIMARY KEY, `名前` TEXT)",
             "INSERT INTO `顧客` VALUES (1, '山田'), (2, '100% \\'\"')",
-            "CREATE TABLE parts (id INT, y INT, v VARCHAR(20), PRIMARY KEY (id, y)) PARTITION BY RANGE (y)"
-            " (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE)",
+            (
+                "CREATE TABLE parts (id INT, y INT, v VARCHAR(20), PRIMARY KEY (id, y)) PARTITION BY RANGE (y)"
+                " (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE)"
+            ),
             "INSERT INTO parts SELECT seq, seq % 20, CONCAT('v', seq) FROM seq_1_to_200",
-            "CREATE TABLE computed (id INT PRIMARY KEY, price DECIMAL(10,2), n INT,"
-            " total DECIMAL(12,2) AS (price * n) STORED, twice INT AS (n * 2) VIRTUAL)",
+            (
+                "CREATE TABLE computed (id INT PRIMARY KEY, price DECIMAL(10,2), n INT,"
+                " total DECIMAL(12,2) AS (price * n) STORED, twice INT AS (n * 2) VIRTUAL)"
+            ),
             "INSERT INTO computed (id, price, n) VALUES (1, 9.99, 3), (2, NULL, 1)",
-            "CREATE TABLE files (id INT PRIMARY KEY AUTO_INCREMENT, body LONGBLOB, doc JSON, f FLOAT, d DOUBLE,"
-            " b BIT(9), at TIMESTAMP NULL, g GEOMETRY, u UUID)",
-            "INSERT INTO files (body, doc, f, d, b, at, g, u) VALUES (UNHEX('00ff0a0d2700'), '{\"a\": 1}', 0.1, 1e300,"
-            " b'101', '2026-01-02 03:04:05', ST_GeomFromText('POINT(1 2)'), UUID()),"
-            " (REPEAT('y', 300000), NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+            (
+                "CREATE TABLE files (id INT PRIMARY KEY AUTO_INCREMENT, body LONGBLOB, doc JSON, f FLOAT, d DOUBLE,"
+                " b BIT(9), at TIMESTAMP NULL, g GEOMETRY, u UUID)"
+            ),
+            (
+                "INSERT INTO files (body, doc, f, d, b, at, g, u) VALUES"
+                " (UNHEX('00ff0a0d2700'), '{\"a\": 1}', 0.1, 1e300, b'101', '2026-01-02 03:04:05',"
+                " ST_GeomFromText('POINT(1 2)'), UUID()),"
+                " (REPEAT('y', 300000), NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+            ),
             "CREATE TABLE empty_one (id INT PRIMARY KEY)",
             "CREATE TABLE keyless (a INT, b VARCHAR(10)) ENGINE=MyISAM",
             "INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL)",
@@ -140,8 +157,10 @@ class MariaDBLab(Lab):
             "CREATE VIEW paying AS SELECT id, `Name` FROM Kunden WHERE id > 1",
             "CREATE FUNCTION doubled(x INT) RETURNS INT DETERMINISTIC RETURN x * 2",
             "CREATE PROCEDURE note_it(IN w VARCHAR(40)) BEGIN INSERT INTO audit (what) VALUES (w); END",
-            "CREATE TRIGGER kunden_ai AFTER INSERT ON Kunden FOR EACH ROW BEGIN"
-            " INSERT INTO audit (what) VALUES (CONCAT('new; ', NEW.id)); END",
+            (
+                "CREATE TRIGGER kunden_ai AFTER INSERT ON Kunden FOR EACH ROW BEGIN"
+                " INSERT INTO audit (what) VALUES (CONCAT('new; ', NEW.id)); END"
+            ),
             "CREATE SEQUENCE numbers START WITH 5",
             "CREATE EVENT tidy ON SCHEDULE EVERY 1 DAY DO DELETE FROM audit WHERE id < 0",
             "CREATE EVENT asleep ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM audit WHERE id < -1",

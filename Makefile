@@ -1,0 +1,68 @@
+# Each target installs what it needs and can be repeated.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DBMAINT_INSECURE ?= 1
+
+.PHONY: help demo serve test test-quick lint bench chaos clean packages test-packages messages requirements
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+packages:
+	@sh deploy/packages.sh
+
+test-packages:
+	@sh deploy/packages.sh chromium=chromium poppler-utils=pdftoppm
+
+# mysqlclient is compiled; where that cannot be, the rest is installed and MariaDB/MySQL are left out.
+$(VENV)/.installed: requirements.txt | packages
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt || { \
+	  echo "Trying without mysqlclient: MariaDB and MySQL will not be available." >&2; \
+	  grep -v '^mysqlclient' requirements.txt > $(VENV)/without-mysql.txt && \
+	  $(BIN)/pip install -q --disable-pip-version-check -r $(VENV)/without-mysql.txt; }
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@$(BIN)/pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+messages: | packages
+	@for po in locale/*/LC_MESSAGES/*.po; do test ! -e "$$po" || msgfmt -o "$${po%.po}.mo" "$$po"; done
+
+## make demo    sets everything up and runs one emergency maintenance end to end
+demo: $(VENV)/.installed messages
+	@$(BIN)/python -m demo
+
+## make serve   web console and worker, with demo logins
+serve: $(VENV)/.installed messages
+	@$(BIN)/python -m demo.serve
+
+## make test    sets up and runs all tests; test-quick only those without servers
+test: test-packages $(VENV)/.installed-dev messages
+	@$(BIN)/python -m pytest tests/unit tests/web
+	@$(BIN)/python -m pytest -n 2 tests/engines tests/acceptance tests/browser
+
+test-quick: $(VENV)/.installed-dev messages
+	@$(BIN)/python -m pytest tests/unit tests/web --deselect tests/unit/test_crashes.py
+
+## make lint    format, style, types, settings, migrations
+lint: $(VENV)/.installed-dev messages
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy .
+	@DBMAINT_INSECURE=0 $(BIN)/python manage.py check --deploy --fail-level WARNING
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+## make chaos   dies at every write on every path, then recovers
+chaos: test-packages $(VENV)/.installed-dev
+	@DBMAINT_CRASH_STRIDE=1 $(BIN)/python -m pytest tests/unit/test_crashes.py -v
+
+## make requirements  pins the dependencies anew
+requirements: $(VENV)/.installed-dev
+	@$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header requirements.in -o requirements.txt
+	@$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header requirements-dev.in -o requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache

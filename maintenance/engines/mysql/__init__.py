@@ -1,0 +1,200 @@
+"""MariaDB 10.6 and later, MySQL 8.0 and later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from sqlalchemy import URL
+
+from ...archive import Seal
+from ..base import Engine
+from ..errors import EngineError
+from ..values import (
+    Action,
+    Backup,
+    Check,
+    Cut,
+    Diagnosis,
+    Facts,
+    Fingerprint,
+    Image,
+    Json,
+    Limits,
+    MaintenanceType,
+    Performed,
+    Progress,
+    Sample,
+    Tag,
+    Thresholds,
+)
+from . import backup, benchmark, diagnosis, gate, names, planning, proof, rollback, structure, work
+from .server import Server
+
+
+class Family(Server):
+    """What MariaDB and MySQL have in common: each verb in the file of its topic."""
+
+    def facts(self) -> Facts:
+        return diagnosis.facts(self)
+
+    def resolve(self, names_: Sequence[str]) -> tuple[list[str], list[str]]:
+        with self.session("listing tables of") as session:
+            self.need_schema(session)
+            tables = [table.name for table in structure.tables(session, self.schema)]
+        return names.resolved(self.schema, tables, names_)
+
+    def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        return diagnosis.diagnose(self, thresholds, tables)
+
+    def unreadable_tables(self) -> dict[str, str]:
+        return diagnosis.unreadable_tables(self)
+
+    def plan(
+        self,
+        kind: MaintenanceType,
+        diagnosis: Diagnosis,
+        thresholds: Thresholds,
+        tables: Sequence[str] | None,
+        allow_data_loss: bool,
+    ) -> list[Action]:
+        return planning.plan(kind, diagnosis, thresholds, tables, allow_data_loss)
+
+    def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
+        return backup.back_up(self, method, folder, stem, seal)
+
+    def read_gate(self) -> Json:
+        return gate.read_gate(self)
+
+    def cut(self, gate_: Json, marker: Json) -> Cut:
+        return gate.cut(self, gate_, marker)
+
+    def open_gate(self, gate_: Json, share: float | None) -> None:
+        gate.open_gate(self, gate_, share)
+
+    def gate_differences(self, gate_: Json) -> list[str]:
+        return gate.gate_differences(self, gate_)
+
+    def image(self, backup_: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
+        return backup.image(self, backup_, baseline, folder, stem, seal)
+
+    def perform(self, action: Action, allow_data_loss: bool) -> Performed:
+        return work.perform(self, action, allow_data_loss)
+
+    def progress(self) -> list[Progress]:
+        return work.progress(self)
+
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        return proof.fingerprint(self, tables, side)
+
+    def check(self, tables: Sequence[str] | None) -> list[Check]:
+        return proof.check(self, tables)
+
+    def catalog(self, side: str | None = None) -> dict[str, str]:
+        return proof.catalog(self, side)
+
+    def query(self, sql: str) -> list[tuple[object, ...]]:
+        return proof.query(self, sql)
+
+    def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
+        return benchmark.benchmark_queries(self, tables)
+
+    def measure(self, query: str, repeats: int) -> Sample:
+        return benchmark.measure(self, query, repeats)
+
+    def restore_beside(self, image: Image, backup_: Backup, seal: Seal) -> str:
+        return rollback.restore_beside(self, image, backup_, seal)
+
+    def swap(self, side: str, gate_: Json, marker: Json) -> str:
+        return rollback.swap(self, side, gate_, marker)
+
+    def leftovers(self) -> list[str]:
+        return rollback.leftovers(self)
+
+    def clean(self, keep: Sequence[str] = ()) -> list[str]:
+        return rollback.clean(self, tuple(keep))
+
+
+class MariaDB(Family):
+    name = "mariadb"
+    backup_methods = ("mariadb-dump", "mariabackup")
+    statement_limit = ("max_statement_time", 1)
+    kill_session = "KILL HARD CONNECTION"
+    identity_sql = "SELECT @@server_uid"
+    replica_sql = "SHOW ALL SLAVES STATUS"
+    tablespaces = "innodb_sys_tablespaces"
+    tablestats = "innodb_sys_tablestats"
+    innodb_tables = "innodb_sys_tables"
+    # Bit 4 of the type is the mark that CHECK TABLE or a failed purge set.
+    flagged_indexes_sql = (
+        "SELECT t.name, i.name FROM information_schema.innodb_sys_indexes i"
+        " JOIN information_schema.innodb_sys_tables t ON t.table_id = i.table_id WHERE i.type & 16"
+    )
+    accounts_sql = (
+        "SELECT user, host, IF(LOWER(COALESCE(JSON_VALUE(priv, '$.account_locked'), '0')) IN ('1', 'true'), 1, 0),"
+        " COALESCE(JSON_VALUE(priv, '$.max_user_connections'), 0) FROM mysql.global_priv"
+        " WHERE LOWER(COALESCE(JSON_VALUE(priv, '$.is_role'), '0')) NOT IN ('1', 'true')"
+    )
+    role_edges_sql = "SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.roles_mapping WHERE host <> ''"
+    system_accounts = frozenset(("mariadb.sys",))
+    repairs_on_open = True
+    reading_damage_kills = False
+    check_compares_indexes = True
+    session_settings = ""
+    log_zone = "SYSTEM"
+    innodb_indexes = "innodb_sys_indexes"
+    dump_programs = ("mariadb-dump", "mysqldump")
+    client_programs = ("mariadb", "mysql")
+    dump_options = ()
+    physical = True
+    pages_sql = "ANALYZE FORMAT=JSON"
+
+
+class MySQL(Family):
+    name = "mysql"
+    backup_methods = ("mysqldump", "table_dump")
+    statement_limit = ("max_execution_time", 1000)
+    kill_session = "KILL CONNECTION"
+    identity_sql = "SELECT @@server_uuid"
+    replica_sql = "SHOW REPLICA STATUS"
+    tablespaces = "innodb_tablespaces"
+    tablestats = "innodb_tablestats"
+    innodb_tables = "innodb_tables"
+    flagged_indexes_sql: ClassVar[str | None] = None
+    accounts_sql = "SELECT user, host, IF(account_locked = 'Y', 1, 0), max_user_connections FROM mysql.user"
+    role_edges_sql = "SELECT CONCAT('''', to_user, '''@''', to_host, '''') FROM mysql.role_edges"
+    system_accounts = frozenset(("mysql.sys", "mysql.session", "mysql.infoschema"))
+    repairs_on_open = False
+    reading_damage_kills = True
+    check_compares_indexes = False
+    # Otherwise sizes may be a day old.
+    session_settings = ", information_schema_stats_expiry = 0"
+    log_zone = "+00:00"
+    innodb_indexes = "innodb_indexes"
+    dump_programs = ("mysqldump",)
+    client_programs = ("mysql",)
+    dump_options = ("--set-gtid-purged=OFF", "--column-statistics=0")
+    physical = False
+    pages_sql: ClassVar[str | None] = None
+
+
+def open_server(url: URL, tag: Tag, limits: Limits) -> Engine:
+    """MariaDB or MySQL. The scheme mysql stands for both: then the server is asked.
+
+    Does not answer now: MySQL, whose every verb raises Unreachable as MariaDB's would.
+    """
+    if url.get_backend_name() == "mariadb":
+        return MariaDB(url, tag, limits)
+    looking = MySQL(url, tag, limits)
+    try:
+        with looking._outside("looking at") as session:
+            is_mariadb = "mariadb" in str(session.value("SELECT VERSION()")).lower()
+    except EngineError:
+        return looking
+    finally:
+        looking.close()
+    return MariaDB(url, tag, limits) if is_mariadb else MySQL(url, tag, limits)
+
+
+__all__ = ["MariaDB", "MySQL", "open_server"]

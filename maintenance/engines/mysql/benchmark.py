@@ -1,0 +1,126 @@
+"""Measuring: the same questions under the same conditions, with a cost that has no noise."""
+
+# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import EngineError, Interrupted
+from ..values import Sample
+from . import structure
+from .names import canonical, full, quoted
+from .proof import refuse_writing
+from .server import Server, Session
+
+TABLES = 4
+PURGE_SECONDS = 5.0
+PURGED_ENOUGH = 50
+"""Purge of old row versions reads pages too: 115,713 against 2,562 for the same query, seen while it ran."""
+
+
+def benchmark_queries(server: Server, tables: Sequence[str] | None) -> list[str]:
+    """See Engine.benchmark_queries: a full scan, and a scan of each of the first two indexes, of the largest tables."""
+    with server.session("choosing benchmark queries for") as session:
+        chosen = structure.chosen(structure.tables(session, server.schema), tables)
+        measured = structure.sizes(server, session, chosen, server.schema)
+        chosen.sort(key=lambda table: (-measured[table.name].bytes if table.name in measured else 0, table.name))
+        queries: list[str] = []
+        for table in chosen[:TABLES]:
+            name = full(server.schema, table.name)
+            queries.append(f"SELECT COUNT(*) FROM {name} USE INDEX ()")
+            keys = [
+                index
+                for index in structure.indexes(session, server.schema, table.name)
+                if index.kind == "BTREE" and index.name != "PRIMARY" and index.columns[0] is not None
+            ]
+            for index in keys[:2]:
+                column = quoted(str(index.columns[0]))
+                queries.append(f"SELECT COUNT(DISTINCT {column}) FROM {name} FORCE INDEX ({quoted(index.name)})")
+        return queries
+
+
+def measure(server: Server, query: str, repeats: int) -> Sample:
+    """See Engine.measure. Cost is pages touched where the server tells them by query, else rows handled."""
+    unit = "pages" if server.pages_sql else "rows handled"
+    try:
+        refuse_writing(query)
+        with server.session("measuring", canonical(server.schema), database=True) as session:
+            _wait_for_purge(session)
+            session.ask("START TRANSACTION READ ONLY")
+            try:
+                rows = len(session.verbatim(query))  # warm-up
+                times = [_timed(server, session, query) for _ in range(repeats)]
+                cost = _pages(server, session, query)
+                if cost is None:
+                    unit, cost = "rows handled", _handled(session, query)
+            finally:
+                with suppress(DBAPIError):
+                    session.ask("ROLLBACK")
+        return Sample(query, tuple(times), cost, unit, rows)
+    except Interrupted:
+        raise
+    except EngineError as error:
+        return Sample(query, (), None, unit, None, error.words)
+
+
+def _timed(server: Server, session: Session, query: str) -> float:
+    server.raise_if_stopping("measuring", server.schema)
+    begun = time.perf_counter()
+    session.verbatim(query)
+    return (time.perf_counter() - begun) * 1000
+
+
+def _wait_for_purge(session: Session) -> None:
+    until = time.monotonic() + PURGE_SECONDS
+    with suppress(DBAPIError):
+        while time.monotonic() < until:
+            length = session.value(
+                "SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'"
+            )
+            if length is None or int(length) <= PURGED_ENOUGH:
+                return
+            time.sleep(0.05)
+
+
+def _pages(server: Server, session: Session, query: str) -> int | None:
+    """Sum of pages_accessed over the plan (MariaDB 10.6.15, 10.11.5 and later); None where it is not told."""
+    if server.pages_sql is None:
+        return None
+    try:
+        told = json.loads(str(session.verbatim(f"{server.pages_sql} {query}")[0][0]))
+    except (DBAPIError, ValueError):
+        return None
+    found = list(_figures(told))
+    return sum(found) if found else None
+
+
+def _figures(part: object) -> list[int]:
+    if isinstance(part, dict):
+        own = [int(part["pages_accessed"])] if "pages_accessed" in part else []
+        return own + [figure for value in part.values() for figure in _figures(value)]
+    if isinstance(part, list):
+        return [figure for value in part for figure in _figures(value)]
+    return []
+
+
+def _handled(session: Session, query: str) -> int:
+    """Handler_read_* of this session: one value for one plan, whatever else the server does."""
+    before = _handler_reads(session)
+    session.verbatim(query)
+    return _handler_reads(session) - before - _reading_status_itself(session)
+
+
+def _handler_reads(session: Session) -> int:
+    rows = session.ask("SHOW SESSION STATUS LIKE 'Handler_read%'")
+    return sum(int(row[1]) for row in rows)
+
+
+def _reading_status_itself(session: Session) -> int:
+    first, second = _handler_reads(session), _handler_reads(session)
+    return second - first

@@ -1,0 +1,356 @@
+"""The gate: who may come in. Locked accounts, ended sessions, proof of quiet, opening again in stages.
+
+ACCOUNT LOCK alone leaves a door: a client that was asked for its password before the lock and answers
+after it gets in. Connection ids are given when the server accepts, so a session of our own opened
+after the lock is a fence: what is older than it is ended, what is newer meets the lock.
+
+An account lock outlives a restart of the server, so the state before is mirrored on the target, in a
+schema of ours, before the first account is locked: any host can put it back.
+"""
+
+# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import AccessDenied, EngineError, Transient, Unable
+from ..values import Cut, Json
+from . import structure
+from .failures import code_of
+from .names import account, full, quoted, shortened
+from .server import Row, Server, Session
+
+QUIET_POLLS = 3
+POLL_SECONDS = 0.03
+REPLICATION_COMMANDS = frozenset(("Binlog Dump", "Binlog Dump GTID", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"))
+SERVER_USERS = frozenset(("system user", "event_scheduler"))
+NOT_YET_KNOWN = "unauthenticated user"
+LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
+REACHING = "'SELECT','INSERT','UPDATE','DELETE','SUPER','ALTER','DROP','CREATE','EXECUTE','INDEX','TRIGGER','EVENT'"
+
+
+def mirror_schema(server: Server) -> str:
+    """Where the state before lies on the target while the gate is not as before."""
+    return f"dbm_gate_{shortened(server.schema)}"
+
+
+# -- the state before ------------------------------------------------------------------------------
+
+
+def read_gate(server: Server) -> Json:
+    """See Engine.read_gate."""
+    with server.session("reading the gate of") as session:
+        server.need_schema(session)
+        return mirrored(server, session) or observed(server, session)
+
+
+def observed(server: Server, session: Session) -> Json:
+    """Accounts that reach the schema, events that are on, and the limits, as they are now."""
+    return {
+        "schema": server.schema,
+        "max_connections": int(session.value("SELECT @@GLOBAL.max_connections")),
+        "accounts": _accounts(server, session),
+        "events": _events(server, session),
+    }
+
+
+def _accounts(server: Server, session: Session) -> list[Json]:
+    me = str(session.value("SELECT CURRENT_USER()"))
+    reaching = _reaching(server, session)
+    rescuing = _rescuing(server, session)
+    found: list[Json] = []
+    for user, host, locked, limit in session.ask(server.accounts_sql):
+        name = account(str(user), str(host))
+        if name == me or str(user) in server.system_accounts or name in rescuing:
+            continue
+        if reaching is None or f"'{user}'@'{host}'" in reaching:
+            found.append(
+                {
+                    "user": str(user),
+                    "host": str(host),
+                    "locked": bool(int(locked)),
+                    "max_user_connections": int(limit or 0),
+                    "definition": _definition_digest(session, str(user), str(host)),
+                }
+            )
+    return found
+
+
+def _reaching(server: Server, session: Session) -> set[str] | None:
+    """Accounts with any right on the schema, in the server's spelling 'user'@'host'; None: all (PUBLIC).
+
+    A role may lead anywhere, so whoever has one counts.
+    """
+    rows = session.ask(
+        f"SELECT grantee FROM information_schema.user_privileges WHERE privilege_type IN ({REACHING})"
+        " UNION SELECT grantee FROM information_schema.schema_privileges WHERE %(s)s LIKE table_schema"
+        " UNION SELECT grantee FROM information_schema.table_privileges WHERE table_schema = %(s)s"
+        " UNION SELECT grantee FROM information_schema.column_privileges WHERE table_schema = %(s)s"
+        " UNION SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.procs_priv WHERE db = %(s)s"
+        f" UNION {server.role_edges_sql}",
+        s=server.schema,
+    )
+    found = {str(row[0]) for row in rows}
+    return None if any(name.strip("'").upper().startswith("PUBLIC") for name in found) else found
+
+
+def _rescuing(server: Server, session: Session) -> set[str]:
+    """Local administrators who are not in the schema now: they stay able to undo everything by hand."""
+    rows = session.ask(
+        "SELECT DISTINCT grantee FROM information_schema.user_privileges"
+        " WHERE privilege_type IN ('SUPER', 'CONNECTION ADMIN', 'CONNECTION_ADMIN')"
+    )
+    administrators = {str(row[0]) for row in rows}
+    busy = {str(row[1]) for row in session.ask("SHOW PROCESSLIST") if row[3] == server.schema}
+    return {
+        account(str(user), str(host))
+        for user, host, _, _ in session.ask(server.accounts_sql)
+        if f"'{user}'@'{host}'" in administrators and str(host) in LOCAL_HOSTS and str(user) not in busy
+    }
+
+
+def _definition_digest(session: Session, user: str, host: str) -> str:
+    """Of SHOW CREATE USER: it holds a password hash, which must not lie in a journal."""
+    shown = session.value("SHOW CREATE USER %(u)s@%(h)s", u=user, h=host)
+    return hashlib.sha256(str(shown).encode()).hexdigest()
+
+
+def _events(server: Server, session: Session) -> list[Json]:
+    rows = session.ask(
+        "SELECT event_name, status, definer, sql_mode, time_zone FROM information_schema.events"
+        " WHERE event_schema = %(s)s ORDER BY event_name",
+        s=server.schema,
+    )
+    keys = ("name", "status", "definer", "sql_mode", "time_zone")
+    return [dict(zip(keys, map(str, row), strict=True)) for row in rows]
+
+
+# -- the mirror on the target ----------------------------------------------------------------------
+
+
+def mirrored(server: Server, session: Session) -> Json | None:
+    """The state before that an earlier cut left on the target."""
+    schema = mirror_schema(server)
+    if not session.ask(
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = %(s)s AND table_name = 'gate'", s=schema
+    ):
+        return None
+    rows = session.ask(f"SELECT gate FROM {full(schema, 'gate')}")
+    return cast(Json, json.loads(rows[0][0])) if rows else None
+
+
+def _write_mirror(server: Server, session: Session, gate: Json, marker: Json) -> None:
+    """The first gate stays; the marker is always the latest."""
+    schema = mirror_schema(server)
+    session.ask(f"CREATE DATABASE IF NOT EXISTS {quoted(schema)} CHARACTER SET utf8mb4")
+    session.ask(
+        f"CREATE TABLE IF NOT EXISTS {full(schema, 'gate')}"
+        " (id TINYINT PRIMARY KEY, gate LONGTEXT NOT NULL, marker LONGTEXT NOT NULL) ENGINE=InnoDB"
+    )
+    session.ask(
+        f"INSERT INTO {full(schema, 'gate')} VALUES (1, %(gate)s, %(marker)s)"
+        " ON DUPLICATE KEY UPDATE marker = VALUES(marker)",
+        gate=json.dumps(gate),
+        marker=json.dumps(marker),
+    )
+
+
+def _drop_mirror(server: Server, session: Session) -> None:
+    session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}")
+
+
+@contextmanager
+def _local_session(server: Server, doing: str) -> Iterator[Session]:
+    """Replicas keep their own accounts: what we do to the gate stays out of the binary log where we may."""
+    with server.session(doing) as session:
+        try:
+            session.ask("SET SESSION sql_log_bin = 0")
+        except DBAPIError as error:
+            if code_of(error) not in (1227, 1231):
+                raise
+        yield session
+
+
+# -- cut -------------------------------------------------------------------------------------------
+
+
+def cut(server: Server, gate: Json, marker: Json) -> Cut:
+    """See Engine.cut."""
+    begun = time.monotonic()
+    accounts = cast(list[dict[str, Any]], gate["accounts"])
+    with _local_session(server, "cutting connections of") as session:
+        _write_mirror(server, session, gate, marker)
+        for one in accounts:
+            if not one["locked"]:
+                _lock(session, one)
+        for event in cast(list[dict[str, str]], gate["events"]):
+            if event["status"] == "ENABLED":
+                _set_event(server, session, event, "DISABLE")
+        # A new session proves that we can still log in; what is older than it is ended.
+        with server.session("proving the way in to") as canary:
+            fence = canary.id
+        ended = _drain(server, session, {str(one["user"]) for one in accounts}, fence)
+    return Cut(ended, QUIET_POLLS, time.monotonic() - begun)
+
+
+def _lock(session: Session, one: dict[str, Any]) -> None:
+    name = account(one["user"], one["host"])
+    try:
+        session.ask("ALTER USER %(u)s@%(h)s ACCOUNT LOCK", u=one["user"], h=one["host"])
+    except DBAPIError as error:
+        if code_of(error) == 1396:
+            return  # dropped meanwhile
+        if code_of(error) in (1227, 1044, 1045):
+            raise Unable("locking", name, f"{error.orig}; this account needs the right to alter it") from error
+        raise
+
+
+def _set_event(server: Server, session: Session, event: dict[str, str], state: str) -> None:
+    """ALTER EVENT takes definer and sql_mode from the session that says it: both are given as they were."""
+    user, _, host = event["definer"].rpartition("@")
+    session.ask("SET SESSION sql_mode = %(m)s", m=event["sql_mode"])
+    try:
+        session.ask(f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(server.schema, event['name'])} {state}")
+    except DBAPIError as error:
+        if code_of(error) != 1539:  # dropped meanwhile
+            raise
+    finally:
+        session.ask("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
+
+
+def _drain(server: Server, session: Session, users: set[str], fence: int) -> int:
+    """Ends who is in until nobody is, three looks in a row. Raises Transient when somebody stays."""
+    until = time.monotonic() + server.limits.cut_seconds
+    ended: set[int] = set()
+    quiet = 0
+    while quiet < QUIET_POLLS:
+        server.raise_if_stopping("cutting connections of", server.schema)
+        inside = _inside(server, session, users, fence)
+        for row in inside:
+            if server._kill(session, f"{server.kill_session} {row[0]}") and row[1] != NOT_YET_KNOWN:
+                ended.add(int(row[0]))
+        quiet = 0 if inside else quiet + 1
+        if inside and time.monotonic() > until:
+            raise _stayed(server, session, inside)
+        time.sleep(POLL_SECONDS)
+    return len(ended)
+
+
+def _inside(server: Server, session: Session, users: set[str], fence: int) -> list[Row]:
+    """Processlist rows that must go: older than the fence and of a locked account or not yet logged in,
+    or in the schema whoever they are. Not ours, not replication, not the server's own."""
+    ours = server.own_session_ids(session)
+    found = []
+    # SHOW PROCESSLIST, because the table of the same content fails when tmpdir is full.
+    for row in session.ask("SHOW PROCESSLIST"):
+        number, user, database, command = int(row[0]), str(row[1]), row[3], str(row[4])
+        if number in ours or user in SERVER_USERS or command in REPLICATION_COMMANDS:
+            continue
+        older = number < fence and (user in users or user == NOT_YET_KNOWN)
+        if older or (database == server.schema and user != NOT_YET_KNOWN):
+            found.append(row)
+    return found
+
+
+def _stayed(server: Server, session: Session, inside: list[Row]) -> EngineError:
+    own = str(session.value("SELECT USER()")).rpartition("@")[0]
+    names = sorted({str(row[1]) for row in inside})
+    if own in names:
+        words = (
+            f"applications use our own account {own}, which cannot be locked; give the console an account of its own"
+        )
+        return Transient("cutting connections of", server.schema, words)
+    return Transient("cutting connections of", server.schema, f"sessions of {', '.join(names)} stay or come back")
+
+
+# -- open ------------------------------------------------------------------------------------------
+
+
+def open_gate(server: Server, gate: Json, share: float | None) -> None:
+    """See Engine.open_gate. Accounts first, then events, the mirror last."""
+    accounts = cast(list[dict[str, Any]], gate["accounts"])
+    with _local_session(server, "opening the gate of") as session:
+        for one in accounts:
+            if not one["locked"]:
+                _unlock(session, one, _limit(one, gate, share))
+        if share is not None:
+            return
+        for event in cast(list[dict[str, str]], gate["events"]):
+            if event["status"] == "ENABLED":
+                _set_event(server, session, event, "ENABLE")
+        _drop_mirror(server, session)
+
+
+def _limit(one: dict[str, Any], gate: Json, share: float | None) -> int:
+    """Connections this account may have; exactly its own limit (0: none) when `share` is None."""
+    own = int(one["max_user_connections"])
+    if share is None:
+        return own
+    return max(1, math.ceil((own or int(cast(int, gate["max_connections"]))) * share))
+
+
+def _unlock(session: Session, one: dict[str, Any], limit: int) -> None:
+    try:
+        session.ask(
+            f"ALTER USER %(u)s@%(h)s WITH MAX_USER_CONNECTIONS {limit:d} ACCOUNT UNLOCK", u=one["user"], h=one["host"]
+        )
+    except DBAPIError as error:
+        if code_of(error) == 1396:
+            return  # dropped meanwhile; gate_differences tells
+        if code_of(error) == 1227:
+            raise AccessDenied("unlocking", account(one["user"], one["host"]), str(error.orig)) from error
+        raise
+
+
+def gate_differences(server: Server, gate: Json) -> list[str]:
+    """See Engine.gate_differences."""
+    with server.session("comparing the gate of") as session:
+        differences = _account_differences(server, session, cast(list[dict[str, Any]], gate["accounts"]))
+        differences += _event_differences(server, session, cast(list[dict[str, str]], gate["events"]))
+        limit = int(session.value("SELECT @@GLOBAL.max_connections"))
+        if limit != gate["max_connections"]:
+            differences.append(f"max_connections is {limit}, was {gate['max_connections']}")
+        if structure.schema_exists(session, mirror_schema(server)):
+            differences.append(f"our marker {mirror_schema(server)} is still on the target")
+    return differences
+
+
+def _account_differences(server: Server, session: Session, before: list[dict[str, Any]]) -> list[str]:
+    now = {(str(u), str(h)): (bool(int(locked)), int(n or 0)) for u, h, locked, n in session.ask(server.accounts_sql)}
+    differences = []
+    for one in before:
+        name, key = account(one["user"], one["host"]), (str(one["user"]), str(one["host"]))
+        if key not in now:
+            differences.append(f"account {name} is gone")
+            continue
+        locked, limit = now[key]
+        if locked != one["locked"]:
+            differences.append(f"account {name} is {'locked' if locked else 'not locked'}")
+        if limit != one["max_user_connections"]:
+            differences.append(f"account {name} may have {limit} connections, was {one['max_user_connections']}")
+        same_switches = locked == one["locked"] and limit == one["max_user_connections"]
+        if same_switches and _definition_digest(session, *key) != one["definition"]:
+            differences.append(f"account {name} is defined differently")
+    return differences
+
+
+def _event_differences(server: Server, session: Session, before: list[dict[str, str]]) -> list[str]:
+    now = {str(event["name"]): event for event in _events(server, session)}
+    differences = []
+    for event in before:
+        found = now.get(event["name"])
+        if found is None:
+            differences.append(f"event {event['name']} is gone")
+        elif found != event:
+            changed = [f"{key} is {found[key]}, was {event[key]}" for key in event if found[key] != event[key]]
+            differences.append(f"event {event['name']}: {'; '.join(changed)}")
+    return differences

@@ -1,0 +1,74 @@
+"""Names of tables, schemas and accounts: how people write them, how SQL does, how files do."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy.dialects.mysql.base import MySQLDialect
+from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RESERVED_WORDS_MYSQL
+
+# "named": the dialect's own parameter style would double percent signs inside names.
+_preparer = MySQLDialect(paramstyle="named").identifier_preparer
+# One canonical name for a table, whichever product it lives in today.
+_preparer.reserved_words = RESERVED_WORDS_MYSQL | RESERVED_WORDS_MARIADB
+
+
+def quoted(name: str) -> str:
+    """One identifier as SQL, always in back-ticks."""
+    return str(_preparer.quote_identifier(name))
+
+
+def canonical(table: str) -> str:
+    """The name shown and stored: quoted only where SQL would need it. The schema is the target's."""
+    return str(_preparer.quote(table))
+
+
+def plain(name: str) -> str:
+    """The table behind a canonical name."""
+    if len(name) > 1 and name[0] == name[-1] == "`":
+        return name[1:-1].replace("``", "`")
+    return name
+
+
+def full(schema: str, table: str) -> str:
+    return f"{quoted(schema)}.{quoted(table)}"
+
+
+def bindable(sql: str) -> str:
+    """Text of names for a statement that has bound values too, where a percent sign means a value."""
+    return sql.replace("%", "%%")
+
+
+def account(user: str, host: str) -> str:
+    """An account as people write it."""
+    return f"{user}@{host}"
+
+
+def shortened(name: str) -> str:
+    """Ten characters that stand for a name where the server limits the length."""
+    return hashlib.sha256(name.encode()).hexdigest()[:10]
+
+
+def from_file(name: str) -> str:
+    """A table name out of InnoDB's or the file system's spelling: '@0024' is '$'."""
+    return re.sub(r"@([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), name)
+
+
+def resolved(schema: str, tables: Iterable[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Canonical names for what a person wrote, and what is unknown; each table once, in order."""
+    spellings: Mapping[str, str] = {
+        spelling: canonical(table)
+        for table in tables
+        for spelling in (
+            f"{quoted(schema)}.{quoted(table)}",
+            f"{canonical(schema)}.{canonical(table)}",
+            f"{schema}.{table}",
+            quoted(table),
+            canonical(table),
+            table,
+        )
+    }
+    known = dict.fromkeys(spellings[name] for name in names if name in spellings)
+    return list(known), [name for name in names if name not in spellings]

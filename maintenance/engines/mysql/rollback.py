@@ -1,0 +1,166 @@
+"""Rolling back: restore into a side schema, then exchange all tables in one statement.
+
+Each part can be done again by another process: it looks at which tables are where.
+  side absent, old present            exchanged already
+  side has tables                     not yet exchanged: triggers aside (saved once), then the RENAME
+  side has no table left, old present exchanged: only objects and keys to bring back
+"""
+
+# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
+
+from __future__ import annotations
+
+from ...archive import Seal
+from ..errors import Damaged, Unable
+from ..values import Backup, Image, Json
+from . import structure
+from .backup import PHYSICAL, Trailer, load
+from .gate import mirror_schema, mirrored
+from .names import canonical, full, plain, quoted
+from .quarantine import (
+    SAVED,
+    create_missing,
+    move,
+    new_schema,
+    old_schema,
+    point_back,
+    salvage_schema,
+    save_definitions,
+    saved_definitions,
+    set_triggers_aside,
+)
+from .server import Server, Session
+
+DONE = "dbmaint_restored"
+"""Table in the side schema that says the restore reached its end."""
+
+
+def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> str:
+    """See Engine.restore_beside. Tables only; nothing in the side schema can act by itself."""
+    if image.kind != "dump":
+        raise Unable("restoring", server.schema, f"an image of kind {image.kind} is not ours")
+    side = new_schema(server)
+    with server.session("preparing", side) as session:
+        session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
+        structure.create_schema(session, side, server.schema)
+    told = Trailer((), (), ())
+    if backup.method != PHYSICAL:
+        # A physical backup holds the damage too; its image holds every table that could be read.
+        told = load(server, backup.path, seal, side)
+    unread = set(told.unread) - {plain(name) for name in image.tables}
+    if image.path is not None:
+        told = load(server, image.path, seal, side)
+        unread |= set(told.unread)
+    with server.session("completing", side) as session:
+        _tidy(session, side, set(told.tables), unread)
+        missing = set(told.tables) - unread - {table.name for table in structure.tables(session, side)}
+        if missing:
+            raise _incomplete(missing, backup)
+        save_definitions(session, side, told.definitions)
+        session.ask(f"CREATE TABLE {full(side, DONE)} (at DATETIME(6)) ENGINE=InnoDB")
+        session.ask(f"INSERT INTO {full(side, DONE)} VALUES (UTC_TIMESTAMP(6))")
+    return side
+
+
+def _tidy(session: Session, side: str, live: set[str], unread: set[str]) -> None:
+    """What the dump brought beyond the readable tables of the cut."""
+    session.ask("SET SESSION foreign_key_checks = 0")
+    for name in structure.sequence_names(session, side):
+        # No maintenance touches a sequence: the live one stays.
+        session.ask(f"DROP SEQUENCE IF EXISTS {full(side, name)}")
+    for table in structure.tables(session, side):
+        if table.name not in live or table.name in unread:
+            session.ask(f"DROP TABLE IF EXISTS {full(side, table.name)}")
+    session.ask("SET SESSION foreign_key_checks = 1")
+
+
+def _incomplete(missing: set[str], backup: Backup) -> Exception:
+    names = ", ".join(sorted(map(canonical, missing)))
+    if backup.method == PHYSICAL:
+        words = (
+            f"{names} are only in the physical backup; on the database server: zstd -dc {backup.path.name} |"
+            " mbstream -x -C DIR; mariabackup --prepare --export --target-dir=DIR; then for each table DISCARD"
+            " TABLESPACE, copy its .ibd and .cfg, IMPORT TABLESPACE (decrypt with age -d first where it ends in .age)"
+        )
+        return Unable("restoring", names, words)
+    return Damaged("restoring", names, f"not in {backup.path.name} and not in the image")
+
+
+def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
+    """See Engine.swap. Accounts, grants and settings belong to names and stay; `gate` stays closed."""
+    del gate, marker  # the gate's mirror on the target is untouched by an exchange of tables
+    old = old_schema(server)
+    with server.session("exchanging", server.schema) as session:
+        if not structure.schema_exists(session, side):
+            if structure.schema_exists(session, old):
+                return old
+            raise Unable("exchanging", server.schema, f"neither {side} nor {old} is there")
+        restored = [t.name for t in structure.tables(session, side) if t.name not in (SAVED, DONE)]
+        if restored:
+            _exchange(server, session, side, old, restored)
+        if not structure.schema_exists(session, old):
+            structure.create_schema(session, old, server.schema)
+        wanted = [*saved_definitions(session, side), *saved_definitions(session, old)]
+        point_back(server, session, old)
+        create_missing(server, session, wanted)
+        session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
+    return old
+
+
+def _exchange(server: Server, session: Session, side: str, old: str, restored: list[str]) -> None:
+    names = {table.name for table in structure.tables(session, side)}
+    if DONE not in names:
+        raise Unable("exchanging", server.schema, f"{side} is not completely restored")
+    structure.create_schema(session, old, server.schema)
+    live = {table.name for table in structure.tables(session, server.schema)}
+    aside = {table.name for table in structure.tables(session, old)}
+    for name in aside & set(restored) & live:
+        # A salvage before put its original there; the name must be free, and the row copy goes instead.
+        move(session, [(old, name, old, _free_name(name, aside))])
+    set_triggers_aside(server, session, restored)
+    moves = []
+    for name in restored:
+        if name in live:
+            moves.append((server.schema, name, old, name))
+        moves.append((side, name, server.schema, name))
+    move(session, moves)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    number = 1
+    while (candidate := f"{name[:56]}_was{number}") in taken:
+        number += 1
+    return candidate
+
+
+# -- afterwards ------------------------------------------------------------------------------------
+
+
+def side_schemas(server: Server) -> tuple[str, ...]:
+    return (new_schema(server), old_schema(server), salvage_schema(server))
+
+
+def leftovers(server: Server) -> list[str]:
+    """See Engine.leftovers."""
+    with server.session("looking for leftovers on") as session:
+        found = [
+            schema
+            for schema in (*side_schemas(server), mirror_schema(server))
+            if structure.schema_exists(session, schema)
+        ]
+        return found + [f"session {number}" for number in server._older(session)]
+
+
+def clean(server: Server, keep: tuple[str, ...]) -> list[str]:
+    """See Engine.clean. The gate's mirror goes only when it holds nothing: open_gate removes the rest."""
+    removed = []
+    with server.session("cleaning") as session:
+        for schema in side_schemas(server):
+            if schema not in keep and structure.schema_exists(session, schema):
+                session.ask(f"DROP DATABASE IF EXISTS {quoted(schema)}")
+                removed.append(schema)
+        mirror = mirror_schema(server)
+        if mirror not in keep and structure.schema_exists(session, mirror) and mirrored(server, session) is None:
+            session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror)}")
+            removed.append(mirror)
+    return removed

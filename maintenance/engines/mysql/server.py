@@ -1,0 +1,442 @@
+"""The server and our way to it: sessions, whose turn it is, how we stop, and in what the products differ."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import Engine as Door
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from ..base import Engine
+from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
+from ..values import Limits, Tag
+from .failures import LOST, MEANING, code_of, from_driver, from_words, words_of
+from .names import quoted, shortened
+
+Row = tuple[Any, ...]
+
+SLOTS = 64
+"""Sessions one run target has at a time, at most."""
+CONNECT_SECONDS = 10
+
+
+class Session:
+    """One connection. One thread at a time."""
+
+    def __init__(self, connection: Connection, doing: str, object: str, comment: str) -> None:
+        self.connection, self.doing, self.object, self.comment = connection, doing, object, comment
+        self.id = 0
+        self.busy = False
+        self.statement = ""
+        self.overran = False
+
+    def ask(self, sql: str, **binds: object) -> list[Row]:
+        """Runs one statement. Without binds percent signs stand for themselves; with binds they are doubled."""
+        self.statement, self.busy = sql, True
+        try:
+            tagged = f"{sql} {self.comment}"
+            if binds:
+                result = self.connection.exec_driver_sql(tagged, binds)
+            else:
+                result = self.connection.exec_driver_sql(tagged, execution_options={"no_parameters": True})
+            return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            self.busy = False
+
+    def verbatim(self, sql: str) -> list[Row]:
+        """Runs a statement that came whole from elsewhere (a definition, an operator's query)."""
+        self.statement, self.busy = sql, True
+        try:
+            result = self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+            return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            self.busy = False
+
+    def value(self, sql: str, **binds: object) -> Any:
+        """First column of the first row, None when there is no row."""
+        rows = self.ask(sql, **binds)
+        return rows[0][0] if rows else None
+
+
+class Server(Engine):
+    """What every part needs: sessions with limits and a mark, the mutual exclusion, and the product's ways.
+
+    Every session holds the user lock `dbmaint:<target>:<token>:<slot>@<schema digest>` as long as it
+    lives; the server frees it with the session, and nobody can take it meanwhile. So the sessions of an
+    older token are found by asking for the holders of these names. The mutual exclusion is the user lock
+    `dbmaint:<schema>`, held by a session of its own from `fence` to `close`.
+    """
+
+    # -- in what the products differ ---------------------------------------------------------------
+
+    statement_limit: ClassVar[tuple[str, int]]
+    """Session variable that ends a long statement, and its units in a second."""
+    kill_session: ClassVar[str]
+    identity_sql: ClassVar[str]
+    replica_sql: ClassVar[str]
+    innodb_tables: ClassVar[str]
+    """InnoDB's own list of tables with their ids, in information_schema."""
+    tablespaces: ClassVar[str]
+    """InnoDB's files and their sizes, in information_schema."""
+    tablestats: ClassVar[str]
+    """Live row counts and changes since the last statistics, in information_schema."""
+    flagged_indexes_sql: ClassVar[str | None]
+    """Indexes that the server itself has marked corrupt; None where it does not tell."""
+    accounts_sql: ClassVar[str]
+    """user, host, locked (0 or 1), max_user_connections of every account that is not a role."""
+    role_edges_sql: ClassVar[str]
+    system_accounts: ClassVar[frozenset[str]]
+    repairs_on_open: ClassVar[bool]
+    """MyISAM and Aria tables marked crashed are repaired, with loss, when anything opens them."""
+    reading_damage_kills: ClassVar[bool]
+    """Reading one bad InnoDB page ends the whole server."""
+    check_compares_indexes: ClassVar[bool]
+    """CHECK TABLE … EXTENDED really compares InnoDB's index entries with the rows."""
+    session_settings: ClassVar[str]
+    """More assignments for SET SESSION, each after a comma."""
+    log_zone: ClassVar[str]
+    """Time zone of the stamps in the error log, as CONVERT_TZ takes it."""
+    innodb_indexes: ClassVar[str]
+    """InnoDB's own list of indexes, in information_schema."""
+    dump_programs: ClassVar[tuple[str, ...]]
+    client_programs: ClassVar[tuple[str, ...]]
+    dump_options: ClassVar[tuple[str, ...]]
+    physical: ClassVar[bool]
+    """There is a tool (mariabackup) that copies the files of a running server."""
+    pages_sql: ClassVar[str | None]
+    """Prefix that runs a query and tells the pages it touched; None where there is none."""
+
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        super().__init__(url, tag, limits)
+        self.schema = url.database or ""
+        self._door: Door | None = None
+        self._sessions: dict[int, Session] = {}
+        self._slots: set[int] = set()
+        self._guard = threading.Lock()
+        self._hold: Session | None = None
+        self._fenced = False
+        self.dumped_definitions: dict[Path, tuple[str, ...]] = {}
+        """Digests of the definitions in backups this object wrote."""
+
+    @abstractmethod
+    def unreadable_tables(self) -> dict[str, str]:
+        """Tables that nothing may read, with the reason: reading a bad page would end the server."""
+
+    # -- sessions ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def session(
+        self, doing: str, object: str = "", *, database: bool = False, limited: bool = True
+    ) -> Iterator[Session]:
+        """A marked session with lock and statement limits and pinned settings; driver errors in our tree.
+
+        `database`: the target schema is the default one (otherwise none is, so that the session never
+        looks like an application's). `limited=False`: no statement limit on the server, because a CHECK
+        that it ends answers "OK"; the caller sets a deadline with `within`.
+        """
+        object = object or self.schema
+        self.raise_if_stopping(doing, object)
+        session = self._connected(doing, object)
+        slot: int | None = None
+        try:
+            self._configure(session, limited)
+            slot = self._marked(session)
+            if self._fenced:
+                self._still_ours(session)
+            if database:
+                session.verbatim(f"USE {quoted(self.schema)}")
+            with self._guard:
+                self._sessions[session.id] = session
+            self.raise_if_stopping(doing, object)
+            yield session
+            if session.overran:
+                raise self._overran(doing, object)
+        except DBAPIError as error:
+            if session.overran:
+                raise self._overran(doing, object) from error
+            raise from_driver(error, doing, object, self.stopping.is_set()) from error
+        finally:
+            with self._guard:
+                self._sessions.pop(session.id, None)
+                if slot is not None:
+                    self._slots.discard(slot)
+            with suppress(Exception):
+                session.connection.close()
+
+    def _overran(self, doing: str, object: str) -> EngineError:
+        return Transient(doing, object, f"the statement took longer than {self.limits.statement_seconds:.0f} s")
+
+    def _connected(self, doing: str, object: str) -> Session:
+        try:
+            connection = self._way_in().connect()
+        except DBAPIError as error:
+            code = code_of(error)
+            if code in LOST:
+                raise Unreachable("connecting to", self.url.host or "the server", words_of(error)) from error
+            kind = MEANING.get(code or 0, Unreachable)
+            raise kind("connecting to", self.url.host or "the server", words_of(error)) from error
+        session = Session(connection, doing, object, f"/* {self.tag.session} */")
+        try:
+            session.id = int(session.value("SELECT CONNECTION_ID()"))
+        except DBAPIError as error:
+            raise from_driver(error, doing, object, self.stopping.is_set()) from error
+        return session
+
+    def _way_in(self) -> Door:
+        with self._guard:
+            if self._door is None:
+                query = {key: value for key, value in self.url.query.items() if key != "charset"}
+                address = self.url.set(drivername="mysql+mysqldb", database="", query={**query, "charset": "utf8mb4"})
+                self._door = create_engine(
+                    address,
+                    poolclass=NullPool,
+                    isolation_level="AUTOCOMMIT",
+                    connect_args={
+                        "connect_timeout": CONNECT_SECONDS,
+                        # Only for a server that went silent: the limits proper are on the server.
+                        "read_timeout": int(self.limits.statement_seconds) + 60,
+                    },
+                )
+            return self._door
+
+    def _configure(self, session: Session, limited: bool) -> None:
+        """Pinned, so that the same rows give the same text whatever the server's defaults are."""
+        variable, units = self.statement_limit
+        limit = int(self.limits.statement_seconds * units) if limited else 0
+        lock = max(1, round(self.limits.lock_seconds))
+        session.ask(
+            "SET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 1,"
+            f" lock_wait_timeout = {lock}, innodb_lock_wait_timeout = {lock}, wait_timeout = 86400,"
+            f" group_concat_max_len = 1000000, {variable} = {limit}{self.session_settings}"
+        )
+
+    def slot_name(self, token: int, slot: int) -> str:
+        # At most 64 characters: MySQL's limit for the name of a user lock.
+        return f"{self.tag.family}{token}:{slot}@{shortened(self.schema)}"
+
+    def _marked(self, session: Session) -> int:
+        with self._guard:
+            tried = set(self._slots)
+        for slot in range(SLOTS):
+            if slot in tried:
+                continue
+            name = self.slot_name(self.tag.token, slot)
+            if session.value("SELECT GET_LOCK(%(name)s, 0)", name=name) == 1:
+                with self._guard:
+                    self._slots.add(slot)
+                return slot
+        raise ResourceShortage("connecting to", self.schema, f"{SLOTS} sessions of {self.tag.session} are open already")
+
+    def admin(self, session: Session, sql: str) -> list[Row]:
+        """Runs CHECK, OPTIMIZE, ALTER and their kind under a deadline of our own, and looks whether we ended it.
+
+        The products' own statement limits either do not reach these statements or make CHECK answer "OK".
+        """
+        timer = threading.Timer(self.limits.statement_seconds, self._end, [session])
+        timer.daemon = True
+        timer.start()
+        try:
+            rows = session.ask(sql)
+        finally:
+            timer.cancel()
+        if session.overran:
+            raise self._overran(session.doing, session.object)
+        self.raise_if_stopping(session.doing, session.object)
+        return rows
+
+    def _end(self, session: Session) -> None:
+        session.overran = True
+        with suppress(EngineError, DBAPIError), self._outside("ending a statement that takes too long") as other:
+            self._kill(other, f"KILL QUERY {session.id}")
+
+    @contextmanager
+    def _outside(self, doing: str) -> Iterator[Session]:
+        """A bare session, also while we are stopping."""
+        session = self._connected(doing, self.schema)
+        try:
+            yield session
+        finally:
+            with suppress(Exception):
+                session.connection.close()
+
+    def _kill(self, session: Session, sql: str) -> bool:
+        """Runs a KILL; False when there is no such session any more."""
+        try:
+            session.ask(sql)
+        except DBAPIError as error:
+            if code_of(error) == 1094:
+                return False
+            raise
+        return True
+
+    # -- stopping ----------------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """Ends what runs on the server, again and again until nothing of ours runs, at most 5 s."""
+        super().interrupt()
+        until = time.monotonic() + 4.5
+        with suppress(EngineError), self._outside("stopping") as other:
+            while (busy := self._busy()) and time.monotonic() < until:
+                # What does not listen to the gentle word for two seconds loses its connection.
+                how = "KILL QUERY" if until - time.monotonic() > 2.5 else self.kill_session
+                for session_id in busy:
+                    self._kill(other, f"{how} {session_id}")
+                time.sleep(0.05)
+
+    def _busy(self) -> list[int]:
+        with self._guard:
+            return [session.id for session in self._sessions.values() if session.busy]
+
+    def running_sessions(self) -> dict[int, Session]:
+        with self._guard:
+            return dict(self._sessions)
+
+    # -- whose turn it is --------------------------------------------------------------------------
+
+    @property
+    def hold_name(self) -> str:
+        name = f"dbmaint:{self.schema}"
+        return name if len(name) <= 64 else f"dbmaint:{shortened(self.schema)}"
+
+    def fence(self) -> int:
+        """See Engine.fence. Sessions are ended one by one and waited for, at most `cut_seconds`."""
+        ended = 0
+        with self.session("ending older sessions of") as session:
+            until = time.monotonic() + self.limits.cut_seconds
+            while older := self._older(session):
+                for session_id in older:
+                    ended += self._kill(session, f"{self.kill_session} {session_id}")
+                if time.monotonic() > until:
+                    raise Transient("ending older sessions of", self.schema, f"sessions {older} do not end")
+                time.sleep(0.02)
+            self._take_hold(session)
+        return ended
+
+    def _older(self, session: Session) -> list[int]:
+        found: list[int] = []
+        for token in range(self.tag.token):
+            names = {f"n{slot}": self.slot_name(token, slot) for slot in range(SLOTS)}
+            columns = ", ".join(f"IS_USED_LOCK(%({key})s)" for key in names)
+            found += [int(holder) for holder in session.ask(f"SELECT {columns}", **names)[0] if holder is not None]
+        return found
+
+    def _take_hold(self, session: Session) -> None:
+        """Keeps or takes the mutual exclusion. Raises Transient when it is somebody else's."""
+        holder = session.value("SELECT IS_USED_LOCK(%(name)s)", name=self.hold_name)
+        with self._guard:
+            own = self._hold.id if self._hold is not None else None
+        if holder is not None and int(holder) == own:
+            self._fenced = True
+            return
+        if holder is None:
+            control = self._connected("holding", self.schema)
+            try:
+                self._configure(control, limited=False)
+                taken = control.value("SELECT GET_LOCK(%(name)s, 0)", name=self.hold_name) == 1
+                # Marked like the others, so that a later claim finds and ends it.
+                self._marked(control) if taken else None
+            except DBAPIError as error:
+                raise from_driver(error, "holding", self.schema, self.stopping.is_set()) from error
+            if taken:
+                with self._guard:
+                    old, self._hold, self._fenced = self._hold, control, True
+                if old is not None:
+                    with suppress(Exception):
+                        old.connection.close()
+                return
+            with suppress(Exception):
+                control.connection.close()
+            holder = session.value("SELECT IS_USED_LOCK(%(name)s)", name=self.hold_name)
+        raise Transient(
+            "taking the maintenance lock of", self.schema, f"another maintenance holds it (session {holder})"
+        )
+
+    def _still_ours(self, session: Session) -> None:
+        """A worker that was only slow must not go on after another has taken over."""
+        holder = session.value("SELECT IS_USED_LOCK(%(name)s)", name=self.hold_name)
+        with self._guard:
+            own = self._hold.id if self._hold is not None else None
+        if holder is None or int(holder) != own:
+            self._take_hold(session)
+
+    def own_session_ids(self, session: Session) -> set[int]:
+        """Sessions of this tag, of this object or of another one."""
+        names = {f"n{slot}": self.slot_name(self.tag.token, slot) for slot in range(SLOTS)}
+        columns = ", ".join(f"IS_USED_LOCK(%({key})s)" for key in names)
+        marked = {int(holder) for holder in session.ask(f"SELECT {columns}", **names)[0] if holder is not None}
+        with self._guard:
+            return marked | set(self._sessions) | {session.id} | ({self._hold.id} if self._hold else set())
+
+    def close(self) -> None:
+        with self._guard:
+            hold, self._hold, self._fenced = self._hold, None, False
+            door, self._door = self._door, None
+            self._slots.clear()
+        if hold is not None:
+            with suppress(Exception):
+                hold.connection.close()
+        if door is not None:
+            door.dispose()
+
+    # -- what the tools need -----------------------------------------------------------------------
+
+    def secrets(self) -> dict[str, str]:
+        """For the environment of a native tool: they read the password nowhere else but in files."""
+        return {"MYSQL_PWD": str(self.url.password)} if self.url.password else {}
+
+    def address(self) -> list[str]:
+        """Arguments of a native tool that lead to the server; isolated from option files."""
+        way = self.url.query.get("unix_socket")
+        user = [f"--user={self.url.username}"] if self.url.username else []
+        certificates = [
+            f"--{option.replace('_', '-')}={self.url.query[option]}"
+            for option in ("ssl_ca", "ssl_cert", "ssl_key")
+            if option in self.url.query
+        ]
+        if way:
+            return ["--no-defaults", f"--socket={way}", *user]
+        host, port = self.url.host or "127.0.0.1", self.url.port or 3306
+        return ["--no-defaults", "--protocol=tcp", f"--host={host}", f"--port={port}", *user, *certificates]
+
+    def data_folder(self, session: Session) -> Path | None:
+        """The server's data folder where this process can read it: same host and enough rights."""
+        host, folder = session.ask("SELECT @@hostname, @@datadir")[0]
+        if host != socket.gethostname() or not folder:
+            return None
+        path = Path(str(folder))
+        return path if os.access(path, os.R_OK | os.X_OK) and (path / "ibdata1").exists() else None
+
+    def accept(self, rows: list[Row], doing: str, object: str) -> list[str]:
+        """Notes and warnings of a maintenance statement. Raises when a result row says that it failed.
+
+        These statements never raise on failure by themselves: the failure is a row with Msg_type
+        'error' (or 'Error'), or a status other than OK.
+        """
+        kept: list[str] = []
+        for _, _, kind, text in rows:
+            if str(kind).lower() == "error" or (kind == "status" and not _fine(str(text))):
+                words = "; ".join(str(row[3]) for row in rows)
+                if "interrupted" in words and self.stopping.is_set():
+                    raise Interrupted(doing, object, words)
+                raise from_words(words, doing, object)
+            if kind != "status":
+                kept.append(str(text))
+        return kept
+
+    def need_schema(self, session: Session) -> None:
+        if not session.ask("SELECT 1 FROM information_schema.schemata WHERE schema_name = %(s)s", s=self.schema):
+            raise Unable("opening", self.schema, f"there is no database {self.schema} that this account can see")
+
+
+def _fine(status: str) -> bool:
+    return status in ("OK", "Table is already up to date", "Engine-independent statistics collected")
