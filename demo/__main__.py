@@ -32,8 +32,8 @@ QUICK = (
 """The specification's waits are minutes; a demo shows the same steps with short ones."""
 BLOATED = (
     "CREATE TABLE customers (id integer PRIMARY KEY, name varchar(100) NOT NULL)",
-    "CREATE TABLE orders (id integer PRIMARY KEY, customer_id integer NOT NULL, status varchar(20) NOT NULL, "
-    "note varchar(400), FOREIGN KEY (customer_id) REFERENCES customers (id))",
+    """CREATE TABLE orders (id integer PRIMARY KEY, customer_id integer NOT NULL, status varchar(20) NOT NULL,
+       note varchar(400), FOREIGN KEY (customer_id) REFERENCES customers (id))""",
     "CREATE INDEX orders_status ON orders (status)",
 )
 

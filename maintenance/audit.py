@@ -15,7 +15,9 @@ from .models import AuditEntry, AuditHead
 GENESIS = "0" * 64
 
 
-def record(actor: str, operation: str, object: str, before: Json | None = None, after: Json | None = None) -> AuditEntry:
+def record(
+    actor: str, operation: str, object: str, before: Json | None = None, after: Json | None = None
+) -> AuditEntry:
     """Appends one entry. Call it inside the transaction of the change."""
     with transaction.atomic():
         head, _ = AuditHead.objects.select_for_update().get_or_create(pk=1, defaults={"hash": GENESIS})

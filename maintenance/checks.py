@@ -33,7 +33,9 @@ def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
     if q.get("ack_failures") is not True:
         refuse(2, "ack_failures", "True", "Otherwise a failing message is delivered again and again.")
     if not q.get("timeout") or q["timeout"] <= LONGEST_RUN:
-        refuse(3, "timeout", "more than 10800", "A run may take 180 minutes and ends itself; the queue must not kill it.")
+        refuse(
+            3, "timeout", "more than 10800", "A run may take 180 minutes and ends itself; the queue must not kill it."
+        )
     if not q.get("retry") or not q.get("timeout") or q["retry"] <= q["timeout"]:
         refuse(4, "retry", "more than timeout", "Otherwise a second worker gets the message of a run that still works.")
     if not q.get("orm") and not q.get("redis"):

@@ -192,9 +192,7 @@ class Journal:
         if progress is not None:
             changes["progress"] = progress
         with self._owning(**changes):
-            asked = MaintenanceRun.objects.filter(
-                targets=self.target_id, cancel_requested_at__isnull=False
-            ).exists()
+            asked = MaintenanceRun.objects.filter(targets=self.target_id, cancel_requested_at__isnull=False).exists()
         return Orders(cancel=asked)
 
     @patient
@@ -368,7 +366,15 @@ def write_state(
 ) -> DatabaseState:
     """One row of TBL-097 from a diagnosis."""
     worst = {finding.severity for finding in diagnosis.findings}
-    state = "critical" if "critical" in worst else "degraded" if "high" in worst else "watch" if "medium" in worst else "well"
+    state = (
+        "critical"
+        if "critical" in worst
+        else "degraded"
+        if "high" in worst
+        else "watch"
+        if "medium" in worst
+        else "well"
+    )
     return DatabaseState.objects.create(
         setting=setting,
         target=target,

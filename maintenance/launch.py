@@ -186,7 +186,10 @@ def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
         )
     if facts.identity == _control_identity():
         raise BadInput(
-            say("{database} is the control database of this console itself; it cannot be its target.", database=setting.name)
+            say(
+                "{database} is the control database of this console itself; it cannot be its target.",
+                database=setting.name,
+            )
         )
     if facts.data_directory:
         data = Path(facts.data_directory).resolve()
@@ -360,7 +363,9 @@ def approve(actor: Actor, run: MaintenanceRun) -> None:
     """A second person's word starts the run. The one who asked cannot give it, superusers included."""
     actor.need("approve_maintenance", "approve a maintenance")
     if actor.name == run.requested_by_name or (actor.user is not None and actor.user.pk == run.requested_by_id):
-        raise NotPermitted(say("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number))
+        raise NotPermitted(
+            say("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number)
+        )
     with transaction.atomic():
         changed = MaintenanceRun.objects.filter(pk=run.pk, status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
         if not changed:

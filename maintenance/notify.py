@@ -59,7 +59,9 @@ def deliver_pending() -> int:
             message.delivered_at, message.error = timezone.now(), ""
             sent += 1
         else:
-            message.error = "an address in config.json is not understood" if refused else "the receiver did not accept it"
+            message.error = (
+                "an address in config.json is not understood" if refused else "the receiver did not accept it"
+            )
             log.error("Notification %s to %s: %s", message.pk, message.audience, message.error)
         message.save(update_fields=["tries", "delivered_at", "error"])
     return sent

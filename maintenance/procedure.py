@@ -252,7 +252,10 @@ def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
     except Exception as error:
         log.exception("A bug in step %s", node.step)
         sentence = say(
-            "A bug in the console during {step}: {kind}: {error}", step=node.step, kind=type(error).__name__, error=str(error)
+            "A bug in the console during {step}: {kind}: {error}",
+            step=node.step,
+            kind=type(error).__name__,
+            error=str(error),
         )
         return Outcome("failed", sentence), StepState.FAILED
 

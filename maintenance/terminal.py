@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import OutputWrapper
+from django.utils import timezone
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -67,7 +68,10 @@ def _new_lines(run_id: int, shown: int) -> int:
     lines = StepRecord.objects.filter(target__run_id=run_id, finished_at__isnull=False).order_by("finished_at")
     for line in lines[shown:].select_related("target"):
         mark = MARKS.get(line.state, "·")
-        print(f"{line.finished_at:%H:%M:%S} {line.target.database:12} {mark} {line.sentence}", file=sys.stderr)
+        print(
+            f"{timezone.localtime(line.finished_at):%H:%M:%S} {line.target.database:12} {mark} {line.sentence}",
+            file=sys.stderr,
+        )
         shown += 1
     return shown
 
@@ -91,6 +95,8 @@ def _picture(run_id: int) -> RenderableType:
 def show_outcome(run: MaintenanceRun) -> None:
     """Rows proven equal, sizes and times before and after, outage, files."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console = Console(stderr=True, width=160)
     told = outcome(run)
     table = Table(title=f"{run.number} {run.maintenance_type}: {run.status}")
     for heading in ("database", "status", "rows proven equal", "size", "queries", "outage", "backup"):

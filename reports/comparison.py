@@ -48,8 +48,9 @@ class Comparison:
 
     @property
     def improved(self) -> bool:
+        """At least one query improved, none got worse, and the times as a whole did not grow."""
         verdicts = [q.verdict for q in self.queries]
-        return "improved" in verdicts and "worse" not in verdicts
+        return "improved" in verdicts and "worse" not in verdicts and (self.ratio or 0) <= 1
 
     @property
     def summary(self) -> Sentence:
@@ -77,7 +78,14 @@ def compare(before: Measurement, after: Measurement) -> Compared:
     """Same query, two phases."""
     if not before.times_ms or not after.times_ms or before.error or after.error:
         return Compared(
-            before.query, _median(before), _median(after), None, before.cost, after.cost, before.cost_unit, None,
+            before.query,
+            _median(before),
+            _median(after),
+            None,
+            before.cost,
+            after.cost,
+            before.cost_unit,
+            None,
             "inconclusive",
         )
     was, now = median(before.times_ms), median(after.times_ms)

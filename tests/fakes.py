@@ -28,8 +28,8 @@ from maintenance.engines.values import (
     Cut,
     Diagnosis,
     Facts,
-    Fingerprint,
     Finding,
+    Fingerprint,
     Image,
     Json,
     MaintenanceType,
@@ -151,9 +151,7 @@ class FakeEngine(Engine):
         allow_data_loss: bool,
     ) -> list[Action]:
         chosen = [t for t in diagnosis.tables if kind != "optimize" or (t.bloat_share or 0) > thresholds.bloat_share]
-        return [
-            Action(t.name, kind, say("because"), say("nobody reads meanwhile"), t.bytes, t.bytes) for t in chosen
-        ]
+        return [Action(t.name, kind, say("because"), say("nobody reads meanwhile"), t.bytes, t.bytes) for t in chosen]
 
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
         with self.doing("back_up", method) as state:
@@ -184,9 +182,7 @@ class FakeEngine(Engine):
         with opened(self.path) as state:
             return [f"{k} is {state['gate'][k]}" for k in gate if state["gate"][k] != gate[k]]
 
-    def image(
-        self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal
-    ) -> Image:
+    def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         with self.doing("image") as state:
             state["sides"][f"image{self.tag.target}"] = dict(state["tables"])
         return Image("copy", f"image{self.tag.target}", 10)
@@ -253,5 +249,3 @@ class FakeEngine(Engine):
 
 def _prints(tables: Mapping[str, list[int]]) -> dict[str, Fingerprint]:
     return {n: Fingerprint(len(rows), str(sorted(rows))) for n, rows in tables.items()}
-
-

@@ -34,7 +34,7 @@ class MaintenanceSetting(models.Model):
     backup_dir = models.CharField(_("backup folder"), max_length=500)
     alternate_backup_dir = models.CharField(_("alternate backup folder"), max_length=500, blank=True)
     applications = models.JSONField(
-        _("applications"), default=list, blank=True, help_text=_("Names from config.json, e.g. [\"shop-web\"].")
+        _("applications"), default=list, blank=True, help_text=_('Names from config.json, e.g. ["shop-web"].')
     )
 
     bloat_share = models.FloatField(_("bloat from which an object is rewritten"), default=0.30, validators=SHARE)
@@ -81,7 +81,7 @@ class MaintenanceSetting(models.Model):
     statement_seconds = models.FloatField(_("statement timeout (s)"), default=7200)
     cut_seconds = models.FloatField(_("time to get everybody out (s)"), default=30)
     approval_severities = models.JSONField(
-        _("severities that need a second person"), default=list, blank=True, help_text=_("E.g. [\"critical\"].")
+        _("severities that need a second person"), default=list, blank=True, help_text=_('E.g. ["critical"].')
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
@@ -100,7 +100,9 @@ class MaintenanceSetting(models.Model):
         try:
             parsed = make_url(self.url)
         except ArgumentError as error:
-            raise ValidationError({"url": _("This is not a SQLAlchemy URL such as postgresql://user@host/db.")}) from error
+            raise ValidationError(
+                {"url": _("This is not a SQLAlchemy URL such as postgresql://user@host/db.")}
+            ) from error
         if parsed.password is not None:
             self.password = str(parsed.password)
             # `set(password=None)` would keep it: None means "as it is" there.
@@ -134,7 +136,13 @@ class MaintenanceSetting(models.Model):
     def limits(self) -> Limits:
         """`jobs` never exceeds the processors that the CPU limit leaves."""
         processors = max(1, int((os.cpu_count() or 1) * self.cpu_limit_percent / 100 + 0.5))
-        return Limits(min(self.jobs, processors), self.memory_limit_mb, self.lock_seconds, self.statement_seconds, self.cut_seconds)
+        return Limits(
+            min(self.jobs, processors),
+            self.memory_limit_mb,
+            self.lock_seconds,
+            self.statement_seconds,
+            self.cut_seconds,
+        )
 
     @property
     def stages(self) -> list[float]:

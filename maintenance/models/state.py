@@ -17,9 +17,7 @@ class DatabaseState(models.Model):
         WATCH = "watch", _("watch window")
 
     setting = models.ForeignKey("maintenance.MaintenanceSetting", on_delete=models.CASCADE, related_name="states")
-    target = models.ForeignKey(
-        "maintenance.RunTarget", null=True, on_delete=models.SET_NULL, related_name="states"
-    )
+    target = models.ForeignKey("maintenance.RunTarget", null=True, on_delete=models.SET_NULL, related_name="states")
     source = models.CharField(_("source"), max_length=12, choices=Source)
     state = models.CharField(_("state"), max_length=20)
     health = models.PositiveIntegerField(_("health score"), null=True)

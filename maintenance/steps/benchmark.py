@@ -25,11 +25,10 @@ def run(ctx: Context) -> Outcome:
     except EngineError as error:
         return Outcome("finished", say("The performance could not be measured: {error}", error=str(error)))
     comparison = compare_target(ctx.target)
-    if comparison.improved or shrank(ctx):
-        return Outcome(
-            "finished",
-            say("Improved: {summary}.", summary=comparison.summary),
-        )
+    if comparison.improved:
+        return Outcome("finished", say("Improved: {summary}.", summary=comparison.summary))
+    if shrank(ctx):
+        return Outcome("finished", say("Smaller, but not faster beyond noise: {summary}.", summary=comparison.summary))
     if ctx.run.maintenance_type == "repair" or ctx.target.round > ctx.setting.additional_rounds:
         return Outcome("finished", say("Not faster beyond noise: {summary}.", summary=comparison.summary))
     if not further_work(ctx):

@@ -20,7 +20,8 @@ def run(ctx: Context) -> Outcome:
     else:
         worst = min(diagnosis.findings, key=lambda f: ["critical", "high", "medium", "low"].index(f.severity))
         sentence = say(
-            "Looked at {tables} tables of {version}: {findings} findings, health {health} of 100; worst: {worst} {object}",
+            "Looked at {tables} tables of {version}: {findings} findings, health {health} of 100; "
+            "worst: {worst} {object}",
             tables=len(diagnosis.tables),
             version=diagnosis.version,
             findings=len(diagnosis.findings),

@@ -60,7 +60,9 @@ def _bring_data_back(ctx: Context) -> Done:
     restored = ctx.engine.fingerprint(None, side)
     wrong = different(baseline, restored)
     if wrong:
-        raise Damaged("restoring", ctx.target.database, "the restored copy is not as at the cut: " + "; ".join(wrong[:5]))
+        raise Damaged(
+            "restoring", ctx.target.database, "the restored copy is not as at the cut: " + "; ".join(wrong[:5])
+        )
     kept = ctx.engine.swap(side, gate, ctx.marker)
     return Done(
         say("Restored {tables} tables beside, proved them equal, and swapped.", tables=len(restored)),
@@ -70,7 +72,11 @@ def _bring_data_back(ctx: Context) -> Done:
 
 def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> list[str]:
     """Tables that could be salvaged only in part: unreadable before, readable with fewer rows now."""
-    return [f"{name} was changed by the repair" for name, was in baseline.items() if not was.readable and now.get(name, was).readable]
+    return [
+        f"{name} was changed by the repair"
+        for name, was in baseline.items()
+        if not was.readable and now.get(name, was).readable
+    ]
 
 
 def fail(ctx: Context) -> Outcome:

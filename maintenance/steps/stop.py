@@ -79,5 +79,3 @@ def let_go(ctx: Context) -> list[str]:
             )
             started.append(application.name)
     return started
-
-

@@ -20,8 +20,15 @@ from tests.engines.lab import Lab
 
 __all__ = ["lab", "lab_server"]
 PROJECT = Path(__file__).resolve().parents[2]
-QUICK = ("stage_wait_seconds=0", "load_seconds=0.2", "transient_wait_seconds=0.2", "resource_wait_seconds=0.2",
-         "integrity_wait_seconds=0", "benchmark_repeats=3", "minimum_bytes=100000")
+QUICK = (
+    "stage_wait_seconds=0",
+    "load_seconds=0.2",
+    "transient_wait_seconds=0.2",
+    "resource_wait_seconds=0.2",
+    "integrity_wait_seconds=0",
+    "benchmark_repeats=3",
+    "minimum_bytes=100000",
+)
 
 
 @dataclass

@@ -225,6 +225,7 @@ def test_two_at_once_and_the_second_is_told_who_holds_the_lock(lab: Lab, console
     console.register(lab, "shop", "load_seconds=4")
     words = ["maintain", "--type", "rebuild", "--database", "shop", "--severity", "high", "--reason", "a test",
              "--foreground", "--json"]  # fmt: skip
+
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "manage.py", *words],

@@ -181,7 +181,9 @@ def test_one_failing_database_does_not_stop_the_others(fake: Register, request_f
     assert {t.database: t.status for t in run.targets.all()} == {"shop": "rolled_back", "crm": "succeeded"}
 
 
-def test_a_cancel_ends_in_service(fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancel_ends_in_service(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setting = fake()
     run = launch.launch(someone, request_for("shop"), enqueue=False)
     target = run.targets.get()
@@ -216,7 +218,9 @@ def test_a_cancel_before_the_worker_came_ends_at_once(fake: Register, request_fo
     assert_in_service(setting)
 
 
-def test_the_time_limit_rolls_back(fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_rolls_back(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     setting = fake()
     setting.timeout_minutes, setting.reserve_minutes = 30, 30
     setting.save()

@@ -236,7 +236,7 @@ def test_charts_are_well_formed_whatever_the_names_and_numbers() -> None:
 def test_lines_keep_their_columns_straight_with_wide_letters() -> None:
     columns = [Column("Table", "name"), Column("Rows", "number"), Column("Content")]
     sheet = Sheet(columns, [["sales.注文", "1,234", "equal"], ["t" * 140, "9", "differs"]], dense=True)
-    assert sheet.lines == ["Rows   Content  Table", "1,234  equal    sales.注文", "    9  differs  " + "t" * 140]
+    assert sheet.lines == [" Rows  Content  Table", "1,234  equal    sales.注文", "    9  differs  " + "t" * 140]
 
 
 def test_short_rows_stand_side_by_side() -> None:

@@ -47,12 +47,14 @@ def save_definitions(session: Session, schema: str, found: Iterable[Definition])
         f"CREATE TABLE IF NOT EXISTS {full(schema, SAVED)}"
         " (number INT AUTO_INCREMENT PRIMARY KEY, kind VARCHAR(20) CHARACTER SET ascii NOT NULL,"
         " name VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, body LONGTEXT NOT NULL,"
-        " UNIQUE KEY (kind, name)) ENGINE=InnoDB CHARACTER SET utf8mb4"
+        " owner VARCHAR(130) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,"
+        " UNIQUE KEY (kind, owner, name)) ENGINE=InnoDB CHARACTER SET utf8mb4"
     )
     for one in found:
         session.ask(
-            f"INSERT IGNORE INTO {full(schema, SAVED)} (kind, name, body) VALUES (%(k)s, %(n)s, %(b)s)",
+            f"INSERT IGNORE INTO {full(schema, SAVED)} (kind, owner, name, body) VALUES (%(k)s, %(o)s, %(n)s, %(b)s)",
             k=one.kind,
+            o=f"{one.schema}.{one.table}",
             n=one.name,
             b=json.dumps(one.to_json()),
         )
@@ -72,7 +74,7 @@ def create_missing(server: Server, session: Session, wanted: Sequence[Definition
     there = {(one.kind, one.name) for one in structure.definitions(session, server.schema)}
     made = []
     for one in wanted:
-        if (one.kind, one.name) not in there and one.kind != "foreign_key":
+        if (one.kind, one.name) not in there and one.kind != FOREIGN_KEY:
             structure.create(session, one, server.schema)
             there.add((one.kind, one.name))
             made.append(f"{one.kind} {one.name}")
@@ -93,22 +95,48 @@ def move(session: Session, moves: Sequence[tuple[str, str, str, str]]) -> None:
     session.ask(f"RENAME TABLE {', '.join(f'{full(a, b)} TO {full(c, d)}' for a, b, c, d in moves)}")
 
 
-def point_back(server: Server, session: Session, aside: str, own: Sequence[ForeignKey] = ()) -> None:
+def point_back(server: Server, session: Session, aside: str, own: Sequence[Definition] = ()) -> None:
     """Foreign keys after a move: live ones lead to live tables, quarantined ones hold nobody back.
 
-    `own`: keys of the moved table itself that its replacement must have.
+    `own`: keys that live tables must have: of the replacement, and of what pointed to the original.
     """
     session.ask("SET SESSION foreign_key_checks = 0")
     for key in structure.foreign_keys(session, aside):
         if key.schema == aside and key.to_schema == server.schema:
             session.ask(f"ALTER TABLE {full(aside, key.table)} DROP FOREIGN KEY {quoted(key.name)}")
         elif key.schema != aside and key.to_schema == aside:
-            table = full(key.schema, key.table)
-            # Two statements: in one, the server compares the new key with the old name and refuses.
-            session.ask(f"ALTER TABLE {table} DROP FOREIGN KEY {quoted(key.name)}")
-            session.ask(f"ALTER TABLE {table} {key.add_clause(server.schema)}")
-    there = {(key.table, key.name) for key in structure.foreign_keys(session, server.schema)}
-    for key in own:
-        if (key.table, key.name) not in there:
-            session.ask(f"ALTER TABLE {full(server.schema, key.table)} {key.add_clause(key.to_schema)}")
+            _point_to_live(server, session, key, aside)
+    there = {(key.schema, key.table, key.name) for key in structure.foreign_keys(session, server.schema)}
+    for one in own:
+        schema = one.schema or server.schema
+        if (schema, one.table, one.name) not in there:
+            session.verbatim(f"ALTER TABLE {full(schema, one.table)} ADD {one.sql}")
     session.ask("SET SESSION foreign_key_checks = 1")
+
+
+def _point_to_live(server: Server, session: Session, key: ForeignKey, aside: str) -> None:
+    """Drops and adds the key in its own words. A crash in between is why they are saved first."""
+    clause = foreign_key_clause(session, key)
+    if key.schema == server.schema:
+        clause = clause.replace(f"REFERENCES {quoted(aside)}.", "REFERENCES ")
+    else:
+        clause = clause.replace(f"REFERENCES {quoted(aside)}.", f"REFERENCES {quoted(server.schema)}.")
+    save_definitions(session, aside, [Definition(FOREIGN_KEY, key.name, clause, table=key.table, schema=key.schema)])
+    table = full(key.schema, key.table)
+    # Two statements: in one, the server compares the new key with the old name and refuses.
+    session.ask(f"ALTER TABLE {table} DROP FOREIGN KEY {quoted(key.name)}")
+    session.verbatim(f"ALTER TABLE {table} ADD {clause}")
+
+
+def foreign_key_clause(session: Session, key: ForeignKey) -> str:
+    """The key as SHOW CREATE TABLE writes it: no other place tells a rule that was given from one by default."""
+    shown = str(session.ask(f"SHOW CREATE TABLE {full(key.schema, key.table)}")[0][1])
+    beginning = f"CONSTRAINT {quoted(key.name)} FOREIGN KEY "
+    return next(line.strip().rstrip(",") for line in shown.splitlines() if line.strip().startswith(beginning))
+
+
+def saved_foreign_keys(session: Session, schema: str) -> list[Definition]:
+    return [one for one in saved_definitions(session, schema) if one.kind == FOREIGN_KEY]
+
+
+FOREIGN_KEY = "foreign_key"

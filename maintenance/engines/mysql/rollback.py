@@ -27,6 +27,7 @@ from .quarantine import (
     salvage_schema,
     save_definitions,
     saved_definitions,
+    saved_foreign_keys,
     set_triggers_aside,
 )
 from .server import Server, Session
@@ -101,7 +102,7 @@ def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
         if not structure.schema_exists(session, old):
             structure.create_schema(session, old, server.schema)
         wanted = [*saved_definitions(session, side), *saved_definitions(session, old)]
-        point_back(server, session, old)
+        point_back(server, session, old, saved_foreign_keys(session, old))
         create_missing(server, session, wanted)
         session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
     return old

@@ -8,7 +8,6 @@ row without reading it.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,17 +24,20 @@ from .failures import MEANING, code_of
 from .names import bindable, canonical, full, quoted
 from .proof import check_table
 from .quarantine import (
+    FOREIGN_KEY,
     create_missing,
+    foreign_key_clause,
     move,
     old_schema,
     point_back,
     salvage_schema,
     save_definitions,
     saved_definitions,
+    saved_foreign_keys,
     set_triggers_aside,
 )
 from .server import Server, Session
-from .structure import Definition, ForeignKey, Table
+from .structure import Definition, Table
 
 CHUNK = 2048
 INTEGERS = frozenset(("tinyint", "smallint", "mediumint", "int", "bigint"))
@@ -63,14 +65,12 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
             "repairing", name, "some of its pages cannot be read; their rows can only be had from a backup, or be lost"
         )
     with server.session("salvaging", name, limited=False) as session:
-        expected = _expected_rows(session, server.schema, table.name)
-        if not _replaced_already(server, session, table.name):
+        if not replaced_already(server, session, table.name):
             _copy_readable(server, session, table.name)
             _replace(server, session, table.name)
-        _bring_back(server, session, table.name)
+        _bring_back(server, session)
         saved = int(session.value(f"SELECT COUNT(*) FROM {full(server.schema, table.name)}"))
-        if expected is None:
-            expected = _expected_rows(session, old_schema(server), table.name)
+        expected = _expected_rows(session, old_schema(server), table.name)
         pages = _bad_pages(server, session, table.name)
     check_table(server, table, extended=server.check_compares_indexes)
     lost = expected - saved if expected is not None else None
@@ -101,7 +101,7 @@ def _expected_rows(session: Session, schema: str, table: str) -> int | None:
     return None
 
 
-def _replaced_already(server: Server, session: Session, table: str) -> bool:
+def replaced_already(server: Server, session: Session, table: str) -> bool:
     """A crash after the exchange: the original is aside and another is in its place."""
     aside = {one.name for one in structure.tables(session, old_schema(server))}
     live = {one.name for one in structure.tables(session, server.schema)}
@@ -243,18 +243,11 @@ def _replace(server: Server, session: Session, table: str) -> None:
     aside = old_schema(server)
     structure.create_schema(session, aside, server.schema)
     own = [
-        key
+        Definition(FOREIGN_KEY, key.name, foreign_key_clause(session, key), table=key.table, schema=key.schema)
         for key in structure.foreign_keys(session, server.schema)
         if (key.schema, key.table) == (server.schema, table)
     ]
-    save_definitions(
-        session,
-        aside,
-        (
-            Definition("foreign_key", f"{key.table[:31]}.{key.name[:31]}", json.dumps(key.__dict__), table=table)
-            for key in own
-        ),
-    )
+    save_definitions(session, aside, own)
     following = session.value(
         "SELECT auto_increment FROM information_schema.tables WHERE table_schema = %(s)s AND table_name = %(t)s",
         s=server.schema,
@@ -269,18 +262,11 @@ def _replace(server: Server, session: Session, table: str) -> None:
     )
 
 
-def _bring_back(server: Server, session: Session, table: str) -> None:
-    """Triggers and foreign keys of the table, as they were."""
-    saved = [one for one in saved_definitions(session, old_schema(server)) if one.table == table]
-    own = []
-    for one in saved:
-        if one.kind == "foreign_key":
-            told = json.loads(one.sql)
-            own.append(
-                ForeignKey(**{**told, "columns": tuple(told["columns"]), "to_columns": tuple(told["to_columns"])})
-            )
-    point_back(server, session, old_schema(server), own)
-    create_missing(server, session, [one for one in saved if one.kind == "trigger"])
+def _bring_back(server: Server, session: Session) -> None:
+    """Triggers and foreign keys, as they were."""
+    aside = old_schema(server)
+    point_back(server, session, aside, saved_foreign_keys(session, aside))
+    create_missing(server, session, [one for one in saved_definitions(session, aside) if one.kind == "trigger"])
     if not structure.tables(session, salvage_schema(server)):
         session.ask(f"DROP DATABASE IF EXISTS {quoted(salvage_schema(server))}")
 

@@ -76,17 +76,6 @@ class ForeignKey:
     to_schema: str
     to_table: str
     to_columns: tuple[str, ...]
-    on_update: str
-    on_delete: str
-
-    def add_clause(self, to_schema: str) -> str:
-        own = ", ".join(map(quoted, self.columns))
-        other = ", ".join(map(quoted, self.to_columns))
-        return (
-            f"ADD CONSTRAINT {quoted(self.name)} FOREIGN KEY ({own})"
-            f" REFERENCES {full(to_schema, self.to_table)} ({other})"
-            f" ON DELETE {self.on_delete} ON UPDATE {self.on_update}"
-        )
 
 
 def tables(session: Session, schema: str) -> list[Table]:
@@ -232,10 +221,7 @@ def foreign_keys(session: Session, schema: str) -> list[ForeignKey]:
     """Those of the schema's tables, and those of other schemas that lead into it."""
     rows = session.ask(
         "SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema,"
-        " k.referenced_table_name, k.referenced_column_name, r.update_rule, r.delete_rule"
-        " FROM information_schema.key_column_usage k JOIN information_schema.referential_constraints r"
-        " ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name"
-        " AND r.table_name = k.table_name"
+        " k.referenced_table_name, k.referenced_column_name FROM information_schema.key_column_usage k"
         " WHERE k.referenced_table_name IS NOT NULL AND (k.table_schema = %(s)s OR k.referenced_table_schema = %(s)s)"
         " ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position",
         s=schema,
@@ -252,8 +238,6 @@ def foreign_keys(session: Session, schema: str) -> list[ForeignKey]:
             parts[0][4],
             parts[0][5],
             tuple(part[6] for part in parts),
-            parts[0][7],
-            parts[0][8],
         )
         for (own, table, name), parts in grouped.items()
     ]
@@ -295,6 +279,7 @@ class Definition:
     collation: str = "utf8mb4_general_ci"
     time_zone: str = ""
     table: str = ""
+    schema: str = ""
 
     def to_json(self) -> dict[str, str]:
         return dict(self.__dict__)

@@ -15,7 +15,7 @@ from . import planning, structure
 from .crashed import repair_files
 from .names import canonical, from_file, full, plain
 from .proof import EXTENDED_BYTES, check_table, read_whole
-from .salvage import salvage
+from .salvage import replaced_already, salvage
 from .server import Server, Session
 from .structure import Table
 
@@ -116,6 +116,11 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
     if not table.transactional:
         return repair_files(server, table, allow_data_loss)
     name = canonical(table.name)
+    with server.session("looking at", name) as session:
+        exchanged = replaced_already(server, session, table.name)
+    if exchanged:
+        # A salvage got as far as the exchange; what comes after it may still be missing.
+        return salvage(server, table, allow_data_loss)
     before = measured(server, table)
     if server.reading_damage_kills and table.name in server.unreadable_tables():
         # The rebuild reads the rows alone, not the index pages: it mends an index without touching it.

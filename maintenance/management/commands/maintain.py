@@ -24,9 +24,13 @@ class Command(BaseCommand):
         which.add_argument("--database", action="append", metavar="NAME", nargs="+", help="registered databases")
         which.add_argument("--all", action="store_true", help="every registered database")
         parser.add_argument("--severity", required=True, help="critical, high or medium")
-        parser.add_argument("--table", action="append", default=[], metavar="TABLE", nargs="+", help="only these tables")
+        parser.add_argument(
+            "--table", action="append", default=[], metavar="TABLE", nargs="+", help="only these tables"
+        )
         parser.add_argument("--reason", required=True, help="what is wrong, and who asked")
-        parser.add_argument("--allow-data-loss", action="store_true", help="salvage what can be read; the report lists the rest")
+        parser.add_argument(
+            "--allow-data-loss", action="store_true", help="salvage what can be read; the report lists the rest"
+        )
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--plan", action="store_true", help="print the plan and change nothing")
         how.add_argument("--foreground", action="store_true", help="do the work in this process")

@@ -22,10 +22,14 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name")
-        parser.add_argument("url", help="postgresql://user@host:port/db, mysql://… or sqlite:////abs/path; '-' reads it from stdin")
+        parser.add_argument(
+            "url", help="postgresql://user@host:port/db, mysql://… or sqlite:////abs/path; '-' reads it from stdin"
+        )
         parser.add_argument("--backup-dir", help="default: DBMAINT_HOME/backups/NAME")
         parser.add_argument("--alternate-backup-dir", default=None)
-        parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of TBL-098")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=VALUE", help="any other field of TBL-098"
+        )
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:

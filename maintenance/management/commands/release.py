@@ -73,7 +73,9 @@ class Remembered:
         """Raises EngineError; whatever was done stays done and may be repeated."""
         password = os.environ.get("DBMAINT_TARGET_PASSWORD") or (open_secret(self.sealed) if self.sealed else None)
         url = make_url(self.url)
-        engine = open_engine(url.set(password=password) if password else url, Tag(self.target, self.token + 1), Limits())
+        engine = open_engine(
+            url.set(password=password) if password else url, Tag(self.target, self.token + 1), Limits()
+        )
         try:
             if self.gate is None:
                 say("Connections had not been cut.")

@@ -26,7 +26,9 @@ class Command(BaseCommand):
         now = timezone.now()
         for first in range(0, options["count"], BATCH):
             numbers = range(first, min(first + BATCH, options["count"]))
-            runs = MaintenanceRun.objects.bulk_create([made_up(chance, now - timedelta(minutes=37 * n)) for n in numbers])
+            runs = MaintenanceRun.objects.bulk_create(
+                [made_up(chance, now - timedelta(minutes=37 * n)) for n in numbers]
+            )
             RunTarget.objects.bulk_create([target_of(run) for run in runs])
         self.stdout.write(f"Added {options['count']} runs.")
 
