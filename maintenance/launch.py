@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from . import audit, config, notify, tasks
+from . import audit, config, ending, notify, tasks
 from .control import control_url
 from .engines import open_engine
 from .engines.base import Engine
@@ -394,4 +394,4 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
         )
         run.targets.filter(status=Status.RUNNING).update(status=Status.CANCELLING)
         audit.record(actor.name, "run.cancelled", run.number, before={"status": run.status})
-    tasks.ending.conclude(run.pk)
+    ending.conclude(run.pk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ GROUPS = {"dba": "DBA", "manager": "Management", "administrator": "Maintenance a
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, settings: Any) -> Iterator[None]:
+def _home(tmp_path: Path, settings: Any) -> None:
     """Everything a test writes goes to its own folder."""
     settings.HOME = tmp_path / "home"
     settings.REPORTS_DIR = settings.HOME / "reports"
     settings.PERFORMANCE_DIR = settings.HOME / "performance"
     settings.CONFIG_FILE = tmp_path / "config.json"
-    return
 
 
 @pytest.fixture

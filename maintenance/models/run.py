@@ -79,8 +79,6 @@ class MaintenanceRun(models.Model):
     report_pdf = models.CharField(_("report"), max_length=500, blank=True)
     performance_csv = models.CharField(_("performance report"), max_length=500, blank=True)
 
-    targets: models.Manager[RunTarget]
-
     class Meta:
         db_table = "tbl_096_maintenance_run"
         verbose_name = _("maintenance run")
@@ -147,12 +145,6 @@ class RunTarget(models.Model):
     outage_ended_at = models.DateTimeField(_("outage ended"), null=True)
     watch_until = models.DateTimeField(_("watched until"), null=True)
 
-    steps: models.Manager[StepRecord]
-    actions: models.Manager[ActionRecord]
-    measurements: models.Manager[Measurement]
-    backup_files: models.Manager[BackupFile]
-    states: models.Manager[DatabaseState]
-
     class Meta:
         db_table = "run_target"
         verbose_name = _("target of a run")
@@ -208,7 +200,3 @@ class ApplicationHold(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} for {self.target}"
-
-
-from .record import ActionRecord, BackupFile, Measurement, StepRecord  # noqa: E402
-from .state import DatabaseState  # noqa: E402

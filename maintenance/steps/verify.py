@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from ..engines.errors import Damaged, EngineError
-from ..engines.values import Check, Fingerprint
+from ..engines.values import Check, Fingerprint, Json
 from ..engines.words import say
 from ..models import ActionRecord, StepState
 from .context import Context, Done, Outcome, storable
@@ -60,7 +60,7 @@ def prove(ctx: Context) -> Done:
         + missing(before["catalog"], ctx.engine.catalog())
     )
     failed = [c for c in checks if not c.passed]
-    result = {
+    result: Json = {
         "level": "full" if names is None else "named tables",
         "tables": {name: storable({name: p})[name] for name, p in after.items()},
         "checks": [asdict(c) for c in checks],

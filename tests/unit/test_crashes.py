@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -49,7 +49,7 @@ class Reaper:
 
 
 @pytest.fixture
-def reaper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reaper]:
+def reaper(monkeypatch: pytest.MonkeyPatch) -> Reaper:
     made = Reaper()
     monkeypatch.setattr(journal, "crash_point", made)
     monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
