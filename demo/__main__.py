@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from . import sqlite
 
@@ -145,10 +146,10 @@ def mariadb() -> Iterator[str]:
         say("Starting a private MariaDB server with bloated tables …")
         server.start()
         try:
-            connection = server.connect()
+            connection: Any = server.connect()
             cursor = connection.cursor()
             cursor.execute("CREATE DATABASE billing CHARACTER SET utf8mb4")
-            connection.select_db("billing")
+            cursor.execute("USE billing")
             for statement in BLOATED:
                 cursor.execute(statement)
             cursor.execute("INSERT INTO customers SELECT seq, CONCAT('customer ', seq) FROM seq_1_to_5000")

@@ -16,7 +16,7 @@ LONGEST_RUN = 180 * 60
 @register()
 def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """django-q2 hands a long task to a second worker, or repeats a failing one, unless told otherwise."""
-    q = settings.Q_CLUSTER
+    q: dict[str, Any] = settings.Q_CLUSTER
     wrong: list[CheckMessage] = []
 
     def refuse(number: int, key: str, want: str, because: str) -> None:

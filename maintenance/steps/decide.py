@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from ..engines.errors import Unable
-from ..engines.values import Action, Diagnosis
+from ..engines.values import Action, Diagnosis, MaintenanceType
 from ..engines.words import say, size
 from .context import Context, Outcome, stored_action
 
@@ -15,7 +17,11 @@ def run(ctx: Context) -> Outcome:
     """Plans from a fresh look, because the findings in TBL-097 are for people."""
     diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
     actions = ctx.engine.plan(
-        ctx.run.maintenance_type, diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss
+        cast(MaintenanceType, ctx.run.maintenance_type),
+        diagnosis,
+        ctx.setting.thresholds,
+        ctx.tables,
+        ctx.run.allow_data_loss,
     )
     refuse_without_room(actions, diagnosis, ctx.setting.limits.jobs, ctx.target.database)
     plan = [stored_action(a) for a in actions]

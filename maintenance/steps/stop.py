@@ -9,7 +9,7 @@ from .. import applications
 from ..config import Application
 from ..engines.errors import Unable
 from ..engines.words import say
-from ..models import ApplicationHold
+from ..models import ApplicationHold, MaintenanceRun
 from .context import Context, Done, Outcome
 
 
@@ -65,7 +65,7 @@ def let_go(ctx: Context) -> list[str]:
     started: list[str] = []
     for application in reversed(configured(ctx)):
         with transaction.atomic():
-            ctx.run._meta.model.objects.select_for_update().get(pk=ctx.run.pk)
+            MaintenanceRun.objects.select_for_update().get(pk=ctx.run.pk)
             ApplicationHold.objects.filter(target=ctx.target, name=application.name, released_at=None).update(
                 released_at=timezone.now()
             )

@@ -168,7 +168,7 @@ def test_a_rollback_tells_what_failed_and_what_was_tried_again() -> None:
     )
     text = text_of(run)
     for told in (
-        "was rolled back to the data as it was before; service was out for 30.0 s",
+        "was rolled back, its data is as before; service was out for 30.0 s",
         "Unable: no space left on device",
         "Failed while rewriting: disk full",
         "Resume release 10 % (attempt 2)",
@@ -191,6 +191,31 @@ def test_rows_that_could_not_be_saved_are_listed_and_in_the_first_sentence() -> 
         loss["detail"],
     ):
         assert squeezed(str(told)) in text, told
+
+
+def test_a_loss_of_unknown_size_is_never_told_as_none() -> None:
+    run = records.finished_run(allow_data_loss=True)
+    loss = {"object": "public.orders", "rows": None, "pages": [3], "detail": "one page could not be read"}
+    records.add_action(run.targets.get(), "public.orders", action="salvage", losses=[loss])
+    assert squeezed("Rows not saved≥ 0see the losses") in text_of(run)
+
+
+def test_no_loss_is_not_claimed_where_nothing_was_compared() -> None:
+    run = records.empty_run(status=Status.NEEDS_OPERATOR)
+    records.target_of(run, "shop")
+    assert squeezed("Rows not saved—") in text_of(run)
+
+
+def test_databases_that_ended_differently_are_counted_in_the_first_sentence() -> None:
+    run = records.empty_run(("shop", "crm"), status=Status.ROLLED_BACK)
+    records.finished_target(run, "shop")
+    records.target_of(run, "crm", ended_because="the proof failed")
+    assert squeezed("of shop, crm ended differently: 1 succeeded, 1 rolled back;") in text_of(run)
+
+
+def test_the_style_is_understood_and_nothing_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    pdf.render(records.finished_run(("shop", "crm")))
+    assert [record.message for record in caplog.records if record.name.startswith("weasyprint")] == []
 
 
 def test_a_table_that_differs_is_not_called_equal() -> None:

@@ -1,0 +1,178 @@
+"""Claims, fencing, the black box and the audit chain."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+from django_q.models import OrmQ
+
+from maintenance import audit, checks, journal, launch, procedure, tasks
+from maintenance.engines.words import say
+from maintenance.launch import Actor, Request
+from maintenance.models import AuditEntry, MaintenanceSetting, RunTarget, StepRecord, StepState
+from tests import fakes
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def target(fake: Callable[..., MaintenanceSetting], request_for: Callable[..., Request], someone: Actor) -> RunTarget:
+    fake()
+    return launch.launch(someone, request_for("shop"), enqueue=False).targets.get()
+
+
+def silence(target: RunTarget) -> None:
+    """The worker has not been heard for longer than its lease."""
+    RunTarget.objects.filter(pk=target.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+
+
+def test_only_one_worker_gets_a_target(target: RunTarget) -> None:
+    assert journal.claim(target.pk) is not None
+    assert journal.claim(target.pk, "elsewhere:1:1.0") is None
+
+
+def test_a_worker_that_was_only_slow_may_write_nothing_more(target: RunTarget) -> None:
+    slow = journal.claim(target.pk, "elsewhere:1:1.0")
+    assert slow is not None
+    line = slow.started("B", "diagnose", "", 1)
+    silence(target)
+    successor = journal.claim(target.pk)
+    assert successor is not None
+    assert successor.token == slow.token + 1
+    for write in (
+        lambda: slow.started("C", "decide", "", 1),
+        lambda: slow.closed(line, StepState.FINISHED, say("late")),
+        lambda: slow.change(node="Z"),
+        lambda: slow.beat(),
+        lambda: slow.ended(procedure.Status.SUCCEEDED, say("late")),
+    ):
+        with pytest.raises(journal.LeaseLost):
+            write()
+    assert StepRecord.objects.get(pk=line.pk).state == "started"
+    assert RunTarget.objects.get(pk=target.pk).node == "A"
+
+
+def test_a_dead_process_of_this_host_need_not_be_waited_for(target: RunTarget) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    dead = f"{os.uname().nodename}:{child.pid}:1.00"
+    assert journal.claim(target.pk, dead) is not None
+    assert journal.worker_is_gone(dead)
+    assert not journal.worker_is_gone(journal.this_worker())
+    assert not journal.worker_is_gone("elsewhere:1:1.0")
+    assert journal.claim(target.pk) is not None
+
+
+def test_the_sweep_puts_an_orphan_on_the_queue_once(target: RunTarget) -> None:
+    assert journal.claim(target.pk, "elsewhere:1:1.0") is not None
+    assert tasks.sweep() == []
+    silence(target)
+    assert tasks.sweep() == [target.pk]
+    assert tasks.sweep() == []
+    assert OrmQ.objects.count() == 1
+
+
+def test_every_journal_line_is_in_the_black_box_too(target: RunTarget) -> None:
+    procedure.advance(target.pk)
+    target.refresh_from_db()
+    lines = [json.loads(line) for line in Path(target.black_box).read_text().splitlines()]
+    closed = StepRecord.objects.filter(target=target).exclude(state="started").values_list("sentence", flat=True)
+    assert set(closed) <= {line.get("sentence") for line in lines}
+    assert {line["kind"] for line in lines} >= {"opened", "changed", "started", "finished", "ended"}
+    assert Path(target.black_box).stat().st_mode & 0o777 == 0o600
+
+
+def test_release_needs_the_black_box_alone(
+    target: RunTarget, fake: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(name: str) -> None:
+        if name == "action.started":
+            raise Died
+
+    monkeypatch.setattr(journal, "crash_point", die)
+    with pytest.raises(Died):
+        procedure.advance(target.pk)
+    monkeypatch.undo()
+    path = Path(str(MaintenanceSetting.objects.get().engine_url.database))
+    assert json.loads(path.read_text())["gate"]["limit"] == 0
+    RunTarget.objects.all().delete()
+    call_command("release", "shop")
+    assert json.loads(path.read_text())["gate"] == fakes.OPEN
+    assert "shop is open as before." in capsys.readouterr().out
+
+
+def test_release_never_interferes_with_a_live_worker(target: RunTarget) -> None:
+    mine = journal.claim(target.pk)
+    assert mine is not None
+    mine.open_box("shop", [], {"url": "fake:////x", "sealed_password": "", "run": 1})
+    with pytest.raises(SystemExit) as ended:
+        call_command("release", "shop")
+    assert ended.value.code == 4
+
+
+class TestAuditChain:
+    @pytest.fixture(autouse=True)
+    def _entries(self) -> None:
+        for number in range(5):
+            audit.record("dba", "setting.changed", f"shop {number}", {"jobs": 1}, {"jobs": number})
+        assert audit.verify().whole
+
+    def test_an_edited_entry_is_found(self) -> None:
+        entry = AuditEntry.objects.order_by("id")[2]
+        AuditEntry.objects.filter(pk=entry.pk).update(actor="somebody else")
+        assert audit.verify().broken_at == entry.pk
+
+    def test_a_deleted_entry_is_found(self) -> None:
+        second, third = AuditEntry.objects.order_by("id")[1:3]
+        second.delete()
+        assert audit.verify().broken_at == third.pk
+
+    def test_a_cut_off_end_is_found(self) -> None:
+        AuditEntry.objects.order_by("id").last().delete()  # type: ignore[union-attr]
+        assert "ends after 4 entries, 5 were written" in audit.verify().problem
+
+    def test_swapped_entries_are_found(self) -> None:
+        a, b = AuditEntry.objects.order_by("id")[1:3]
+        AuditEntry.objects.filter(pk=a.pk).update(hash="x")
+        AuditEntry.objects.filter(pk=b.pk).update(hash=a.hash, object=a.object, at=a.at)
+        AuditEntry.objects.filter(pk=a.pk).update(hash=b.hash, object=b.object, at=b.at)
+        assert not audit.verify().whole
+
+    def test_the_command_ends_with_1_and_names_the_entry(self, capsys: pytest.CaptureFixture[str]) -> None:
+        call_command("verify_audit")
+        assert "whole: 5 entries" in capsys.readouterr().out
+        AuditEntry.objects.filter(pk=AuditEntry.objects.order_by("id")[0].pk).update(operation="nothing")
+        with pytest.raises(SystemExit) as ended:
+            call_command("verify_audit")
+        assert ended.value.code == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "identity"),
+    [
+        ({"max_attempts": 0}, "maintenance.E001"),
+        ({"ack_failures": False}, "maintenance.E002"),
+        ({"timeout": 60}, "maintenance.E003"),
+        ({"retry": 60}, "maintenance.E004"),
+        ({"orm": None}, "maintenance.E005"),
+    ],
+)
+def test_queue_settings_that_would_start_a_run_twice_are_refused(
+    settings: Any, change: dict[str, Any], identity: str
+) -> None:
+    assert checks.queue_settings(None) == []
+    settings.Q_CLUSTER = {**settings.Q_CLUSTER, **change}
+    assert identity in [error.id for error in checks.queue_settings(None)]

@@ -1,0 +1,172 @@
+"""The one door: who may, what is refused and with which words, and that exactly one of many gets in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, connections
+from django_q.models import OrmQ
+
+from maintenance import audit, launch
+from maintenance.launch import Actor, Request
+from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
+
+Register = Callable[..., MaintenanceSetting]
+Ask = Callable[..., Request]
+
+
+def person(user: User) -> Actor:
+    return Actor(user.username, "form", user)
+
+
+@pytest.mark.django_db
+class TestWhoMay:
+    @pytest.mark.parametrize("name", ["manager", "administrator", "auditor", "outsider"])
+    def test_only_a_dba_may_launch(self, people: dict[str, User], fake: Register, request_for: Ask, name: str) -> None:
+        fake()
+        with pytest.raises(launch.NotPermitted, match=f"{name} may not launch"):
+            launch.launch(person(people[name]), request_for("shop"))
+        assert not MaintenanceRun.objects.exists()
+        assert launch.launch(person(people["dba"]), request_for("shop")).status == "queued"
+
+    def test_data_loss_has_a_permission_of_its_own(
+        self, people: dict[str, User], fake: Register, request_for: Ask
+    ) -> None:
+        fake()
+        with pytest.raises(launch.NotPermitted, match="allow data loss"):
+            launch.launch(person(people["dba"]), request_for("shop", allow_data_loss=True))
+
+    def test_the_one_who_asked_cannot_approve_superusers_included(
+        self, people: dict[str, User], fake: Register, request_for: Ask
+    ) -> None:
+        setting = fake()
+        setting.approval_severities = ["high"]
+        setting.save()
+        boss = User.objects.create_superuser("boss", password="boss-password")
+        run = launch.launch(person(boss), request_for("shop"))
+        assert (run.status, OrmQ.objects.count()) == ("awaiting_approval", 0)
+        with pytest.raises(launch.NotPermitted, match="a second person"):
+            launch.approve(person(boss), run)
+        launch.approve(person(people["dba"]), run)
+        run.refresh_from_db()
+        assert (run.status, OrmQ.objects.count()) == ("queued", 1)
+        with pytest.raises(launch.BadInput, match="does not wait"):
+            launch.approve(person(people["dba"]), run)
+
+
+@pytest.mark.django_db
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"maintenance_type": "polish"}, "maintenance_type is 'polish'; it is one of repair, optimize, rebuild"),
+            ({"severity_level": "urgent"}, "severity_level is 'urgent'; it is one of critical, high, medium"),
+            ({"target_databases": ["nowhere"]}, "There is no database nowhere; registered are: shop"),
+            ({"target_databases": []}, "Name at least one database"),
+            ({"target_tables": ["nothing"]}, "There is no table nothing in shop"),
+            ({"reason": "  "}, "A reason is required"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(
+        self, fake: Register, request_for: Ask, someone: Actor, changes: dict[str, Any], words: str
+    ) -> None:
+        fake()
+        with pytest.raises(launch.BadInput, match=words):
+            launch.launch(someone, request_for("shop", **changes))
+        assert not MaintenanceRun.objects.exists()
+        assert not AuditEntry.objects.exists()
+
+    def test_a_replica(self, fake: Register, request_for: Ask, someone: Actor) -> None:
+        setting = fake()
+        path = Path(str(setting.engine_url.database))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "replica": True}))
+        with pytest.raises(launch.BadInput, match="shop is a replica; maintain its primary"):
+            launch.launch(someone, request_for("shop"))
+
+    def test_a_target_that_is_not_there(self, fake: Register, request_for: Ask, someone: Actor) -> None:
+        Path(str(fake().engine_url.database)).unlink()
+        with pytest.raises(launch.BadInput, match="shop: Failed while opening .*: no such file"):
+            launch.launch(someone, request_for("shop"))
+
+    def test_the_control_database_itself(self, request_for: Ask, someone: Actor, tmp_path: Path) -> None:
+        MaintenanceSetting.objects.create(
+            name="itself", url=f"sqlite:///{connection.settings_dict['NAME']}", backup_dir=str(tmp_path)
+        )
+        with pytest.raises(launch.BadInput, match="itself is the control database of this console"):
+            launch.launch(someone, request_for("itself"))
+
+    def test_a_backup_folder_that_is_the_data_folder(self, request_for: Ask, someone: Actor, tmp_path: Path) -> None:
+        import sqlite3
+
+        file = tmp_path / "data" / "shop.db"
+        file.parent.mkdir()
+        with sqlite3.connect(file) as plain:
+            plain.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        plain.close()
+        MaintenanceSetting.objects.create(name="shop", url=f"sqlite:///{file}", backup_dir=str(file.parent))
+        with pytest.raises(launch.BadInput, match="is the data folder; choose another"):
+            launch.launch(someone, request_for("shop"))
+
+    def test_a_second_launch_is_told_who_holds_the_lock(self, fake: Register, request_for: Ask, someone: Actor) -> None:
+        fake("shop")
+        fake("crm")
+        first = launch.launch(someone, request_for("shop"))
+        with pytest.raises(launch.Locked, match=f"{first.number} of shop holds the lock since"):
+            launch.launch(someone, request_for("crm"))
+
+    def test_with_a_lock_for_each_database_another_one_may_run(
+        self, fake: Register, request_for: Ask, someone: Actor, settings: Any
+    ) -> None:
+        settings.CONFIG_FILE.write_text('{"exclusive_scope": "database"}')
+        fake("shop")
+        fake("crm")
+        launch.launch(someone, request_for("shop"))
+        launch.launch(someone, request_for("crm"))
+        with pytest.raises(launch.Locked):
+            launch.launch(someone, request_for("crm"))
+
+
+@pytest.mark.django_db
+def test_row_audit_entry_and_one_message_a_target_are_one_commit(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake("shop")
+    fake("crm")
+    run = launch.launch(someone, request_for())
+    assert RunTarget.objects.count() == OrmQ.objects.count() == 2
+    assert [e.operation for e in AuditEntry.objects.all()] == ["run.launched"]
+    assert audit.verify().whole
+    launch.cancel(someone, run)
+    for model in (RunTarget, OrmQ):
+        model.objects.all().delete()
+    monkeypatch.setattr("maintenance.audit.record", lambda *args, **more: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        launch.launch(someone, request_for())
+    assert not RunTarget.objects.exists()
+    assert not OrmQ.objects.exists()
+    assert not ScopeHold.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_fifty_at_the_same_instant_exactly_one_starts(fake: Register, request_for: Ask, someone: Actor) -> None:
+    fake()
+
+    def one(number: int) -> str:
+        try:
+            launch.launch(someone, request_for("shop"))
+            return "started"
+        except launch.Locked:
+            return "locked"
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(10) as pool:
+        outcomes = list(pool.map(one, range(50)))
+    assert (outcomes.count("started"), outcomes.count("locked")) == (1, 49)
+    assert MaintenanceRun.objects.count() == OrmQ.objects.count() == 1
