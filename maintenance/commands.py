@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
+PIPE = subprocess.PIPE
 TAIL = 4000
 """Characters of output kept for messages."""
 

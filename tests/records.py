@@ -24,7 +24,8 @@ BEGAN = datetime(2026, 7, 1, 3, 0, 0, tzinfo=UTC)
 SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 QUERY = (
     "SELECT c.name, count(*) AS orders, sum(o.total) FROM public.orders AS o JOIN public.customers AS c "
-    "ON c.id = o.customer_id WHERE o.placed_at > now() - interval '30 days' GROUP BY c.name ORDER BY 3 DESC LIMIT {number}"
+    "ON c.id = o.customer_id WHERE o.placed_at > now() - interval '30 days' "
+    "GROUP BY c.name ORDER BY 3 DESC LIMIT {number}"
 )
 
 

@@ -10,9 +10,9 @@ os.environ["DBMAINT_INSECURE"] = "1"
 os.environ.pop("DBMAINT_DATABASE_URL", None)
 
 from dbmaint_site.settings import *  # noqa: E402, F403
-from dbmaint_site.settings import DATABASES, LOGGING  # noqa: E402
+from dbmaint_site.settings import DATABASES  # noqa: E402
 
 # A file, because the heartbeat and the work run in threads with connections of their own.
 DATABASES["default"]["TEST"] = {"NAME": os.path.join(_scratch, "test.sqlite3")}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-LOGGING["loggers"]["maintenance"]["handlers"] = []
+LOGGING = {"version": 1, "disable_existing_loggers": False}

@@ -115,9 +115,9 @@ def test_the_report_is_archivable_tagged_and_dated_by_the_run() -> None:
 
 
 def test_every_font_is_embedded() -> None:
-    fonts: Any = [
-        f.get_object() for page in reader(records.finished_run()).pages for f in page["/Resources"]["/Font"].values()
-    ]  # type: ignore[index]
+    pages: list[Any] = list(reader(records.finished_run()).pages)
+    fonts = [font.get_object() for page in pages for font in page["/Resources"]["/Font"].values()]
+    assert fonts
     for font in fonts:
         descriptor = font["/DescendantFonts"][0].get_object()["/FontDescriptor"]
         assert {"/FontFile2", "/FontFile3"} & set(descriptor)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -347,7 +346,7 @@ def _unpack_and_prepare(server: Server, named: Path, final: Path, seal: Seal, sc
     unpacking = [_needed("mbstream", server), "-x", "-C", str(unpacked)]
     with (
         archive.reading(named, seal) as stream,
-        commands.running(unpacking, stdin=subprocess.PIPE, stop=server.stopping) as child,
+        commands.running(unpacking, stdin=commands.PIPE, stop=server.stopping) as child,
     ):
         assert child.stdin is not None
         shutil.copyfileobj(stream, child.stdin, archive.CHUNK)
@@ -439,7 +438,7 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
         reading = _Reading()
         with (
             archive.reading(path, seal) as stream,
-            commands.running(args, secrets=server.secrets(), stdin=subprocess.PIPE, stop=server.stopping) as child,
+            commands.running(args, secrets=server.secrets(), stdin=commands.PIPE, stop=server.stopping) as child,
         ):
             assert child.stdin is not None
             child.stdin.write(f"DO GET_LOCK('{mark}', 5);\n".encode())

@@ -23,6 +23,8 @@ from .server import Server, Session
 from .structure import Size, Table
 
 LONG_TRANSACTION_SECONDS = 300
+UNUSED_SECONDS = 86_400
+"""A server that started lately calls every index unused."""
 SLACK_BYTES = 7_340_032
 """A freshly filled table already shows this much DATA_FREE: InnoDB takes space by extents of 1 MB, four at a time."""
 LOG_TAIL = 512 * 1024
@@ -105,6 +107,7 @@ def diagnose(server: Server, thresholds: Thresholds, names: Sequence[str] | None
             *damaged.values(),
             *(finding for one in tables for finding in _table_findings(one, thresholds)),
             *_key_findings(server, session, chosen),
+            *_unused_findings(server, session, chosen),
             *_session_findings(server, session),
             *_server_findings(server, session),
         ]
@@ -411,6 +414,37 @@ def _key_findings(server: Server, session: Session, chosen: Sequence[Table]) -> 
                 )
             )
     return found
+
+
+def _unused_findings(server: Server, session: Session, chosen: Sequence[Table]) -> list[Finding]:
+    """Indexes that nothing read since the server started; only where it counts, and has done so for a day."""
+    uptime = int(session.ask("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1])
+    counted = str(session.value("SELECT @@GLOBAL.performance_schema")) in ("1", "ON")
+    if uptime < UNUSED_SECONDS or not counted:
+        return []
+    try:
+        rows = session.ask(
+            "SELECT object_name, index_name FROM sys.schema_unused_indexes WHERE object_schema = %(s)s", s=server.schema
+        )
+    except DBAPIError:
+        return []
+    names = {table.name for table in chosen}
+    return [
+        Finding(
+            "unused_index",
+            "low",
+            canonical(str(table)),
+            say(
+                "Nothing used index {index} of {table} for {hours} hours",
+                index=str(index),
+                table=canonical(str(table)),
+                hours=uptime // 3600,
+            ),
+            say("It may serve a report that runs once a month; it is never dropped automatically"),
+        )
+        for table, index in rows
+        if str(table) in names
+    ]
 
 
 def _redundant(keys: Sequence[structure.Index]) -> list[tuple[str, str]]:

@@ -118,6 +118,7 @@ def _exchange(server: Server, session: Session, side: str, old: str, restored: l
     for name in aside & set(restored) & live:
         # A salvage before put its original there; the name must be free, and the row copy goes instead.
         move(session, [(old, name, old, _free_name(name, aside))])
+    _carry_counters_over(server, session, side, restored)
     set_triggers_aside(server, session, restored)
     moves = []
     for name in restored:
@@ -125,6 +126,19 @@ def _exchange(server: Server, session: Session, side: str, old: str, restored: l
             moves.append((server.schema, name, old, name))
         moves.append((side, name, server.schema, name))
     move(session, moves)
+
+
+def _carry_counters_over(server: Server, session: Session, side: str, restored: list[str]) -> None:
+    """A number that AUTO_INCREMENT gave out once must not be given out again, though no row holds it now."""
+    asked = (
+        "SELECT auto_increment FROM information_schema.tables WHERE table_schema = %(s)s AND table_name = %(t)s"
+        " AND auto_increment IS NOT NULL"
+    )
+    for name in restored:
+        live = session.value(asked, s=server.schema, t=name)
+        own = session.value(asked, s=side, t=name)
+        if live is not None and own is not None and int(live) > int(own):
+            session.ask(f"ALTER TABLE {full(side, name)} AUTO_INCREMENT = {int(live):d}")
 
 
 def _free_name(name: str, taken: set[str]) -> str:

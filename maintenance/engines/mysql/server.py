@@ -142,7 +142,7 @@ class Server(Engine):
 
         `database`: the target schema is the default one (otherwise none is, so that the session never
         looks like an application's). `limited=False`: no statement limit on the server, because a CHECK
-        that it ends answers "OK"; the caller sets a deadline with `within`.
+        that it ends answers "OK"; such statements go through `admin`, which has a deadline of its own.
         """
         object = object or self.schema
         self.raise_if_stopping(doing, object)
@@ -212,7 +212,7 @@ class Server(Engine):
     def _configure(self, session: Session, limited: bool) -> None:
         """Pinned, so that the same rows give the same text whatever the server's defaults are."""
         variable, units = self.statement_limit
-        limit = int(self.limits.statement_seconds * units) if limited else 0
+        limit = max(1, round(self.limits.statement_seconds * units)) if limited else 0
         lock = max(1, round(self.limits.lock_seconds))
         session.ask(
             "SET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 1,"

@@ -10,7 +10,6 @@ import glob
 import os
 import re
 import shutil
-import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -152,7 +151,7 @@ class BackingUp(Proof, Server):
         with running(
             args,
             secrets=self.secrets(),
-            stdin=subprocess.PIPE,
+            stdin=commands.PIPE,
             stop=self.stopping,
             timeout=self.limits.statement_seconds,
         ) as child:
