@@ -82,7 +82,7 @@ def breaking(lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception | None)
     perform = maintain.perform
 
     def badly(ctx: Context, action: Any) -> Any:
-        spoil(lab, ctx.engine, "DELETE FROM orders WHERE id % 7 = 1")
+        spoil(lab, ctx.engine, "DELETE FROM orders WHERE mod(id, 7) = 1")
         if error is not None:
             line = ctx.journal.action_started(action, ctx.target.round)
             ctx.journal.action_failed(line, maintain.StepState.FAILED, maintain.say("It broke."))
@@ -126,7 +126,8 @@ def test_a_difficult_schema_comes_back_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lab.difficult()
-    lab.fill()
+    lab.sql("CREATE TABLE orders (id integer PRIMARY KEY, note varchar(100))")
+    lab.sql(f"INSERT INTO orders VALUES {', '.join(f'({n}, {n})' for n in range(1, 100))}")
     with lab.engine(target=99) as engine:
         before, catalog = engine.fingerprint(None), engine.catalog()
     breaking(lab, monkeypatch, None)

@@ -193,6 +193,22 @@ def test_rows_that_could_not_be_saved_are_listed_and_in_the_first_sentence() -> 
         assert squeezed(str(told)) in text, told
 
 
+def test_what_was_rolled_back_is_neither_gain_nor_loss() -> None:
+    run = records.empty_run(status=Status.ROLLED_BACK)
+    target = records.target_of(run, "shop")
+    records.add_baseline(target, ["public.orders"])
+    records.add_proof(target, ["public.orders"], problems=["an index is missing"])
+    loss = {"object": "public.orders", "rows": 12, "pages": [], "detail": "undone"}
+    records.add_action(target, "public.orders", bytes_before=9_000_000, bytes_after=1_000_000, losses=[loss])
+    sentence = "Restored 1 tables beside, proved them equal, and swapped."
+    records.add_step(target, "S", "roll_back", 50, 9, part="data", sentence=sentence)
+    text = text_of(run)
+    assert squeezed("Tables proved equal—") in text
+    assert squeezed("Space freed—") in text
+    assert squeezed("Rows not saved—no loss recorded") in text
+    assert squeezed(f"Rollback: {sentence}") in text
+
+
 def test_a_loss_of_unknown_size_is_never_told_as_none() -> None:
     run = records.finished_run(allow_data_loss=True)
     loss = {"object": "public.orders", "rows": None, "pages": [3], "detail": "one page could not be read"}
@@ -222,10 +238,9 @@ def test_a_table_that_differs_is_not_called_equal() -> None:
     run = records.empty_run()
     target = records.target_of(run, "shop")
     records.add_baseline(target, ["public.orders"])
-    other = {"public.orders": {"rows": 7, "digest": "other", "error": None}}
+    other: dict[str, Any] = {"public.orders": {"rows": 7, "digest": "other", "error": None}}
     records.add_proof(target, ["public.orders"], tables=other, problems=["public.orders had 1,234,567 rows and has 7"])
     text = text_of(run)
-    assert squeezed("0 of 1") in text
     assert "differs" in text
     assert squeezed("problem: public.orders had 1,234,567 rows and has 7") in text
 
@@ -275,7 +290,15 @@ def test_short_rows_stand_side_by_side() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s"), (3599.6, "1 h 00 min"), (9000, "2 h 30 min")],
+    [
+        (0, "0.0 s"),
+        (0.04, "40 ms"),
+        (0.9996, "1.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (9000, "2 h 30 min"),
+    ],
 )
 def test_durations_in_words(seconds: float, told: str) -> None:
     assert words.duration(seconds) == told

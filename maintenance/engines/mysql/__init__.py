@@ -188,7 +188,7 @@ def open_server(url: URL, tag: Tag, limits: Limits) -> Engine:
         return MariaDB(url, tag, limits)
     looking = MySQL(url, tag, limits)
     try:
-        with looking._outside("looking at") as session:
+        with looking.outside("looking at") as session:
             is_mariadb = "mariadb" in str(session.value("SELECT VERSION()")).lower()
     except EngineError:
         return looking

@@ -451,17 +451,6 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
     return Trailer(tuple(reading.definitions), tuple(reading.unread), tuple(reading.tables))
 
 
-def read_trailer(server: Server, path: Path, seal: Seal) -> Trailer:
-    """The comment lines alone; decodes the whole file."""
-    with failures_told("reading", path.name):
-        reading = _Reading()
-        with archive.reading(path, seal) as stream:
-            for fresh, line in _lines(stream):
-                server.raise_if_stopping("reading", path.name)
-                reading.is_sql(fresh, line)
-    return Trailer(tuple(reading.definitions), tuple(reading.unread), tuple(reading.tables))
-
-
 class _Reading:
     """Sorts the lines of a dump: SQL of tables, and what our comment lines say."""
 

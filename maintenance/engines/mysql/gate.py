@@ -243,7 +243,7 @@ def _drain(server: Server, session: Session, users: set[str], fence: int) -> int
         server.raise_if_stopping("cutting connections of", server.schema)
         inside = _inside(server, session, users, fence)
         for row in inside:
-            if server._kill(session, f"{server.kill_session} {row[0]}") and row[1] != NOT_YET_KNOWN:
+            if server.kill(session, f"{server.kill_session} {row[0]}") and row[1] != NOT_YET_KNOWN:
                 ended.add(int(row[0]))
         quiet = 0 if inside else quiet + 1
         if inside and time.monotonic() > until:

@@ -163,7 +163,7 @@ def leftovers(server: Server) -> list[str]:
             for schema in (*side_schemas(server), mirror_schema(server))
             if structure.schema_exists(session, schema)
         ]
-        return found + [f"session {number}" for number in server._older(session)]
+        return found + [f"session {number}" for number in server.older_sessions(session)]
 
 
 def clean(server: Server, keep: tuple[str, ...]) -> list[str]:

@@ -256,11 +256,11 @@ class Server(Engine):
 
     def _end(self, session: Session) -> None:
         session.overran = True
-        with suppress(EngineError, DBAPIError), self._outside("ending a statement that takes too long") as other:
-            self._kill(other, f"KILL QUERY {session.id}")
+        with suppress(EngineError, DBAPIError), self.outside("ending a statement that takes too long") as other:
+            self.kill(other, f"KILL QUERY {session.id}")
 
     @contextmanager
-    def _outside(self, doing: str) -> Iterator[Session]:
+    def outside(self, doing: str) -> Iterator[Session]:
         """A bare session, also while we are stopping."""
         session = self._connected(doing, self.schema)
         try:
@@ -269,7 +269,7 @@ class Server(Engine):
             with suppress(Exception):
                 session.connection.close()
 
-    def _kill(self, session: Session, sql: str) -> bool:
+    def kill(self, session: Session, sql: str) -> bool:
         """Runs a KILL; False when there is no such session any more."""
         try:
             session.ask(sql)
@@ -285,12 +285,12 @@ class Server(Engine):
         """Ends what runs on the server, again and again until nothing of ours runs, at most 5 s."""
         super().interrupt()
         until = time.monotonic() + 4.5
-        with suppress(EngineError), self._outside("stopping") as other:
+        with suppress(EngineError), self.outside("stopping") as other:
             while (busy := self._busy()) and time.monotonic() < until:
                 # What does not listen to the gentle word for two seconds loses its connection.
                 how = "KILL QUERY" if until - time.monotonic() > 2.5 else self.kill_session
                 for session_id in busy:
-                    self._kill(other, f"{how} {session_id}")
+                    self.kill(other, f"{how} {session_id}")
                 time.sleep(0.05)
 
     def _busy(self) -> list[int]:
@@ -298,6 +298,7 @@ class Server(Engine):
             return [session.id for session in self._sessions.values() if session.busy]
 
     def running_sessions(self) -> dict[int, Session]:
+        """Open sessions of this object by connection id."""
         with self._guard:
             return dict(self._sessions)
 
@@ -305,6 +306,7 @@ class Server(Engine):
 
     @property
     def hold_name(self) -> str:
+        """The lock that is the mutual exclusion on the target."""
         name = f"dbmaint:{self.schema}"
         return name if len(name) <= 64 else f"dbmaint:{shortened(self.schema)}"
 
@@ -313,16 +315,17 @@ class Server(Engine):
         ended = 0
         with self.session("ending older sessions of") as session:
             until = time.monotonic() + self.limits.cut_seconds
-            while older := self._older(session):
+            while older := self.older_sessions(session):
                 for session_id in older:
-                    ended += self._kill(session, f"{self.kill_session} {session_id}")
+                    ended += self.kill(session, f"{self.kill_session} {session_id}")
                 if time.monotonic() > until:
                     raise Transient("ending older sessions of", self.schema, f"sessions {older} do not end")
                 time.sleep(0.02)
             self._take_hold(session)
         return ended
 
-    def _older(self, session: Session) -> list[int]:
+    def older_sessions(self, session: Session) -> list[int]:
+        """Sessions of this run target with an older token, by the names of their locks."""
         found: list[int] = []
         for token in range(self.tag.token):
             names = {f"n{slot}": self.slot_name(token, slot) for slot in range(SLOTS)}
@@ -343,8 +346,9 @@ class Server(Engine):
             try:
                 self._configure(control, limited=False)
                 taken = control.value("SELECT GET_LOCK(%(name)s, 0)", name=self.hold_name) == 1
-                # Marked like the others, so that a later claim finds and ends it.
-                self._marked(control) if taken else None
+                if taken:
+                    # Marked like the others, so that a later claim finds and ends it.
+                    self._marked(control)
             except DBAPIError as error:
                 raise from_driver(error, "holding", self.schema, self.stopping.is_set()) from error
             if taken:
@@ -434,6 +438,7 @@ class Server(Engine):
         return kept
 
     def need_schema(self, session: Session) -> None:
+        """Raises Unable when there is no such database."""
         if not session.ask("SELECT 1 FROM information_schema.schemata WHERE schema_name = %(s)s", s=self.schema):
             raise Unable("opening", self.schema, f"there is no database {self.schema} that this account can see")
 

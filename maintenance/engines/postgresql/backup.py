@@ -20,7 +20,7 @@ import psycopg2.extensions
 
 from ... import archive
 from ...archive import Archive, ArchiveError, Seal
-from ...commands import running
+from ...commands import PIPE, running
 from ..errors import ResourceShortage, Unable
 from ..values import Backup, Fingerprint
 from .failures import from_system
@@ -151,7 +151,7 @@ class BackingUp(Proof, Server):
         with running(
             args,
             secrets=self.secrets(),
-            stdin=commands.PIPE,
+            stdin=PIPE,
             stop=self.stopping,
             timeout=self.limits.statement_seconds,
         ) as child:
