@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,7 @@ class Part:
     journal: Sheet
     actions: Sheet
     space: SafeString
+    rollback: str
     proof: Sheet | None
     proof_words: Sequence[str]
     losses: Sheet
@@ -115,26 +117,27 @@ def sentence(run: MaintenanceRun, told: Json) -> str:
     """The outcome in one sentence, for somebody who reads nothing else."""
     values = {
         "type": MaintenanceType(run.maintenance_type).label,
-        "databases": _names([t["database"] for t in told["targets"]]),
+        "databases": _names([t["database"] for t in told["targets"]] or run.target_databases),
         "outage": _outage(run),
     }
+    endings = Counter(str(Status(t["status"]).label) for t in told["targets"])
+    if len(endings) > 1:
+        counted = ", ".join(f"{count} {label}" for label, count in endings.items())
+        return _("The {type} of {databases} ended differently: {counted}; {outage}.").format(**values, counted=counted)
     if run.status == Status.SUCCEEDED and any(t["data_loss"] for t in told["targets"]):
         return _("The {type} of {databases} succeeded, but not all rows could be saved; {outage}.").format(**values)
-    template = {
+    return _ending(str(run.status)).format(**values)
+
+
+def _ending(status: str) -> str:
+    return {
         Status.SUCCEEDED.value: _("The {type} of {databases} succeeded; {outage}."),
-        Status.ROLLED_BACK.value: _(
-            "The {type} of {databases} was rolled back to the data as it was before; {outage}."
-        ),
+        Status.ROLLED_BACK.value: _("The {type} of {databases} was rolled back, its data is as before; {outage}."),
         Status.FAILED.value: _("The {type} of {databases} failed; {outage}."),
         Status.CANCELLED.value: _("The {type} of {databases} was cancelled; {outage}."),
         Status.TIMED_OUT.value: _("The {type} of {databases} ran out of time and was ended; {outage}."),
         Status.NEEDS_OPERATOR.value: _("The {type} of {databases} was stopped and needs an operator; {outage}."),
-    }.get(str(run.status), _("The {type} of {databases} has not ended; {outage}."))
-    whole = template.format(**values)
-    good = sum(t["status"] == Status.SUCCEEDED for t in told["targets"])
-    if run.status != Status.SUCCEEDED and len(told["targets"]) > 1:
-        whole += " " + _("{good} of {count} databases succeeded.").format(good=good, count=len(told["targets"]))
-    return whole
+    }.get(status, _("The {type} of {databases} has not ended; {outage}."))
 
 
 def _names(databases: Sequence[str]) -> str:
@@ -152,24 +155,38 @@ def _outage(run: MaintenanceRun) -> str:
 
 
 def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
-    """What a manager asks first: how long out, is all there, is it faster, what came free."""
-    targets = told["targets"]
-    compared = [row for t in targets for row in (t["integrity"] or {"tables": ()})["tables"]]
-    equal = [row for row in compared if row["fingerprint_equal"]]
-    ratios = [t["benchmark_ratio"] for t in targets if t["benchmark_ratio"]]
-    lost = sum(loss["rows"] or 0 for t in targets for loss in t["data_loss"])
-    losses = sum(len(t["data_loss"]) for t in targets)
+    """What a manager asks first: how long out, is all there, is it faster, what came free.
+
+    Work on a database that did not succeed is no gain, and what a rollback brought back is no loss.
+    """
+    kept = [t for t in told["targets"] if t["status"] != Status.ROLLED_BACK]
+    good = [t for t in kept if t["status"] == Status.SUCCEEDED]
+    compared = [row for t in good for row in (t["integrity"] or {"tables": ()})["tables"]]
+    ratios = [t["benchmark_ratio"] for t in good if t["benchmark_ratio"]]
     return [
         Figure(_("Outage"), words.duration(run.outage_seconds or 0.0), _("overlaps counted once")),
-        Figure(
-            _("Tables proved equal"),
-            _("{equal} of {count}").format(equal=f"{len(equal):,}", count=f"{len(compared):,}") if compared else "—",
-            words.rows(sum(row["rows_after"] or 0 for row in compared)) if compared else _("not compared"),
-        ),
+        _proved(compared),
         Figure(_("Times after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
-        Figure(_("Space freed"), charts.freed(targets), _("by the work on objects")),
-        Figure(_("Rows not saved"), words.count(lost), _("see the losses") if losses else _("no loss")),
+        Figure(_("Space freed"), charts.freed(good), _("by the work on objects")),
+        _lost([loss for t in kept for loss in t["data_loss"]], bool(compared)),
     ]
+
+
+def _proved(compared: Sequence[Json]) -> Figure:
+    if not compared:
+        return Figure(_("Tables proved equal"), "—", _("no database succeeded"))
+    equal = sum(row["fingerprint_equal"] is True for row in compared)
+    value = _("{equal} of {count}").format(equal=words.count(equal), count=words.count(len(compared)))
+    return Figure(_("Tables proved equal"), value, words.rows(sum(row["rows_after"] or 0 for row in compared)))
+
+
+def _lost(losses: Sequence[Json], compared: bool) -> Figure:
+    """No loss is told only where the data was compared; a number with unknown parts is a lower bound."""
+    if not losses:
+        return Figure(_("Rows not saved"), "0" if compared else "—", _("no loss recorded"))
+    number = words.count(sum(loss["rows"] or 0 for loss in losses))
+    known = all(loss["rows"] is not None for loss in losses)
+    return Figure(_("Rows not saved"), number if known else f"≥ {number}", _("see the losses"))
 
 
 def last_audit_entry(run: MaintenanceRun) -> AuditEntry | None:
@@ -199,6 +216,7 @@ def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool, alone:
         journal=fit(tables.journal(found, retell)),
         actions=fit(tables.actions(found, retell, dense)),
         space=SafeString("") if dense else charts.space(found),
+        rollback=tables.rollback(found, retell),
         proof=fit(tables.proof(proof)) if proof else None,
         proof_words=tables.checks(proof) if proof else (),
         losses=fit(tables.losses(found)),

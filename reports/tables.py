@@ -125,11 +125,12 @@ def journal(found: Json, retell: Retelling) -> Sheet:
         Column(_("Took"), "number", 11),
         Column(_("What happened"), "name"),
     ]
-    rows = [
-        [words.clock(s["started_at"]), _step(s), words.duration(s["seconds"]), retell(s["sentence"])]
-        for s in found["steps"]
-    ]
+    rows = [[words.clock(s["started_at"]), _step(s), _took(s), retell(s["sentence"])] for s in found["steps"]]
     return Sheet(columns, rows, ["bad" if s["state"] in BAD else "" if s["part"] else "step" for s in found["steps"]])
+
+
+def _took(step: Json) -> str:
+    return "—" if step["seconds"] is None else words.duration(step["seconds"])
 
 
 def _step(step: Json) -> str:
@@ -203,6 +204,12 @@ def checks(integrity: Json) -> list[str]:
         if not c["passed"]
     ]
     return told + failed + [_("problem: {problem}").format(problem=p) for p in integrity["problems"]]
+
+
+def rollback(found: Json, retell: Retelling) -> str:
+    """What the rollback did to the data; '' without one."""
+    done = [s for s in found["steps"] if (s["node"], s["part"], s["state"]) == ("S", "data", StepState.FINISHED)]
+    return retell(done[-1]["sentence"]) if done else ""
 
 
 def losses(found: Json) -> Sheet:

@@ -90,9 +90,11 @@ def ratio(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """'4.2 s', '3 min 12 s', '2 h 05 min'."""
+    """'40 ms', '4.2 s', '3 min 12 s', '2 h 05 min'."""
     if seconds is None:
         return unknown()
+    if 0 < round(seconds, 3) < 1:
+        return f"{seconds * 1000:.0f} ms"
     if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)

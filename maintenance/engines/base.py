@@ -50,6 +50,8 @@ class Engine(ABC):
     """The usual method and an alternate of a different kind (flowchart node R)."""
     hold_dies_with_worker: ClassVar[bool] = False
     """True where the cut is a lock of this process, so that after a crash everybody was in again."""
+    check_harms_damaged_tables: ClassVar[bool] = False
+    """True where a structural check takes away what could still be read of a damaged table: read first there."""
 
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         self.url, self.tag, self.limits = url, tag, limits

@@ -21,9 +21,13 @@ def run(ctx: Context) -> Outcome:
     if ctx.target.outage_started_at is None:
         ctx.change(outage_started_at=timezone.now())
     close(ctx)
-    ctx.once("check", lambda: _check(ctx))
+    if not ctx.engine.check_harms_damaged_tables:
+        ctx.once("check", lambda: _check(ctx, ctx.tables))
     prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
     ctx.once("image", lambda: _image(ctx))
+    if ctx.engine.check_harms_damaged_tables:
+        readable = [name for name, p in prints.items() if p.readable and (ctx.tables is None or name in ctx.tables)]
+        ctx.once("check", lambda: _check(ctx, readable))
     measure(ctx, "before")
     rows = sum(p.rows or 0 for p in prints.values())
     return Outcome(
@@ -55,9 +59,12 @@ def close(ctx: Context) -> None:
     ctx.again("cut", work, gate)
 
 
-def _check(ctx: Context) -> Done:
-    """Structure first: what it flags must not surprise the fingerprints. Only new failures are our fault later."""
-    checks = ctx.engine.check(ctx.tables)
+def _check(ctx: Context, tables: list[str] | None) -> Done:
+    """Structure first where that is safe: what it flags must not surprise the fingerprints.
+
+    What fails here failed before us; only new failures are our fault later.
+    """
+    checks = ctx.engine.check(tables)
     failed = [c for c in checks if not c.passed]
     return Done(
         say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),

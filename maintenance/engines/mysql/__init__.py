@@ -119,6 +119,7 @@ class Family(Server):
 class MariaDB(Family):
     name = "mariadb"
     backup_methods = ("mariadb-dump", "mariabackup")
+    check_harms_damaged_tables = True
     statement_limit = ("max_statement_time", 1)
     kill_session = "KILL HARD CONNECTION"
     identity_sql = "SELECT @@server_uid"
