@@ -1,0 +1,150 @@
+"""The queue with real workers: kill -9 of one, and nobody has to do anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.acceptance.conftest import PROJECT, Console
+from tests.acceptance.test_maintain import ROWS, assert_open
+from tests.engines.lab import Lab
+
+FAST = {"DBMAINT_LEASE_SECONDS": "4", "DBMAINT_SWEEP_SECONDS": "1", "DBMAINT_WORKERS": "2"}
+
+
+@contextmanager
+def cluster(console: Console, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    log = open(console.home / "worker.log", "ab")  # noqa: SIM115
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "work"],
+        cwd=PROJECT,
+        env=console.environment(**{**FAST, **environment}),
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        yield process
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for child in children:
+            if child.is_running():
+                child.kill()
+        log.close()
+
+
+def launch(console: Console, *args: str) -> dict[str, Any]:
+    done = console.run(
+        "maintain", "--type", "rebuild", "--severity", "high", "--reason", "a test", "--json", *args, **FAST
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def told(console: Console, run: str) -> dict[str, Any]:
+    code = f"from reports.outcome import outcome; from maintenance.models import MaintenanceRun as R; import json; print(json.dumps(outcome(R.objects.get(pk={int(run)})), default=str))"
+    done = console.run("shell", "--no-imports", "-v0", "-c", code)
+    assert done.stdout, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def until(console: Console, run: str, seconds: float) -> dict[str, Any]:
+    over = time.monotonic() + seconds
+    while True:
+        found = told(console, run)
+        if found["finished_at"]:
+            return found
+        assert time.monotonic() < over, found["targets"][0]["steps"][-3:]
+
+
+def worker_of(lab: Lab, console: Console) -> int:
+    """The process that holds the run target, as the journal says."""
+    import sqlite3
+
+    over = time.monotonic() + 60
+    while time.monotonic() < over:
+        with sqlite3.connect(console.home / "control.sqlite3", timeout=10) as control:
+            row = control.execute("SELECT worker, node FROM run_target").fetchone()
+        control.close()
+        if row and row[1] in ("G", "H", "I"):
+            return int(row[0].split(":")[1])
+        time.sleep(0.02)
+    raise AssertionError("the work never began")
+
+
+def test_several_databases_go_on_in_parallel_by_real_workers(lab: Lab, console: Console, tmp_path: Path) -> None:
+    from tests.engines.lab_sqlite import SQLiteLab
+
+    lab.fill()
+    console.register(lab, "shop")
+    with SQLiteLab.opened(tmp_path) as server:
+        other = server.fresh()
+        other.fill()
+        console.register(other, "kiosk")
+        with cluster(console):
+            found = until(console, launch(console, "--all")["id"], 120)
+    assert found["status"] == "succeeded", found["ended_because"]
+    assert {t["database"]: t["status"] for t in found["targets"]} == {"kiosk": "succeeded", "shop": "succeeded"}
+    begun = [t["started_at"] for t in found["targets"]]
+    ended = [t["finished_at"] for t in found["targets"]]
+    assert max(begun) < min(ended)
+    assert Path(found["report_pdf"]).is_file()
+
+
+def test_after_kill_9_of_the_worker_the_sweep_goes_on_by_itself(lab: Lab, console: Console) -> None:
+    lab.fill()
+    before = lab.sql(ROWS)
+    console.register(lab, "shop", "load_seconds=5")
+    with cluster(console):
+        run = launch(console, "--database", "shop")["id"]
+        os.kill(worker_of(lab, console), signal.SIGKILL)
+        killed = time.time()
+        found = until(console, run, 120)
+    assert found["status"] == "succeeded", found["ended_because"]
+    again = [s for s in found["targets"][0]["steps"] if s["attempt"] > 1 or s["part"] == "cut"]
+    assert again
+    assert time.time() - killed < 60
+    assert lab.sql(ROWS) == before
+    assert_open(lab)
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP])
+def test_a_paused_worker_wakes_up_beside_its_successor_and_does_nothing_more(
+    lab: Lab, console: Console, how: signal.Signals
+) -> None:
+    lab.fill()
+    before = lab.sql(ROWS)
+    console.register(lab, "shop", "load_seconds=5")
+    with cluster(console):
+        run = launch(console, "--database", "shop")["id"]
+        paused = worker_of(lab, console)
+        os.kill(paused, how)
+        try:
+            found = until(console, run, 120)
+        finally:
+            if psutil.pid_exists(paused):
+                os.kill(paused, signal.SIGCONT)
+        lines = len(found["targets"][0]["steps"])
+        time.sleep(3)
+        after = told(console, run)
+    assert found["status"] == "succeeded", found["ended_because"]
+    assert len(after["targets"][0]["steps"]) == lines
+    assert after["status"] == "succeeded"
+    assert lab.sql(ROWS) == before
+    assert_open(lab)
