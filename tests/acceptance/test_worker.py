@@ -58,7 +58,10 @@ def launch(console: Console, *args: str) -> dict[str, Any]:
 
 
 def told(console: Console, run: str) -> dict[str, Any]:
-    code = f"from reports.outcome import outcome; from maintenance.models import MaintenanceRun as R; import json; print(json.dumps(outcome(R.objects.get(pk={int(run)})), default=str))"
+    code = (
+        "import json; from maintenance.models import MaintenanceRun; from reports.outcome import outcome; "
+        f"print(json.dumps(outcome(MaintenanceRun.objects.get(pk={int(run)})), default=str))"
+    )
     done = console.run("shell", "--no-imports", "-v0", "-c", code)
     assert done.stdout, done.stderr
     return dict(json.loads(done.stdout))
