@@ -11,6 +11,7 @@ from .context import Context
 
 R = TypeVar("R")
 log = logging.getLogger("maintenance")
+BACKUP_NODES = ("D", "R")
 
 
 def allowance(ctx: Context, error: EngineError) -> tuple[int, float]:
@@ -21,6 +22,9 @@ def allowance(ctx: Context, error: EngineError) -> tuple[int, float]:
     if isinstance(error, Interrupted):
         return 0, 0.0
     setting = ctx.setting
+    if error.kind == "resource" and ctx.target.node in BACKUP_NODES:
+        # The remedy for a full backup disk is the other place, at once, and not five minutes of hope.
+        return 0, 0.0
     return {
         "transient": (setting.transient_retries, setting.transient_wait_seconds),
         "resource": (setting.resource_retries, setting.resource_wait_seconds),

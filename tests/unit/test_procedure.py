@@ -102,6 +102,14 @@ def test_a_failing_backup_takes_the_alternate_and_goes_on(fake: Register, reques
     assert_in_service(setting)
 
 
+def test_a_full_backup_disk_is_not_waited_for(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake(back_up=["resource"])
+    setting.resource_wait_seconds = 3600
+    setting.save()
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("succeeded", "ABCDMREFGHIJK")
+
+
 def test_without_any_backup_the_outage_never_begins(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake(back_up=["integrity"] * 4)
     run = go(someone, request_for("shop"))

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from maintenance import launch, notify, procedure, terminal
+from maintenance import launch, notify, procedure, tasks, terminal
 from maintenance.models import MaintenanceRun
 from reports.outcome import outcome
 
@@ -59,6 +59,8 @@ class Command(BaseCommand):
         if options["foreground"]:
             run = work_here(run)
         elif options["wait"]:
+            if not tasks.workers_alive():
+                self.stderr.write("No worker is alive; the run begins when one is: manage.py work")
             run = terminal.follow(run.pk)
         self.finish(run, options["json"])
 
