@@ -11,13 +11,15 @@ LAYERS = [
     ["maintenance.commands", "maintenance.archive", "maintenance.engines", "maintenance.secrets"],
     ["maintenance.config", "maintenance.applications", "maintenance.control", "maintenance.blackbox"],
     ["maintenance.models"],
-    ["maintenance.audit", "maintenance.journal", "maintenance.notify", "maintenance.watch", "reports"],
+    ["maintenance.audit", "maintenance.journal", "maintenance.notify", "maintenance.watch", "maintenance.tokens",
+     "reports"],
     ["maintenance.steps", "maintenance.ending"],
     ["maintenance.procedure"],
     ["maintenance.tasks"],
     ["maintenance.launch"],
     ["maintenance.terminal", "maintenance.forms", "maintenance.views", "maintenance.templatetags", "maintenance.urls",
-     "maintenance.admin", "maintenance.checks", "maintenance.management", "maintenance.apps"],
+     "maintenance.admin", "maintenance.checks", "maintenance.management", "maintenance.apps", "maintenance.api",
+     "maintenance.metrics"],
     ["dbmaint_site"],
 ]  # fmt: skip
 """From left to right; a module may import its own layer and those before it."""

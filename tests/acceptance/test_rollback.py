@@ -10,8 +10,9 @@ import pytest
 from maintenance import audit, launch, procedure
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Unable
+from maintenance.engines.words import say
 from maintenance.launch import Actor, Request
-from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.models import MaintenanceRun, MaintenanceSetting, StepState
 from maintenance.steps import cut, maintain
 from maintenance.steps.context import Context
 from reports.outcome import outcome
@@ -85,7 +86,7 @@ def breaking(lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception | None)
         spoil(lab, ctx.engine, "DELETE FROM orders WHERE mod(id, 7) = 1")
         if error is not None:
             line = ctx.journal.action_started(action, ctx.target.round)
-            ctx.journal.action_failed(line, maintain.StepState.FAILED, maintain.say("It broke."))
+            ctx.journal.action_failed(line, StepState.FAILED, say("It broke."))
             raise error
         return perform(ctx, action)
 

@@ -19,7 +19,7 @@ from django_q.models import OrmQ
 from maintenance import audit, checks, journal, launch, procedure, tasks
 from maintenance.engines.words import say
 from maintenance.launch import Actor, Request
-from maintenance.models import AuditEntry, MaintenanceSetting, RunTarget, StepRecord, StepState
+from maintenance.models import AuditEntry, MaintenanceSetting, RunTarget, Status, StepRecord, StepState
 from tests import fakes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +54,7 @@ def test_a_worker_that_was_only_slow_may_write_nothing_more(target: RunTarget) -
         lambda: slow.closed(line, StepState.FINISHED, say("late")),
         lambda: slow.change(node="Z"),
         lambda: slow.beat(),
-        lambda: slow.ended(procedure.Status.SUCCEEDED, say("late")),
+        lambda: slow.ended(Status.SUCCEEDED, say("late")),
     ):
         with pytest.raises(journal.LeaseLost):
             write()

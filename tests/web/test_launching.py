@@ -1,0 +1,189 @@
+"""Choose, plan, confirm: what is refused, and that only the last screen starts anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.test import Client
+from django.utils import timezone
+
+from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, ScopeHold, Status
+
+pytestmark = pytest.mark.django_db
+As = Callable[[str], Client]
+Register = Callable[..., MaintenanceSetting]
+GOOD = {
+    "maintenance_type": "rebuild",
+    "databases": ["shop"],
+    "severity_level": "high",
+    "reason": "checkout times out",
+    "tables": "",
+}
+
+
+def choose(client: Client, **changes: Any) -> Any:
+    return client.post("/launch/", {**GOOD, **changes}, follow=True)
+
+
+def confirm(client: Client, **changes: str) -> Any:
+    return client.post("/launch/confirm/", {"names": "shop", "password": "dba-password", **changes})
+
+
+def page(answer: HttpResponse) -> str:
+    return answer.content.decode()
+
+
+def test_three_screens_start_one_run(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    plan = page(choose(client))
+    assert "orders" in plan
+    assert "nobody reads meanwhile" in plan
+    assert "3 sessions will be ended" in plan
+    assert "not known: this database was never maintained so before" in plan
+    assert "free space: not available from this engine" in plan
+    client.get("/launch/confirm/")
+    assert not MaintenanceRun.objects.exists()
+    answer = confirm(client)
+    run = MaintenanceRun.objects.get()
+    assert answer.headers["Location"] == f"/runs/{run.pk}/"
+    assert (run.status, run.requested_by_name, run.origin, run.reason) == ("queued", "dba", "web", "checkout times out")
+    assert client.get("/launch/confirm/").headers["Location"] == "/launch/", "sent twice it starts nothing"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"maintenance_type": "explode"}, "Select a valid choice"),
+        ({"databases": []}, "Choose at least one database, or all."),
+        ({"databases": ["nowhere"]}, "Select a valid choice"),
+        ({"severity_level": ""}, "This field is required"),
+        ({"reason": "  "}, "This field is required"),
+        ({"tables": "no_such_table"}, "There is no table no_such_table in shop."),
+    ],
+)
+def test_bad_input_gets_a_sentence(changes: dict[str, Any], sentence: str, as_: As, fake: Register) -> None:
+    fake()
+    assert sentence in page(choose(as_("dba"), **changes))
+    assert not MaintenanceRun.objects.exists()
+
+
+def test_an_unreachable_database_is_told_before_anything_begins(as_: As, fake: Register) -> None:
+    fake(diagnose=["unreachable"])
+    assert "shop: " in page(choose(as_("dba")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [({"names": "shopp"}, "This is not shop."), ({"password": "guess"}, "The password is wrong.")],
+)
+def test_the_last_screen_wants_name_and_password(
+    changes: dict[str, str], sentence: str, as_: As, fake: Register
+) -> None:
+    fake()
+    client = as_("dba")
+    choose(client)
+    assert sentence in page(confirm(client, **changes))
+    assert not MaintenanceRun.objects.exists()
+
+
+def test_guessing_passwords_ends_the_session_and_is_audited(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client)
+    for _ in range(4):
+        assert confirm(client, password="guess").status_code == 200
+    assert confirm(client, password="guess").headers["Location"] == "/accounts/login/"
+    assert AuditEntry.objects.filter(operation="launch.wrong_password").count() == 5
+    assert client.get("/launch/").status_code == 302
+
+
+def test_the_plan_comes_before_the_confirmation_and_goes_stale(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    assert client.get("/launch/confirm/").headers["Location"] == "/launch/"
+    choose(client)
+    session = client.session
+    session["launch_plan"] = {**session["launch_plan"], "at": (timezone.now() - timedelta(minutes=11)).isoformat()}
+    session.save()
+    answer = confirm(client)
+    assert answer.headers["Location"] == "/launch/plan/"
+    assert "this is a new one" in page(client.get("/launch/plan/"))  # type: ignore[arg-type]
+    assert not MaintenanceRun.objects.exists()
+
+
+def test_a_second_launch_is_refused_by_the_lock(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client)
+    confirm(client)
+    first = MaintenanceRun.objects.get()
+    assert "holds the lock" in page(choose(client))
+    assert f"{first.number} of shop holds the lock" in page(confirm(client))
+    assert MaintenanceRun.objects.count() == 1
+
+
+def test_several_databases_want_all_their_names(as_: As, fake: Register) -> None:
+    fake("shop"), fake("billing")
+    client = as_("dba")
+    choose(client, databases=[], all_databases="on")
+    assert "This is not billing, shop." in page(confirm(client, names="shop"))
+    assert confirm(client, names="shop, billing").status_code == 302
+
+
+def test_data_loss_is_offered_only_to_people_who_may_allow_it(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    assert "allow_data_loss" not in page(client.get("/launch/"))  # type: ignore[arg-type]
+    choose(client, allow_data_loss="on")
+    confirm(client)
+    assert MaintenanceRun.objects.get().allow_data_loss is False
+
+
+def test_a_second_person_approves_and_never_the_one_who_asked(as_: As, fake: Register, django_user_model: Any) -> None:
+    setting = fake()
+    setting.approval_severities = ["high"]
+    setting.save()
+    asking = as_("dba")
+    assert "A second person has to approve it" in page(choose(asking))
+    confirm(asking)
+    run = MaintenanceRun.objects.get()
+    assert run.status == Status.AWAITING_APPROVAL
+    own = page(asking.post(f"/runs/{run.pk}/approve/", follow=True))  # type: ignore[arg-type]
+    assert "a second person has to approve it" in own
+    second = django_user_model.objects.create_superuser("second", password="second-password")
+    other = Client()
+    other.force_login(second)
+    other.post(f"/runs/{run.pk}/approve/")
+    run.refresh_from_db()
+    assert run.status == Status.QUEUED
+
+
+def test_cancel_asks_once_more_and_then_gives_the_lock_back(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client)
+    confirm(client)
+    run = MaintenanceRun.objects.get()
+    client.get(f"/runs/{run.pk}/cancel/")
+    assert MaintenanceRun.objects.get().status == Status.QUEUED
+    client.post(f"/runs/{run.pk}/cancel/")
+    assert MaintenanceRun.objects.get().status == Status.CANCELLED
+    assert not ScopeHold.objects.exists()
+    again = page(client.post(f"/runs/{run.pk}/cancel/", follow=True))  # type: ignore[arg-type]
+    assert "has ended or is being cancelled already" in again
+
+
+def test_repeat_fills_the_form_with_the_same_parameters(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client, tables="orders", reason="once more")
+    confirm(client)
+    run = MaintenanceRun.objects.get()
+    form = page(client.get(f"/launch/?repeat={run.pk}"))  # type: ignore[arg-type]
+    assert "once more" in form
+    assert ">\norders</textarea>" in form

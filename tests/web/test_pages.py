@@ -1,0 +1,267 @@
+"""Pages say what they must, cost the same however much there is, and speak Japanese."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from maintenance import audit
+from maintenance.models import ApiToken, AuditEntry, DatabaseState, MaintenanceRun, MaintenanceSetting, Status
+
+pytestmark = pytest.mark.django_db
+As = Callable[[str], Client]
+Register = Callable[..., MaintenanceSetting]
+Look = Callable[..., DatabaseState]
+Ran = Callable[..., MaintenanceRun]
+
+
+def text(client: Client, path: str, **headers: str) -> str:
+    answer = client.get(path, headers=headers)
+    assert answer.status_code in (200, 286), answer.status_code
+    return answer.content.decode()
+
+
+PAGES = (
+    "/",
+    "/live/",
+    "/databases/",
+    "/databases/one/",
+    "/launch/",
+    "/runs/{run}/",
+    "/runs/{run}/live/",
+    "/runs/{run}/log/",
+    "/history/",
+    "/history/?database=one&text=check&status=succeeded",
+    "/account/",
+    "/alarm/",
+)
+
+
+@pytest.mark.parametrize("path", [*PAGES, "/audit/"])
+def test_a_page_costs_the_same_queries_however_many_rows(
+    path: str, as_: As, fake: Register, looked_at: Look, ran: Ran
+) -> None:
+    one = fake("one")
+    looked_at(one)
+    run = ran(one)
+    ran(fake("stuck"), Status.NEEDS_OPERATOR)
+    ran(fake("busy"), Status.RUNNING)
+    client = as_("auditor" if path == "/audit/" else "dba")
+    path = path.format(run=run.pk)
+    text(client, path)
+    with CaptureQueriesContext(connection) as few:
+        text(client, path)
+    for number in range(8):
+        other = fake(f"other{number}")
+        looked_at(other), looked_at(one)
+        ran(other, lines=40), ran(one), ran(other, Status.AWAITING_APPROVAL), ran(other, Status.RUNNING)
+        ran(fake(f"stuck{number}"), Status.NEEDS_OPERATOR)
+    with CaptureQueriesContext(connection) as many:
+        text(client, path)
+    assert len(many) == len(few), "\n".join(q["sql"][:160] for q in many.captured_queries)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_whole_in_both_languages(
+    language: str, path: str, as_: As, fake: Register, looked_at: Look, ran: Ran
+) -> None:
+    setting = fake("one")
+    looked_at(setting)
+    run = ran(setting, Status.RUNNING)
+    page = text(as_("dba"), path.format(run=run.pk), **{"Accept-Language": language})
+    if "<html" in page:
+        assert f'<html lang="{language}">' in page
+    assert not re.search(r"<script(?![^>]*\ssrc=)[^>]*>", page), "an inline script"
+    assert not re.search(r"<[^>]*\s(style|on\w+)=", page), "an inline style or handler"
+    assert not re.search(r'(src|href)="(https?:)?//', page), "something from another host"
+
+
+def test_the_dashboard_tells_trouble_first(as_: As, fake: Register, looked_at: Look, ran: Ran) -> None:
+    looked_at(fake("fine"), "well", health=100, findings=[])
+    looked_at(fake("sick"), "critical", health=20)
+    ran(fake("busy"), Status.RUNNING)
+    page = text(as_("manager"), "/")
+    assert "1 database is in trouble, 1 is in maintenance" in page
+    assert "busy is in its outage window" in page
+    assert page.index(">busy</a>") < page.index(">sick</a>") < page.index(">fine</a>")
+
+
+def test_a_database_that_needs_an_operator_is_told_on_every_page_until_released(
+    as_: As, fake: Register, ran: Ran
+) -> None:
+    run = ran(fake("shop"), Status.NEEDS_OPERATOR)
+    client = as_("manager")
+    assert "shop needs an operator." in text(client, "/account/")
+    audit.record("somebody", "target.released", f"shop in run {run.pk}")
+    assert "shop needs an operator." not in text(client, "/account/")
+
+
+def test_a_run_shows_where_it_is_and_what_it_does(as_: As, fake: Register, ran: Ran) -> None:
+    run = ran(fake("shop"), Status.RUNNING)
+    page = text(as_("dba"), f"/runs/{run.pk}/")
+    assert "Procedure: now at maintain" in page
+    assert "REWRITE customers" in page
+    assert "waits for 42" in page
+    assert f'hx-get="/runs/{run.pk}/live/"' in page
+    assert f"/runs/{run.pk}/cancel/" in page
+    assert "data-since" in page
+
+
+def test_progress_that_the_engine_does_not_tell_is_not_made_up(as_: As, fake: Register, ran: Ran) -> None:
+    run = ran(fake("shop"), Status.RUNNING)
+    run.targets.get().actions.update(state="started", finished_at=None, bytes_after=None)
+    page = text(as_("dba"), f"/runs/{run.pk}/")
+    assert "progress: not available from this engine" in page
+    assert "<progress" not in page
+
+
+def test_polling_ends_with_the_run(as_: As, fake: Register, ran: Ran) -> None:
+    client = as_("dba")
+    running, ended = ran(fake("a"), Status.RUNNING), ran(fake("b"))
+    assert client.get(f"/runs/{running.pk}/live/").status_code == 200
+    assert client.get(f"/runs/{ended.pk}/live/").status_code == 286
+    assert 'hx-get="/runs/' not in text(client, f"/runs/{ended.pk}/")
+
+
+def test_a_fragment_after_the_session_ended_leads_to_the_login(as_: As) -> None:
+    answer = as_("anonymous").get("/live/", headers={"HX-Request": "true"})
+    assert answer.headers["HX-Refresh"] == "true"
+
+
+def test_a_queued_run_without_workers_says_so(as_: As, fake: Register, ran: Ran) -> None:
+    run = ran(fake("shop"), Status.QUEUED)
+    assert "No worker is alive" in text(as_("dba"), f"/runs/{run.pk}/")
+
+
+def test_what_people_write_is_shown_as_text(as_: As, fake: Register, ran: Ran) -> None:
+    run = ran(fake("shop"), reason="<script>alert(1)</script>")
+    assert "<script>alert" not in text(as_("dba"), f"/runs/{run.pk}/")
+
+
+# -- files ---------------------------------------------------------------------------------------------
+
+
+def test_files_come_only_from_their_folder(as_: As, fake: Register, ran: Ran, settings: Any, tmp_path: Path) -> None:
+    run = ran(fake("shop"))
+    client = as_("manager")
+    settings.REPORTS_DIR.mkdir(parents=True)
+    good, secret = settings.REPORTS_DIR / "EM-1-report.pdf", tmp_path / "secret.pdf"
+    good.write_bytes(b"%PDF-1.7"), secret.write_bytes(b"%PDF-secret")
+    for path, status in ((good, 200), (secret, 404), (settings.REPORTS_DIR / "../../secret.pdf", 404)):
+        MaintenanceRun.objects.filter(pk=run.pk).update(report_pdf=str(path))
+        answer = client.get(f"/runs/{run.pk}/report.pdf")
+        assert answer.status_code == status, path
+        if status == 200:
+            assert b"".join(answer.streaming_content) == b"%PDF-1.7"  # type: ignore[attr-defined]
+
+
+# -- history and audit -----------------------------------------------------------------------------------
+
+
+def test_history_filters_sorts_and_says_when_nothing_matches(as_: As, fake: Register, ran: Ran) -> None:
+    slow = ran(fake("shop"), outage_seconds=900.0)
+    quick = ran(fake("billing"), outage_seconds=1.0, reason="ledger is slow", requested_by_name="dba")
+    client = as_("manager")
+    assert quick.number not in text(client, "/history/?database=shop")
+    assert slow.number not in text(client, "/history/?text=LEDGER")
+    assert slow.number not in text(client, "/history/?who=dba")
+    page = text(client, "/history/?sort=outage")
+    assert page.index(quick.number) < page.index(slow.number)
+    assert "No maintenance matches" in text(client, "/history/?status=failed")
+    assert slow.number in text(client, "/history/?since=not-a-date&sort=nonsense&page=99")
+
+
+def test_history_csv_is_the_filtered_list_and_harmless_in_a_spreadsheet(as_: As, fake: Register, ran: Ran) -> None:
+    ran(fake("shop"), reason="=HYPERLINK(1)")
+    ran(fake("billing"))
+    answer = as_("manager").get("/history.csv?database=shop")
+    content = b"".join(answer.streaming_content).decode("utf-8-sig")  # type: ignore[attr-defined]
+    rows = list(csv.DictReader(io.StringIO(content)))
+    assert [(r["databases"], r["reason"]) for r in rows] == [("shop", "'=HYPERLINK(1)")]
+
+
+def test_the_audit_page_shows_before_and_after_and_finds_a_forgery(as_: As) -> None:
+    audit.record("admin1", "setting.changed", "shop", {"jobs": 2, "url": "x"}, {"jobs": 4, "url": "x"})
+    client = as_("auditor")
+    page = text(client, "/audit/?operation=setting")
+    assert "<del>2</del> → <ins>4</ins>" in page
+    assert '<dt class="mono">url' not in page
+    assert "The chain is whole" in client.post("/audit/verify/").content.decode()
+    AuditEntry.objects.update(actor="somebody else")
+    assert "The chain is broken." in client.post("/audit/verify/").content.decode()
+
+
+def test_the_audit_export_has_a_line_an_entry(as_: As) -> None:
+    audit.record("admin1", "setting.changed", "shop", None, {"jobs": 4})
+    answer = as_("auditor").get("/audit/export.jsonl")
+    lines = b"".join(answer.streaming_content).decode().splitlines()  # type: ignore[attr-defined]
+    assert json.loads(lines[-1])["after"] == {"jobs": 4}
+
+
+# -- databases and the person ------------------------------------------------------------------------------
+
+
+def test_diagnose_now_is_queued_audited_and_waited_for(
+    as_: As, fake: Register, looked_at: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, asked = fake("shop"), []
+    monkeypatch.setattr("maintenance.tasks.async_task", lambda *args, **kwargs: asked.append(args))
+    client = as_("dba")
+    answer = client.post("/databases/shop/diagnose/")
+    assert asked == [("maintenance.tasks.look", setting.pk)]
+    assert AuditEntry.objects.get(operation="database.diagnosis_asked").actor == "dba"
+    page = answer.headers["Location"]
+    live = page.replace("/shop/?", "/shop/live/?")
+    assert "its result appears here" in text(client, page)
+    assert client.get(live).status_code == 200
+    looked_at(setting)
+    assert client.get(live).status_code == 286
+
+
+def test_a_token_is_shown_once_and_kept_as_a_hash(as_: As) -> None:
+    client = as_("dba")
+    page = client.post("/account/tokens/", {"name": "monitoring", "scopes": ["read"], "days": 30}).content.decode()
+    plain = re.search(r'class="secret">([^<]+)<', page)
+    assert plain is not None
+    token = ApiToken.objects.get()
+    assert plain[1] not in text(client, "/account/")
+    assert plain[1] not in json.dumps(list(AuditEntry.objects.values("after")))
+    assert len(token.sha256) == 64
+    client.post(f"/account/tokens/{token.pk}/revoke/")
+    assert not ApiToken.objects.exists()
+    assert list(AuditEntry.objects.values_list("operation", flat=True)) == ["token.created", "token.revoked"]
+
+
+def test_nobody_revokes_the_token_of_another(as_: As, people: dict[str, User]) -> None:
+    as_("dba").post("/account/tokens/", {"name": "monitoring", "scopes": ["read"], "days": 30})
+    assert as_("manager").post(f"/account/tokens/{ApiToken.objects.get().pk}/revoke/").status_code == 404
+
+
+def test_language_and_time_zone_of_the_person(as_: As) -> None:
+    client = as_("manager")
+    client.post("/account/preferences/", {"language": "ja", "time_zone": "UTC"})
+    page = text(client, "/account/")
+    assert '<html lang="ja">' in page
+    assert "UTC" in page.split('class="foot"')[1]
+
+
+def test_ready_only_with_a_worker(as_: As) -> None:
+    from maintenance import tasks
+
+    client = as_("anonymous")
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").status_code == 503
+    tasks.alive("here:1")
+    assert client.get("/readyz").json() == {"status": "ok", "workers": 1}
