@@ -91,7 +91,7 @@ class TestWhatIsRefused:
 
     def test_a_target_that_is_not_there(self, fake: Register, request_for: Ask, someone: Actor) -> None:
         Path(str(fake().engine_url.database)).unlink()
-        with pytest.raises(launch.BadInput, match="shop: Failed while opening .*: no such file"):
+        with pytest.raises(launch.BadInput, match=r"shop: Failed while opening .*: no such file"):
             launch.launch(someone, request_for("shop"))
 
     def test_the_control_database_itself(self, request_for: Ask, someone: Actor, tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ from pathlib import Path
 from maintenance.procedure import BEGINS_ENDING, CANCELLABLE, OUTAGE, PROCEDURE
 
 DRAWING = Path(__file__).resolve().parents[2] / "docs" / "procedure.md"
-SPECIFIED = set(["A-B", "B-C", "C-D", "D-E", "E-F", "F-G", "G-H", "H-I", "I-J", "J-K", "B-L", "D-M", "G-N", "H-O", "I-P", "L-Q", "M-R", "N-S", "O-S", "P-T", "R-E", "S-U", "T-G"])
+SPECIFIED = {
+    "A-B", "B-C", "C-D", "D-E", "E-F", "F-G", "G-H", "H-I",
+    "I-J", "J-K", "B-L", "D-M", "G-N", "H-O", "I-P", "L-Q",
+    "M-R", "N-S", "O-S", "P-T", "R-E", "S-U", "T-G",
+}  # fmt: skip
 """The edges of the specification, 4.1."""
 
 
