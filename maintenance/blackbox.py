@@ -7,6 +7,7 @@ in DBMAINT_HOME/black-box leads from the database's name to its latest file.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from .engines.values import Json
+
+log = logging.getLogger("maintenance")
 
 
 class BlackBoxUnwritable(Exception):
@@ -28,10 +31,13 @@ class BlackBox:
 
     def write(self, line: Json) -> None:
         """Appends and syncs. Raises OSError."""
-        data = json.dumps({"at": timezone.now().isoformat(), **line}, ensure_ascii=False) + "\n"
+        text = json.dumps({"at": timezone.now().isoformat(), **line}, ensure_ascii=False)
+        # The line break comes first too: a line that a crash tore must not swallow this one.
+        data = f"\n{text}\n".encode()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, data.encode())
+            while data:
+                data = data[os.write(descriptor, data) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -46,18 +52,21 @@ class BlackBox:
             home.write_bytes(self.path.read_bytes() if self.path.exists() else b"")
             box = BlackBox(home)
             box.write({"kind": "moved", "from": str(self.path)})
+            _point(str(box.lines()[0]["database"]), box.path)
         except OSError:
             return None
         return box
 
     def lines(self) -> list[Json]:
-        """All whole lines; a last line that a crash cut off is left out."""
+        """All whole lines; one that a crash tore is left out."""
         found: list[Json] = []
-        for text in self.path.read_text().splitlines():
+        for text in self.path.read_text(errors="replace").splitlines():
             try:
-                found.append(json.loads(text))
+                entry = json.loads(text)
             except ValueError:
-                break
+                continue
+            if isinstance(entry, dict):
+                found.append(entry)
         return found
 
 
@@ -73,16 +82,27 @@ def open_box(database: str, target: int, folders: Sequence[str], header: Json) -
     name = f"black-box-{database}-{target}.jsonl"
     places = [Path(f) for f in folders if f] + [link(database).parent]
     failures: list[str] = []
-    for folder in sorted(places, key=lambda f: not (f / name).exists()):
+    for folder in sorted(places, key=lambda f: not _is_there(f / name)):
         box = BlackBox(folder / name)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             box.write({"kind": "opened", "database": database, "target": target, **header})
-            _point(database, box.path)
-            return box
         except OSError as error:
             failures.append(str(error))
+            continue
+        try:
+            _point(database, box.path)
+        except OSError as error:
+            log.error("The link to the black box %s could not be made: %s", box.path, error)
+        return box
     raise BlackBoxUnwritable(f"the black box of {database} can be written nowhere: {'; '.join(failures)}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _point(database: str, path: Path) -> None:

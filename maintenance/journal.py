@@ -12,15 +12,16 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import psutil
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -52,10 +53,24 @@ class LeaseLost(Exception):
 
 
 def crash_point(name: str) -> None:
-    """Where tests let the process die; does nothing unless DBMAINT_CRASH_AT names this point."""
+    """Where tests let the process die; does nothing unless DBMAINT_CRASH_AT names this point.
+
+    `action.started` is its first passing, `action.started#2` its second, `#137` the 137th of any point;
+    with `+0.05` at the end the process dies that many seconds later, in the midst of what follows.
+    """
     wanted = os.environ.get("DBMAINT_CRASH_AT")
-    if wanted is not None and wanted == name:
-        os.kill(os.getpid(), 9)
+    if wanted is None:
+        return
+    point, _, delay = wanted.partition("+")
+    with _counting:
+        _passed.update((name, ""))
+        here = point in (f"{name}#{_passed[name]}", f"#{_passed['']}") or (point == name and _passed[name] == 1)
+    if here:
+        threading.Timer(float(delay), os.kill, (os.getpid(), 9)).start() if delay else os.kill(os.getpid(), 9)
+
+
+_passed: Counter[str] = Counter()
+_counting = threading.Lock()
 
 
 def patient(function: Callable[P, R]) -> Callable[P, R]:
@@ -79,24 +94,36 @@ def patient(function: Callable[P, R]) -> Callable[P, R]:
 # -- who works -------------------------------------------------------------------------------------
 
 
+def _place() -> tuple[str, str]:
+    """This host and its namespace of process ids (containers may share a host name), and this boot of it."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}", boot[:8]
+
+
+def _born(pid: int) -> str | None:
+    """When the process began, in clock ticks since boot: unlike a time of day nothing moves it. None: no process."""
+    try:
+        # The program's name, in parentheses, may hold anything; field 22 of the whole is 20 of the rest.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def this_worker() -> str:
-    """host:pid:start time of the process, so that a reused pid is not taken for us."""
-    process = psutil.Process()
-    return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
+    """Place, process id, and boot with start time, so that a reused id is not taken for us."""
+    place, boot = _place()
+    return f"{place}:{os.getpid()}:{boot}/{_born(os.getpid())}"
 
 
 def worker_is_gone(worker: str) -> bool:
     """True only when it surely is: a process of this host that no longer runs."""
     try:
-        host, pid, born = worker.rsplit(":", 2)
+        place, pid, birth = worker.rsplit(":", 2)
+        boot, ticks = birth.split("/")
     except ValueError:
         return False
-    if host != socket.gethostname():
-        return False
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(born)) > 1
-    except psutil.NoSuchProcess:
-        return True
+    here, this_boot = _place()
+    return place == here and (boot != this_boot or _born(int(pid)) != ticks)
 
 
 def abandoned() -> Q:
@@ -135,6 +162,7 @@ def claim(target_id: int, worker: str | None = None) -> Journal | None:
         )
     journal = Journal(target_id, target.token + 1, worker)
     journal.first_of_run = bool(began)
+    crash_point("claimed")
     return journal
 
 
@@ -153,6 +181,7 @@ class Journal:
         self.first_of_run = False
         self.box: blackbox.BlackBox | None = None
         self._lock = threading.Lock()
+        self._boxing = threading.Lock()
 
     # -- target ------------------------------------------------------------------------------------
 
@@ -169,16 +198,20 @@ class Journal:
             yield
 
     def _note(self, kind: str, **line: Any) -> None:
-        if self.box is None:
-            return
         entry: Json = {"kind": kind, "token": self.token, **line}
-        try:
-            self.box.write(entry)
-        except OSError:
-            log.exception("The black box %s cannot be written; going on beside the control database", self.box.path)
-            self.box = self.box.moved_home()
-            if self.box is not None:
+        with self._boxing:
+            if self.box is None:
+                return
+            try:
                 self.box.write(entry)
+            except OSError:
+                log.exception("The black box %s cannot be written; going on in DBMAINT_HOME", self.box.path)
+                self.box = self.box.moved_home()
+                try:
+                    if self.box is not None:
+                        self.box.write(entry)
+                except OSError:
+                    log.exception("DBMAINT_HOME takes no black box either; the journal goes on without")
 
     def open_box(self, database: str, folders: Sequence[str], header: Json) -> None:
         """From here on every line goes to the black box too. Raises BlackBoxUnwritable."""
@@ -200,7 +233,29 @@ class Journal:
         """Sets fields of the run target."""
         with self._owning(**changes):
             pass
+        crash_point("changed")
         self._note("changed", **{k: v for k, v in changes.items() if k in ("gate", "image")})
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Keeps the lease for work outside the procedure."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(settings.LEASE_SECONDS / 4):
+                try:
+                    self.beat()
+                except LeaseLost:
+                    return
+            connections.close_all()
+
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            over.set()
+            heart.join(timeout=30)
 
     # -- steps -------------------------------------------------------------------------------------
 
@@ -210,6 +265,12 @@ class Journal:
             target=self.target_id, node=node, part=part, round=round, state=StepState.FINISHED
         )
         return patient(lambda: lines.order_by("-id").first())()
+
+    def was_started(self, node: str, part: str, round: int) -> Json | None:
+        """The state before that was written when this part was begun last; None when it never was."""
+        lines = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round)
+        line = patient(lambda: lines.order_by("-id").first())()
+        return None if line is None else dict(line.before or {})
 
     @patient
     def started(self, node: str, step: str, part: str, round: int, before: Json | None = None) -> StepRecord:
@@ -322,6 +383,7 @@ class Journal:
                 snapshot={name: asdict(print_) for name, print_ in backup.snapshot.items()},
             )
         self._note("backup", role=role, method=backup.method, path=str(backup.path), sha256=backup.sha256)
+        crash_point("backed_up")
 
     @patient
     def backup_failed(self, role: str, method: str, path: str, error: str) -> None:

@@ -5,6 +5,7 @@ Bad input gets one sentence and starts nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,7 @@ def check(request: Request) -> Checked:
     checked = Checked(request, _settings(request))
     known: dict[str, list[str]] = {}
     for setting in checked.settings:
+        _refuse_unreleased(setting)
         engine = _engine(setting)
         try:
             facts = engine.facts()
@@ -120,6 +122,11 @@ def check(request: Request) -> Checked:
             raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
         finally:
             engine.close()
+        for name, other in checked.facts.items():
+            if other.identity == facts.identity:
+                raise BadInput(
+                    say("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
+                )
         checked.facts[setting.name] = facts
         checked.tables[setting.name] = found
         known[setting.name] = unknown
@@ -170,6 +177,20 @@ def _settings(request: Request) -> list[MaintenanceSetting]:
             raise BadInput(say("Database {name} is switched off in its settings.", name=name))
         found.append(setting)
     return found
+
+
+def _refuse_unreleased(setting: MaintenanceSetting) -> None:
+    """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss."""
+    last = RunTarget.objects.filter(setting=setting).exclude(status__in=ACTIVE).order_by("-id").first()
+    closed = last is not None and last.gate is not None and last.outage_ended_at is None
+    if last is not None and closed and last.status == Status.NEEDS_OPERATOR:
+        raise BadInput(
+            say(
+                "{database} waits for an operator since {run}; check its data, then: manage.py release {database}",
+                database=setting.name,
+                run=last.run.number,
+            )
+        )
 
 
 def _engine(setting: MaintenanceSetting) -> Engine:
@@ -265,8 +286,8 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
     }
 
 
-def launch(actor: Actor, request: Request, enqueue: bool = True) -> MaintenanceRun:
-    """Starts a run: row, targets, holds, audit entry and messages are one commit.
+def launch(actor: Actor, request: Request, enqueue: bool = True, key: str | None = None) -> MaintenanceRun:
+    """Starts a run: row, targets, holds, audit entry and messages are one commit. A person uses a `key` once.
 
     Raises NotPermitted, BadInput or Locked; then nothing was started.
     """
@@ -277,19 +298,19 @@ def launch(actor: Actor, request: Request, enqueue: bool = True) -> MaintenanceR
     waits = any(request.severity_level in s.approval_severities for s in checked.settings)
     try:
         with transaction.atomic():
-            run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED)
-            _hold_scope(run, checked.settings)
+            run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key)
+            _hold_scope(run, checked)
             if waits:
                 notify.announce(run, "awaiting_approval")
             elif enqueue:
                 for target in run.targets.all():
                     tasks.enqueue(target.pk)
     except IntegrityError as error:
-        raise _locked(checked.settings) from error
+        raise _locked(checked) from error
     return run
 
 
-def _create(actor: Actor, checked: Checked, status: Status) -> MaintenanceRun:
+def _create(actor: Actor, checked: Checked, status: Status, key: str | None) -> MaintenanceRun:
     request = checked.request
     run = MaintenanceRun.objects.create(
         maintenance_type=request.maintenance_type,
@@ -301,6 +322,7 @@ def _create(actor: Actor, checked: Checked, status: Status) -> MaintenanceRun:
         requested_by=actor.user,
         requested_by_name=actor.name,
         origin=actor.origin,
+        request_key=key,
         status=status,
     )
     for setting in checked.settings:
@@ -331,21 +353,26 @@ def _create(actor: Actor, checked: Checked, status: Status) -> MaintenanceRun:
     return run
 
 
-def _hold_scope(run: MaintenanceRun, settings: Sequence[MaintenanceSetting]) -> None:
+def _hold_scope(run: MaintenanceRun, checked: Checked) -> None:
     """One running maintenance at a time over its scope: the unique key decides between two at once."""
     if config.load().exclusive_scope == "all":
         if ScopeHold.objects.exists():
-            raise _locked(settings)
+            raise _locked(checked)
         ScopeHold.objects.create(key="all", run=run)
         return
     if ScopeHold.objects.filter(key="all").exists():
-        raise _locked(settings)
-    for setting in settings:
-        ScopeHold.objects.create(key=f"database:{setting.name}", run=run)
+        raise _locked(checked)
+    for key in _keys(checked):
+        ScopeHold.objects.create(key=key, run=run)
 
 
-def _locked(settings: Sequence[MaintenanceSetting]) -> Locked:
-    keys = ["all", *(f"database:{s.name}" for s in settings)]
+def _keys(checked: Checked) -> list[str]:
+    """By identity, not by name: one database may be registered twice."""
+    return [f"database:{hashlib.sha256(f.identity.encode()).hexdigest()[:40]}" for f in checked.facts.values()]
+
+
+def _locked(checked: Checked) -> Locked:
+    keys = ["all", *_keys(checked)]
     hold = ScopeHold.objects.filter(key__in=keys).select_related("run").first() or ScopeHold.objects.first()
     if hold is None:
         return Locked(say("Another maintenance began at the same instant; try again."))

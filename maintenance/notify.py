@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from datetime import timedelta
 
 import apprise
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
 from . import config
@@ -28,7 +31,10 @@ AUDIENCES = {
     "awaiting_approval": ("dba",),
 }
 """Event -> audiences of config.json. A failure also reaches the emergency team by phone."""
-TRIES = 5
+TRIES = 20
+"""With waits that double up to an hour, most of a day. What needs an operator is tried for ever."""
+FIRST_WAIT, LONGEST_WAIT = 10.0, 3600.0
+"""Seconds between tries."""
 
 
 def announce(run: MaintenanceRun, event: str, text: str = "") -> None:
@@ -39,22 +45,35 @@ def announce(run: MaintenanceRun, event: str, text: str = "") -> None:
         f"Severity {run.severity_level}; asked by {run.requested_by_name}: {run.reason}",
         f"{settings.SITE_URL}/runs/{run.pk}/",
     ]
-    known = config.load().notifications
     Notification.objects.bulk_create(
         Notification(run=run, audience=a, event=event, title=title, body="\n".join(x for x in lines if x))
         for a in AUDIENCES[event]
-        if known.get(a)
+        if _addresses().get(a)
     )
+
+
+def _addresses() -> Mapping[str, tuple[str, ...]]:
+    """A configuration that cannot be read must stop messages only, never the procedure."""
+    try:
+        return config.load().notifications
+    except config.ConfigError as error:
+        log.error("No messages can be sent: %s", error)
+        return {}
 
 
 def deliver_pending() -> int:
     """Sends what waits; returns how many went out. A failure is kept with the message and tried again."""
     sent = 0
-    known = config.load().notifications
-    for message in Notification.objects.filter(delivered_at=None, tries__lt=TRIES):
+    known = _addresses()
+    waiting = Notification.objects.filter(delivered_at=None, next_try_at__lte=timezone.now())
+    for message in waiting.filter(Q(tries__lt=TRIES) | Q(event="needs_operator")):
+        wait = timedelta(seconds=min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(message.tries, 20)))
+        # Several processes deliver: who changes the count sends, so that nobody is called twice.
+        mine = Notification.objects.filter(pk=message.pk, tries=message.tries, delivered_at=None)
+        if not mine.update(tries=message.tries + 1, next_try_at=timezone.now() + wait):
+            continue
         door = apprise.Apprise()
         refused = [a for a in known.get(message.audience, ()) if not door.add(a)]
-        message.tries += 1
         if len(door) and door.notify(title=message.title, body=message.body):
             message.delivered_at, message.error = timezone.now(), ""
             sent += 1
@@ -63,5 +82,5 @@ def deliver_pending() -> int:
                 "an address in config.json is not understood" if refused else "the receiver did not accept it"
             )
             log.error("Notification %s to %s: %s", message.pk, message.audience, message.error)
-        message.save(update_fields=["tries", "delivered_at", "error"])
+        message.save(update_fields=["delivered_at", "error"])
     return sent

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from django.utils import timezone
 
 from . import config, ending, notify
 from .blackbox import BlackBoxUnwritable
 from .engines import open_engine
 from .engines.errors import EngineError, Interrupted
-from .engines.values import Tag
+from .engines.values import Json, Tag
 from .engines.words import Sentence, say
-from .journal import Journal, LeaseLost, claim, said
+from .journal import PATIENCE_SECONDS, Journal, LeaseLost, claim, said
 from .models import Status, StepState
 from .steps import back_up, benchmark, complete, cut, decide, diagnose, maintain, resume, roll_back, stop, verify
 from .steps.context import Context, Edge, Outcome
@@ -51,7 +52,7 @@ def _passed(ctx: Context) -> Outcome:
 
 
 PROCEDURE: Mapping[str, Node] = {
-    "A": Node("start", _passed, {"finished": "B"}),
+    "A": Node("start", _passed, {"finished": "B"}, {"stopped": "U"}),
     "B": Node("diagnose", diagnose.run, {"finished": "C", "failed": "L"}, {"stopped": "U"}),
     "C": Node("decide", decide.run, {"finished": "D"}, {"nothing": "K", "failed": "U", "stopped": "U"}),
     "D": Node("back_up", back_up.run, {"finished": "E", "failed": "M"}, {"stopped": "U"}),
@@ -74,6 +75,7 @@ PROCEDURE: Mapping[str, Node] = {
     "U": Node("end_in_failure", roll_back.fail, {}, ends_in=Status.FAILED),
     "X": Node("call_an_operator", roll_back.call_people, {}, ends_in=Status.NEEDS_OPERATOR),
 }
+ENDS = frozenset("KQUX")
 OUTAGE = frozenset("EFGHINOPT")
 """Nodes in which applications or connections may be down and the way out is S."""
 CANCELLABLE = frozenset("ABCDEFGHIMPRT")
@@ -102,9 +104,27 @@ def advance(target_id: int) -> bool:
     except LeaseLost as lost:
         log.warning("%s; leaving it to its new worker", lost)
         return False
+    except Exception as error:
+        # A step's own failures do not come here. The sweep tries again, but not for ever.
+        log.exception("Run target %s cannot be worked on", target_id)
+        if not _given_up(journal, error):
+            return False
     finally:
         close_old_connections()
     ending.conclude(journal.target().run_id)
+    return True
+
+
+def _given_up(journal: Journal, error: Exception) -> bool:
+    """Ends a target that cannot even be begun, when it was tried often enough."""
+    target = journal.target()
+    if target.attempt < LAST_ATTEMPT:
+        return False
+    out = target.gate is not None and target.outage_ended_at is None
+    journal.ended(
+        Status.NEEDS_OPERATOR if out else Status.FAILED,
+        say("The console could not work on {database}: {error}", database=target.database, error=str(error)),
+    )
     return True
 
 
@@ -117,6 +137,7 @@ def _walk(journal: Journal) -> None:
         notify.announce(target.run, "started")
     setting = target.setting
     engine = open_engine(setting.engine_url, Tag(target.pk, journal.token), setting.limits)
+    engine.still_ours = journal.beat
     ctx = Context(journal, target, engine, config.load())
     try:
         journal.open_box(
@@ -130,6 +151,7 @@ def _walk(journal: Journal) -> None:
     heart.start()
     try:
         _take_up(ctx)
+        heart.listening = True
         while _step(ctx):
             pass
     finally:
@@ -140,21 +162,21 @@ def _walk(journal: Journal) -> None:
 def _take_up(ctx: Context) -> None:
     """Ends what an earlier claim still does on the target, and decides whether to go on or to get out."""
     target = ctx.target
-    if target.node not in ("A", "K", "Q", "U", "X"):
-        try:
-            ended = retried(ctx, ctx.engine.fence, "fencing off earlier sessions")
-            if ended:
-                log.warning("ended %s sessions of an earlier claim on %s", ended, target.database)
-        except EngineError as error:
-            if target.node in OUTAGE or target.node in "SJ":
-                _go(ctx, "X", error.sentence)
-            else:
-                _go(ctx, "L", error.sentence)
-            return
+    if target.node in ENDS:
+        return
+    try:
+        ended = retried(ctx, ctx.engine.fence, "fencing off earlier sessions")
+        if ended:
+            log.warning("ended %s sessions of an earlier claim on %s", ended, target.database)
+    except EngineError as error:
+        _go(ctx, "X" if target.node in OUTAGE or target.node in "SJ" else "L", error.sentence)
+        return
     if target.attempt == 1:
         return
+    if ctx.engine.hold_dies_with_worker and target.gate is not None and target.outage_ended_at is None:
+        ctx.change(hold_lost=True)
     died = say("Its worker died {times} times.", times=target.attempt - 1)
-    if target.attempt >= LAST_ATTEMPT and target.node not in ("K", "Q", "U", "X"):
+    if target.attempt >= LAST_ATTEMPT:
         _go(ctx, "X", died)
     elif target.attempt > RETRIES_OF_A_RUN + 1 and target.node in OUTAGE:
         _go(ctx, "S", died)
@@ -162,21 +184,19 @@ def _take_up(ctx: Context) -> None:
         _go(ctx, "U", died)
     elif target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
         _cut_again(ctx)
-    if ctx.engine.hold_dies_with_worker and target.gate is not None and target.node in "SNO":
-        ctx.hold_was_lost = True
 
 
 def _cut_again(ctx: Context) -> None:
     """After a crash inside the outage everybody may be in again; nothing goes on before they are out."""
+    if ctx.target.hold_lost and ctx.target.node not in "NO":
+        # Others may have written meanwhile, so what was measured under the old hold says nothing.
+        ctx.change(node="F", round=ctx.target.round + 1)
+        return
     if ctx.target.node in "EF":
         return
     ctx.step = "cut_connections"
     try:
-        if ctx.engine.hold_dies_with_worker:
-            # Others may have written meanwhile, so what was measured under the old hold says nothing.
-            ctx.change(node="F", round=ctx.target.round + 1)
-        else:
-            retried(ctx, lambda: cut.close(ctx), "cutting connections again")
+        retried(ctx, lambda: cut.close(ctx), "cutting connections again")
     except EngineError as error:
         _go(ctx, "S", error.sentence)
 
@@ -201,6 +221,9 @@ def _step(ctx: Context) -> bool:
         notify.announce(ctx.run, node.step, f"{target.database}: {because}")
         _go(ctx, node.edges["finished"], because)
         return True
+    if node.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:
+        _end(ctx, node.ends_in, say("Its worker died {times} times.", times=target.attempt - 1))
+        return False
     line = ctx.journal.started(target.node, node.step, "", target.round)
     outcome, state = _attempt(ctx, node)
     if node.ends_in is not None:
@@ -226,6 +249,20 @@ def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
     because a database must not stay locked over a bug - but they say so."""
     assert node.work is not None
     work = node.work
+    patience = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return _once(ctx, node, work)
+        except (OperationalError, InterfaceError):
+            # The control database, not the target: every step may be begun again.
+            if time.monotonic() > patience:
+                raise
+            log.warning("The control database does not answer; the step begins again.", exc_info=True)
+            close_old_connections()
+            time.sleep(1)
+
+
+def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple[Outcome, StepState]:
     try:
         if ctx.reason is not None and ctx.target.node in CANCELLABLE:
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
@@ -243,11 +280,11 @@ def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
         }
         ctx.engine.clear_interrupt()
         if ctx.target.node not in CANCELLABLE:
-            return _attempt(ctx, node)
+            return _once(ctx, node, work)
         return Outcome("stopped", sentences[ctx.reason]), StepState.INTERRUPTED
     except EngineError as error:
         return Outcome("failed", error.sentence), StepState.FAILED
-    except LeaseLost:
+    except (LeaseLost, OperationalError, InterfaceError):
         raise
     except Exception as error:
         log.exception("A bug in step %s", node.step)
@@ -267,6 +304,13 @@ def _last_failure(ctx: Context) -> Sentence:
 
 def _end(ctx: Context, status: Status, sentence: Sentence) -> None:
     target = ctx.target
+    if status != Status.NEEDS_OPERATOR:
+        # Another target of the run may have left it to us to start what they share.
+        try:
+            stop.let_go(ctx)
+        except EngineError as error:
+            status, sentence = Status.NEEDS_OPERATOR, error.sentence
+            ctx.change(ending="", ended_because="")
     if target.ending:
         status, sentence = Status(target.ending), say("{because}", because=target.ended_because)
     ctx.journal.ended(status, sentence)
@@ -278,8 +322,22 @@ class Heart(threading.Thread):
     def __init__(self, ctx: Context) -> None:
         super().__init__(name=f"heart of run target {ctx.target.pk}", daemon=True)
         self.ctx, self.over = ctx, threading.Event()
+        self.listening = False
+        """Cancel and timeout wait until the claim has taken the target up."""
+        self._seen: Json | None = None
+        self._asking = threading.Thread(target=self._ask_for_progress, daemon=True)
+
+    def _ask_for_progress(self) -> None:
+        """Beside the heartbeat: a server that does not answer must not cost us the lease."""
+        while not self.over.wait(min(2.0, settings.LEASE_SECONDS / 4)):
+            try:
+                self._seen = ending.progress(self.ctx.target.pk, self.ctx.engine.progress())
+            except Exception:
+                log.debug("No progress from run target %s", self.ctx.target.pk, exc_info=True)
+        connections.close_all()
 
     def run(self) -> None:
+        self._asking.start()
         while not self.over.wait(settings.LEASE_SECONDS / 4):
             try:
                 self.beat()
@@ -292,8 +350,8 @@ class Heart(threading.Thread):
 
     def beat(self) -> None:
         ctx = self.ctx
-        orders = ctx.journal.beat(ending.progress(ctx.target.pk, ctx.engine.progress()))
-        if ctx.target.node not in CANCELLABLE or ctx.reason is not None:
+        orders = ctx.journal.beat(self._seen)
+        if not self.listening or ctx.target.node not in CANCELLABLE or ctx.reason is not None:
             return
         limit = timedelta(minutes=ctx.setting.timeout_minutes)
         deadline = ctx.target.deadline(limit, timedelta(minutes=ctx.setting.reserve_minutes))

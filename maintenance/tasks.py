@@ -43,7 +43,10 @@ def sweep() -> list[int]:
     for target_id in found:
         enqueue(target_id)
     for run in MaintenanceRun.objects.filter(status__in=[Status.QUEUED, Status.RUNNING, Status.CANCELLING]):
-        ending.conclude(run.pk)
+        try:
+            ending.conclude(run.pk)
+        except Exception:
+            log.exception("%s could not be concluded; the others go on", run.number)
     for setting_id in watch.due():
         async_task("maintenance.tasks.look", setting_id, task_name=f"watch {setting_id}")
     return found

@@ -125,6 +125,9 @@ class FakeEngine(Engine):
     def fence(self) -> int:
         return 0
 
+    def end_statements(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import quantiles
@@ -56,6 +56,9 @@ class Engine(ABC):
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         self.url, self.tag, self.limits = url, tag, limits
         self.stopping = threading.Event()
+        self.still_ours: Callable[[], object] = lambda: None
+        """Asked before a lock that was lost on the target is taken again; raises when another worker has the run."""
+        self._interrupting = threading.Lock()
 
     # -- who is it ---------------------------------------------------------------------------------
 
@@ -80,11 +83,18 @@ class Engine(ABC):
 
     def interrupt(self) -> None:
         """Ends what runs now, on the server too, within 5 s. Later calls raise Interrupted."""
-        self.stopping.set()
+        with self._interrupting:
+            self.stopping.set()
+            self.end_statements()
+
+    @abstractmethod
+    def end_statements(self) -> None:
+        """The engine's part of `interrupt`: ends what our sessions run on the server."""
 
     def clear_interrupt(self) -> None:
-        """Lets this object work again, for the rollback."""
-        self.stopping.clear()
+        """Lets this object work again, for the rollback - after an interrupt under way, which would end that too."""
+        with self._interrupting:
+            self.stopping.clear()
 
     def raise_if_stopping(self, doing: str, object: str) -> None:
         """Call between pieces of long work."""

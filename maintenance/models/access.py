@@ -11,6 +11,13 @@ from django.utils.translation import gettext_lazy as _
 class ApiToken(models.Model):
     """A bearer token; only its SHA-256 is kept."""
 
+    class Scope(models.TextChoices):
+        """What a token may be used for, within what its owner may do."""
+
+        READ = "read", _("read states and history")
+        MONITOR = "monitor", _("post states (monitoring)")
+        LAUNCH = "launch", _("launch maintenance")
+
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(_("name"), max_length=100)
     sha256 = models.CharField(max_length=64, unique=True)

@@ -67,6 +67,8 @@ class MaintenanceRun(models.Model):
     )
     requested_by_name = models.CharField(_("requested by (name)"), max_length=200)
     origin = models.CharField(_("origin"), max_length=20)
+    request_key = models.CharField(_("key of the request"), max_length=200, null=True, editable=False)
+    """Idempotency-Key of the API: one run for each key of a person."""
 
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.QUEUED)
     ended_because = models.TextField(_("ended because"), blank=True)
@@ -88,6 +90,7 @@ class MaintenanceRun(models.Model):
             models.Index(fields=["status", "-id"]),
             models.Index(fields=["-created_at"]),
         ]
+        constraints = [models.UniqueConstraint(fields=["requested_by", "request_key"], name="one_run_a_request_key")]
         permissions = [
             ("launch_maintenance", "Can launch a maintenance"),
             ("approve_maintenance", "Can approve a maintenance"),
@@ -137,6 +140,7 @@ class RunTarget(models.Model):
     plan = models.JSONField(_("plan"), null=True)
     gate = models.JSONField(_("connection settings before"), null=True)
     image = models.JSONField(_("image for a rollback"), null=True)
+    hold_lost = models.BooleanField(_("others may have written since the baseline"), default=False)
     progress = models.JSONField(_("progress"), default=dict)
 
     started_at = models.DateTimeField(_("started"), null=True)
@@ -161,7 +165,7 @@ class RunTarget(models.Model):
         """From the first application stopped to everything back; goes on while it lasts."""
         if self.outage_started_at is None:
             return 0.0
-        return ((self.outage_ended_at or timezone.now()) - self.outage_started_at).total_seconds()
+        return ((self.outage_ended_at or self.finished_at or timezone.now()) - self.outage_started_at).total_seconds()
 
     def deadline(self, limit: timedelta, reserve: timedelta) -> datetime | None:
         """When the work must stop so that `reserve` is left for a rollback."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from ..engines.errors import EngineError
+from ..engines.errors import EngineError, Interrupted
 from ..engines.words import say
 from ..models import DatabaseState
 from .context import Context, Done, Outcome
@@ -40,6 +40,8 @@ def tidy(ctx: Context, keep: list[str] | None = None) -> None:
         try:
             removed = ctx.engine.clean(keep or [])
             left = [x for x in ctx.engine.leftovers() if x not in (keep or [])]
+        except Interrupted:
+            raise
         except EngineError as error:
             return Done(say("Could not remove what is ours: {error}", error=str(error)))
         if left:

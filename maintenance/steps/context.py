@@ -50,8 +50,6 @@ class Context:
         self.run: MaintenanceRun = target.run
         self.reason: Reason | None = None
         self.step = ""
-        self.hold_was_lost = False
-        """True when this claim follows a crash that ended the cut, so that others may have written."""
 
     @property
     def seal(self) -> Seal:

@@ -11,6 +11,7 @@ from ..engines.errors import Unable
 from ..engines.values import Json
 from ..engines.words import say, size
 from .context import Context, Done, Outcome, fingerprints, storable
+from .functional import functional_checks
 from .measure import measure
 
 
@@ -28,6 +29,8 @@ def run(ctx: Context) -> Outcome:
     if ctx.engine.check_harms_damaged_tables:
         readable = [name for name, p in prints.items() if p.readable and (ctx.tables is None or name in ctx.tables)]
         ctx.once("check", lambda: _check(ctx, readable))
+    if ctx.target.hold_lost:
+        ctx.change(hold_lost=False)
     measure(ctx, "before")
     rows = sum(p.rows or 0 for p in prints.values())
     return Outcome(
@@ -64,7 +67,7 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
 
     What fails here failed before us; only new failures are our fault later.
     """
-    checks = ctx.engine.check(tables)
+    checks = ctx.engine.check(tables) + functional_checks(ctx)
     failed = [c for c in checks if not c.passed]
     return Done(
         say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),

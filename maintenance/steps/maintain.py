@@ -12,7 +12,6 @@ from ..engines.values import Action, Performed
 from ..engines.words import say, size
 from ..models import ActionRecord, StepState
 from .context import Context, Outcome
-from .retry import retried
 
 
 def run(ctx: Context) -> Outcome:
@@ -63,13 +62,11 @@ def work(ctx: Context, actions: list[Action]) -> None:
 
 
 def perform(ctx: Context, action: Action) -> Performed:
-    """One action with its journal lines; transient errors are tried again (specification 6.2)."""
+    """One action with its journal lines. After a transient error the step is tried again, without what is done."""
     line = ctx.journal.action_started(action, ctx.target.round)
     try:
         ctx.engine.raise_if_stopping(action.kind, action.object)
-        performed = retried(
-            ctx, lambda: ctx.engine.perform(action, ctx.run.allow_data_loss), f"{action.kind} {action.object}"
-        )
+        performed = ctx.engine.perform(action, ctx.run.allow_data_loss)
     except EngineError as error:
         state = StepState.INTERRUPTED if isinstance(error, Interrupted) else StepState.FAILED
         ctx.journal.action_failed(line, state, error.sentence)

@@ -7,8 +7,8 @@ from django.utils import timezone
 from ..engines.errors import EngineError, Interrupted, Transient
 from ..engines.words import say
 from .context import Context, Done, Outcome
-from .stop import let_go
-from .verify import functional_checks
+from .functional import newly_failed
+from .stop import LetGo, let_go
 
 STEP_BACKS = 2
 """How often a stage may be taken back before people are called."""
@@ -16,35 +16,48 @@ STEP_BACKS = 2
 
 def run(ctx: Context) -> Outcome:
     """Raises EngineError when service cannot be brought back: the procedure then calls people."""
-    names = bring_back(ctx)
-    return Outcome(
-        "finished",
-        say(
-            "Service is back as before after an outage of {seconds:.1f} s{applications}.",
-            seconds=ctx.target.outage_seconds,
-            applications=f"; started {', '.join(names)}" if names else "",
-        ),
-    )
+    applications = bring_back(ctx)
+    seconds = ctx.target.outage_seconds
+    if applications.left:
+        return Outcome(
+            "finished",
+            say(
+                "Connections are as before after {seconds:.1f} s; {applications} stay stopped for other databases "
+                "of this run.",
+                seconds=seconds,
+                applications=", ".join(applications.left),
+            ),
+        )
+    if applications.started:
+        return Outcome(
+            "finished",
+            say(
+                "Service is back as before after an outage of {seconds:.1f} s; started {applications}.",
+                seconds=seconds,
+                applications=", ".join(applications.started),
+            ),
+        )
+    return Outcome("finished", say("Service is back as before after an outage of {seconds:.1f} s.", seconds=seconds))
 
 
-def bring_back(ctx: Context) -> list[str]:
-    """Opens the gate in stages and starts the applications; returns their names. Safe to repeat."""
-    started: list[str] = []
+def bring_back(ctx: Context) -> LetGo:
+    """Opens the gate in stages and starts the applications. Safe to repeat."""
+    applications = LetGo([], [])
     gate = ctx.target.gate
     if gate is None:
-        started = let_go(ctx)
+        applications = let_go(ctx)
     else:
         stages = [*ctx.setting.stages, None]
         for number, share in enumerate(stages):
             open_to(ctx, share, stages[number - 1] if number else 0.0)
             if number == 0:
-                started = let_go(ctx)
+                applications = let_go(ctx)
         left = ctx.engine.gate_differences(gate)
         if left:
             raise Transient("bringing back the connections of", ctx.target.database, "; ".join(left))
     if ctx.target.outage_started_at is not None and ctx.target.outage_ended_at is None:
         ctx.change(outage_ended_at=timezone.now())
-    return started
+    return applications
 
 
 def open_to(ctx: Context, share: float | None, previous: float | None) -> None:
@@ -85,7 +98,9 @@ def bears_it(ctx: Context) -> str | None:
         raise
     except EngineError as error:
         return str(error)
-    failed = [c for c in functional_checks(ctx) if not c.passed]
+    if ctx.target.node != "J":
+        return None  # On the way back from a failure the data is as it was: no query has a say in that.
+    failed = newly_failed(ctx)
     return f"{failed[0].object}: {failed[0].detail}" if failed else None
 
 

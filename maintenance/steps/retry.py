@@ -44,3 +44,5 @@ def retried(ctx: Context, work: Callable[[], R], what: str) -> R:
             tries += 1
             log.warning("%s: %s; trying again (%s of %s) in %s s", what, error, tries, times, seconds)
             ctx.wait(seconds, f"waiting to try again: {what} of")
+            # While we waited, or were stopped, another worker may have got the run.
+            ctx.journal.beat()

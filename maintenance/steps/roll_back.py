@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..engines.errors import Damaged, Unable
+from ..engines.errors import Damaged, EngineError, Unable
 from ..engines.values import Fingerprint
 from ..engines.words import say
 from .complete import tidy
-from .context import Context, Done, Outcome, storable
+from .context import Context, Done, Outcome
 from .cut import close
 from .resume import bring_back
 from .verify import different
@@ -39,6 +39,8 @@ def _bring_data_back(ctx: Context) -> Done:
     baseline = ctx.baseline
     if baseline is None:
         return Done(say("The work had not begun: nothing to restore."), {"tables": 0})
+    if ctx.journal.was_started("S", "swap", ctx.target.round):
+        return _finish_swap(ctx, baseline)
     now = ctx.engine.fingerprint(None)
     differing = different(baseline, now) + _worse(baseline, now)
     if not differing:
@@ -46,13 +48,8 @@ def _bring_data_back(ctx: Context) -> Done:
             say("All {tables} tables are as they were: nothing to restore.", tables=len(baseline)),
             {"tables": len(baseline)},
         )
-    if ctx.hold_was_lost:
-        raise Damaged(
-            "rolling back",
-            ctx.target.database,
-            "the lock ended with the worker and the data differs since (" + "; ".join(differing[:3]) + "): "
-            "applications may have written, so restoring could lose their rows",
-        )
+    if ctx.target.hold_lost:
+        return _keep_what_was_written(ctx, baseline, now, differing)
     backup, image, gate = ctx.backup, ctx.image, ctx.target.gate
     if backup is None or image is None or gate is None:
         raise Unable("rolling back", ctx.target.database, "there is no image to restore from")
@@ -63,10 +60,53 @@ def _bring_data_back(ctx: Context) -> Done:
         raise Damaged(
             "restoring", ctx.target.database, "the restored copy is not as at the cut: " + "; ".join(wrong[:5])
         )
-    kept = ctx.engine.swap(side, gate, ctx.marker)
+    return _swap(ctx, side, len(restored))
+
+
+def _swap(ctx: Context, side: str, tables: int) -> Done:
+    gate = ctx.target.gate
+    assert gate is not None
+
+    def work() -> Done:
+        kept = ctx.engine.swap(side, gate, ctx.marker)
+        return Done(
+            say("Restored {tables} tables beside, proved them equal, and swapped.", tables=tables),
+            {"tables": tables, "kept": kept},
+        )
+
     return Done(
-        say("Restored {tables} tables beside, proved them equal, and swapped.", tables=len(restored)),
-        {"tables": len(restored), "kept": kept, "prints": storable(restored), "differing": differing},
+        say("The restored {tables} tables are in the place of the broken ones.", tables=tables),
+        ctx.again("swap", work, {"side": side}),
+    )
+
+
+def _finish_swap(ctx: Context, baseline: dict[str, Fingerprint]) -> Done:
+    """A worker died in the swap: it is finished rather than judged, so that the broken one is still kept."""
+    before = ctx.journal.was_started("S", "swap", ctx.target.round)
+    assert before is not None
+    return _swap(ctx, str(before["side"]), len(baseline))
+
+
+def _keep_what_was_written(
+    ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint], differing: list[str]
+) -> Done:
+    """The lock ended with a worker, so applications may have written: their rows must not be restored away.
+
+    Raises Damaged when the data may also differ because of the work: then a person has to decide.
+    """
+    proof = ctx.recorded("H", f"proof {ctx.target.repairs + 1}") or ctx.recorded("H", "proof 1")
+    unreadable = [name for name, p in now.items() if not p.readable and baseline.get(name, p).readable]
+    failed = [c for c in ctx.engine.check(None) if not c.passed]
+    if (proof and proof["problems"]) or unreadable or failed:
+        raise Damaged(
+            "rolling back",
+            ctx.target.database,
+            "the lock ended with the worker and the data differs since (" + "; ".join(differing[:3]) + "): "
+            "applications may have written, so restoring could lose their rows",
+        )
+    return Done(
+        say("Applications wrote since the worker died; the data is sound and stays as it is: nothing to restore."),
+        {"tables": len(now)},
     )
 
 
@@ -92,11 +132,27 @@ def fail(ctx: Context) -> Outcome:
 
 def call_people(ctx: Context) -> Outcome:
     """X: connections stay as they are, because opening them could do harm; people are called."""
+    try:
+        left = ", ".join(ctx.engine.leftovers()) or "nothing"
+    except EngineError as error:
+        left = str(error)
+    if ctx.engine.hold_dies_with_worker:
+        return Outcome(
+            "finished",
+            say(
+                "{database} needs an operator, and nothing can keep a file closed without a process: keep its "
+                "applications stopped. Left on the target: {left}. When its data was checked by a person: "
+                "manage.py release {database}",
+                database=ctx.target.database,
+                left=left,
+            ),
+        )
     return Outcome(
         "finished",
         say(
-            "{database} needs an operator. When its data was checked by a person, open it again with: "
-            "manage.py release {database}",
+            "{database} needs an operator. Left on the target: {left}. When its data was checked by a person, "
+            "open it again with: manage.py release {database}",
             database=ctx.target.database,
+            left=left,
         ),
     )

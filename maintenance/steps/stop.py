@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from django.db import transaction
 from django.utils import timezone
 
@@ -9,8 +12,11 @@ from .. import applications
 from ..config import Application
 from ..engines.errors import Unable
 from ..engines.words import say
-from ..models import ApplicationHold, MaintenanceRun
+from ..models import ACTIVE, ApplicationHold, MaintenanceRun, RunTarget
 from .context import Context, Done, Outcome
+
+BEFORE_STOPPED = list("ABCDEMR")
+"""Nodes of a target that has yet to stop its applications, or is at it."""
 
 
 def run(ctx: Context) -> Outcome:
@@ -41,7 +47,7 @@ def hold(ctx: Context, application: Application) -> None:
     """Remembers whether it ran, durably, before it is stopped."""
     held = ApplicationHold.objects.filter(target=ctx.target, name=application.name).first()
     if held is None:
-        running = applications.is_running(application) or _held_by_others(ctx, application.name)
+        running = applications.is_running(application) or _ran_before(ctx, application.name)
         held = ApplicationHold.objects.create(
             run=ctx.run, target=ctx.target, name=application.name, was_running=running
         )
@@ -52,30 +58,56 @@ def hold(ctx: Context, application: Application) -> None:
     )
 
 
-def _held_by_others(ctx: Context, name: str) -> bool:
+def _ran_before(ctx: Context, name: str) -> bool:
     """Another target of this run stopped it already, and it ran before that."""
-    return ApplicationHold.objects.filter(run=ctx.run, name=name, released_at=None, was_running=True).exists()
+    return ApplicationHold.objects.filter(run=ctx.run, name=name, was_running=True).exists()
 
 
-def let_go(ctx: Context) -> list[str]:
-    """Starts, in reverse order, what no target of this run holds any longer; returns the names started.
+@dataclass(frozen=True)
+class LetGo:
+    """Names of applications: started now; and left stopped for other targets of the run."""
 
-    Raises EngineError when one does not start.
+    started: list[str]
+    left: list[str]
+
+
+def let_go(ctx: Context) -> LetGo:
+    """Starts, in reverse order, what this run stopped and no target of it needs stopped any longer.
+
+    Goes by what was stopped, not by today's settings. Raises EngineError when one does not start.
     """
-    started: list[str] = []
-    for application in reversed(configured(ctx)):
-        with transaction.atomic():
-            MaintenanceRun.objects.select_for_update().get(pk=ctx.run.pk)
-            ApplicationHold.objects.filter(target=ctx.target, name=application.name, released_at=None).update(
-                released_at=timezone.now()
-            )
-            holds = ApplicationHold.objects.filter(run=ctx.run, name=application.name)
-            last = not holds.filter(released_at=None).exists()
-            wanted = holds.filter(was_running=True).exists()
-        if last and wanted:
-            ctx.again(
-                f"start {application.name}",
-                lambda application=application: Done(applications.start(application, ctx.engine.stopping)),  # type: ignore[misc]
-            )
-            started.append(application.name)
-    return started
+    mine = ApplicationHold.objects.filter(target=ctx.target).order_by("-id").values_list("name", flat=True)
+    # Others may have left to us what they share with us, although we never stopped it.
+    names = list(dict.fromkeys([*mine, *reversed(ctx.setting.applications)]))
+    started, left = [], []
+    for name in names:
+        match _turn(ctx, name):
+            case "ours":
+                _start(ctx, name)
+                started.append(name)
+            case "others":
+                left.append(name)
+    return LetGo(started, left)
+
+
+def _turn(ctx: Context, name: str) -> Literal["ours", "others", "nobody"]:
+    """Whose part it is to start this application, decided for all targets of the run one after the other."""
+    with transaction.atomic():
+        MaintenanceRun.objects.select_for_update().get(pk=ctx.run.pk)
+        holds = ApplicationHold.objects.filter(run=ctx.run, name=name)
+        holds.filter(target=ctx.target, released_at=None).update(released_at=timezone.now())
+        if not holds.filter(was_running=True).exists():
+            return "nobody"
+        others = RunTarget.objects.filter(run=ctx.run, status__in=ACTIVE, node__in=BEFORE_STOPPED)
+        coming = any(
+            target.setting is not None and name in target.setting.applications
+            for target in others.exclude(pk=ctx.target.pk).select_related("setting")
+        )
+        return "others" if coming or holds.filter(released_at=None).exists() else "ours"
+
+
+def _start(ctx: Context, name: str) -> None:
+    application = ctx.config.applications.get(name)
+    if application is None:
+        raise Unable("starting application", name, "config.json does not describe it any more; start it by hand")
+    ctx.again(f"start {name}", lambda: Done(applications.start(application, ctx.engine.stopping)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from ..engines.errors import Damaged, EngineError
+from ..engines.errors import Damaged
 from ..engines.values import Check, Fingerprint, Json
 from ..engines.words import say
 from ..models import ActionRecord, StepState
 from .context import Context, Done, Outcome, storable
+from .functional import functional_checks
 from .maintain import work
 
 
@@ -80,20 +81,6 @@ def prove(ctx: Context) -> Done:
         ),
         result,
     )
-
-
-def functional_checks(ctx: Context) -> list[Check]:
-    """The operator's own queries: the first value of the first row must be true."""
-    checks = []
-    for query in ctx.setting.functional_checks:
-        try:
-            rows = ctx.engine.query(query)
-            passed = bool(rows and rows[0] and rows[0][0])
-            detail = "" if passed else f"returned {rows[0][0]!r}" if rows else "returned no row"
-        except EngineError as error:
-            passed, detail = False, str(error)
-        checks.append(Check("functional", query, passed, detail))
-    return checks
 
 
 def accepted_losses(ctx: Context) -> set[str]:

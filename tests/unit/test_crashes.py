@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import zlib
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from maintenance import audit, journal, launch, procedure
+from maintenance import audit, journal, launch, procedure, tasks
 from maintenance.launch import Actor, Request
 from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
+from maintenance.steps.context import Context
+from tests import fakes
 from tests.fakes import OPEN
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,6 +67,7 @@ def live(target_id: int, most: int = 10) -> int:
         )
         try:
             procedure.advance(target_id)
+            tasks.sweep()
             return died
         except Died:
             continue
@@ -151,3 +155,127 @@ def test_dying_for_ever_ends_with_an_operator(
     assert run.status == "needs_operator"
     assert "died 4 times" in run.ended_because
     assert setting.name in run.targets.get().steps.filter(node="X").last().sentence  # type: ignore[union-attr]
+
+
+class TestALockThatDiesWithTheWorker:
+    """As with SQLite: after a crash everybody was in again, and may have written."""
+
+    @pytest.fixture
+    def setting(self, fake: Callable[..., MaintenanceSetting], monkeypatch: pytest.MonkeyPatch) -> MaintenanceSetting:
+        monkeypatch.setattr(fakes.FakeEngine, "hold_dies_with_worker", True)
+        return fake()
+
+    def die_at(self, target_id: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def die(point: str) -> None:
+            if point == name:
+                raise Died(point)
+
+        monkeypatch.setattr(journal, "crash_point", die)
+        with pytest.raises(Died):
+            procedure.advance(target_id)
+        monkeypatch.setattr(journal, "crash_point", lambda point: None)
+
+    def write_a_row(self, setting: MaintenanceSetting) -> None:
+        with fakes.opened(str(setting.engine_url.database)) as state:
+            state["tables"]["orders"].append(99)
+
+    @pytest.mark.parametrize("point", ["fake.measure.before", "action.started", "action.finished", "verify.started"])
+    @pytest.mark.usefixtures("reaper")
+    def test_what_was_written_between_two_workers_stays(
+        self,
+        setting: MaintenanceSetting,
+        request_for: Callable[..., Request],
+        someone: Actor,
+        monkeypatch: pytest.MonkeyPatch,
+        point: str,
+    ) -> None:
+        run = launch.launch(someone, request_for("shop"), enqueue=False)
+        self.die_at(run.targets.get().pk, point, monkeypatch)
+        self.write_a_row(setting)
+        live(run.targets.get().pk)
+        assert_invariants(setting, run, {**state_of(setting)["tables"], "orders": [1, 2, 3, 4, 99]})
+        assert run.status == "succeeded", run.ended_because
+
+    @pytest.mark.usefixtures("reaper")
+    def test_it_stays_too_when_the_second_worker_gives_up(
+        self,
+        setting: MaintenanceSetting,
+        request_for: Callable[..., Request],
+        someone: Actor,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        run = launch.launch(someone, request_for("shop"), enqueue=False)
+        self.die_at(run.targets.get().pk, "action.started", monkeypatch)
+        self.write_a_row(setting)
+        with fakes.opened(str(setting.engine_url.database)) as state:
+            state["faults"]["image"] = ["permanent"]
+        live(run.targets.get().pk)
+        assert_invariants(setting, run, {**state_of(setting)["tables"], "orders": [1, 2, 3, 4, 99]})
+        assert run.status in ("failed", "rolled_back"), run.ended_because
+
+
+@pytest.mark.usefixtures("reaper")
+def test_a_cancel_that_comes_while_a_dead_workers_run_is_taken_up_ends_in_service(
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    setting = fake()
+    tables = state_of(setting)["tables"]
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    TestALockThatDiesWithTheWorker().die_at(run.targets.get().pk, "action.started", monkeypatch)
+    launch.cancel(someone, run)
+    beats = procedure.Heart.start
+
+    def beat_at_once(heart: procedure.Heart) -> None:
+        heart.beat()
+        beats(heart)
+
+    monkeypatch.setattr(procedure.Heart, "start", beat_at_once)
+    step = procedure._step
+
+    def and_at_every_step(ctx: Any) -> bool:
+        hearts = [t for t in threading.enumerate() if isinstance(t, procedure.Heart)]
+        for heart in hearts:
+            heart.beat()
+        return step(ctx)
+
+    monkeypatch.setattr(procedure, "_step", and_at_every_step)
+    live(run.targets.get().pk)
+    assert_invariants(setting, run, tables)
+    assert run.status == "cancelled", run.ended_because
+
+
+@pytest.mark.usefixtures("reaper")
+def test_a_worker_that_lost_its_lease_while_it_waited_does_not_try_again(
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    setting = fake(cut=["transient"])
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    wait = Context.wait
+
+    def lose(ctx: Context, seconds: float, doing: str) -> None:
+        RunTarget.objects.filter(pk=ctx.target.pk).update(token=99)
+        wait(ctx, seconds, doing)
+
+    monkeypatch.setattr(Context, "wait", lose)
+    assert procedure.advance(run.targets.get().pk) is False
+    assert state_of(setting)["calls"].count("cut") == 1
+
+
+@pytest.mark.usefixtures("reaper")
+def test_a_console_that_cannot_begin_gives_up_in_the_end(
+    fake: Callable[..., MaintenanceSetting], request_for: Callable[..., Request], someone: Actor, settings: Any
+) -> None:
+    fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    settings.CONFIG_FILE.write_text("{ this is not JSON")
+    for _ in range(procedure.LAST_ATTEMPT):
+        live(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert "could not work on shop" in run.ended_because

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from maintenance import audit, checks, journal, launch, procedure, tasks
+from maintenance.blackbox import BlackBox
 from maintenance.engines.words import say
 from maintenance.launch import Actor, Request
 from maintenance.models import AuditEntry, MaintenanceSetting, RunTarget, Status, StepRecord, StepState
@@ -65,7 +65,8 @@ def test_a_worker_that_was_only_slow_may_write_nothing_more(target: RunTarget) -
 def test_a_dead_process_of_this_host_need_not_be_waited_for(target: RunTarget) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    dead = f"{os.uname().nodename}:{child.pid}:1.00"
+    place, _, birth = journal.this_worker().rsplit(":", 2)
+    dead = f"{place}:{child.pid}:{birth}"
     assert journal.claim(target.pk, dead) is not None
     assert journal.worker_is_gone(dead)
     assert not journal.worker_is_gone(journal.this_worker())
@@ -85,11 +86,20 @@ def test_the_sweep_puts_an_orphan_on_the_queue_once(target: RunTarget) -> None:
 def test_every_journal_line_is_in_the_black_box_too(target: RunTarget) -> None:
     procedure.advance(target.pk)
     target.refresh_from_db()
-    lines = [json.loads(line) for line in Path(target.black_box).read_text().splitlines()]
+    lines = BlackBox(Path(target.black_box)).lines()
     closed = StepRecord.objects.filter(target=target).exclude(state="started").values_list("sentence", flat=True)
     assert set(closed) <= {line.get("sentence") for line in lines}
     assert {line["kind"] for line in lines} >= {"opened", "changed", "started", "finished", "ended"}
     assert Path(target.black_box).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_line_that_a_crash_tore_swallows_no_other(tmp_path: Path) -> None:
+    box = BlackBox(tmp_path / "box.jsonl")
+    box.write({"kind": "first"})
+    with open(box.path, "ab") as file:
+        file.write(b'{"kind": "torn by a cra')
+    box.write({"kind": "second"})
+    assert [line["kind"] for line in box.lines()] == ["first", "second"]
 
 
 def test_release_needs_the_black_box_alone(

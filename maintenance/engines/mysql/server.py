@@ -281,9 +281,8 @@ class Server(Engine):
 
     # -- stopping ----------------------------------------------------------------------------------
 
-    def interrupt(self) -> None:
-        """Ends what runs on the server, again and again until nothing of ours runs, at most 5 s."""
-        super().interrupt()
+    def end_statements(self) -> None:
+        """Again and again until nothing of ours runs, at most 5 s."""
         until = time.monotonic() + 4.5
         with suppress(EngineError), self.outside("stopping") as other:
             while (busy := self._busy()) and time.monotonic() < until:
@@ -371,6 +370,7 @@ class Server(Engine):
         with self._guard:
             own = self._hold.id if self._hold is not None else None
         if holder is None or int(holder) != own:
+            self.still_ours()
             self._take_hold(session)
 
     def own_session_ids(self, session: Session) -> set[int]:

@@ -408,6 +408,7 @@ class Server(Engine):
                 ask(self._holder, "SELECT 1")
             except DBAPIError:
                 self._drop_holder()
+                self.still_ours()
                 self._take_turn()
 
     def _end_other_tokens(self, connection: Connection, seconds: float = 20) -> int:
@@ -477,9 +478,8 @@ class Server(Engine):
 
     # -- how we stop -------------------------------------------------------------------------------
 
-    def interrupt(self) -> None:
+    def end_statements(self) -> None:
         """Cancels what our sessions run; a session that is still busy after 2 s is ended."""
-        super().interrupt()
         control = self._control or "postgres"
         try:
             connection = self._enter(control, "stopping our work on", self.database)

@@ -72,8 +72,7 @@ class SQLite(Engine):
         self.file.require()
         return self._claim.take(self.limits.lock_seconds)
 
-    def interrupt(self) -> None:
-        super().interrupt()
+    def end_statements(self) -> None:
         self.file.interrupt()
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import ending, notify, procedure, tasks, terminal
-from maintenance.models import MaintenanceRun, RunTarget, Status
+from maintenance import ending, journal, notify, procedure, tasks, terminal
+from maintenance.models import ACTIVE, MaintenanceRun, RunTarget, Status
 from reports.outcome import outcome
 
 
@@ -18,17 +18,26 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true")
 
+    def is_ours_again(self, target_id: int) -> bool:
+        """The attempt failed before anything could be done, and its lease is this process's own."""
+        target = RunTarget.objects.get(pk=target_id)
+        if target.status not in ACTIVE or target.worker != journal.this_worker():
+            return False
+        RunTarget.objects.filter(pk=target_id, token=target.token).update(lease_until=None)
+        return True
+
     def handle(self, *args: Any, **options: Any) -> None:
         taken: list[int] = []
         for target in tasks.without_worker(alone=tasks.workers_alive() == 0):
             self.stderr.write(f"Taking up {target.database} of run {target.run_id} at node {target.node}.")
-            if procedure.advance(target.pk):
-                taken.append(target.run_id)
+            while not procedure.advance(target.pk) and self.is_ours_again(target.pk):
+                self.stderr.write(f"{target.database} could not be taken up; trying again.")
+            taken.append(target.run_id)
         for run in MaintenanceRun.objects.filter(finished_at=None).exclude(status=Status.AWAITING_APPROVAL):
             if ending.conclude(run.pk):
                 taken.append(run.pk)
         notify.deliver_pending()
-        runs = list(MaintenanceRun.objects.filter(pk__in=taken).order_by("pk"))
+        runs = list(MaintenanceRun.objects.filter(pk__in=taken, finished_at__isnull=False).order_by("pk"))
         for run in runs:
             terminal.show_outcome(run)
         if options["json"]:
@@ -38,4 +47,8 @@ class Command(BaseCommand):
             self.stderr.write(
                 f"Nothing to recover; {busy} targets have a live worker." if busy else "Nothing to recover."
             )
+        unfinished = MaintenanceRun.objects.filter(pk__in=taken, finished_at=None).exists()
+        if unfinished:
+            self.stderr.write("Not every run could be ended: see the log, mend the cause, and recover again.")
+            sys.exit(3)
         sys.exit(max([terminal.exit_code(run.status) for run in runs], default=0))

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import Error
+from django.db import Error, connection
+from django.utils import timezone
 from sqlalchemy.engine import make_url
 
-from maintenance import applications, config, terminal
+from maintenance import applications, audit, config, ending, journal, terminal
 from maintenance.blackbox import BlackBox, link
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError
 from maintenance.engines.values import Limits, Tag
+from maintenance.engines.words import say
+from maintenance.models import ACTIVE, RunTarget, Status
 from maintenance.secrets import SecretUnreadable, open_secret
+
+
+class Busy(Exception):
+    """A live worker has the target."""
+
+
+class NotAsBefore(Exception):
+    """Something of the state before could not be brought back."""
 
 
 class Command(BaseCommand):
@@ -28,24 +41,27 @@ class Command(BaseCommand):
         parser.add_argument("--black-box", type=Path, help="the file, when DBMAINT_HOME does not lead to it")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        path = options["black_box"] or link(options["name"])
+        name = options["name"]
+        path = options["black_box"] or link(name)
         if not path.exists():
-            self.stderr.write(f"There is no black box {path}: no maintenance ever began on {options['name']}.")
+            self.stderr.write(f"There is no black box {path}: no maintenance ever began on {name}.")
             sys.exit(2)
         box = BlackBox(path.resolve())
         found = Remembered(box)
-        busy = owner_at_work(found.target)
-        if busy:
-            self.stderr.write(f"{options['name']} is being worked on by {busy}; cancel the run instead.")
-            sys.exit(4)
+        if found.is_over:
+            self.stderr.write(f"The last maintenance of {name} ended {found.ended}; there is nothing to release.")
+            sys.exit(2)
         try:
-            found.release(self.stderr.write)
-        except (EngineError, SecretUnreadable) as error:
-            self.stderr.write(f"{options['name']} could not be released: {error}")
+            with claimed(found) as token:
+                found.release(token, self.stderr.write)
+                box.write({"kind": "released", "by": terminal.actor().name})
+        except Busy as error:
+            self.stderr.write(f"{name} is being worked on by {error}; cancel the run instead.")
+            sys.exit(4)
+        except (EngineError, SecretUnreadable, config.ConfigError, LookupError, OSError, NotAsBefore) as error:
+            self.stderr.write(f"{name} could not be released: {error}")
             sys.exit(3)
-        box.write({"kind": "released", "by": terminal.actor().name})
-        note_by_hand(found.target, terminal.actor().name)
-        self.stdout.write(f"{options['name']} is open as before.")
+        self.stdout.write(f"{name} is open as before.")
 
 
 class Remembered:
@@ -55,71 +71,83 @@ class Remembered:
         self.url, self.sealed, self.target, self.token = "", "", 0, 0
         self.gate: dict[str, Any] | None = None
         self.running: list[str] = []
+        self.ended = ""
         for line in box.lines():
             self.take(line)
+
+    @property
+    def is_over(self) -> bool:
+        """The maintenance brought service back itself; to open again could undo what was set since."""
+        return self.ended not in ("", Status.NEEDS_OPERATOR)
 
     def take(self, line: dict[str, Any]) -> None:
         self.token = max(self.token, int(line.get("token") or 0))
         match line:
             case {"kind": "opened", "url": url, "sealed_password": sealed, "target": target}:
                 self.url, self.sealed, self.target = url, sealed, target
-            case {"kind": "changed", "gate": gate} if gate:
+            case {"kind": "changed", "gate": gate} | {"kind": "started", "part": "cut", "before": gate} if gate:
                 self.gate = gate
             case {"kind": "started", "before": {"application": name, "was_running": True}}:
                 if name not in self.running:
                     self.running.append(name)
+            case {"kind": "ended", "status": status}:
+                self.ended = status
+            case {"kind": "released"}:
+                self.ended = "released by hand"
 
-    def release(self, say: Any) -> None:
-        """Raises EngineError; whatever was done stays done and may be repeated."""
+    def release(self, token: int, tell: Callable[[str], object]) -> None:
+        """Whatever was done stays done and may be repeated. Raises EngineError or NotAsBefore."""
         password = os.environ.get("DBMAINT_TARGET_PASSWORD") or (open_secret(self.sealed) if self.sealed else None)
         url = make_url(self.url)
-        engine = open_engine(
-            url.set(password=password) if password else url, Tag(self.target, self.token + 1), Limits()
-        )
+        engine = open_engine(url.set(password=password) if password else url, Tag(self.target, token), Limits())
         try:
             if self.gate is None:
-                say("Connections had not been cut.")
+                tell("Connections had not been cut.")
             else:
                 engine.fence()
                 engine.open_gate(self.gate, None)
                 left = engine.gate_differences(self.gate)
-                say("Connections are as before." if not left else f"Not as before: {'; '.join(left)}")
+                if left:
+                    raise NotAsBefore("; ".join(left))
+                tell("Connections are as before.")
         finally:
             engine.close()
         known = config.load().applications
+        missing = [name for name in self.running if name not in known]
         for name in reversed(self.running):
-            if name not in known:
-                say(f"Start {name} by hand: config.json does not describe it any more.")
-                continue
-            say(applications.start(known[name], engine.stopping))
+            if name in known:
+                tell(applications.start(known[name], engine.stopping))
+        if missing:
+            raise NotAsBefore(f"start {', '.join(missing)} by hand: config.json does not describe it any more")
 
 
-def owner_at_work(target_id: int) -> str | None:
-    """The live worker of this target, if the control database can tell."""
-    from maintenance.journal import worker_is_gone
-    from maintenance.models import RunTarget, Status
-
+@contextmanager
+def claimed(found: Remembered) -> Iterator[int]:
+    """The fencing token to act with. Where the control database answers, the run is claimed first, so that no
+    worker takes it up meanwhile, and ended afterwards, so that none takes it up later. Raises Busy."""
+    who = terminal.actor().name
     try:
-        target = RunTarget.objects.filter(pk=target_id, status__in=[Status.RUNNING, Status.CANCELLING]).first()
-    except Error:
-        return None
-    return target.worker if target is not None and not worker_is_gone(target.worker) else None
-
-
-def note_by_hand(target_id: int, who: str) -> None:
-    """Tells the control database, if it is there: nobody must take the target up again."""
-    from maintenance import audit, ending, journal
-    from maintenance.engines.words import say
-    from maintenance.models import RunTarget, Status
-
-    try:
-        target = RunTarget.objects.filter(pk=target_id).first()
-        if target is None:
-            return
-        audit.record(who, "target.released", f"{target.database} in run {target.run_id}")
-        claimed = journal.claim(target_id)
-        if claimed is not None:
-            claimed.ended(Status.NEEDS_OPERATOR, say("Released by hand by {who} from the black box.", who=who))
-            ending.conclude(target.run_id)
+        connection.ensure_connection()
+        target = RunTarget.objects.filter(pk=found.target).first()
     except Error as error:
-        sys.stderr.write(f"The control database was not told: {error}\n")
+        sys.stderr.write(f"The control database does not answer, going on without it: {error}\n")
+        target = None
+    if target is None:
+        yield found.token + 1
+        return
+    if target.status in ACTIVE:
+        mine = journal.claim(target.pk)
+        if mine is None:
+            raise Busy(target.worker)
+        with mine.beating():
+            yield mine.token
+        mine.ended(
+            Status.NEEDS_OPERATOR,
+            say("Released by hand by {who} from the black box.", who=who),
+            outage_ended_at=timezone.now(),
+        )
+        ending.conclude(target.run_id)
+    else:
+        yield max(found.token, target.token) + 1
+        RunTarget.objects.filter(pk=target.pk, outage_ended_at=None).update(outage_ended_at=timezone.now())
+    audit.record(who, "target.released", f"{target.database} in run {target.run_id}")

@@ -1,0 +1,31 @@
+"""The operator's own queries: the first value of the first row must be true."""
+
+from __future__ import annotations
+
+from ..engines.errors import EngineError, Interrupted
+from ..engines.values import Check
+from .context import Context
+
+
+def functional_checks(ctx: Context) -> list[Check]:
+    checks = []
+    for query in ctx.setting.functional_checks:
+        try:
+            rows = ctx.engine.query(query)
+            passed = bool(rows and rows[0] and rows[0][0])
+            detail = "" if passed else f"returned {rows[0][0]!r}" if rows else "returned no row"
+        except Interrupted:
+            raise
+        except EngineError as error:
+            passed, detail = False, str(error)
+        checks.append(Check("functional", query, passed, detail))
+    return checks
+
+
+def newly_failed(ctx: Context) -> list[Check]:
+    """Those that passed under the cut before the work, and fail now."""
+    before = ctx.recorded("F", "check") or {"checks": []}
+    listed = before["checks"]
+    assert isinstance(listed, list)
+    failed = {c["object"] for c in listed if c["name"] == "functional" and not c["passed"]}
+    return [c for c in functional_checks(ctx) if not c.passed and c.object not in failed]
