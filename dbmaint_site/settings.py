@@ -18,7 +18,7 @@ CONFIG_FILE = Path(os.environ.get("DBMAINT_CONFIG", "/etc/db-maintenance/config.
 REPORTS_DIR = Path(os.environ.get("DBMAINT_REPORTS_DIR", HOME / "reports/db-maintenance"))
 PERFORMANCE_DIR = Path(os.environ.get("DBMAINT_PERFORMANCE_DIR", HOME / "data/performance"))
 LOGS_DIR = HOME / "logs"
-for folder in (HOME, LOGS_DIR):
+for folder in (HOME, LOGS_DIR, HOME / "static"):
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
 SECRET_KEY = os.environ.get("DBMAINT_SECRET_KEY") or local_key(HOME / "secret.key")
@@ -29,13 +29,16 @@ SECURE = os.environ.get("DBMAINT_INSECURE") != "1"
 """Off only where the console is reached over plain http on this machine (demo, development, tests)."""
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "dbmaint_site.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django.forms",
+    "django_htmx",
     "django_q",
+    "ninja",
     "maintenance",
     "reports",
 ]
@@ -50,10 +53,13 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "maintenance.views.account.own_time_zone",
 ]
 
 ROOT_URLCONF = "dbmaint_site.urls"
 WSGI_APPLICATION = "dbmaint_site.wsgi.application"
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -64,6 +70,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "maintenance.views.frame.frame",
             ],
         },
     }
@@ -79,8 +86,10 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
 SESSION_COOKIE_AGE = 8 * 3600
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 31536000 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -115,7 +115,7 @@ def compare_target(target: RunTarget) -> Comparison:
     """The first measurement before the work against the last one after it, query by query."""
     first: dict[str, Measurement] = {}
     last: dict[str, Measurement] = {}
-    for measurement in Measurement.objects.filter(target=target).order_by("id"):
+    for measurement in target.measurements.all():
         if measurement.phase == "before":
             first.setdefault(measurement.query, measurement)
         else:

@@ -13,6 +13,11 @@ from .comparison import compare_target
 def outcome(run: MaintenanceRun) -> dict[str, Any]:
     """JSON types only. Times are UTC in ISO 8601, durations seconds, sizes bytes."""
     targets = run.targets.prefetch_related("steps", "actions", "backup_files", "measurements", "states")
+    return {**summary(run), "targets": [_target(t) for t in targets]}
+
+
+def summary(run: MaintenanceRun) -> dict[str, Any]:
+    """The run without its targets; asks the database nothing."""
     return {
         "id": str(run.pk),
         "number": run.number,
@@ -31,7 +36,6 @@ def outcome(run: MaintenanceRun) -> dict[str, Any]:
         "outage_seconds": run.outage_seconds,
         "report_pdf": run.report_pdf or None,
         "performance_csv": run.performance_csv or None,
-        "targets": [_target(t) for t in targets],
     }
 
 

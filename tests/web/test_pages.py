@@ -265,3 +265,10 @@ def test_ready_only_with_a_worker(as_: As) -> None:
     assert client.get("/readyz").status_code == 503
     tasks.alive("here:1")
     assert client.get("/readyz").json() == {"status": "ok", "workers": 1}
+
+
+def test_the_scopes_offered_are_those_of_the_api() -> None:
+    from maintenance.api.callers import Scope
+    from maintenance.forms import SCOPES
+
+    assert [name for name, _ in SCOPES] == [scope.value for scope in Scope]

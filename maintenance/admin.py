@@ -1,0 +1,242 @@
+"""TBL-098 in the admin site: help, validation at save, connection test; every change audited."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from . import audit, config
+from .engines import ENGINES, open_engine
+from .engines.errors import EngineError
+from .engines.values import Json, Tag
+from .management.commands.register_target import described
+from .models import MaintenanceSetting, SeverityLevel
+from .secrets import SecretUnreadable
+
+if TYPE_CHECKING:
+    SettingModelForm = forms.ModelForm[MaintenanceSetting]
+    SettingModelAdmin = admin.ModelAdmin[MaintenanceSetting]
+    BaseUserAdmin = UserAdmin[User]
+else:
+    SettingModelForm, SettingModelAdmin, BaseUserAdmin = forms.ModelForm, admin.ModelAdmin, UserAdmin
+
+LISTS = ("applications", "benchmark_queries", "functional_checks", "release_stages", "approval_severities")
+
+
+class SettingForm(SettingModelForm):
+    """The password goes in and never comes out."""
+
+    new_password = forms.CharField(
+        label=_("New password"),
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput({"autocomplete": "new-password"}),
+        help_text=_("Empty: stays as it is. It is kept encrypted and shown nowhere."),
+    )
+
+    class Meta:
+        model = MaintenanceSetting
+        exclude = ("sealed_password",)
+
+    def clean(self) -> dict[str, Any] | None:
+        data = super().clean() or {}
+        for name in LISTS:
+            if not isinstance(data.get(name, []), list):
+                self.add_error(name, gettext('This must be a list, e.g. [] or ["one"].'))
+        unknown = set(_strings(data.get("applications"))) - set(config.load().applications)
+        if unknown:
+            self.add_error(
+                "applications",
+                gettext("config.json does not describe: {names}.").format(names=", ".join(sorted(unknown))),
+            )
+        if set(_strings(data.get("approval_severities"))) - set(SeverityLevel.values):
+            self.add_error("approval_severities", gettext("Known are: critical, high, medium."))
+        return data
+
+    def clean_url(self) -> str:
+        url = str(self.cleaned_data["url"])
+        if url.split(":")[0].split("+")[0] not in ENGINES:
+            raise ValidationError(gettext("Use one of: {names}.").format(names=", ".join(sorted(ENGINES))))
+        return url
+
+
+def _strings(value: Any) -> list[str]:
+    return [x for x in value if isinstance(x, str)] if isinstance(value, list) else []
+
+
+@admin.register(MaintenanceSetting)
+class MaintenanceSettingAdmin(SettingModelAdmin):
+    form = SettingForm
+    list_display = ("name", "shown_url", "enabled", "backup_dir", "updated_at")
+    list_filter = ("enabled",)
+    search_fields = ("name", "url")
+    readonly_fields = ("created_at", "updated_at")
+    change_form_template = "admin/maintenance_setting.html"
+    actions = None
+    fieldsets = (
+        (None, {"fields": ("name", "url", "new_password", "enabled")}),
+        (_("Backups"), {"fields": ("backup_dir", "alternate_backup_dir")}),
+        (_("Applications and approval"), {"fields": ("applications", "approval_severities")}),
+        (_("Thresholds"), {"fields": ("bloat_share", "dead_share", "stale_share", "minimum_bytes")}),
+        (
+            _("Proof and benchmark"),
+            {"fields": ("functional_checks", "benchmark_queries", "benchmark_repeats", "load_seconds", "load_clients")},
+        ),
+        (
+            _("Retries (specification 6.2)"),
+            {
+                "classes": ["collapse"],
+                "fields": (
+                    ("transient_retries", "transient_wait_seconds"),
+                    ("resource_retries", "resource_wait_seconds"),
+                    ("integrity_retries", "integrity_wait_seconds"),
+                    "additional_rounds",
+                ),
+            },
+        ),
+        (
+            _("Time and resources"),
+            {
+                "classes": ["collapse"],
+                "fields": (
+                    ("timeout_minutes", "reserve_minutes"),
+                    ("jobs", "memory_limit_mb", "cpu_limit_percent"),
+                    ("lock_seconds", "statement_seconds", "cut_seconds"),
+                ),
+            },
+        ),
+        (
+            _("Back to service"),
+            {
+                "classes": ["collapse"],
+                "fields": ("release_stages", "stage_wait_seconds", ("watch_minutes", "watch_interval_seconds")),
+            },
+        ),
+        (None, {"fields": ("created_at", "updated_at")}),
+    )
+
+    @admin.display(description=_("URL"), ordering="url")
+    def shown_url(self, setting: MaintenanceSetting) -> str:
+        return setting.url
+
+    def save_model(self, request: HttpRequest, obj: MaintenanceSetting, form: Any, change: bool) -> None:
+        """Row and audit entry are one commit."""
+        before = described(MaintenanceSetting.objects.get(pk=obj.pk)) if change else None
+        password = form.cleaned_data["new_password"]
+        if password:
+            obj.password = password
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            after = {**described(obj), **({"password_changed": True} if password else {})}
+            audit.record(who(request), "setting.changed" if change else "setting.registered", obj.name, before, after)
+
+    def delete_model(self, request: HttpRequest, obj: MaintenanceSetting) -> None:
+        with transaction.atomic():
+            audit.record(who(request), "setting.deleted", obj.name, before=described(obj))
+            super().delete_model(request, obj)
+
+    def get_urls(self) -> list[URLPattern]:
+        test = path(
+            "<int:pk>/test/",
+            self.admin_site.admin_view(self.test_connection),
+            name="maintenance_maintenancesetting_test",
+        )
+        return [test, *super().get_urls()]
+
+    def test_connection(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Logs in as a maintenance would, asks who the server is, and says it in its words."""
+        setting = get_object_or_404(MaintenanceSetting, pk=pk)
+        if request.method != "POST" or not self.has_change_permission(request, setting):
+            raise PermissionDenied
+        try:
+            said = connected(setting)
+            messages.success(request, said)
+        except (EngineError, SecretUnreadable, LookupError) as error:
+            messages.error(request, gettext("No connection: {error}").format(error=str(error)))
+        audit.record(who(request), "setting.tested", setting.name)
+        return redirect("admin:maintenance_maintenancesetting_change", pk)
+
+
+def connected(setting: MaintenanceSetting) -> str:
+    engine = open_engine(setting.engine_url, Tag(0, 0), setting.limits)
+    try:
+        facts = engine.facts()
+    finally:
+        engine.close()
+    return gettext("Connected: {version}.").format(version=facts.version)
+
+
+def who(request: HttpRequest) -> str:
+    assert isinstance(request.user, User)
+    return request.user.get_username()
+
+
+class Audited:
+    """People and groups decide who may launch: their changes are audited too."""
+
+    kind = ""
+
+    def told(self, obj: Any) -> Json:
+        raise NotImplementedError
+
+    def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        with transaction.atomic():
+            self.before = self._stored(object_id)
+            return super().changeform_view(request, object_id, *args, **kwargs)  # type: ignore[misc]
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)  # type: ignore[misc]
+        operation = f"{self.kind}.changed" if change else f"{self.kind}.created"
+        audit.record(who(request), operation, str(form.instance), self.before, self.told(form.instance))
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        with transaction.atomic():
+            audit.record(who(request), f"{self.kind}.deleted", str(obj), before=self.told(obj))
+            super().delete_model(request, obj)  # type: ignore[misc]
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        for obj in queryset:
+            self.delete_model(request, obj)
+
+    def _stored(self, object_id: str | None) -> Json | None:
+        found = self.model._default_manager.filter(pk=object_id).first() if object_id else None  # type: ignore[attr-defined]
+        return self.told(found) if found else None
+
+
+class PersonAdmin(Audited, BaseUserAdmin):
+    kind = "person"
+
+    def told(self, obj: User) -> Json:
+        return {
+            "username": obj.username,
+            "email": obj.email,
+            "active": obj.is_active,
+            "staff": obj.is_staff,
+            "superuser": obj.is_superuser,
+            "groups": sorted(obj.groups.values_list("name", flat=True)),
+            "permissions": sorted(obj.user_permissions.values_list("codename", flat=True)),
+        }
+
+
+class PeopleAdmin(Audited, GroupAdmin):
+    kind = "group"
+
+    def told(self, obj: Group) -> Json:
+        return {"name": obj.name, "permissions": sorted(obj.permissions.values_list("codename", flat=True))}
+
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+admin.site.register(User, PersonAdmin)
+admin.site.register(Group, PeopleAdmin)

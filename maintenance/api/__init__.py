@@ -1,0 +1,1 @@
+"""What machines call under /api/v1/; the contract is in docs/api.md."""

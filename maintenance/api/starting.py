@@ -1,0 +1,144 @@
+"""API-336: plan, launch, approve, cancel. All of it happens behind the doors of `launch`."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Annotated, Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from ninja import Header
+
+from .. import launch
+from ..engines.words import say
+from ..models import MaintenanceRun, RunTarget
+from .callers import Called, Scope, actor, open_to
+from .problems import Conflict
+from .routers import maintenance as routes
+from .shapes import WRONG, Accepted, MaintenanceRequest, Plan, Problem
+
+LOOKED_AT = 10
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        pattern=r"^[\x21-\x7e]{1,200}$",
+        description="The same key from the same person answers with the same run, however often it is sent.",
+    ),
+]
+
+
+@routes.post(
+    "",
+    auth=open_to(Scope.LAUNCH, "launch_maintenance"),
+    response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
+)
+def start(request: Called, given: MaintenanceRequest, idempotency_key: Key = None) -> HttpResponse:
+    """Starts an emergency maintenance. The answer does not wait for it."""
+    asked = launch.Request(**given.model_dump())
+    run = earlier(request, asked, idempotency_key)
+    if run is None:
+        try:
+            run = launch.launch(actor(request), asked, key=idempotency_key)
+        except launch.Locked:
+            # The same request may have arrived twice at once; then the other one has started the run.
+            run = earlier(request, asked, idempotency_key)
+            if run is None:
+                raise
+    return accepted(request, run)
+
+
+def earlier(request: Called, asked: launch.Request, key: str | None) -> MaintenanceRun | None:
+    """What this person started with this key. Raises BadInput when that was something else."""
+    run = MaintenanceRun.objects.filter(requested_by=request.auth, request_key=key).first() if key else None
+    if run is None:
+        return None
+    before = (run.maintenance_type, run.severity_level, run.reason, list(run.target_tables), run.allow_data_loss)
+    now = (
+        asked.maintenance_type,
+        asked.severity_level,
+        asked.reason.strip(),
+        list(asked.target_tables),
+        asked.allow_data_loss,
+    )
+    same = asked.target_databases is None or list(dict.fromkeys(asked.target_databases)) == run.target_databases
+    if before != now or not same:
+        raise launch.BadInput(
+            say("This Idempotency-Key was used for {run}, which was asked for otherwise.", run=run.number)
+        )
+    return run
+
+
+@routes.post(
+    "/plan",
+    auth=open_to(Scope.LAUNCH, "launch_maintenance"),
+    response={200: Plan, 404: Problem, **WRONG},
+)
+def plan(request: Called, given: MaintenanceRequest) -> HttpResponse:
+    """What would be done and why, with locks, disk and times. Changes nothing."""
+    made = launch.plan(launch.Request(**given.model_dump()))
+    for target in made["targets"]:
+        target["estimate"] = estimate(target["database"], given.maintenance_type)
+    return JsonResponse(made)
+
+
+def estimate(database: str, maintenance_type: str) -> dict[str, Any]:
+    """From what it took before; without any such maintenance nobody knows."""
+    done = RunTarget.objects.filter(
+        database=database, run__maintenance_type=maintenance_type, started_at__isnull=False, finished_at__isnull=False
+    )
+    lines = done.order_by("-id").only("started_at", "finished_at", "outage_started_at", "outage_ended_at")
+    last = list(lines[:LOOKED_AT])
+    durations = [(t.finished_at - t.started_at).total_seconds() for t in last if t.finished_at and t.started_at]
+    return {
+        "outage_seconds": median(t.outage_seconds for t in last) if last else None,
+        "duration_seconds": median(durations) if durations else None,
+        "based_on_runs": len(last),
+    }
+
+
+@routes.post(
+    "/{int:id}/cancel",
+    auth=open_to(Scope.LAUNCH, "cancel_maintenance"),
+    response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
+)
+def cancel(request: Called, id: int) -> HttpResponse:
+    """Asks the workers to stop; service comes back as it was before."""
+    run = _found(id)
+    try:
+        launch.cancel(actor(request), run)
+    except launch.BadInput as refusal:
+        raise Conflict(refusal.sentence) from refusal
+    run.refresh_from_db()
+    return accepted(request, run)
+
+
+@routes.post(
+    "/{int:id}/approve",
+    auth=open_to(Scope.LAUNCH, "approve_maintenance"),
+    response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
+)
+def approve(request: Called, id: int) -> HttpResponse:
+    """A second person's word; the one who asked cannot give it."""
+    run = _found(id)
+    try:
+        launch.approve(actor(request), run)
+    except launch.BadInput as refusal:
+        raise Conflict(refusal.sentence) from refusal
+    run.refresh_from_db()
+    return accepted(request, run)
+
+
+def accepted(request: HttpRequest, run: MaintenanceRun) -> HttpResponse:
+    """Where to follow it: `url` for machines, `page` for people."""
+    url = request.build_absolute_uri(reverse("api-1:run", args=[run.pk]))
+    page = request.build_absolute_uri(reverse("run", args=[run.pk]))
+    told = {"id": str(run.pk), "number": run.number, "status": str(run.status), "url": url, "page": page}
+    answer = JsonResponse(told, status=202)
+    answer["Location"] = url
+    return answer
+
+
+def _found(id: int) -> MaintenanceRun:
+    return get_object_or_404(MaintenanceRun, pk=id)

@@ -1,0 +1,228 @@
+"""What people type, checked for its form. Whether it can be is decided behind `launch`."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from .models import MaintenanceSetting, MaintenanceType, SeverityLevel, Status
+
+TYPES = {
+    MaintenanceType.REPAIR: _("Mends what is damaged: indexes, tables, pages. Touches nothing that is whole."),
+    MaintenanceType.OPTIMIZE: _(
+        "Works on what crosses the thresholds: bloat, dead rows, old statistics. Often no outage at all."
+    ),
+    MaintenanceType.REBUILD: _("Rewrites every table and index anew. Takes longest; for when nothing else helps."),
+}
+SEVERITIES = {
+    SeverityLevel.CRITICAL: _("Users cannot work."),
+    SeverityLevel.HIGH: _("Users are hindered, or soon will be."),
+    SeverityLevel.MEDIUM: _("Noticeable, and can wait for a quiet hour."),
+}
+SCOPES = [
+    ("read", _("read states and history")),
+    ("monitor", _("post states (monitoring)")),
+    ("launch", _("launch maintenance")),
+]
+
+
+class Explained(forms.RadioSelect):
+    """Each choice with a sentence on what it means."""
+
+    template_name = "widgets/explained.html"
+
+    def __init__(self, sentences: dict[Any, Any]) -> None:
+        super().__init__()
+        self.sentences = sentences
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option = super().create_option(name, value, *args, **kwargs)
+        return {**option, "sentence": self.sentences.get(value, "")}
+
+
+class LaunchForm(forms.Form):
+    """First screen: the specification's parameters (3.3)."""
+
+    maintenance_type = forms.ChoiceField(
+        label=_("What shall be done"), choices=MaintenanceType, widget=Explained(TYPES)
+    )
+    databases = forms.MultipleChoiceField(label=_("Databases"), required=False, widget=forms.CheckboxSelectMultiple)
+    all_databases = forms.BooleanField(label=_("All databases"), required=False)
+    tables = forms.CharField(
+        label=_("Only these tables"),
+        required=False,
+        widget=forms.Textarea({"rows": 3, "spellcheck": "false", "class": "mono"}),
+        help_text=_("One a line, e.g. public.orders. Empty: the whole database."),
+    )
+    severity_level = forms.ChoiceField(label=_("How bad it is"), choices=SeverityLevel, widget=Explained(SEVERITIES))
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=2000,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_("What is wrong, since when, and who asked. It stands in the report."),
+    )
+    allow_data_loss = forms.BooleanField(
+        label=_("Rows that cannot be read may be lost"),
+        required=False,
+        help_text=_("Only for damage that nothing else mends. The report lists every row that went."),
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = MaintenanceSetting.objects.filter(enabled=True).values_list("name", flat=True)
+        field = self.fields["databases"]
+        assert isinstance(field, forms.MultipleChoiceField)
+        field.choices = [(name, name) for name in names]
+        if not user.has_perm("maintenance.allow_data_loss"):
+            del self.fields["allow_data_loss"]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not data.get("databases") and not data.get("all_databases") and "databases" not in self.errors:
+            self.add_error("databases", gettext("Choose at least one database, or all."))
+        return data
+
+    def chosen(self) -> dict[str, Any]:
+        """The arguments of `launch.Request`, as JSON types."""
+        data = self.cleaned_data
+        return {
+            "maintenance_type": data["maintenance_type"],
+            "target_databases": None if data["all_databases"] else data["databases"],
+            "severity_level": data["severity_level"],
+            "reason": data["reason"],
+            "target_tables": list(dict.fromkeys(filter(None, map(str.strip, data["tables"].splitlines())))),
+            "allow_data_loss": data.get("allow_data_loss", False),
+        }
+
+
+class ConfirmForm(forms.Form):
+    """Last screen: the names typed by hand, and proof that it is still the same person."""
+
+    names = forms.CharField(
+        label=_("Type the name of the database"),
+        widget=forms.TextInput(
+            {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none", "class": "mono"}
+        ),
+    )
+    password = forms.CharField(
+        label=_("Your password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
+    )
+
+    def __init__(self, user: User, wanted: Sequence[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user, self.wanted = user, set(wanted)
+        if len(wanted) > 1:
+            self.fields["names"].label = _("Type the names of the databases, separated by commas")
+
+    def clean_names(self) -> str:
+        typed = {name.strip() for name in self.cleaned_data["names"].split(",") if name.strip()}
+        if typed != self.wanted:
+            raise ValidationError(
+                gettext("This is not {names}.").format(names=", ".join(sorted(self.wanted))), code="other"
+            )
+        return str(self.cleaned_data["names"])
+
+    def clean_password(self) -> str:
+        if not self.user.check_password(self.cleaned_data["password"]):
+            raise ValidationError(gettext("The password is wrong."), code="wrong")
+        return ""
+
+
+class DateInput(forms.DateInput):
+    input_type = "date"
+
+
+class Filter(forms.Form):
+    """From and to, both inclusive, in the reader's time zone."""
+
+    since = forms.DateField(label=_("From"), required=False, widget=DateInput)
+    until = forms.DateField(label=_("To"), required=False, widget=DateInput)
+
+    exact: dict[str, str] = {}
+    """Field of the form -> lookup."""
+    dated = "at"
+
+    def exactly(self) -> Q:
+        chosen = getattr(self, "cleaned_data", {})
+        found = Q()
+        for name, lookup in self.exact.items():
+            if chosen.get(name):
+                found &= Q(**{lookup: chosen[name]})
+        if chosen.get("since"):
+            found &= Q(**{f"{self.dated}__gte": _midnight(chosen["since"])})
+        if chosen.get("until"):
+            found &= Q(**{f"{self.dated}__lt": _midnight(chosen["until"] + timedelta(days=1))})
+        return found
+
+
+def _midnight(day: date) -> datetime:
+    return timezone.make_aware(datetime.combine(day, time.min))
+
+
+def _any(choices: Any) -> list[Any]:
+    return [("", _("any")), *choices]
+
+
+class HistoryFilter(Filter):
+    database = forms.ChoiceField(label=_("Database"), required=False)
+    maintenance_type = forms.ChoiceField(label=_("Type"), required=False, choices=_any(MaintenanceType.choices))
+    severity_level = forms.ChoiceField(label=_("Severity"), required=False, choices=_any(SeverityLevel.choices))
+    status = forms.ChoiceField(label=_("Status"), required=False, choices=_any(Status.choices))
+    who = forms.CharField(label=_("Asked by"), required=False, max_length=200)
+    text = forms.CharField(label=_("Text"), required=False, max_length=200)
+
+    field_order = ["database", "maintenance_type", "severity_level", "status", "who", "since", "until", "text"]
+    exact = {
+        "maintenance_type": "maintenance_type",
+        "severity_level": "severity_level",
+        "status": "status",
+        "who": "requested_by_name__istartswith",
+    }
+    dated = "created_at"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["database"]
+        assert isinstance(field, forms.ChoiceField)
+        names = MaintenanceSetting.objects.values_list("name", flat=True)
+        asked = self.data.get("database", "")
+        field.choices = _any((name, name) for name in dict.fromkeys([*names, *([asked] if asked else [])]))
+
+    @property
+    def sort(self) -> str:
+        return str(self.data.get("sort") or "-started")
+
+
+class AuditFilter(Filter):
+    actor = forms.CharField(label=_("Who"), required=False, max_length=200)
+    operation = forms.CharField(label=_("Operation"), required=False, max_length=60)
+    object = forms.CharField(label=_("Object"), required=False, max_length=200)
+
+    field_order = ["actor", "operation", "object", "since", "until"]
+    exact = {"actor": "actor__istartswith", "operation": "operation__istartswith", "object": "object__icontains"}
+
+
+class PreferencesForm(forms.Form):
+    language = forms.ChoiceField(label=_("Language"), choices=settings.LANGUAGES)
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"), choices=[(name, name) for name in sorted(zoneinfo.available_timezones())]
+    )
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(label=_("What it is for"), max_length=100)
+    scopes = forms.MultipleChoiceField(
+        label=_("It may"), choices=SCOPES, initial=["read"], widget=forms.CheckboxSelectMultiple
+    )
+    days = forms.IntegerField(label=_("Days until it expires"), initial=90, min_value=1, max_value=365)

@@ -1,0 +1,268 @@
+"""How pages say a state, a time, a size and a sentence."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from maintenance.engines.words import Sentence
+from maintenance.models import MaintenanceRun, MaintenanceType, SeverityLevel, Status, StepState
+from maintenance.procedure import PROCEDURE
+from reports import words
+from reports.retelling import again
+
+register = template.Library()
+
+STATES = {
+    "awaiting_approval": ("warn", "◇"),
+    "queued": ("idle", "…"),
+    "running": ("run", "▶"),
+    "cancelling": ("warn", "■"),
+    "succeeded": ("good", "✓"),
+    "rolled_back": ("warn", "↺"),
+    "failed": ("bad", "✕"),
+    "cancelled": ("idle", "■"),
+    "timed_out": ("bad", "◷"),
+    "needs_operator": ("bad", "!"),
+    "started": ("run", "▶"),
+    "finished": ("good", "✓"),
+    "interrupted": ("warn", "■"),
+    "undone": ("warn", "↺"),
+    "well": ("good", "✓"),
+    "watch": ("warn", "!"),
+    "degraded": ("bad", "✕"),
+    "critical": ("bad", "✕"),
+    "unreachable": ("bad", "✕"),
+    "unknown": ("idle", "?"),
+    "maintenance": ("out", "◉"),
+    "waiting": ("idle", "·"),
+    "improved": ("good", "✓"),
+    "not improved": ("idle", "="),
+    "worse": ("bad", "✕"),
+    "inconclusive": ("idle", "?"),
+}
+"""State -> class of its colour, mark. The word comes from the labels below."""
+LABELS: dict[str, Any] = {
+    **dict(Status.choices),
+    **dict(StepState.choices),
+    "well": gettext_lazy("well"),
+    "watch": gettext_lazy("watch"),
+    "degraded": gettext_lazy("degraded"),
+    "critical": gettext_lazy("critical"),
+    "unreachable": gettext_lazy("unreachable"),
+    "unknown": gettext_lazy("not looked at yet"),
+    "maintenance": gettext_lazy("in maintenance"),
+    "waiting": gettext_lazy("waiting"),
+    **words.VERDICTS,
+}
+SEVERITY_CLASS = {"critical": "bad", "high": "warn"}
+TITLES = {
+    "repair": gettext_lazy("Repair of {databases}"),
+    "optimize": gettext_lazy("Optimization of {databases}"),
+    "rebuild": gettext_lazy("Rebuild of {databases}"),
+}
+ENGINES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
+
+register.filter("size", words.size)
+register.filter("duration", words.duration)
+register.filter("share", words.share)
+register.filter("milliseconds", words.milliseconds)
+register.filter("count", words.count)
+
+
+@register.simple_tag
+def state(name: str) -> SafeString:
+    """Mark and word first, colour last."""
+    kind, mark = STATES.get(name, ("idle", "·"))
+    return format_html(
+        '<span class="state {}"><span class="mark" aria-hidden="true">{}</span>{}</span>',
+        kind,
+        mark,
+        LABELS.get(name, name),
+    )
+
+
+@register.filter
+def mark(name: str) -> str:
+    return STATES.get(name, ("idle", "·"))[1]
+
+
+@register.filter
+def kind(name: str) -> str:
+    return STATES.get(name, ("idle", "·"))[0]
+
+
+@register.simple_tag
+def severity(name: str) -> SafeString:
+    known: dict[str, Any] = {**dict(SeverityLevel.choices), **words.SEVERITIES}
+    return format_html('<span class="chip {}">{}</span>', SEVERITY_CLASS.get(name, ""), known.get(name, name))
+
+
+@register.filter
+def version_of(version: str | None, engine: str) -> str:
+    """'SQLite 3.40.1'; a server that says its own name is not told twice."""
+    name = ENGINES.get(engine, engine)
+    if not version:
+        return name
+    return f"{name} {version}" if version[0].isdigit() else version
+
+
+@register.filter
+def run_title(run: MaintenanceRun) -> str:
+    return TITLES[run.maintenance_type].format(databases=", ".join(run.target_databases))
+
+
+@register.filter
+def retold(line: Any) -> str:
+    """The sentence of a journal line or an action, in the reader's language."""
+    return again(line.sentence, line.said)
+
+
+@register.filter
+def reason_retold(action: Any) -> str:
+    return again(action.reason, action.reason_said)
+
+
+@register.filter
+def ending_retold(target: Any) -> str:
+    return again(target.ended_because, target.ended_said)
+
+
+@register.filter
+def evidence(finding: dict[str, Any]) -> str:
+    return again(finding.get("evidence", ""), (finding.get("said") or {}).get("evidence") or {})
+
+
+@register.filter
+def hint(finding: dict[str, Any]) -> str:
+    return again(finding.get("hint", ""), (finding.get("said") or {}).get("hint") or {})
+
+
+@register.simple_tag
+def ago(at: datetime | None) -> SafeString:
+    """How long ago, with the time itself on hover."""
+    if at is None:
+        return SafeString(_("never"))
+    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), moment(at), passed(at))
+
+
+def passed(at: datetime) -> str:
+    seconds = max(0, int((timezone.now() - at).total_seconds()))
+    if seconds < 60:
+        return _("{count} s ago").format(count=seconds)
+    if seconds < 3600:
+        return _("{count} min ago").format(count=seconds // 60)
+    if seconds < 2 * 86400:
+        return _("{count} h ago").format(count=seconds // 3600)
+    return ngettext("{count} day ago", "{count} days ago", seconds // 86400).format(count=seconds // 86400)
+
+
+@register.filter
+def moment(at: datetime | None) -> str:
+    """2026-11-23 02:14:07 JST: the same in every language, and it sorts."""
+    return "–" if at is None else f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+@register.filter
+def minute(at: datetime | None) -> str:
+    return "–" if at is None else f"{timezone.localtime(at):%Y-%m-%d %H:%M}"
+
+
+@register.filter
+def clock(at: datetime | None) -> str:
+    return "–" if at is None else f"{timezone.localtime(at):%H:%M:%S}"
+
+
+@register.filter
+def hms(seconds: float | None) -> str:
+    """00:01:47, as the outage clock counts."""
+    whole = int(seconds or 0)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+@register.filter
+def plain(name: str) -> str:
+    """vacuum_full -> vacuum full."""
+    return name.replace("_", " ")
+
+
+@register.filter
+def times_faster(ratio: float | None) -> str:
+    """after / before -> '2.1 × faster'; below noise it is told as it is."""
+    if ratio is None:
+        return words.unknown()
+    if ratio < 1:
+        return _("{factor} × faster").format(factor=f"{1 / ratio:.1f}")
+    return _("{factor} × the time").format(factor=f"{ratio:.2f}")
+
+
+@register.filter
+def step_name(target: Any) -> str:
+    """Where in the flowchart the target is, in words."""
+    node = PROCEDURE.get(target.node)
+    return words.label(words.STEPS, node.step) if node else ""
+
+
+@register.simple_tag(takes_context=True)
+def sort_head(context: template.Context, column: str, name: str, css: str = "") -> SafeString:
+    """A heading that sorts by its column; once more turns the order round."""
+    current = context["sort"]
+    turned = f"-{column}" if current != f"-{column}" else column
+    query = context["request"].GET.copy()
+    query["sort"] = turned
+    query.pop("page", None)
+    arrow = {column: " ↑", f"-{column}": " ↓"}.get(current, "")
+    order = {column: "ascending", f"-{column}": "descending"}.get(current, "none")
+    return format_html(
+        '<th scope="col" class="{}" aria-sort="{}"><a href="?{}">{}{}</a></th>',
+        css,
+        order,
+        query.urlencode(),
+        name,
+        arrow,
+    )
+
+
+@register.filter
+def line_name(line: Any) -> str:
+    """The step, and inside it the effect that the line is about."""
+    name = words.label(words.STEPS, line.step)
+    return f"{name}: {line.part}" if line.part else name
+
+
+@register.filter
+def said_again(sentence: object) -> str:
+    """A sentence that is still in hand, in the reader's language; what is only text stays."""
+    if isinstance(sentence, Sentence):
+        return again(str(sentence), {"template": sentence.template, "values": sentence.values})
+    return str(sentence)
+
+
+@register.filter
+def type_name(name: str) -> str:
+    return str(dict(MaintenanceType.choices).get(name, name))
+
+
+@register.simple_tag
+def pair(before: float | None, after: float | None, verdict: str) -> SafeString:
+    """Two bars by one scale: the time before, and under it the time after."""
+    if before is None or after is None:
+        return SafeString(words.unknown())
+    most = max(before, after) or 1.0
+    return format_html(
+        '<svg class="pair" role="img" aria-label="{} → {} ms">'
+        '<rect class="before" x="0" y="2" width="{}%" height="8" rx="2"/>'
+        '<rect class="after{}" x="0" y="12" width="{}%" height="8" rx="2"/></svg>',
+        words.milliseconds(before),
+        words.milliseconds(after),
+        f"{100 * before / most:.1f}",
+        f" {STATES[verdict][0]}",
+        f"{100 * after / most:.1f}",
+    )

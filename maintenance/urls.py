@@ -1,0 +1,47 @@
+"""Addresses of the pages. Each has a row in tests/web/test_permissions.py, or that test fails."""
+
+from django.contrib.auth import views as auth
+from django.urls import path
+from django.utils.translation import gettext_lazy as _
+from django.views.i18n import set_language
+
+from .views import account, auditing, dashboard, databases, frame, health, history, launching, runs
+
+urlpatterns = [
+    path("", dashboard.dashboard, name="dashboard"),
+    path("live/", dashboard.dashboard_live, name="dashboard_live"),
+    path("alarm/", frame.alarm, name="alarm"),
+    path("databases/", databases.databases, name="databases"),
+    path("databases/<str:name>/", databases.database, name="database"),
+    path("databases/<str:name>/live/", databases.database_live, name="database_live"),
+    path("databases/<str:name>/diagnose/", databases.diagnose, name="diagnose"),
+    path("launch/", launching.choose, name="launch"),
+    path("launch/plan/", launching.plan, name="launch_plan"),
+    path("launch/confirm/", launching.confirm, name="launch_confirm"),
+    path("runs/<int:pk>/", runs.run, name="run"),
+    path("runs/<int:pk>/live/", runs.run_live, name="run_live"),
+    path("runs/<int:pk>/log/", runs.run_log, name="run_log"),
+    path("runs/<int:pk>/cancel/", runs.cancel, name="run_cancel"),
+    path("runs/<int:pk>/approve/", runs.approve, name="run_approve"),
+    path("runs/<int:pk>/report.pdf", runs.report, name="run_report"),
+    path("runs/<int:pk>/performance.csv", runs.performance, name="run_performance"),
+    path("history/", history.history, name="history"),
+    path("history.csv", history.history_csv, name="history_csv"),
+    path("audit/", auditing.audit_log, name="audit"),
+    path("audit/verify/", auditing.audit_verify, name="audit_verify"),
+    path("audit/export.jsonl", auditing.audit_export, name="audit_export"),
+    path("account/", account.account, name="account"),
+    path("account/preferences/", account.prefer, name="preferences"),
+    path("account/tokens/", account.token_create, name="token_create"),
+    path("account/tokens/<int:pk>/revoke/", account.token_revoke, name="token_revoke"),
+    path("account/language/", set_language, name="set_language"),
+    path("accounts/login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
+    path(
+        "accounts/password/",
+        auth.PasswordChangeView.as_view(success_url="/account/", extra_context={"title": _("Change password")}),
+        name="password_change",
+    ),
+    path("healthz", health.healthz, name="healthz"),
+    path("readyz", health.readyz, name="readyz"),
+]

@@ -1,0 +1,105 @@
+"""Is any database in trouble, and who is on it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from math import floor
+from typing import Any
+
+from django.db.models import Count, Max, Q, Sum
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .. import tasks
+from ..models import ENDED, MaintenanceRun, Status
+from ..templatetags.console import passed
+from .access import READING, open_to
+from .live import fragment
+from .standing import Standing, standings
+
+WANTED_SUCCESS = 0.95
+"""Specification 8.2."""
+DAYS_FOR_SUCCESS = timedelta(days=90)
+DAYS_FOR_OUTAGE = timedelta(days=30)
+
+
+@open_to(*READING)
+def dashboard(request: HttpRequest) -> HttpResponseBase:
+    return render(request, "dashboard/page.html", told())
+
+
+@open_to(*READING)
+def dashboard_live(request: HttpRequest) -> HttpResponseBase:
+    return fragment(request, "dashboard/parts.html", told())
+
+
+def told() -> dict[str, Any]:
+    found = standings()
+    active = [s for s in found if s.target is not None]
+    return {
+        "standings": found,
+        "headline": headline(found),
+        "active": active,
+        "waiting": list(MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL)),
+        "measured_at": max((s.measured_at for s in found if s.measured_at), default=None),
+        "workers": tasks.workers_alive(),
+        "success": success(),
+        "outage": outage(),
+        "backup": oldest_backup(found),
+        "recent": list(MaintenanceRun.objects.filter(status__in=ENDED).order_by("-created_at")[:5]),
+    }
+
+
+def headline(found: Sequence[Standing]) -> str:
+    """The answer in a sentence."""
+    trouble = sum(s.in_trouble for s in found)
+    held = sum(s.target is not None for s in found)
+    parts = []
+    if trouble:
+        parts.append(
+            ngettext("{count} database is in trouble", "{count} databases are in trouble", trouble).format(
+                count=trouble
+            )
+        )
+    if held:
+        parts.append(ngettext("{count} is in maintenance", "{count} are in maintenance", held).format(count=held))
+    if parts:
+        return ", ".join(parts)
+    if not found:
+        return _("No database is registered yet")
+    unseen = sum(s.word == "unknown" for s in found)
+    if unseen:
+        return ngettext(
+            "{count} database was not looked at yet", "{count} databases were not looked at yet", unseen
+        ).format(count=unseen)
+    return _("No database is in trouble")
+
+
+def success() -> dict[str, Any]:
+    """Ended runs that succeeded; a cancelled one is neither success nor failure."""
+    counted = MaintenanceRun.objects.filter(created_at__gt=timezone.now() - DAYS_FOR_SUCCESS, status__in=ENDED).exclude(
+        status=Status.CANCELLED
+    )
+    numbers = counted.aggregate(all=Count("pk"), good=Count("pk", filter=Q(status=Status.SUCCEEDED)))
+    share = numbers["good"] / numbers["all"] if numbers["all"] else None
+    percent = None if share is None else f"{floor(share * 1000) / 10:.1f}"
+    return {**numbers, "share": share, "percent": percent, "met": share is None or share >= WANTED_SUCCESS}
+
+
+def outage() -> dict[str, Any]:
+    recent = MaintenanceRun.objects.filter(created_at__gt=timezone.now() - DAYS_FOR_OUTAGE, outage_seconds__gt=0)
+    return recent.aggregate(seconds=Sum("outage_seconds"), runs=Count("pk"), longest=Max("outage_seconds"))
+
+
+def oldest_backup(found: Sequence[Standing]) -> dict[str, Any] | None:
+    """Of each database the newest backup that read back whole; of these the oldest."""
+    kept = [(s.backup_at, s.setting.name) for s in found if s.backup_at is not None]
+    if not kept:
+        return None
+    at, name = min(kept)
+    return {"age": passed(at), "at": at, "database": name}

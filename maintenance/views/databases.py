@@ -1,0 +1,125 @@
+"""One database over time: state, findings, sizes, sessions, past maintenance; and a fresh look on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_POST
+
+from .. import audit, tasks
+from ..models import DatabaseState, MaintenanceSetting, RunTarget
+from .access import actor, open_to
+from .live import fragment
+from .standing import SEVERITIES, standings
+
+SHOWN_STATES = 120
+SHOWN_TABLES = 50
+SHOWN_RUNS = 10
+PATIENCE = timedelta(minutes=5)
+"""After this the page stops asking for a diagnosis that does not come."""
+WIDE, TALL = 600.0, 120.0
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One number over time as a line; places are units of the view box."""
+
+    points: str
+    dots: Sequence[tuple[float, float, datetime, float]]
+    lowest: float
+    highest: float
+    first: datetime
+    last: datetime
+
+
+@open_to("view_databasestate")
+@require_GET
+def databases(request: HttpRequest) -> HttpResponseBase:
+    return render(request, "databases/list.html", {"standings": standings()})
+
+
+@open_to("view_databasestate")
+@require_GET
+def database(request: HttpRequest, name: str) -> HttpResponseBase:
+    return render(request, "databases/page.html", told(request, name))
+
+
+@open_to("view_databasestate")
+@require_GET
+def database_live(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Asked while a diagnosis is on its way; ends when a newer state is there."""
+    context = told(request, name)
+    return fragment(request, "databases/parts.html", context, over=not context["waiting"])
+
+
+@open_to("launch_maintenance")
+@require_POST
+def diagnose(request: HttpRequest, name: str) -> HttpResponseBase:
+    """Queued, never in the request: a sick server may take minutes to answer."""
+    setting = get_object_or_404(MaintenanceSetting, name=name)
+    last = setting.states.order_by("-id").values_list("pk", flat=True).first() or 0
+    with transaction.atomic():
+        audit.record(actor(request).name, "database.diagnosis_asked", name)
+        tasks.async_task("maintenance.tasks.look", setting.pk, task_name=f"look {name}")  # type: ignore[attr-defined]
+    if not tasks.workers_alive():
+        messages.warning(request, _("No worker is alive: the diagnosis waits until one is started."))
+    since = int(timezone.now().timestamp())
+    return redirect(f"{reverse('database', args=[name])}?after={last}&since={since}")
+
+
+def told(request: HttpRequest, name: str) -> dict[str, Any]:
+    setting = get_object_or_404(MaintenanceSetting, name=name)
+    states = list(setting.states.defer("tables", "findings").order_by("-id")[:SHOWN_STATES])
+    state = setting.states.order_by("-id").first()
+    runs = RunTarget.objects.filter(database=name).select_related("run").defer("plan", "gate", "image").order_by("-id")
+    return {
+        "setting": setting,
+        "state": state,
+        "standing": next((s for s in standings() if s.setting.pk == setting.pk), None),
+        "findings": sorted(state.findings, key=lambda f: SEVERITIES.index(f["severity"])) if state else [],
+        "tables": sorted(state.tables, key=lambda t: -(t["bytes"] or 0))[:SHOWN_TABLES] if state else [],
+        "tables_more": max(0, len(state.tables) - SHOWN_TABLES) if state else 0,
+        "states": states[:12],
+        "health": trend(states, "health", 0, 100),
+        "sizes": trend(states, "size_bytes", 0),
+        "connections": trend(states, "connections", 0),
+        "runs": list(runs[:SHOWN_RUNS]),
+        "waiting": waits(request, state),
+    }
+
+
+def waits(request: HttpRequest, state: DatabaseState | None) -> bool:
+    """A diagnosis was asked for on this page and has not arrived."""
+    after, since = request.GET.get("after", ""), request.GET.get("since", "")
+    if not after.isdigit() or not since.isdigit():
+        return False
+    in_time = timezone.now().timestamp() - int(since) < PATIENCE.total_seconds()
+    return in_time and (state is None or state.pk <= int(after))
+
+
+def trend(states: Sequence[DatabaseState], name: str, low: float, high: float | None = None) -> Trend | None:
+    """None with fewer than two looks that know the number."""
+    known = [(s.measured_at, float(getattr(s, name))) for s in reversed(states) if getattr(s, name) is not None]
+    if len(known) < 2:
+        return None
+    values = [value for _, value in known]
+    top = high if high is not None else max(values) * 1.1 or 1.0
+    first, last = known[0][0], known[-1][0]
+    span = max((last - first).total_seconds(), 1.0)
+    dots = [
+        (round((at - first).total_seconds() / span * WIDE, 1), round(TALL - (v - low) / (top - low) * TALL, 1), at, v)
+        for at, v in known
+    ]
+    points = " ".join(f"{x},{y}" for x, y, _, _ in dots)
+    return Trend(points, dots, min(values), max(values), first, last)

@@ -1,0 +1,191 @@
+"""A maintenance in three screens: choose, look at the plan, confirm."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods
+
+from .. import audit, launch
+from ..forms import ConfirmForm, LaunchForm
+from ..models import MaintenanceRun, MaintenanceSetting, ScopeHold
+from .access import actor, open_to, person
+from .runs import refused
+from .standing import standings
+from .usual import usual_outage
+
+CHOSEN, PLANNED, WRONG = "launch", "launch_plan", "launch_wrong_passwords"
+FRESH = timedelta(minutes=10)
+"""An older plan is made again before anybody confirms it."""
+WRONG_PASSWORDS = 5
+
+
+@open_to("launch_maintenance")
+@require_http_methods(["GET", "POST"])
+def choose(request: HttpRequest) -> HttpResponseBase:
+    form = LaunchForm(person(request), request.POST or None, initial=initial(request))
+    if request.method == "POST" and form.is_valid():
+        request.session[CHOSEN] = form.chosen()
+        request.session.pop(PLANNED, None)
+        return redirect("launch_plan")
+    hold = ScopeHold.objects.select_related("run").first()
+    return render(request, "launching/choose.html", {"form": form, "hold": hold, "standings": standings()})
+
+
+def initial(request: HttpRequest) -> dict[str, Any]:
+    """From an earlier run ('repeat'), from the screens before ('change'), or a database by name."""
+    if request.GET.get("repeat", "").isdigit():
+        run = MaintenanceRun.objects.filter(pk=request.GET["repeat"]).first()
+        if run is not None:
+            return {
+                "maintenance_type": run.maintenance_type,
+                "databases": run.target_databases,
+                "severity_level": run.severity_level,
+                "tables": "\n".join(run.target_tables),
+                "reason": run.reason,
+            }
+    if "database" in request.GET:
+        return {"databases": [request.GET["database"]]}
+    chosen = request.session.get(CHOSEN)
+    if "change" in request.GET and chosen:
+        return {
+            **chosen,
+            "databases": chosen["target_databases"] or [],
+            "tables": "\n".join(chosen["target_tables"]),
+            "all_databases": chosen["target_databases"] is None,
+        }
+    return {}
+
+
+@open_to("launch_maintenance")
+@require_GET
+def plan(request: HttpRequest) -> HttpResponseBase:
+    """What would be done and why, from a fresh read-only look. Kept for the confirmation."""
+    asked = chosen(request)
+    if asked is None:
+        return redirect("launch")
+    try:
+        made = launch.plan(asked)
+    except launch.Refused as refusal:
+        messages.error(request, refused(refusal))
+        return redirect("/launch/?change")
+    told = [described(target, asked.maintenance_type) for target in made["targets"]]
+    kept = {"at": timezone.now().isoformat(), "digest": digest(made), "targets": [summary(t) for t in told]}
+    changed = PLANNED in request.session and request.session[PLANNED]["digest"] != kept["digest"]
+    request.session[PLANNED] = kept
+    context = {
+        "asked": asked,
+        "targets": told,
+        "changed": changed,
+        "approval": needs_approval(asked),
+        "blocked": any(t["refused"] for t in told),
+        "hold": ScopeHold.objects.select_related("run").first(),
+        "fresh_minutes": int(FRESH.total_seconds() // 60),
+    }
+    return render(request, "launching/plan.html", context)
+
+
+@sensitive_post_parameters("password")
+@open_to("launch_maintenance")
+@require_http_methods(["GET", "POST"])
+def confirm(request: HttpRequest) -> HttpResponseBase:
+    """The database's name typed and the password again; then the one door starts it."""
+    asked, kept = chosen(request), request.session.get(PLANNED)
+    if asked is None:
+        return redirect("launch")
+    if kept is None:
+        return redirect("launch_plan")
+    made_at = parse_datetime(kept["at"])
+    if made_at is None or timezone.now() - made_at > FRESH:
+        messages.warning(
+            request,
+            _("The plan was older than {minutes} minutes: this is a new one.").format(
+                minutes=int(FRESH.total_seconds() // 60)
+            ),
+        )
+        return redirect("launch_plan")
+    names = [t["database"] for t in kept["targets"]]
+    form = ConfirmForm(person(request), names, request.POST or None)
+    if request.method == "POST":
+        if form.is_valid():
+            answer = start(request, asked)
+            if answer is not None:
+                return answer
+        elif form.has_error("password", "wrong") and guessed_too_often(request):
+            messages.error(
+                request, _("The password was wrong {count} times: log in again.").format(count=WRONG_PASSWORDS)
+            )
+            return redirect("login")
+    context = {"form": form, "asked": asked, "planned": kept, "made_at": made_at, "approval": needs_approval(asked)}
+    return render(request, "launching/confirm.html", context)
+
+
+def start(request: HttpRequest, asked: launch.Request) -> HttpResponseBase | None:
+    """None when it was refused; the refusal is told on the page."""
+    try:
+        run = launch.launch(actor(request), asked)
+    except launch.Refused as refusal:
+        messages.error(request, refused(refusal))
+        return None
+    for key in (CHOSEN, PLANNED, WRONG):
+        request.session.pop(key, None)
+    return redirect("run", run.pk)
+
+
+def guessed_too_often(request: HttpRequest) -> bool:
+    """Whoever sits at an open session does not get to try passwords."""
+    wrong = request.session.get(WRONG, 0) + 1
+    request.session[WRONG] = wrong
+    audit.record(actor(request).name, "launch.wrong_password", f"attempt {wrong}")
+    if wrong < WRONG_PASSWORDS:
+        return False
+    logout(request)
+    return True
+
+
+def chosen(request: HttpRequest) -> launch.Request | None:
+    kept = request.session.get(CHOSEN)
+    return launch.Request(**kept) if kept else None
+
+
+def needs_approval(asked: launch.Request) -> bool:
+    settings = MaintenanceSetting.objects.filter(enabled=True)
+    if asked.target_databases is not None:
+        settings = settings.filter(name__in=asked.target_databases)
+    return any(asked.severity_level in s.approval_severities for s in settings)
+
+
+def described(target: dict[str, Any], maintenance_type: str) -> dict[str, Any]:
+    """A target of the plan with the usual length of its outage, and where that number comes from."""
+    return {
+        **target,
+        "usual": usual_outage(target["database"], maintenance_type),
+        "bytes": sum(a["bytes"] for a in target["actions"]),
+        "objects": len({a["object"] for a in target["actions"]}),
+    }
+
+
+def summary(target: dict[str, Any]) -> dict[str, Any]:
+    """What the confirmation repeats of the plan."""
+    kept = {
+        k: target[k] for k in ("database", "engine", "size_bytes", "connections", "applications", "usual", "objects")
+    }
+    return {**kept, "actions": len(target["actions"])}
+
+
+def digest(made: dict[str, Any]) -> str:
+    """Of the work alone: sizes and sessions change from second to second."""
+    work = [[t["database"], sorted((a["object"], a["kind"]) for a in t["actions"])] for t in made["targets"]]
+    return hashlib.sha256(json.dumps(work).encode()).hexdigest()

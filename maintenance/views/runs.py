@@ -1,0 +1,234 @@
+"""One run: its permanent page, what of it is live, its files, and what people may do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import FileResponse, Http404, HttpRequest
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods
+
+from reports.comparison import compare_target
+from reports.outcome import integrity
+from reports.retelling import again
+
+from .. import launch, tasks
+from ..engines.words import Sentence
+from ..models import ACTIVE, ENDED, ActionRecord, MaintenanceRun, RunTarget, Status, StepRecord, StepState
+from .access import READING, actor, open_to
+from .flowchart import draw
+from .live import fragment
+from .usual import usual_outage
+
+SILENT = timedelta(seconds=60)
+"""A worker that says nothing for this long is told as missing."""
+JOURNAL_LINES = 14
+LOG_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Work:
+    """One object of the plan: what shall be, is, or was done to it."""
+
+    object: str
+    action: str
+    reason: str
+    bytes: int | None
+    state: str
+    share: float | None
+    record: ActionRecord | None
+
+    @property
+    def percent(self) -> int | None:
+        return None if self.share is None else round(self.share * 100)
+
+
+@open_to(*READING)
+@require_GET
+def run(request: HttpRequest, pk: int) -> HttpResponseBase:
+    return render(request, "runs/page.html", told(request, _found(pk)))
+
+
+@open_to(*READING)
+@require_GET
+def run_live(request: HttpRequest, pk: int) -> HttpResponseBase:
+    found = _found(pk)
+    return fragment(request, "runs/parts.html", told(request, found), over=found.finished_at is not None)
+
+
+def _found(pk: int) -> MaintenanceRun:
+    return get_object_or_404(MaintenanceRun.objects.select_related("approval"), pk=pk)
+
+
+def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
+    """Everything the page says. The number of queries does not depend on what the run holds."""
+    targets = list(run.targets.defer("gate", "image"))
+    target = chosen(targets, request.GET.get("database", ""))
+    over = run.finished_at is not None
+    context: dict[str, Any] = {
+        "run": run,
+        "targets": targets,
+        "target": target,
+        "over": over,
+        "approval": getattr(run, "approval", None),
+        "may_cancel": not over and run.cancel_requested_at is None,
+        "no_worker": run.status == Status.QUEUED and not tasks.workers_alive(),
+        "asked_by_me": request.user.get_username() == run.requested_by_name,
+    }
+    if target is None:
+        return context
+    lines = list(target.steps.all() if over else target.steps.defer("result", "before"))
+    records = list(target.actions.all())
+    context |= {
+        "drawing": draw(target, lines),
+        "journal": journal(lines)[:JOURNAL_LINES],
+        "journal_more": max(0, len(lines) - JOURNAL_LINES),
+        "work": work(target, records),
+        "running": target.progress.get("objects") or [],
+        "share": target.progress.get("share"),
+        "outage_now": target.outage_started_at is not None and target.outage_ended_at is None,
+        "usual": usual_outage(target.database, run.maintenance_type, target.pk),
+        "silent": target.beat_at is not None and timezone.now() - target.beat_at > SILENT,
+        "findings": findings(target),
+        "backups": list(target.backup_files.all()),
+        "losses": [loss for record in records for loss in record.losses],
+    }
+    if over:
+        context |= {"proof": proof(target, lines), "comparison": compare_target(target)}
+    return context
+
+
+def chosen(targets: Sequence[RunTarget], name: str) -> RunTarget | None:
+    """The one asked for, else one that is worked on, else the worst."""
+    named = [t for t in targets if t.database == name]
+    busy = [t for t in targets if t.status in ACTIVE]
+    worst = sorted(targets, key=lambda t: ENDED.index(Status(t.status)) if t.status in ENDED else 0)
+    return next(iter([*named, *busy, *worst]), None)
+
+
+def journal(lines: Sequence[StepRecord]) -> list[StepRecord]:
+    """What people read, newest first: parts and steps that said something, or are in hand."""
+    said = [line for line in lines if line.sentence or line.state == StepState.STARTED]
+    return sorted(said, key=lambda line: (line.finished_at is None, line.finished_at or line.started_at), reverse=True)
+
+
+def work(target: RunTarget, records: Sequence[ActionRecord]) -> list[Work]:
+    """The plan of this round with what became of it, and what earlier rounds did."""
+    running = {p["object"]: p["share"] for p in target.progress.get("objects") or []}
+    done = {(r.object, r.action): r for r in records if r.round == target.round}
+    found = [_planned(entry, done, running) for entry in target.plan or []]
+    planned = {(w.object, w.action) for w in found}
+    found += [_recorded(r) for r in records if (r.object, r.action) not in planned]
+    order = {"started": 0, "failed": 1, "interrupted": 1, "waiting": 2}
+    return sorted(found, key=lambda w: order.get(w.state, 3))
+
+
+def _planned(
+    entry: dict[str, Any], done: dict[tuple[str, str], ActionRecord], running: dict[str, float | None]
+) -> Work:
+    record = done.get((entry["object"], entry["kind"]))
+    state = record.state if record else "waiting"
+    share = running.get(entry["object"]) if state == StepState.STARTED else None
+    reason = again(entry["reason"], (entry.get("said") or {}).get("reason") or {})
+    return Work(entry["object"], entry["kind"], reason, entry["bytes"], state, share, record)
+
+
+def _recorded(record: ActionRecord) -> Work:
+    reason = again(record.reason, record.reason_said)
+    return Work(record.object, record.action, reason, record.bytes_before, record.state, None, record)
+
+
+def findings(target: RunTarget) -> list[dict[str, Any]]:
+    """Of the diagnosis before the work."""
+    state = target.states.filter(source="diagnosis").defer("tables").order_by("-id").first()
+    return state.findings if state else []
+
+
+def proof(target: RunTarget, lines: Sequence[StepRecord]) -> dict[str, Any] | None:
+    target._prefetched_objects_cache = {"steps": lines}  # type: ignore[attr-defined]
+    found = integrity(target)
+    if found is not None:
+        found["failed"] = [c for c in found["checks"] if not c["passed"]]
+        found["rows"] = sum(t["rows_after"] or 0 for t in found["tables"])
+        found["equal"] = sum(bool(t["fingerprint_equal"]) for t in found["tables"])
+    return found
+
+
+@open_to(*READING)
+@require_GET
+def run_log(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Every journal line of every target, oldest first."""
+    found = _found(pk)
+    lines = StepRecord.objects.filter(target__run=found).select_related("target").defer("result").order_by("id")
+    page = Paginator(lines, LOG_PAGE).get_page(request.GET.get("page"))
+    return render(request, "runs/log.html", {"run": found, "page": page})
+
+
+@open_to("cancel_maintenance")
+@require_http_methods(["GET", "POST"])
+def cancel(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Asks once more, because half a maintenance is rolled back."""
+    found = _found(pk)
+    if request.method == "GET":
+        return render(
+            request, "runs/cancel.html", {"run": found, "targets": found.targets.defer("gate", "image", "plan")}
+        )
+    try:
+        launch.cancel(actor(request), found)
+        messages.success(request, _("The workers were asked to stop; service comes back as it was before."))
+    except launch.Refused as refusal:
+        messages.error(request, refused(refusal))
+    return redirect("run", pk)
+
+
+@open_to("approve_maintenance")
+@require_http_methods(["GET", "POST"])
+def approve(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """A second person's word."""
+    found = _found(pk)
+    if request.method == "GET":
+        return render(request, "runs/approve.html", {"run": found})
+    try:
+        launch.approve(actor(request), found)
+        messages.success(request, _("Approved: the maintenance is on its way."))
+    except launch.Refused as refusal:
+        messages.error(request, refused(refusal))
+    return redirect("run", pk)
+
+
+def refused(refusal: launch.Refused) -> str:
+    """The sentence in the reader's language."""
+    sentence = refusal.sentence
+    if not isinstance(sentence, Sentence):
+        return str(sentence)
+    return again(str(sentence), {"template": sentence.template, "values": sentence.values})
+
+
+@open_to(*READING)
+@require_GET
+def report(request: HttpRequest, pk: int) -> HttpResponseBase:
+    return _file(_found(pk).report_pdf, Path(settings.REPORTS_DIR), "application/pdf")
+
+
+@open_to(*READING)
+@require_GET
+def performance(request: HttpRequest, pk: int) -> HttpResponseBase:
+    return _file(_found(pk).performance_csv, Path(settings.PERFORMANCE_DIR), "text/csv; charset=utf-8")
+
+
+def _file(name: str, folder: Path, content_type: str) -> FileResponse:
+    """Only from the folder for such files, whatever the row says."""
+    path = Path(name).resolve()
+    if not name or folder.resolve() not in path.parents or not path.is_file():
+        raise Http404(_("This file was not made, or is not kept any more."))
+    return FileResponse(path.open("rb"), content_type=content_type, filename=path.name, as_attachment=True)

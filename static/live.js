@@ -1,0 +1,39 @@
+// What is live: parts of the page that came anew replace the old ones, but only where they differ,
+// so that nothing jumps and focus, selection and scroll stay. htmx asks; status 286 ends the asking.
+"use strict";
+
+const told = (part) => {
+  const copy = part.cloneNode(true);
+  for (const clock of copy.querySelectorAll("[data-since]")) clock.textContent = "";
+  return copy.innerHTML;
+};
+
+const replace = (html) => {
+  const fresh = new DOMParser().parseFromString(html, "text/html");
+  for (const part of fresh.querySelectorAll("[data-part]")) {
+    const old = document.getElementById(part.id);
+    if (!old || told(old) === told(part)) continue;
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const address = focused && focused.getAttribute("href");
+    old.replaceChildren(...document.importNode(part, true).childNodes);
+    if (address) old.querySelector(`[href="${CSS.escape(address)}"]`)?.focus({ preventScroll: true });
+  }
+  tick();
+};
+
+const lost = document.getElementById("lost");
+document.addEventListener("htmx:afterRequest", (event) => {
+  if (lost) lost.hidden = Boolean(event.detail.successful);
+  if (event.detail.successful && event.target.closest("[data-live]")) replace(event.detail.xhr.responseText);
+});
+
+// Clocks run by the server's time, which the page was made with.
+const skew = Number(document.body.dataset.now) * 1000 - Date.now();
+const two = (number) => String(number).padStart(2, "0");
+function tick() {
+  for (const clock of document.querySelectorAll("[data-since]")) {
+    const seconds = Math.max(0, Math.floor((Date.now() + skew) / 1000 - Number(clock.dataset.since)));
+    clock.textContent = `${two(Math.floor(seconds / 3600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
+  }
+}
+setInterval(tick, 1000);

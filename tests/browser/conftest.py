@@ -1,0 +1,179 @@
+"""A console as people have it: a web server, a worker, demo databases, and Debian's Chromium."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from demo.sqlite import build
+
+ROOT = Path(__file__).resolve().parents[2]
+ARTEFACTS = ROOT / "tests" / "artefacts"
+AXE = "4.10.3"
+PASSWORD = "look-at-it-905"
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+PEOPLE = f"""
+from django.contrib.auth.models import Group, User
+groups = {{"dba": "DBA", "manager": "Management", "administrator": "Maintenance administrators", "auditor": "Auditors"}}
+for name, group in groups.items():
+    User.objects.create_user(name, password="{PASSWORD}").groups.add(Group.objects.get(name=group))
+"""
+
+
+@dataclass
+class Console:
+    """Where it is reached, and where its databases lie."""
+
+    url: str
+    folder: Path
+    environment: dict[str, str]
+
+    def manage(self, *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    def database(self, name: str, **settings: object) -> None:
+        """A sick demo database, made anew, and registered."""
+        path = build(self.folder / f"{name}.db")
+        fixed = {"stage_wait_seconds": 1, "load_seconds": 1, "watch_minutes": 0, **settings}
+        words = [word for key, value in fixed.items() for word in ("--set", f"{key}={value}")]
+        self.manage("register_target", name, f"sqlite:///{path}", *words)
+
+
+@pytest.fixture(scope="session")
+def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    folder = tmp_path_factory.mktemp("console")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "DBMAINT_HOME": str(folder / "home"),
+        "DBMAINT_CONFIG": str(folder / "config.json"),
+        "DBMAINT_INSECURE": "1",
+        "DBMAINT_DEBUG": "1",
+        "DBMAINT_WORKERS": "1",
+        "DJANGO_SETTINGS_MODULE": "dbmaint_site.settings",
+    }
+    found = Console(f"http://127.0.0.1:{port}", folder, environment)
+    found.manage("migrate", "--verbosity=0")
+    found.manage("shell", "--verbosity=0", "--command", PEOPLE)
+    found.manage("seed_history", "60")
+    for name in ("shop", "billing"):
+        found.database(name)
+        found.manage("diagnose", name)
+    commands = [["runserver", f"127.0.0.1:{port}", "--noreload"], ["work"]]
+    processes = [
+        subprocess.Popen([sys.executable, "manage.py", *words], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        for words in commands
+    ]
+    try:
+        wait_for(f"{found.url}/readyz")
+        yield found
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(timeout=30)
+
+
+def wait_for(url: str) -> None:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=2)
+            return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(console: Console, chromium: Browser) -> Iterator[Callable[..., Page]]:
+    """A page of somebody who has logged in; what goes wrong in the browser fails the test."""
+    opened: list[BrowserContext] = []
+    wrong: list[str] = []
+
+    def open_page(who: str = "dba", width: int = 1280, theme: str = "light", language: str = "en") -> Page:
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=theme,  # type: ignore[arg-type]
+            locale={"en": "en-US", "ja": "ja-JP"}[language],
+        )
+        opened.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "request", lambda r: None if r.url.startswith((console.url, "data:")) else wrong.append(f"asks {r.url}")
+        )
+        page.goto(f"{console.url}/accounts/login/")
+        page.fill("#id_username", who)
+        page.fill("#id_password", PASSWORD)
+        page.click("main button")
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+    assert wrong == []
+
+
+@pytest.fixture(scope="session")
+def axe() -> Path:
+    """axe-core from npm, fetched once into the ignored folder of artefacts."""
+    script = ARTEFACTS / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+    if not script.exists():
+        subprocess.run(
+            [
+                "npm",
+                "install",
+                "--silent",
+                "--no-audit",
+                "--no-fund",
+                "--prefix",
+                str(ARTEFACTS / "axe"),
+                f"axe-core@{AXE}",
+            ],
+            check=True,
+        )
+    return script
+
+
+def keep(page: Page, name: str) -> None:
+    """A picture for people to look at; not in git."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)

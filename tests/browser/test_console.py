@@ -1,0 +1,173 @@
+"""What a DBA and a manager do with the console, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from .conftest import PASSWORD, Console, keep
+
+Visit = Callable[..., Page]
+PAGES = {
+    "dba": (
+        "/",
+        "/databases/",
+        "/databases/billing/",
+        "/launch/?database=billing",
+        "/history/",
+        "/account/",
+        "/runs/1/",
+    ),
+    "auditor": ("/audit/",),
+    "administrator": ("/admin/", "/admin/maintenance/maintenancesetting/1/change/"),
+}
+LONG = 90_000
+"""Milliseconds for a maintenance of the demo database on a busy machine."""
+
+
+def plan(page: Page, console: Console, database: str) -> None:
+    """From the first screen to the plan."""
+    page.goto(f"{console.url}/launch/?database={database}")
+    page.check("input[value=rebuild]")
+    page.check("input[value=high]")
+    page.fill("#id_reason", "visits page times out")
+    page.click("form.form button.primary")
+
+
+def confirm(page: Page, name: str, password: str = PASSWORD) -> None:
+    page.fill("#id_names", name)
+    page.fill("#id_password", password)
+    page.click("form.form button.danger")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, console: Console) -> None:
+    console.database("shop")
+    page = visit("dba", language=language)
+    plan(page, console, "shop")
+    expect(page.locator("table").first).to_contain_text("visits")
+    keep(page, f"plan-{language}")
+    page.click("a.primary")
+    confirm(page, "shop")
+    expect(page).to_have_url(re.compile(r"/runs/\d+/$"))
+    expect(page.locator("svg.flow .now")).to_have_count(1, timeout=LONG)
+    expect(page.locator("#clocks [data-since]")).to_be_visible(timeout=LONG)
+    keep(page, f"run-live-{language}")
+    expect(page.locator("#says .notice.success")).to_be_visible(timeout=LONG)
+    expect(page.locator("#after table").first).to_be_visible()
+    expect(page.locator("svg.flow .now")).to_have_count(0)
+    keep(page, f"run-ended-{language}")
+    for selector, ending in (
+        ('a[href$="report.pdf"]', "-report.pdf"),
+        ('a[href$="performance.csv"]', "-performance.csv"),
+    ):
+        with page.expect_download() as download:
+            page.click(selector)
+        assert download.value.suggested_filename.endswith(ending)
+        assert Path(download.value.path()).stat().st_size > 100
+
+
+def test_polling_ends_with_the_run(visit: Visit, console: Console) -> None:
+    page = visit("manager")
+    page.goto(f"{console.url}/runs/1/")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(3000)
+    assert [url for url in asked if "/live/" in url] == []
+
+
+def test_refused_with_the_wrong_name_or_password(visit: Visit, console: Console) -> None:
+    page = visit("dba")
+    page.goto(f"{console.url}/launch/")
+    page.click("form.form button.primary")
+    expect(page.locator(".errorlist")).to_have_count(4)
+    plan(page, console, "billing")
+    page.click("a.primary")
+    confirm(page, "bill", "guess")
+    expect(page.locator(".errorlist")).to_have_count(2)
+    keep(page, "confirm-refused")
+
+
+def test_a_manager_finds_no_way_to_launch(visit: Visit, console: Console) -> None:
+    page = visit("manager")
+    expect(page.locator('a[href^="/launch/"]')).to_have_count(0)
+    answer = page.goto(f"{console.url}/launch/")
+    assert answer is not None
+    assert answer.status == 403
+    keep(page, "forbidden")
+
+
+def test_cancel_brings_service_back(visit: Visit, console: Console) -> None:
+    console.database("billing", load_seconds=20)
+    page = visit("dba", width=390)
+    plan(page, console, "billing")
+    page.click("a.primary")
+    confirm(page, "billing")
+    expect(page.locator("#clocks [data-since]")).to_be_visible(timeout=LONG)
+    page.click("#doing a.danger")
+    page.click("form button.danger")
+    expect(page.locator("#says .notice").first).to_be_visible()
+    keep(page, "cancelling-390")
+    expect(page.locator("#clocks .clock.calm")).to_be_visible(timeout=LONG)
+    expect(page.locator('#doing a[href*="repeat"]')).to_be_visible(timeout=LONG)
+
+
+def test_diagnose_now_brings_its_result_to_the_page(visit: Visit, console: Console) -> None:
+    page = visit("dba")
+    page.goto(f"{console.url}/databases/billing/")
+    page.click("form[action$='diagnose/'] button")
+    expect(page.locator("#waiting .notice")).to_be_visible()
+    expect(page.locator("#waiting .notice")).to_have_count(0, timeout=LONG)
+
+
+def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> None:
+    """Focus, selection and scroll stay; so does every part that did not change."""
+    page = visit("dba", width=390)
+    page.evaluate(
+        "document.querySelector('#standings a').focus(); window.kept = document.querySelector('#standings table')"
+    )
+    page.evaluate("window.scrollTo(0, 200)")
+    with page.expect_response(re.compile(r"/live/$"), timeout=15_000):
+        pass
+    page.wait_for_timeout(200)
+    assert page.evaluate("window.scrollY") == 200
+    assert page.evaluate("document.activeElement.closest('#standings') !== null")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_are_accessible_and_fit(width: int, theme: str, visit: Visit, console: Console, axe: Path) -> None:
+    found = []
+    for who, paths in PAGES.items():
+        page = visit(who, width=width, theme=theme)
+        for path in paths:
+            page.goto(console.url + path)
+            page.add_script_tag(path=axe)
+            for violation in page.evaluate("axe.run()")["violations"]:
+                found.append((path, violation["id"], violation["nodes"][0]["html"][:120]))
+            if not path.startswith("/admin/") and page.evaluate("document.documentElement.scrollWidth") > width:
+                found.append((path, "wider than the screen", ""))
+            keep(page, f"{path.strip('/').split('?')[0].replace('/', '-') or 'dashboard'}-{width}-{theme}")
+    assert found == []
+
+
+def test_it_works_without_javascript(chromium: object, console: Console) -> None:
+    from playwright.sync_api import Browser
+
+    assert isinstance(chromium, Browser)
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{console.url}/accounts/login/")
+    page.fill("#id_username", "dba")
+    page.fill("#id_password", PASSWORD)
+    page.click("main button")
+    expect(page.locator("h1")).to_be_visible()
+    plan(page, console, "billing")
+    page.click("a.primary")
+    confirm(page, "wrong")
+    expect(page.locator(".errorlist")).to_have_count(1)
+    context.close()
