@@ -13,7 +13,7 @@ packages:
 	@sh deploy/packages.sh
 
 test-packages:
-	@sh deploy/packages.sh chromium=chromium poppler-utils=pdftoppm
+	@sh deploy/packages.sh chromium=chromium npm=npm
 
 # mysqlclient is compiled; where that cannot be, the rest is installed and MariaDB/MySQL are left out.
 $(VENV)/.installed: requirements.txt | packages
@@ -55,9 +55,10 @@ lint: $(VENV)/.installed-dev messages
 	@DBMAINT_INSECURE=0 $(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 
-## make chaos   dies at every write on every path, then recovers
-chaos: test-packages $(VENV)/.installed-dev
+## make chaos   dies at every write on every path, then recovers; also real processes on real servers
+chaos: test-packages $(VENV)/.installed-dev messages
 	@DBMAINT_CRASH_STRIDE=1 $(BIN)/python -m pytest tests/unit/test_crashes.py -v
+	@$(BIN)/python -m chaos $(CHAOS)
 
 ## make requirements  pins the dependencies anew
 requirements: $(VENV)/.installed-dev

@@ -8,6 +8,7 @@ encryption). Everything else that a DBA changes is in TBL-098.
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from dbmaint_site.control import database_from_url, local_key
@@ -102,7 +103,11 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = HOME / "static"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS: list[str | Path | tuple[str, str]] = [BASE_DIR / "static"]
+PLOTLY = find_spec("plotly")
+if PLOTLY is not None and PLOTLY.origin is not None:
+    # Its JavaScript comes with the package; importing the package here would cost every command its time.
+    STATICFILES_DIRS.append(("plotly", str(Path(PLOTLY.origin).parent / "package_data")))
 
 # django-q2 as this console needs it; maintenance.checks refuses other values and says why.
 WORKERS = int(os.environ.get("DBMAINT_WORKERS", "4"))

@@ -9,7 +9,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
-from django.db import transaction
+from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
@@ -84,6 +84,10 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     readonly_fields = ("created_at", "updated_at")
     change_form_template = "admin/maintenance_setting.html"
     actions = None
+    formfield_overrides = {
+        models.JSONField: {"widget": forms.Textarea({"rows": 3, "cols": 80, "spellcheck": "false"})},
+        models.CharField: {"widget": forms.TextInput({"size": 80, "spellcheck": "false"})},
+    }
     fieldsets = (
         (None, {"fields": ("name", "url", "new_password", "enabled")}),
         (_("Backups"), {"fields": ("backup_dir", "alternate_backup_dir")}),

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
-import apprise
 from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
@@ -63,6 +62,9 @@ def _addresses() -> Mapping[str, tuple[str, ...]]:
 
 def deliver_pending() -> int:
     """Sends what waits; returns how many went out. A failure is kept with the message and tried again."""
+    # Here, because it takes a quarter of a second to import and most commands send nothing.
+    from apprise import Apprise
+
     sent = 0
     known = _addresses()
     waiting = Notification.objects.filter(delivered_at=None, next_try_at__lte=timezone.now())
@@ -72,7 +74,7 @@ def deliver_pending() -> int:
         mine = Notification.objects.filter(pk=message.pk, tries=message.tries, delivered_at=None)
         if not mine.update(tries=message.tries + 1, next_try_at=timezone.now() + wait):
             continue
-        door = apprise.Apprise()
+        door = Apprise()
         refused = [a for a in known.get(message.audience, ()) if not door.add(a)]
         if len(door) and door.notify(title=message.title, body=message.body):
             message.delivered_at, message.error = timezone.now(), ""

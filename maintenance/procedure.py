@@ -266,7 +266,11 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
     try:
         if ctx.reason is not None and ctx.target.node in CANCELLABLE:
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
-        return retried(ctx, lambda: work(ctx), node.step), StepState.FINISHED
+        outcome = retried(ctx, lambda: work(ctx), node.step)
+        if ctx.reason is not None and ctx.target.node in CANCELLABLE:
+            # Measuring keeps errors in its samples, so the end of the work may look like its success.
+            raise Interrupted(node.step, ctx.target.database, "stopped on request")
+        return outcome, StepState.FINISHED
     except Interrupted as error:
         if ctx.reason == "lost" or ctx.reason is None:
             raise LeaseLost(str(error)) from error

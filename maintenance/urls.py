@@ -14,6 +14,7 @@ urlpatterns = [
     path("databases/", databases.databases, name="databases"),
     path("databases/<str:name>/", databases.database, name="database"),
     path("databases/<str:name>/live/", databases.database_live, name="database_live"),
+    path("databases/<str:name>/trend.json", databases.database_trend, name="database_trend"),
     path("databases/<str:name>/diagnose/", databases.diagnose, name="diagnose"),
     path("launch/", launching.choose, name="launch"),
     path("launch/plan/", launching.plan, name="launch_plan"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -25,6 +25,7 @@ from .standing import SEVERITIES, standings
 
 SHOWN_STATES = 120
 SHOWN_TABLES = 50
+CHARTED_STATES = 2000
 SHOWN_RUNS = 10
 PATIENCE = timedelta(minutes=5)
 """After this the page stops asking for a diagnosis that does not come."""
@@ -61,6 +62,19 @@ def database_live(request: HttpRequest, name: str) -> HttpResponseBase:
     """Asked while a diagnosis is on its way; ends when a newer state is there."""
     context = told(request, name)
     return fragment(request, "databases/parts.html", context, over=not context["waiting"])
+
+
+@open_to("view_databasestate")
+@require_GET
+def database_trend(request: HttpRequest, name: str) -> HttpResponseBase:
+    """The last looks as columns, for the chart."""
+    setting = get_object_or_404(MaintenanceSetting, name=name)
+    columns = ("measured_at", "health", "size_bytes", "connections", "state")
+    rows = list(setting.states.order_by("-id").values_list(*columns)[:CHARTED_STATES])[::-1]
+    told: dict[str, list[Any]] = {column: [row[i] for row in rows] for i, column in enumerate(columns)}
+    # Without a zone, because plotly would show UTC where the page tells the reader's own time.
+    told["measured_at"] = [f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}" for at in told["measured_at"]]
+    return JsonResponse(told)
 
 
 @open_to("launch_maintenance")

@@ -124,6 +124,17 @@ def test_diagnose_now_brings_its_result_to_the_page(visit: Visit, console: Conso
     expect(page.locator("#waiting .notice")).to_have_count(0, timeout=LONG)
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_chart_of_a_database_opens(theme: str, visit: Visit, console: Console) -> None:
+    console.manage("diagnose", "shop")
+    console.manage("diagnose", "shop")
+    page = visit("manager", theme=theme)
+    page.goto(f"{console.url}/databases/shop/")
+    expect(page.locator(".chart .main-svg").first).to_be_visible(timeout=LONG)
+    expect(page.locator(".chart .scatterlayer .trace")).to_have_count(3)
+    keep(page, f"chart-{theme}")
+
+
 def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> None:
     """Focus, selection and scroll stay; so does every part that did not change."""
     page = visit("dba", width=390)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from maintenance import audit, launch, procedure
+from maintenance.engines.values import Load
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from reports.outcome import outcome
@@ -214,6 +215,29 @@ def test_a_cancel_ends_in_service(
     procedure.advance(target.pk)
     run.refresh_from_db()
     assert (run.status, walked(run)) == ("cancelled", "ABCDEFGSU")
+    assert_in_service(setting)
+
+
+def test_a_cancel_while_measuring_ends_in_service_and_is_no_success(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+
+    def start(heart: procedure.Heart) -> None:
+        def cancelling(*args: Any) -> Load:
+            launch.cancel(someone, run)
+            heart.beat()
+            return Load(1, 0.0, 0, 0, None, None)
+
+        monkeypatch.setattr(heart.ctx.engine, "load_test", cancelling)
+        original(heart)
+
+    original = procedure.Heart.start
+    monkeypatch.setattr(procedure.Heart, "start", start)
+    procedure.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert (run.status, walked(run)) == ("cancelled", "ABCDEFGHIJK")
     assert_in_service(setting)
 
 

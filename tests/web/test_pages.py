@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ PAGES = (
     "/live/",
     "/databases/",
     "/databases/one/",
+    "/databases/one/trend.json",
     "/launch/",
     "/runs/{run}/",
     "/runs/{run}/live/",
@@ -228,6 +230,14 @@ def test_diagnose_now_is_queued_audited_and_waited_for(
     assert client.get(live).status_code == 200
     looked_at(setting)
     assert client.get(live).status_code == 286
+
+
+def test_the_chart_tells_the_readers_own_time(as_: As, fake: Register, looked_at: Look) -> None:
+    looked_at(fake("shop"), measured_at=datetime(2026, 11, 23, 17, 14, 7, tzinfo=UTC))
+    client = as_("manager")
+    assert client.get("/databases/shop/trend.json").json()["measured_at"] == ["2026-11-24 02:14:07"]
+    client.post("/account/preferences/", {"language": "en", "time_zone": "UTC"})
+    assert client.get("/databases/shop/trend.json").json()["measured_at"] == ["2026-11-23 17:14:07"]
 
 
 def test_a_token_is_shown_once_and_kept_as_a_hash(as_: As) -> None:

@@ -26,6 +26,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "databases"): STATES,
     ("GET", "database"): STATES,
     ("GET", "database_live"): (LOGIN, NO, 286, 286, 286, NO),
+    ("GET", "database_trend"): STATES,
     ("POST", "diagnose"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "launch"): DBA,
     ("POST", "launch"): DBA,
@@ -106,7 +107,7 @@ def world(
 def address(name: str, world: dict[str, str]) -> str:
     if name.startswith("run"):
         return reverse(name, args=[world["run"]])
-    if name in ("database", "database_live", "diagnose"):
+    if name in ("database", "database_live", "database_trend", "diagnose"):
         return reverse(name, args=[world["name"]])
     if name == "token_revoke":
         return reverse(name, args=[1])

@@ -17,7 +17,10 @@ class Command(makemessages.Command):
     xgettext_options = [*makemessages.Command.xgettext_options, "--keyword=say", "--keyword=lazy"]
 
     def write_po_file(self, potfile: str, locale: str) -> None:
+        _change(Path(potfile), BOTH, r"\1python-brace-format")
         super().write_po_file(potfile, locale)
-        path = Path(potfile).parent / locale / "LC_MESSAGES" / f"{self.domain}.po"
-        text = BOTH.sub(r"\1python-brace-format", path.read_text(encoding="utf-8"))
-        path.write_text(CLOCK.sub("", text), encoding="utf-8")
+        _change(Path(potfile).parent / locale / "LC_MESSAGES" / f"{self.domain}.po", CLOCK, "")
+
+
+def _change(path: Path, what: re.Pattern[str], into: str) -> None:
+    path.write_text(what.sub(into, path.read_text(encoding="utf-8")), encoding="utf-8")
