@@ -34,6 +34,11 @@ def enqueue(target_id: int) -> None:
     async_task("maintenance.tasks.advance", target_id, task_name=f"run target {target_id}")
 
 
+def enqueue_look(setting_id: int) -> None:
+    """A diagnosis by a worker: never inside a page request."""
+    async_task("maintenance.tasks.look", setting_id, task_name=f"look at {setting_id}")
+
+
 def sweep() -> list[int]:
     """Puts every target without a worker back on the queue; ends runs whose last worker died too early.
 
@@ -48,7 +53,7 @@ def sweep() -> list[int]:
         except Exception:
             log.exception("%s could not be concluded; the others go on", run.number)
     for setting_id in watch.due():
-        async_task("maintenance.tasks.look", setting_id, task_name=f"watch {setting_id}")
+        enqueue_look(setting_id)
     return found
 
 

@@ -12,7 +12,7 @@ LAYERS = [
     ["maintenance.config", "maintenance.applications", "maintenance.control", "maintenance.blackbox"],
     ["maintenance.models"],
     ["maintenance.audit", "maintenance.journal", "maintenance.notify", "maintenance.watch", "maintenance.tokens",
-     "reports"],
+     "maintenance.kept", "reports"],
     ["maintenance.steps", "maintenance.ending"],
     ["maintenance.procedure"],
     ["maintenance.tasks"],

@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.http import FileResponse, Http404
 
+from ..kept import kept
 from ..models import MaintenanceRun
 from .callers import READING, Called, Scope, open_to
 from .routers import maintenance as routes
@@ -41,14 +42,6 @@ def report(request: Called, id: int) -> FileResponse:
 def performance(request: Called, id: int) -> FileResponse:
     """Each query before and after."""
     return kept(_found(id).performance_csv, Path(settings.PERFORMANCE_DIR), f"{CSV}; charset=utf-8")
-
-
-def kept(name: str, folder: Path, content_type: str) -> FileResponse:
-    """Whatever the row says: nothing outside the folder leaves the machine."""
-    path = Path(name).resolve()
-    if not name or folder.resolve() not in path.parents or not path.is_file():
-        raise Http404("This file was not made, or is not kept any more.")
-    return FileResponse(path.open("rb"), content_type=content_type, filename=path.name, as_attachment=True)
 
 
 def _found(id: int) -> MaintenanceRun:

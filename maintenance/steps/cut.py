@@ -7,9 +7,10 @@ from pathlib import Path
 
 from django.utils import timezone
 
-from ..engines.errors import Unable
+from ..engines.errors import Damaged, Unable
 from ..engines.values import Json
 from ..engines.words import say, size
+from ..models import ActionRecord
 from .context import Context, Done, Outcome, fingerprints, storable
 from .functional import functional_checks
 from .measure import measure
@@ -22,6 +23,8 @@ def run(ctx: Context) -> Outcome:
     if ctx.target.outage_started_at is None:
         ctx.change(outage_started_at=timezone.now())
     close(ctx)
+    if ctx.target.hold_lost and ActionRecord.objects.filter(target=ctx.target).exists():
+        refuse_missing_rows(ctx)
     if not ctx.engine.check_harms_damaged_tables:
         ctx.once("check", lambda: _check(ctx, ctx.tables))
     prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
@@ -41,6 +44,23 @@ def run(ctx: Context) -> Outcome:
             rows=rows,
         ),
     )
+
+
+def refuse_missing_rows(ctx: Context) -> None:
+    """A worker died with its lock after the work had begun, and there are fewer rows than under its cut.
+
+    Applications may have deleted them since, or the work; a new baseline would make the loss the truth, and a
+    new image would take the place of the one that holds them. Raises Damaged.
+    """
+    baseline = ctx.baseline or {}
+    now = ctx.engine.fingerprint(None)
+    fewer = [
+        f"{name} had {was.rows} rows and has {now[name].rows if name in now else 0}"
+        for name, was in baseline.items()
+        if was.rows is not None and (name not in now or (now[name].rows or 0) < was.rows)
+    ]
+    if fewer:
+        raise Damaged("cutting again the connections to", ctx.target.database, "; ".join(fewer[:3]))
 
 
 def close(ctx: Context) -> None:

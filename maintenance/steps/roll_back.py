@@ -6,7 +6,7 @@ from ..engines.errors import Damaged, EngineError, Unable
 from ..engines.values import Fingerprint
 from ..engines.words import say
 from .complete import tidy
-from .context import Context, Done, Outcome
+from .context import Context, Done, Outcome, fingerprints
 from .cut import close
 from .resume import bring_back
 from .verify import different
@@ -30,6 +30,9 @@ def run(ctx: Context) -> Outcome:
                 tables=result["tables"],
                 kept=keep[0],
             )
+        if result.get("image"):
+            # Nobody can tell for sure who changed the data: the state of the cut stays for people.
+            keep = [str(result["image"])]
     bring_back(ctx)
     tidy(ctx, keep)
     return Outcome("finished", sentence)
@@ -39,16 +42,22 @@ def _bring_data_back(ctx: Context) -> Done:
     baseline = ctx.baseline
     if baseline is None:
         return Done(say("The work had not begun: nothing to restore."), {"tables": 0})
-    if ctx.journal.was_started("S", "swap", ctx.target.round):
-        return _finish_swap(ctx, baseline)
+    swapped = ctx.journal.done("S", "swap", ctx.target.round)
+    if swapped is not None:
+        return Done(say("The restored tables are in their place already."), swapped.result or {})
+    swap = ctx.journal.was_started("S", "swap", ctx.target.round)
+    if swap and not ctx.target.hold_lost:
+        return _swap(ctx, str(swap["side"]), len(baseline))
     now = ctx.engine.fingerprint(None)
     differing = different(baseline, now) + _worse(baseline, now)
+    if swap and (not differing or _same(_seen_last(ctx, baseline), now)):
+        return _swap(ctx, str(swap["side"]), len(baseline))
     if not differing:
         return Done(
             say("All {tables} tables are as they were: nothing to restore.", tables=len(baseline)),
             {"tables": len(baseline)},
         )
-    if ctx.target.hold_lost:
+    if ctx.target.hold_lost and not _same(_seen_last(ctx, baseline), now):
         return _keep_what_was_written(ctx, baseline, now, differing)
     backup, image, gate = ctx.backup, ctx.image, ctx.target.gate
     if backup is None or image is None or gate is None:
@@ -63,7 +72,19 @@ def _bring_data_back(ctx: Context) -> Done:
     return _swap(ctx, side, len(restored))
 
 
+def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:
+    """What was there when the last proof failed, under the hold. None when there was no proof."""
+    line = ctx.journal.done("H", f"proof {ctx.target.repairs + 1}", ctx.target.round)
+    return None if line is None else {**baseline, **fingerprints((line.result or {})["tables"])}
+
+
+def _same(seen: dict[str, Fingerprint] | None, now: dict[str, Fingerprint]) -> bool:
+    """Nobody wrote since: what a lost hold let in left every row as it was seen last."""
+    return seen is not None and seen.keys() == now.keys() and all(p.readable and p == now[n] for n, p in seen.items())
+
+
 def _swap(ctx: Context, side: str, tables: int) -> Done:
+    """Also finishes a swap in which a worker died, so that the broken one is still kept."""
     gate = ctx.target.gate
     assert gate is not None
 
@@ -78,13 +99,6 @@ def _swap(ctx: Context, side: str, tables: int) -> Done:
         say("The restored {tables} tables are in the place of the broken ones.", tables=tables),
         ctx.again("swap", work, {"side": side}),
     )
-
-
-def _finish_swap(ctx: Context, baseline: dict[str, Fingerprint]) -> Done:
-    """A worker died in the swap: it is finished rather than judged, so that the broken one is still kept."""
-    before = ctx.journal.was_started("S", "swap", ctx.target.round)
-    assert before is not None
-    return _swap(ctx, str(before["side"]), len(baseline))
 
 
 def _keep_what_was_written(
@@ -104,9 +118,10 @@ def _keep_what_was_written(
             "the lock ended with the worker and the data differs since (" + "; ".join(differing[:3]) + "): "
             "applications may have written, so restoring could lose their rows",
         )
+    image = ctx.image
     return Done(
         say("Applications wrote since the worker died; the data is sound and stays as it is: nothing to restore."),
-        {"tables": len(now)},
+        {"tables": len(now), "image": image.name if image is not None and image.kind == "copy" else ""},
     )
 
 

@@ -85,7 +85,7 @@ def diagnose(request: HttpRequest, name: str) -> HttpResponseBase:
     last = setting.states.order_by("-id").values_list("pk", flat=True).first() or 0
     with transaction.atomic():
         audit.record(actor(request).name, "database.diagnosis_asked", name)
-        tasks.async_task("maintenance.tasks.look", setting.pk, task_name=f"look {name}")  # type: ignore[attr-defined]
+        tasks.enqueue_look(setting.pk)
     if not tasks.workers_alive():
         messages.warning(request, _("No worker is alive: the diagnosis waits until one is started."))
     since = int(timezone.now().timestamp())

@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import FileResponse, Http404, HttpRequest
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -24,6 +24,7 @@ from reports.retelling import again
 
 from .. import launch, tasks
 from ..engines.words import Sentence
+from ..kept import kept
 from ..models import ACTIVE, ENDED, ActionRecord, MaintenanceRun, RunTarget, Status, StepRecord, StepState
 from .access import READING, actor, open_to
 from .flowchart import draw
@@ -217,18 +218,10 @@ def refused(refusal: launch.Refused) -> str:
 @open_to(*READING)
 @require_GET
 def report(request: HttpRequest, pk: int) -> HttpResponseBase:
-    return _file(_found(pk).report_pdf, Path(settings.REPORTS_DIR), "application/pdf")
+    return kept(_found(pk).report_pdf, Path(settings.REPORTS_DIR), "application/pdf")
 
 
 @open_to(*READING)
 @require_GET
 def performance(request: HttpRequest, pk: int) -> HttpResponseBase:
-    return _file(_found(pk).performance_csv, Path(settings.PERFORMANCE_DIR), "text/csv; charset=utf-8")
-
-
-def _file(name: str, folder: Path, content_type: str) -> FileResponse:
-    """Only from the folder for such files, whatever the row says."""
-    path = Path(name).resolve()
-    if not name or folder.resolve() not in path.parents or not path.is_file():
-        raise Http404(_("This file was not made, or is not kept any more."))
-    return FileResponse(path.open("rb"), content_type=content_type, filename=path.name, as_attachment=True)
+    return kept(_found(pk).performance_csv, Path(settings.PERFORMANCE_DIR), "text/csv; charset=utf-8")

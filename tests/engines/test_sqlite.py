@@ -212,6 +212,22 @@ class TestTheCut:
             engine.open_gate(gate, None)
         assert [path.name for path in lab.path.parent.iterdir()] == ["shop.db"]
 
+    def test_a_successor_without_a_claim_removes_the_lock_file_of_the_dead(self, lab: SQLiteLab) -> None:
+        lab.fill()
+        lock = lab.path.with_name("shop.db.dbmaint-lock")
+        with another_process(WORKER, str(lab.path), "7", "1") as worker:
+            with lab.engine(token=2) as engine:
+                engine.facts()
+            assert lock.exists()  # its holder lives
+            worker.kill()
+            worker.wait()
+            with lab.engine(target=8) as engine:
+                engine.facts()
+            assert lock.exists()  # of another run target
+            with lab.engine(token=2) as engine:
+                engine.facts()
+        assert not lock.exists()
+
     def test_a_paused_older_worker_is_ended_before_it_can_wake(self, lab: SQLiteLab) -> None:
         lab.fill()
         with another_process(WORKER, str(lab.path), "7", "1") as worker, lab.engine(token=2) as engine:

@@ -213,6 +213,62 @@ class TestALockThatDiesWithTheWorker:
         assert_invariants(setting, run, {**state_of(setting)["tables"], "orders": [1, 2, 3, 4, 99]})
         assert run.status in ("failed", "rolled_back"), run.ended_because
 
+    @pytest.mark.usefixtures("reaper")
+    def test_rows_that_went_missing_with_the_worker_are_not_taken_for_the_truth(
+        self,
+        setting: MaintenanceSetting,
+        request_for: Callable[..., Request],
+        someone: Actor,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with fakes.opened(str(setting.engine_url.database)) as state:
+            state["faults"]["perform"] = ["damage"]
+        run = launch.launch(someone, request_for("shop"), enqueue=False)
+        target = run.targets.get()
+        self.die_at(target.pk, "verify.started", monkeypatch)
+        live(target.pk)
+        run.refresh_from_db()
+        assert run.status == "failed"
+        assert "orders had 4 rows and has 3" in run.ended_because
+        assert state_of(setting)["sides"][f"image{target.pk}"]["orders"] == [1, 2, 3, 4]
+        kept = target.steps.filter(part="clean").last()
+        assert kept is not None
+        assert kept.sentence == f"Kept for people to look at: image{target.pk}"
+
+    @pytest.mark.parametrize(
+        ("point", "writes", "status", "orders"),
+        [
+            ("roll_back.cut.started", False, "rolled_back", [1, 2, 3, 4]),
+            ("fake.swap.before", False, "rolled_back", [1, 2, 3, 4]),
+            ("fake.swap.after", False, "rolled_back", [1, 2, 3, 4]),
+            ("roll_back.cut.started", True, "needs_operator", [2, 3, 4, 99]),
+            ("fake.swap.before", True, "needs_operator", [2, 3, 4, 99]),
+            ("fake.swap.after", True, "needs_operator", [1, 2, 3, 4, 99]),
+            ("roll_back.swap.finished", True, "rolled_back", [1, 2, 3, 4, 99]),
+        ],
+    )
+    @pytest.mark.usefixtures("reaper")
+    def test_a_rollback_goes_on_only_over_what_was_seen_before(
+        self,
+        setting: MaintenanceSetting,
+        request_for: Callable[..., Request],
+        someone: Actor,
+        monkeypatch: pytest.MonkeyPatch,
+        point: str,
+        writes: bool,
+        status: str,
+        orders: list[int],
+    ) -> None:
+        with fakes.opened(str(setting.engine_url.database)) as state:
+            state["faults"]["perform"] = ["damage"]
+        run = launch.launch(someone, request_for("shop"), enqueue=False)
+        self.die_at(run.targets.get().pk, point, monkeypatch)
+        if writes:
+            self.write_a_row(setting)
+        live(run.targets.get().pk)
+        assert_invariants(setting, run, {**state_of(setting)["tables"], "orders": orders})
+        assert (run.status, state_of(setting)["tables"]["orders"]) == (status, orders), run.ended_because
+
 
 @pytest.mark.usefixtures("reaper")
 def test_a_cancel_that_comes_while_a_dead_workers_run_is_taken_up_ends_in_service(

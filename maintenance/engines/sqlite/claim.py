@@ -8,6 +8,7 @@ import os
 import signal
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -110,6 +111,7 @@ class Claim:
         return ended
 
     def release(self) -> None:
+        self._take_what_is_left()
         if self._descriptor is None:
             return
         # Removed while still locked: whoever waits sees that the name has gone and makes a new file.
@@ -117,6 +119,12 @@ class Claim:
         os.close(self._descriptor)
         self._descriptor = None
         _OURS.pop(self.path, None)
+
+    def _take_what_is_left(self) -> None:
+        """The file of an older claim that died; who only ends the run never took it."""
+        if not self.taken and self._signature().get("target") == self.tag.target:
+            with suppress(AccessDenied):
+                self._try()
 
     def _try(self) -> bool:
         try:
