@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -100,6 +101,25 @@ def test_a_line_that_a_crash_tore_swallows_no_other(tmp_path: Path) -> None:
         file.write(b'{"kind": "torn by a cra')
     box.write({"kind": "second"})
     assert [line["kind"] for line in box.lines()] == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dies_at"), [("b", 2), ("b#2", 4), ("#3", 3), ("a#9", None), ("c", None), (None, None)]
+)
+def test_a_crash_point_is_named_or_numbered(
+    monkeypatch: pytest.MonkeyPatch, wanted: str | None, dies_at: int | None
+) -> None:
+    passed: list[str] = []
+    died: list[int] = []
+    monkeypatch.setattr(journal, "_passed", Counter())
+    monkeypatch.setattr("os.kill", lambda pid, how: died.append(len(passed)))
+    monkeypatch.delenv("DBMAINT_CRASH_AT", raising=False)
+    if wanted is not None:
+        monkeypatch.setenv("DBMAINT_CRASH_AT", wanted)
+    for name in ("a", "b", "a", "b"):
+        passed.append(name)
+        journal.crash_point(name)
+    assert died == ([dies_at] if dies_at else [])
 
 
 def test_release_needs_the_black_box_alone(

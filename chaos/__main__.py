@@ -1,0 +1,169 @@
+"""`python -m chaos [--engine E] [--kills N] [--seed S]`: the crash matrix; exit 1 when anything is wrong.
+
+For each engine, type of maintenance and path: a real `manage.py maintain --foreground` on a private server,
+killed at a point drawn by the seed; then `manage.py recover`; then a look from outside. Two cases at a time.
+One case again: `--engine E --type T --path P --point X [--again Y] [--variant V]`, as printed for a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from .case import ENGINES, KINDS, Case, Cell, turns
+from .console import PROJECT, Console
+from .judge import STATUS, Verdict, play
+from .table import show
+from .target import Target
+
+SIDE_BY_SIDE = 2
+KEPT = PROJECT / "var" / "chaos"
+"""What a failed case leaves for people: the console's home and what its processes said."""
+
+
+class Stage:
+    """The servers and homes of one thread; each is made when it is first needed."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dbm-"))
+        os.chmod(self.folder, 0o755)  # a server under another account must reach it
+        self.made: dict[str, tuple[Target, Console]] = {}
+
+    def of(self, engine: str) -> tuple[Target, Console]:
+        if engine not in self.made:
+            folder = self.folder / engine
+            folder.mkdir()
+            target = opened(engine, folder / "target")
+            self.made[engine] = target, Console(folder / "console", target)
+        return self.made[engine]
+
+    def close(self) -> None:
+        for target, _ in self.made.values():
+            target.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def opened(engine: str, folder: Path) -> Target:
+    folder.mkdir()
+    match engine:
+        case "sqlite":
+            from .on_sqlite import OnSQLite
+
+            return OnSQLite(folder)
+        case "postgresql":
+            from .on_postgresql import OnPostgreSQL
+
+            return OnPostgreSQL(folder)
+        case _:
+            from .on_mariadb import OnMariaDB
+
+            return OnMariaDB(folder)
+
+
+class Matrix:
+    """Plays cases side by side; `verdicts` in the order of their end."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+        self.stages: list[Stage] = []
+        self.own, self.lock = threading.local(), threading.Lock()
+
+    def _mine(self) -> Stage:
+        if not hasattr(self.own, "stage"):
+            self.own.stage = Stage()
+            with self.lock:
+                self.stages.append(self.own.stage)
+        stage: Stage = self.own.stage
+        return stage
+
+    def play(self, case: Case) -> Verdict:
+        try:
+            target, console = self._mine().of(case.engine)
+            verdict = play(case, console, target)
+        except Exception as error:
+            verdict = Verdict(case, faults=[(STATUS, f"the case could not be played: {type(error).__name__}: {error}")])
+        else:
+            if verdict.faults:
+                self._keep(verdict, console)
+        with self.lock:
+            self.verdicts.append(verdict)
+            mark = "✕ " + ", ".join(dict.fromkeys(kind for kind, _ in verdict.faults)) if verdict.faults else "✓"
+            print(f"{len(self.verdicts):4} {mark} {case} → {verdict.status}, {verdict.deaths} kills, "
+                  f"{verdict.seconds:.1f} s", file=sys.stderr, flush=True)  # fmt: skip
+        return verdict
+
+    def all(self, cases: Sequence[Case], pool: ThreadPoolExecutor) -> None:
+        for _ in pool.map(self.play, cases):
+            pass
+
+    def _keep(self, verdict: Verdict, console: Console) -> None:
+        with self.lock:
+            folder = KEPT / str(1 + len(list(KEPT.glob("*"))))
+            shutil.copytree(console.home, folder, symlinks=True, ignore_dangling_symlinks=True)
+        told = [str(verdict.case), verdict.case.command, *(f"{k}: {w}" for k, w in verdict.faults), *console.log]
+        (folder / "told").write_text("\n".join(told))
+
+    def side_by_side(self, work: Callable[[ThreadPoolExecutor], None]) -> None:
+        """`work` in a pool whose threads own their servers until all is over."""
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            try:
+                work(pool)
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
+            finally:
+                pool.shutdown()
+                for stage in self.stages:
+                    stage.close()
+
+
+def draw(engines: Sequence[str], kills: int, seed: int, matrix: Matrix, pool: ThreadPoolExecutor) -> None:
+    """First each way undisturbed, which tells its points; then the deaths."""
+    dice = random.Random(seed)
+    wanted = list(islice(turns(tuple(engines), dice), kills))
+    firsts: dict[Cell, Case] = {cell: cell.first(dice) for cell, _ in dict.fromkeys(wanted)}
+    points = {v.case: v.points for v in pool.map(matrix.play, firsts.values())}
+    cases = [cell.draw(dice, kind, points[firsts[cell]]) for cell, kind in wanted if points[firsts[cell]]]
+    matrix.all(cases, pool)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="only this one; may be repeated")
+    parser.add_argument("--kills", type=int, default=324, help="how many cases die (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=None, help="the same seed draws the same cases")
+    one = parser.add_argument_group("one case again")
+    one.add_argument("--type", choices=KINDS, default="rebuild", dest="kind")
+    one.add_argument("--path", help="success, 'backup failed', …, or 'cancelled@image'")
+    one.add_argument("--point", default="", help="where the maintenance dies: action.started#2, #137, cut+0.1")
+    one.add_argument("--again", default="", help="where recover dies too")
+    one.add_argument(
+        "--variant", type=int, default=0, help="1: a busy application, 2: WAL mode or a superuser, 3: both"
+    )
+    given = parser.parse_args()
+    seed = given.seed if given.seed is not None else random.SystemRandom().randint(1, 999_999)
+    shutil.rmtree(KEPT, ignore_errors=True)
+    KEPT.mkdir(parents=True)
+    engines, matrix = given.engine or list(ENGINES), Matrix()
+    if given.path:
+        cases = [Case(e, given.kind, given.path, given.point, given.again, given.variant) for e in engines]
+        matrix.side_by_side(lambda pool: matrix.all(cases, pool))
+    else:
+        matrix.side_by_side(lambda pool: draw(engines, given.kills, seed, matrix, pool))
+    well = show(matrix.verdicts, seed)
+    if not well:
+        print(f"The homes of the failed cases and what was said in them: {KEPT}", file=sys.stderr)
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What goes wrong inside the console's process besides its death: told by DBMAINT_CHAOS, as `path[@verb]`.
+
+The verb is the engine's method in whose midst a cancel or the time limit arrives. A fault comes again in
+every life of the process, as a real one would.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.utils import timezone
+
+SPOIL = "DELETE FROM ledger WHERE id % 7 = 1"
+ARRIVES_WITHIN_SECONDS = 15.0
+
+
+class Faults(AppConfig):
+    """Applies the fault when Django is ready."""
+
+    name = "chaos"
+
+    def ready(self) -> None:
+        trace = os.environ.get("DBMAINT_CHAOS_TRACE")
+        if trace:
+            trace_points(Path(trace))
+        path, _, verb = os.environ.get("DBMAINT_CHAOS", "").partition("@")
+        match path:
+            case "action failed":
+                upon("perform", spoil_and_fail)
+            case "integrity error":
+                upon("perform", spoil_afterwards)
+            case "cancelled":
+                upon(verb, cancel_first)
+            case "timed out":
+                keep_the_time_limit()
+                upon(verb, run_out_of_time_first)
+
+
+def trace_points(file: Path) -> None:
+    """Every point that is passed, one a line."""
+    from maintenance import journal
+
+    passing, writing = journal.crash_point, threading.Lock()
+
+    def traced(name: str) -> None:
+        with writing, open(file, "a") as out:
+            out.write(f"{name}\n")
+        passing(name)
+
+    journal.crash_point = traced
+
+
+def upon(verb: str, fault: Any) -> None:
+    """Every engine that the procedure opens gets `fault(engine, its method, …)` for this method."""
+    from maintenance import procedure
+
+    door: Any = procedure
+    opening = door.open_engine
+
+    def opened(*args: Any, **named: Any) -> Any:
+        engine = opening(*args, **named)
+        usual = getattr(engine, verb)
+        setattr(engine, verb, lambda *a, **n: fault(engine, usual, *a, **n))
+        return engine
+
+    door.open_engine = opened
+
+
+def spoil(engine: Any) -> None:
+    """Rows go although everybody is out, as by a bug in the maintenance."""
+    match engine.name:
+        case "sqlite":
+            with engine.file.working("spoiling", "ledger") as connection:
+                connection.execute(SPOIL)
+        case "postgresql":
+            with engine.session("spoiling") as connection:
+                connection.exec_driver_sql(SPOIL.replace("%", "%%"))
+        case _:
+            with engine.session("spoiling", database=True) as session:
+                session.ask(SPOIL)
+
+
+def spoil_and_fail(engine: Any, perform: Any, *args: Any) -> Any:
+    from maintenance.engines.errors import Unable
+
+    spoil(engine)
+    raise Unable("working on", "the ledger", "it broke half way")
+
+
+def spoil_afterwards(engine: Any, perform: Any, *args: Any) -> Any:
+    performed = perform(*args)
+    spoil(engine)
+    return performed
+
+
+def cancel_first(engine: Any, usual: Any, *args: Any, **named: Any) -> Any:
+    """Somebody cancels; the method begins when the order has arrived."""
+    from maintenance import launch
+    from maintenance.models import RunTarget
+
+    run = RunTarget.objects.select_related("run").get(pk=engine.tag.target).run
+    if run.cancel_requested_at is None:
+        with suppress(launch.Refused):  # another thread was faster
+            launch.cancel(launch.Actor(name="chaos", origin="command"), run)
+        engine.stopping.wait(ARRIVES_WITHIN_SECONDS)
+    return usual(*args, **named)
+
+
+def _over() -> Path:
+    return Path(settings.HOME) / "the time is over"
+
+
+def run_out_of_time_first(engine: Any, usual: Any, *args: Any, **named: Any) -> Any:
+    if not _over().exists():
+        _over().touch()
+        engine.stopping.wait(ARRIVES_WITHIN_SECONDS)
+    return usual(*args, **named)
+
+
+def keep_the_time_limit() -> None:
+    """The limit passes at the wanted moment, and stays passed for later lives."""
+    from maintenance.models import RunTarget
+
+    usual = RunTarget.deadline
+
+    def deadline(target: RunTarget, limit: timedelta, reserve: timedelta) -> datetime | None:
+        return timezone.now() - timedelta(seconds=1) if _over().exists() else usual(target, limit, reserve)
+
+    cast(Any, RunTarget).deadline = deadline
