@@ -302,8 +302,9 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
 
 
 def _last_failure(ctx: Context) -> Sentence:
+    """Why the ordinary way was left: the last step's own words, or what kept it from being begun."""
     line = ctx.target.steps.filter(part="").exclude(state=StepState.STARTED).order_by("-id").first()
-    return say("{sentence}", sentence=line.sentence if line else "")
+    return say("{sentence}", sentence=line.sentence if line else ctx.target.ended_because)
 
 
 def _end(ctx: Context, status: Status, sentence: Sentence) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from maintenance import audit, launch, procedure
+from maintenance.engines.errors import Unable
 from maintenance.engines.values import Load
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from reports.outcome import outcome
-from tests.fakes import OPEN
+from tests.fakes import OPEN, FakeEngine
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Register = Callable[..., MaintenanceSetting]
@@ -88,6 +89,21 @@ def test_a_failing_diagnosis_asks_for_people(fake: Register, request_for: Ask, s
     assert (run.status, walked(run)) == ("failed", "ABLQ")
     assert "told to fail" in run.ended_because
     assert_in_service(setting)
+
+
+def test_a_target_that_others_maintain_asks_for_people(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(engine: FakeEngine) -> int:
+        raise Unable("taking the maintenance lock of", "shop", "another console holds it")
+
+    monkeypatch.setattr(FakeEngine, "fence", taken)
+    fake()
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("failed", "LQ")
+    sentences = list(run.targets.get().steps.filter(node="L").values_list("sentence", flat=True))
+    assert sentences == ["Failed while taking the maintenance lock of shop: another console holds it"]
+    assert sentences[0] in run.ended_because
 
 
 def test_a_failing_backup_takes_the_alternate_and_goes_on(fake: Register, request_for: Ask, someone: Actor) -> None:
