@@ -46,7 +46,18 @@ def main() -> int:
         say(f"\nhttp://{ADDRESS}/")
         say(f"Demo logins, password {PASSWORD} for each: {', '.join(PEOPLE)}. Ctrl-C ends everything.\n")
         web = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "dbmaint_site.wsgi", "--bind", ADDRESS, "--threads", "8"], cwd=PROJECT
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "dbmaint_site.wsgi",
+                "--bind",
+                ADDRESS,
+                "--threads",
+                "8",
+                "--no-control-socket",
+            ],
+            cwd=PROJECT,
         )
         try:
             return web.wait()

@@ -83,8 +83,8 @@ def let_go(ctx: Context) -> LetGo:
     for name in names:
         match _turn(ctx, name):
             case "ours":
-                _start(ctx, name)
-                started.append(name)
+                if _start(ctx, name):
+                    started.append(name)
             case "others":
                 left.append(name)
     return LetGo(started, left)
@@ -106,8 +106,12 @@ def _turn(ctx: Context, name: str) -> Literal["ours", "others", "nobody"]:
         return "others" if coming or holds.filter(released_at=None).exists() else "ours"
 
 
-def _start(ctx: Context, name: str) -> None:
+def _start(ctx: Context, name: str) -> bool:
+    """False when it runs already, because it was started before."""
     application = ctx.config.applications.get(name)
     if application is None:
         raise Unable("starting application", name, "config.json does not describe it any more; start it by hand")
+    if applications.is_running(application):
+        return False
     ctx.again(f"start {name}", lambda: Done(applications.start(application, ctx.engine.stopping)))
+    return True
