@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,8 +35,6 @@ def people() -> None:
 
 
 def main() -> int:
-    # `kill` must end the servers and the worker too, as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ.setdefault("DBMAINT_SITE_URL", f"http://{ADDRESS}")
     prepare(HOME)
     people()

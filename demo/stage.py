@@ -39,6 +39,9 @@ def say(text: str) -> None:
 
 def prepare(home: Path) -> None:
     """Everything below writes to `home` only, and into temporary folders of the private servers."""
+    # However it is ended, the servers and the worker end too: a worker left behind would take the next one's messages.
+    for how in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(how, signal.default_int_handler)
     home.mkdir(parents=True, exist_ok=True)
     os.environ.update(DBMAINT_HOME=str(home), DBMAINT_INSECURE="1", DBMAINT_CONFIG=str(home / "config.json"))
     applications(home)
@@ -166,7 +169,12 @@ def worker(home: Path) -> Iterator[None]:
     say("Starting a worker …")
     log = open(home / "worker.log", "wb")  # noqa: SIM115  (closed with the process below)
     process = subprocess.Popen(
-        [sys.executable, "manage.py", "work"], cwd=PROJECT, stdout=log, stderr=log, process_group=0
+        ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "manage.py", "work"],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        process_group=0,
     )
     try:
         yield
