@@ -13,6 +13,7 @@ import pytest
 
 from tests.acceptance.conftest import Console
 from tests.engines.lab import Lab
+from tests.engines.test_every_engine import small_disk
 
 ROWS = "SELECT count(*), sum(id) FROM orders"
 NEW_ORDER = "INSERT INTO orders (id, customer_id, status, note) VALUES ({number}, 1, 'new', 'while it went on')"
@@ -119,6 +120,24 @@ def test_an_unwritable_backup_folder_leads_to_the_alternate(lab: Lab, console: C
     assert [f["verified"] for f in files] == [False, True]
     assert files[0]["error"]
     assert files[1]["path"].startswith(str(console.home / "alternate"))
+    assert_open(lab)
+
+
+def test_a_full_backup_disk_leads_to_the_alternate(lab: Lab, console: Console, tmp_path: Path) -> None:
+    lab.fill()
+    console.register(lab)
+    with small_disk(tmp_path) as disk:
+        done = console.run("register_target", "shop", lab.url.render_as_string(hide_password=False),
+                           "--backup-dir", str(disk))  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        code, told = console.maintain("rebuild", "--database", "shop")
+        left = [path.name for path in disk.iterdir() if not path.name.startswith("black-box")]
+    assert (code, told["status"]) == (0, "succeeded"), told["ended_because"]
+    files = only(told)["backup_files"]
+    assert [f["verified"] for f in files] == [False, True]
+    assert "ResourceShortage" in files[0]["error"]
+    assert files[1]["path"].startswith(str(console.home / "alternate"))
+    assert left == []
     assert_open(lab)
 
 
