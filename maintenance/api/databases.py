@@ -17,7 +17,8 @@ from ..models import DatabaseState, MaintenanceSetting, RunTarget
 from ..views.standing import Standing, standings
 from .callers import Called, Scope, actor, open_to
 from .routers import databases as routes
-from .shapes import WRONG, DatabaseList, DatabaseStatus, Problem, StateReport
+from .shapes.problems import WRONG, Problem
+from .shapes.states import DatabaseList, DatabaseStatus, StateReport
 
 FINDING = ("code", "severity", "object", "evidence", "hint")
 

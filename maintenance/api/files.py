@@ -12,7 +12,7 @@ from ..kept import kept
 from ..models import MaintenanceRun
 from .callers import READING, Called, Scope, open_to
 from .routers import maintenance as routes
-from .shapes import WRONG, Problem
+from .shapes.problems import WRONG, Problem
 
 PDF, CSV = "application/pdf", "text/csv"
 

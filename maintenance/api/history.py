@@ -16,7 +16,8 @@ from reports.outcome import outcome, summary
 from ..models import MaintenanceRun
 from .callers import READING, Called, Scope, open_to
 from .routers import maintenance as routes
-from .shapes import WRONG, Filters, Outcome, Problem, RunPage
+from .shapes.history import Filters, Outcome, RunPage
+from .shapes.problems import WRONG, Problem
 
 
 @routes.get("", auth=open_to(Scope.READ, *READING), response={200: RunPage, **WRONG})

@@ -16,7 +16,8 @@ from ..models import MaintenanceRun, RunTarget
 from .callers import Called, Scope, actor, open_to
 from .problems import Conflict
 from .routers import maintenance as routes
-from .shapes import WRONG, Accepted, MaintenanceRequest, Plan, Problem
+from .shapes.problems import WRONG, Problem
+from .shapes.starting import Accepted, MaintenanceRequest, Plan
 
 LOOKED_AT = 10
 Key = Annotated[

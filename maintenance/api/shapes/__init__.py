@@ -1,0 +1,1 @@
+"""What is sent and answered, for the check of requests and for the OpenAPI description."""

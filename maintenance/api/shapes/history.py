@@ -1,0 +1,132 @@
+"""Runs of the past and of now, with all that is known of them."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from ...models import MaintenanceType, SeverityLevel, Status
+from .fields import Answered, Text
+from .states import Finding
+
+
+class Filters(BaseModel):
+    """Of the history; both dates are inclusive, in the console's time zone."""
+
+    status: Status | None = None
+    maintenance_type: MaintenanceType | None = None
+    severity_level: SeverityLevel | None = None
+    database: Text | None = None
+    since: date | None = None
+    until: date | None = None
+    page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+    page_size: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class RunSummary(Answered):
+    id: str
+    status: Status
+    ended_because: str
+    maintenance_type: MaintenanceType
+    target_databases: list[str]
+    target_tables: list[str]
+    severity_level: SeverityLevel
+    reason: str
+    requested_by: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    outage_seconds: float | None
+    report_pdf: str | None
+    performance_csv: str | None
+
+
+class RunPage(BaseModel):
+    count: int
+    page: int
+    pages: int
+    page_size: int
+    next: str | None
+    previous: str | None
+    runs: list[RunSummary]
+
+
+class Step(Answered):
+    step: str
+    state: str
+    sentence: str
+    seconds: float | None
+    attempt: int
+
+
+class ActionDone(Answered):
+    object: str
+    action: str
+    reason: str
+    state: str
+    seconds: float | None
+    bytes_before: int | None
+    bytes_after: int | None
+
+
+class Backup(Answered):
+    path: str
+    method: str
+    bytes: int | None
+    sha256: str
+    verified: bool
+    role: str
+
+
+class TableProof(Answered):
+    table: str
+    rows_before: int | None
+    rows_after: int | None
+    fingerprint_equal: bool | None
+
+
+class Proof(Answered):
+    level: str
+    tables: list[TableProof]
+    checks: list[dict[str, Any]]
+
+
+class QueryComparison(Answered):
+    query: str
+    before_ms: float | None
+    after_ms: float | None
+    spread: float | None
+    cost_before: int | None
+    cost_after: int | None
+    ratio: float | None
+    verdict: str
+
+
+class Loss(Answered):
+    object: str
+    rows: int | None
+    pages: list[int]
+    detail: str
+
+
+class TargetOutcome(Answered):
+    database: str
+    engine: str
+    status: Status
+    ended_because: str
+    outage_seconds: float
+    steps: list[Step]
+    findings: list[Finding]
+    actions: list[ActionDone]
+    backup_files: list[Backup]
+    integrity: Proof | None
+    data_loss: list[Loss]
+    benchmark: list[QueryComparison]
+
+
+class Outcome(RunSummary):
+    """The same as `maintain --json`."""
+
+    targets: list[TargetOutcome]
