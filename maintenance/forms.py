@@ -106,8 +106,38 @@ class LaunchForm(forms.Form):
         }
 
 
-class ConfirmForm(forms.Form):
-    """Last screen: the names typed by hand, and proof that it is still the same person."""
+class Proven(forms.Form):
+    """Whoever sits at an open session proves to be the same person."""
+
+    password = forms.CharField(
+        label=_("Your password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        if not self.user.check_password(self.cleaned_data["password"]):
+            raise ValidationError(gettext("The password is wrong."), code="wrong")
+        return ""
+
+
+class GlassForm(Proven):
+    """Why it begins without the approval it needs."""
+
+    glass = forms.CharField(
+        label=_("Why it cannot wait for the second person"),
+        max_length=2000,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_("Whom you tried to reach, and what waiting would cost. Everybody is told, and it is audited."),
+    )
+
+    field_order = ["glass", "password"]
+
+
+class ConfirmForm(GlassForm):
+    """Last screen: the names typed by hand. The button that breaks the glass is pressed only with a reason."""
 
     names = forms.CharField(
         label=_("Type the name of the database"),
@@ -115,13 +145,11 @@ class ConfirmForm(forms.Form):
             {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none", "class": "mono"}
         ),
     )
-    password = forms.CharField(
-        label=_("Your password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
-    )
 
     def __init__(self, user: User, wanted: Sequence[str], *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.user, self.wanted = user, set(wanted)
+        super().__init__(user, *args, **kwargs)
+        self.wanted = set(wanted)
+        self.fields["glass"].required = "break_glass" in self.data
         if len(wanted) > 1:
             self.fields["names"].label = _("Type the names of the databases, separated by commas")
 
@@ -133,10 +161,10 @@ class ConfirmForm(forms.Form):
             )
         return str(self.cleaned_data["names"])
 
-    def clean_password(self) -> str:
-        if not self.user.check_password(self.cleaned_data["password"]):
-            raise ValidationError(gettext("The password is wrong."), code="wrong")
-        return ""
+    @property
+    def breaks_glass(self) -> str:
+        """The reason, when that button was pressed; else nothing."""
+        return str(self.cleaned_data["glass"]) if "break_glass" in self.data else ""
 
 
 class DateInput(forms.DateInput):

@@ -286,9 +286,12 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
     }
 
 
-def launch(actor: Actor, request: Request, enqueue: bool = True, key: str | None = None) -> MaintenanceRun:
+def launch(
+    actor: Actor, request: Request, enqueue: bool = True, key: str | None = None, break_glass: str = ""
+) -> MaintenanceRun:
     """Starts a run: row, targets, holds, audit entry and messages are one commit. A person uses a `key` once.
 
+    `break_glass` says why it must begin without the second person whose approval is needed.
     Raises NotPermitted, BadInput or Locked; then nothing was started.
     """
     actor.need("launch_maintenance", "launch a maintenance")
@@ -300,7 +303,9 @@ def launch(actor: Actor, request: Request, enqueue: bool = True, key: str | None
         with transaction.atomic():
             run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key)
             _hold_scope(run, checked)
-            if waits:
+            if waits and break_glass:
+                go_without_approval(actor, run, break_glass)
+            elif waits:
                 notify.announce(run, "awaiting_approval")
             elif enqueue:
                 for target in run.targets.all():
@@ -394,14 +399,31 @@ def approve(actor: Actor, run: MaintenanceRun) -> None:
             say("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number)
         )
     with transaction.atomic():
-        changed = MaintenanceRun.objects.filter(pk=run.pk, status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
-        if not changed:
-            raise BadInput(say("{run} does not wait for an approval.", run=run.number))
-        Approval.objects.create(run=run, by=actor.user, by_name=actor.name)
-        run.targets.filter(status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
+        _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name))
         audit.record(actor.name, "run.approved", run.number)
-        for target in run.targets.all():
-            tasks.enqueue(target.pk)
+
+
+def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
+    """Break-glass: nobody is there to approve, and waiting does more harm. Audited, told to people, in the report."""
+    actor.need("break_glass", "begin a maintenance without its approval")
+    if not reason.strip():
+        raise BadInput(say("A reason is required: say why nobody can approve, and what waiting would cost."))
+    with transaction.atomic():
+        _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, broken_glass=reason.strip()))
+        audit.record(actor.name, "run.glass_broken", run.number, after={"reason": reason.strip()})
+        notify.announce(run, "glass_broken", f"{actor.name} began it without the approval it needs: {reason.strip()}")
+
+
+def _let_begin(run: MaintenanceRun, word: Approval) -> None:
+    """Queued, by one compare-and-set. Raises BadInput when the run does not wait for it."""
+    changed = MaintenanceRun.objects.filter(pk=run.pk, status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
+    if not changed:
+        raise BadInput(say("{run} does not wait for an approval.", run=run.number))
+    run.status = Status.QUEUED
+    word.save()
+    run.targets.filter(status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
+    for target in run.targets.all():
+        tasks.enqueue(target.pk)
 
 
 def cancel(actor: Actor, run: MaintenanceRun) -> None:

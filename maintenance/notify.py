@@ -28,6 +28,7 @@ AUDIENCES = {
     "integrity_error": ("dba",),
     "not_improved": ("dba",),
     "awaiting_approval": ("dba",),
+    "glass_broken": ("dba", "stakeholders"),
 }
 """Event -> audiences of config.json. A failure also reaches the emergency team by phone."""
 TRIES = 20

@@ -24,6 +24,7 @@ urlpatterns = [
     path("runs/<int:pk>/log/", runs.run_log, name="run_log"),
     path("runs/<int:pk>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<int:pk>/approve/", runs.approve, name="run_approve"),
+    path("runs/<int:pk>/break-glass/", runs.break_glass, name="run_break_glass"),
     path("runs/<int:pk>/report.pdf", runs.report, name="run_report"),
     path("runs/<int:pk>/performance.csv", runs.performance, name="run_performance"),
     path("history/", history.history, name="history"),

@@ -34,15 +34,17 @@ class ApiToken(models.Model):
 
 
 class Approval(models.Model):
-    """A second person's word on a run. The one who asked cannot give it."""
+    """A second person's word on a run: the one who asked cannot give it. Or why it began without."""
 
     run = models.OneToOneField("maintenance.MaintenanceRun", on_delete=models.CASCADE, related_name="approval")
     by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     by_name = models.CharField(_("approved by"), max_length=200)
     at = models.DateTimeField(_("approved"), default=timezone.now)
+    broken_glass = models.TextField(_("began without approval because"), blank=True)
+    """Empty where a second person approved."""
 
     class Meta:
         db_table = "approval"
 
     def __str__(self) -> str:
-        return f"{self.run} approved by {self.by_name}"
+        return f"{self.run} {'begun without approval' if self.broken_glass else 'approved'} by {self.by_name}"

@@ -94,6 +94,7 @@ class MaintenanceRun(models.Model):
         permissions = [
             ("launch_maintenance", "Can launch a maintenance"),
             ("approve_maintenance", "Can approve a maintenance"),
+            ("break_glass", "Can begin a maintenance without the approval it needs"),
             ("cancel_maintenance", "Can cancel a maintenance"),
             ("allow_data_loss", "Can allow data loss in a maintenance"),
             ("read_reports", "Can read history, reports and trends"),

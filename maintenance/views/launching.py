@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth import logout
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -18,18 +17,17 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 
-from .. import audit, launch
+from .. import launch
 from ..forms import ConfirmForm, LaunchForm
 from ..models import MaintenanceRun, MaintenanceSetting, ScopeHold
-from .access import actor, open_to, person
+from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .runs import refused
 from .standing import standings
 from .usual import usual_outage
 
-CHOSEN, PLANNED, WRONG = "launch", "launch_plan", "launch_wrong_passwords"
+CHOSEN, PLANNED = "launch", "launch_plan"
 FRESH = timedelta(minutes=10)
 """An older plan is made again before anybody confirms it."""
-WRONG_PASSWORDS = 5
 
 
 @open_to("launch_maintenance")
@@ -120,39 +118,25 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     form = ConfirmForm(person(request), names, request.POST or None)
     if request.method == "POST":
         if form.is_valid():
-            answer = start(request, asked)
+            answer = start(request, asked, form.breaks_glass)
             if answer is not None:
                 return answer
         elif form.has_error("password", "wrong") and guessed_too_often(request):
-            messages.error(
-                request, _("The password was wrong {count} times: log in again.").format(count=WRONG_PASSWORDS)
-            )
             return redirect("login")
     context = {"form": form, "asked": asked, "planned": kept, "made_at": made_at, "approval": needs_approval(asked)}
     return render(request, "launching/confirm.html", context)
 
 
-def start(request: HttpRequest, asked: launch.Request) -> HttpResponseBase | None:
+def start(request: HttpRequest, asked: launch.Request, break_glass: str) -> HttpResponseBase | None:
     """None when it was refused; the refusal is told on the page."""
     try:
-        run = launch.launch(actor(request), asked)
+        run = launch.launch(actor(request), asked, break_glass=break_glass)
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
         return None
-    for key in (CHOSEN, PLANNED, WRONG):
+    for key in (CHOSEN, PLANNED, WRONG_PASSWORDS):
         request.session.pop(key, None)
     return redirect("run", run.pk)
-
-
-def guessed_too_often(request: HttpRequest) -> bool:
-    """Whoever sits at an open session does not get to try passwords."""
-    wrong = request.session.get(WRONG, 0) + 1
-    request.session[WRONG] = wrong
-    audit.record(actor(request).name, "launch.wrong_password", f"attempt {wrong}")
-    if wrong < WRONG_PASSWORDS:
-        return False
-    logout(request)
-    return True
 
 
 def chosen(request: HttpRequest) -> launch.Request | None:

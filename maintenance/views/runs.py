@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 
 from reports.comparison import compare_target
@@ -24,9 +25,10 @@ from reports.retelling import again
 
 from .. import launch, tasks
 from ..engines.words import Sentence
+from ..forms import GlassForm
 from ..kept import kept
 from ..models import ACTIVE, ENDED, ActionRecord, MaintenanceRun, RunTarget, Status, StepRecord, StepState
-from .access import READING, actor, open_to
+from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
 from .usual import usual_outage
@@ -205,6 +207,25 @@ def approve(request: HttpRequest, pk: int) -> HttpResponseBase:
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
     return redirect("run", pk)
+
+
+@sensitive_post_parameters("password")
+@open_to("break_glass")
+@require_http_methods(["GET", "POST"])
+def break_glass(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Without the second person, with a reason, and the password again."""
+    found = _found(pk)
+    form = GlassForm(person(request), request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            launch.go_without_approval(actor(request), found, form.cleaned_data["glass"])
+            messages.warning(request, _("The maintenance is on its way without approval; people were told."))
+        except launch.Refused as refusal:
+            messages.error(request, refused(refusal))
+        return redirect("run", pk)
+    if form.has_error("password", "wrong") and guessed_too_often(request):
+        return redirect("login")
+    return render(request, "runs/break_glass.html", {"run": found, "form": form})
 
 
 def refused(refusal: launch.Refused) -> str:

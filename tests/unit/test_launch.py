@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.db import connection, connections
 from django_q.models import OrmQ
 
 from maintenance import audit, launch
 from maintenance.launch import Actor, Request
-from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
+from maintenance.models import (
+    Approval,
+    AuditEntry,
+    MaintenanceRun,
+    MaintenanceSetting,
+    Notification,
+    RunTarget,
+    ScopeHold,
+)
 
 Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]
@@ -58,6 +66,36 @@ class TestWhoMay:
         assert (run.status, OrmQ.objects.count()) == ("queued", 1)
         with pytest.raises(launch.BadInput, match="does not wait"):
             launch.approve(person(people["dba"]), run)
+
+    def test_breaking_the_glass_wants_its_permission_and_a_reason_and_is_told(
+        self, people: dict[str, User], fake: Register, request_for: Ask, settings: Any
+    ) -> None:
+        setting = fake()
+        setting.approval_severities = ["high"]
+        setting.save()
+        settings.CONFIG_FILE.write_text(json.dumps({"notifications": {"dba": ["json://localhost"]}}))
+        with pytest.raises(launch.NotPermitted, match="without its approval"):
+            launch.launch(person(people["dba"]), request_for("shop"), break_glass="nobody answers")
+        assert not MaintenanceRun.objects.exists()
+        people["dba"].groups.add(Group.objects.get(name="Break glass"))
+        dba = person(User.objects.get(username="dba"))
+        run = launch.launch(dba, request_for("shop"), break_glass="nobody answers")
+        assert (run.status, run.targets.get().status, OrmQ.objects.count()) == ("queued", "queued", 1)
+        assert (run.approval.by_name, run.approval.broken_glass) == ("dba", "nobody answers")
+        assert AuditEntry.objects.get(operation="run.glass_broken").after == {"reason": "nobody answers"}
+        assert "nobody answers" in Notification.objects.get(event="glass_broken").body
+        with pytest.raises(launch.BadInput, match="does not wait"):
+            launch.go_without_approval(dba, run, "again")
+        with pytest.raises(launch.BadInput, match="A reason is required"):
+            launch.go_without_approval(dba, run, "  ")
+
+    def test_a_reason_to_break_the_glass_means_nothing_where_no_approval_is_needed(
+        self, people: dict[str, User], fake: Register, request_for: Ask
+    ) -> None:
+        fake()
+        run = launch.launch(person(people["dba"]), request_for("shop"), break_glass="nobody answers")
+        assert run.status == "queued"
+        assert not Approval.objects.exists()
 
 
 @pytest.mark.django_db

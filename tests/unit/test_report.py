@@ -74,6 +74,15 @@ def test_the_report_says_who_asked_who_approved_and_why() -> None:
         assert squeezed(words_) in text
 
 
+def test_the_report_says_who_began_without_approval_and_why() -> None:
+    run = records.finished_run()
+    run.approval.broken_glass = "nobody answered the phone"
+    run.approval.save()
+    text = text_of(run)
+    assert squeezed("Suzuki Hana began without the approval it needs") in text
+    assert squeezed("nobody answered the phone") in text
+
+
 def test_the_report_names_the_audit_entry_that_ended_the_run() -> None:
     run = records.finished_run()
     entry = audit.record("console", "run.ended", run.number)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
@@ -161,6 +162,62 @@ def test_a_second_person_approves_and_never_the_one_who_asked(as_: As, fake: Reg
     other.post(f"/runs/{run.pk}/approve/")
     run.refresh_from_db()
     assert run.status == Status.QUEUED
+
+
+def glass(people: dict[str, User], fake: Register) -> None:
+    setting = fake()
+    setting.approval_severities = ["high"]
+    setting.save()
+    people["dba"].groups.add(Group.objects.get(name="Break glass"))
+
+
+def test_the_glass_is_broken_on_the_last_screen_with_a_reason(as_: As, fake: Register, people: dict[str, User]) -> None:
+    glass(people, fake)
+    client = as_("dba")
+    choose(client)
+    assert "break_glass" in page(client.get("/launch/confirm/"))  # type: ignore[arg-type]
+    assert "This field is required" in page(confirm(client, break_glass="1"))
+    assert not MaintenanceRun.objects.exists()
+    confirm(client, break_glass="1", glass="nobody answers the phone")
+    run = MaintenanceRun.objects.get()
+    assert (run.status, run.approval.broken_glass) == (Status.QUEUED, "nobody answers the phone")
+    told = page(client.get(f"/runs/{run.pk}/"))  # type: ignore[arg-type]
+    assert "dba began this run without the approval it needs: “nobody answers the phone”" in told
+    assert "approved by" not in told
+
+
+def test_a_reason_alone_breaks_no_glass(as_: As, fake: Register, people: dict[str, User]) -> None:
+    glass(people, fake)
+    client = as_("dba")
+    choose(client)
+    confirm(client, glass="thought about it")
+    assert MaintenanceRun.objects.get().status == Status.AWAITING_APPROVAL
+
+
+def test_the_glass_is_not_shown_to_people_who_may_not_break_it(as_: As, fake: Register) -> None:
+    setting = fake()
+    setting.approval_severities = ["high"]
+    setting.save()
+    client = as_("dba")
+    choose(client)
+    assert "break_glass" not in page(client.get("/launch/confirm/"))  # type: ignore[arg-type]
+    refused = page(confirm(client, break_glass="1", glass="nobody answers"))
+    assert "dba may not" in refused
+    assert not MaintenanceRun.objects.exists()
+
+
+def test_the_glass_is_broken_on_the_page_of_a_waiting_run(as_: As, fake: Register, people: dict[str, User]) -> None:
+    glass(people, fake)
+    client = as_("dba")
+    choose(client)
+    confirm(client)
+    run = MaintenanceRun.objects.get()
+    address = f"/runs/{run.pk}/break-glass/"
+    assert address in page(client.get(f"/runs/{run.pk}/"))  # type: ignore[arg-type]
+    assert "The password is wrong." in page(client.post(address, {"glass": "nobody", "password": "guess"}))  # type: ignore[arg-type]
+    assert MaintenanceRun.objects.get().status == Status.AWAITING_APPROVAL
+    client.post(address, {"glass": "nobody answers", "password": "dba-password"})
+    assert MaintenanceRun.objects.get().status == Status.QUEUED
 
 
 def test_cancel_asks_once_more_and_then_gives_the_lock_back(as_: As, fake: Register) -> None:

@@ -40,6 +40,8 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("POST", "run_cancel"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "run_approve"): DBA,
     ("POST", "run_approve"): (LOGIN, NO, NO, GOES, NO, NO),
+    ("GET", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),
+    ("POST", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),
     ("GET", "run_report"): (LOGIN, NO, GONE, GONE, GONE, GONE),
     ("GET", "run_performance"): (LOGIN, NO, GONE, GONE, GONE, GONE),
     ("GET", "history"): READERS,
