@@ -26,7 +26,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from . import audit, blackbox
-from .engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
+from .engines.values import Action, Backup, Diagnosis, Finding, Json, Performed, Sample
 from .engines.words import Sentence, say
 from .models import (
     ACTIVE,
@@ -423,6 +423,17 @@ def resaid(stored: Mapping[str, Any], text: str) -> Sentence:
     return Sentence(stored["template"], stored["values"])
 
 
+def stored_finding(finding: Finding) -> Json:
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "object": finding.object,
+        "evidence": str(finding.evidence),
+        "hint": str(finding.hint),
+        "said": {"evidence": said(finding.evidence), "hint": said(finding.hint)},
+    }
+
+
 def write_state(
     setting: Any, source: DatabaseState.Source, diagnosis: Diagnosis, target: RunTarget | None = None
 ) -> DatabaseState:
@@ -443,17 +454,7 @@ def write_state(
         source=source,
         state=state,
         health=diagnosis.health,
-        findings=[
-            {
-                "code": f.code,
-                "severity": f.severity,
-                "object": f.object,
-                "evidence": str(f.evidence),
-                "hint": str(f.hint),
-                "said": {"evidence": said(f.evidence), "hint": said(f.hint)},
-            }
-            for f in diagnosis.findings
-        ],
+        findings=[stored_finding(f) for f in diagnosis.findings],
         tables=[
             {
                 "name": t.name,

@@ -6,302 +6,75 @@ Bad input gets one sentence and starts nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from django.contrib.auth.models import User
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from . import audit, config, ending, notify, tasks
-from .control import control_url
-from .engines import open_engine
-from .engines.base import Engine
-from .engines.errors import EngineError
-from .engines.values import Facts, Tag
-from .engines.words import Sentence, say
+from .engines.words import say
 from .models import (
     ACTIVE,
     Approval,
     MaintenanceRun,
-    MaintenanceSetting,
-    MaintenanceType,
     RunTarget,
     ScopeHold,
-    SeverityLevel,
     Status,
+    StoredPlan,
 )
-from .secrets import SecretUnreadable
-from .steps.context import stored_action
-from .steps.decide import refuse_without_room
+from .planning import forget_unused, plan, plan_now
+from .request import Actor, BadInput, Checked, Locked, NotFound, NotPermitted, Refused, Request, check, engine_of
 
-PLANNING = Tag(0, 0)
-
-
-class Refused(Exception):
-    """The request cannot be; the sentence names the thing and what would be right."""
-
-    def __init__(self, sentence: Sentence) -> None:
-        self.sentence = sentence
-        super().__init__(str(sentence))
-
-
-class BadInput(Refused):
-    """Something in the request is wrong."""
-
-
-class NotFound(BadInput):
-    """It names a database that is not registered."""
+__all__ = [
+    "Actor",
+    "BadInput",
+    "Locked",
+    "NotFound",
+    "NotPermitted",
+    "Refused",
+    "Request",
+    "approve",
+    "ask_for_plan",
+    "cancel",
+    "launch",
+    "plan",
+    "plan_now",
+]
 
 
-class Locked(Refused):
-    """Another maintenance holds the scope."""
-
-
-class NotPermitted(Refused):
-    """This person may not do it."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """The specification's parameters (3.3), with its names."""
-
-    maintenance_type: str
-    target_databases: Sequence[str] | None
-    """Names of settings; None for all."""
-    severity_level: str
-    reason: str
-    target_tables: Sequence[str] = ()
-    allow_data_loss: bool = False
-
-
-@dataclass(frozen=True)
-class Actor:
-    """Who asks. `user` is None for the command line, which the operating system guards."""
-
-    name: str
-    origin: str
-    user: User | None = None
-
-    def may(self, permission: str) -> bool:
-        return self.user is None or self.user.has_perm(f"maintenance.{permission}")
-
-    def need(self, permission: str, doing: str) -> None:
-        if not self.may(permission):
-            raise NotPermitted(say("{who} may not {doing}.", who=self.name, doing=doing))
-
-
-@dataclass
-class Checked:
-    """A request that could be started: its settings, and per database the canonical table names."""
-
-    request: Request
-    settings: list[MaintenanceSetting]
-    tables: dict[str, list[str]] = field(default_factory=dict)
-    facts: dict[str, Facts] = field(default_factory=dict)
-
-
-def check(request: Request) -> Checked:
-    """Connects to each target read-only. Raises BadInput."""
-    _one_of("maintenance_type", request.maintenance_type, MaintenanceType.values)
-    _one_of("severity_level", request.severity_level, SeverityLevel.values)
-    if not request.reason.strip():
-        raise BadInput(say("A reason is required: say what is wrong and who asked for the maintenance."))
-    checked = Checked(request, _settings(request))
-    known: dict[str, list[str]] = {}
-    for setting in checked.settings:
-        _refuse_unreleased(setting)
-        engine = _engine(setting)
-        try:
-            facts = engine.facts()
-            _refuse_target(setting, facts)
-            found, unknown = engine.resolve(list(request.target_tables)) if request.target_tables else ([], [])
-        except EngineError as error:
-            raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
-        finally:
-            engine.close()
-        for name, other in checked.facts.items():
-            if other.identity == facts.identity:
-                raise BadInput(
-                    say("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
-                )
-        checked.facts[setting.name] = facts
-        checked.tables[setting.name] = found
-        known[setting.name] = unknown
-    for table in request.target_tables:
-        if all(table in unknown for unknown in known.values()):
-            raise BadInput(
-                say(
-                    "There is no table {table} in {databases}.",
-                    table=table,
-                    databases=", ".join(s.name for s in checked.settings),
-                )
-            )
-    if request.target_tables:
-        for setting in checked.settings:
-            if not checked.tables[setting.name]:
-                raise BadInput(
-                    say(
-                        "None of the tables {tables} is in {database}; leave that database out.",
-                        tables=", ".join(request.target_tables),
-                        database=setting.name,
-                    )
-                )
-    return checked
-
-
-def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise BadInput(
-            say("{name} is {value}; it is one of {allowed}.", name=name, value=repr(value), allowed=", ".join(allowed))
-        )
-
-
-def _settings(request: Request) -> list[MaintenanceSetting]:
-    if request.target_databases is None:
-        found = list(MaintenanceSetting.objects.filter(enabled=True))
-        if not found:
-            raise BadInput(say("No database is registered: use register_target or the admin site first."))
-        return found
-    if not request.target_databases:
-        raise BadInput(say("Name at least one database, or all."))
-    found = []
-    for name in dict.fromkeys(request.target_databases):
-        setting = MaintenanceSetting.objects.filter(name=name).first()
-        if setting is None:
-            known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or "none"
-            raise NotFound(say("There is no database {name}; registered are: {known}.", name=name, known=known))
-        if not setting.enabled:
-            raise BadInput(say("Database {name} is switched off in its settings.", name=name))
-        found.append(setting)
-    return found
-
-
-def _refuse_unreleased(setting: MaintenanceSetting) -> None:
-    """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss."""
-    last = RunTarget.objects.filter(setting=setting).exclude(status__in=ACTIVE).order_by("-id").first()
-    closed = last is not None and last.gate is not None and last.outage_ended_at is None
-    if last is not None and closed and last.status == Status.NEEDS_OPERATOR:
-        raise BadInput(
-            say(
-                "{database} waits for an operator since {run}; check its data, then: manage.py release {database}",
-                database=setting.name,
-                run=last.run.number,
-            )
-        )
-
-
-def _engine(setting: MaintenanceSetting) -> Engine:
-    try:
-        return open_engine(setting.engine_url, PLANNING, setting.limits)
-    except (LookupError, SecretUnreadable) as error:
-        raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
-
-
-def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
-    if facts.is_replica:
-        raise BadInput(
-            say("{database} is a replica; maintain its primary, the replica follows.", database=setting.name)
-        )
-    if facts.identity == _control_identity():
-        raise BadInput(
-            say(
-                "{database} is the control database of this console itself; it cannot be its target.",
-                database=setting.name,
-            )
-        )
-    if facts.data_directory:
-        data = Path(facts.data_directory).resolve()
-        for folder in filter(None, (setting.backup_dir, setting.alternate_backup_dir)):
-            place = Path(folder).resolve()
-            if place == data or (data in place.parents and setting.url.split(":")[0].split("+")[0] != "sqlite"):
-                raise BadInput(
-                    say(
-                        "The backup folder {folder} of {database} is the data folder; choose another disk or folder.",
-                        folder=folder,
-                        database=setting.name,
-                    )
-                )
-
-
-def _control_identity() -> str:
-    engine = open_engine(control_url(connection.settings_dict), PLANNING, MaintenanceSetting().limits)
-    try:
-        return engine.facts().identity
-    except EngineError:
-        return ""
-    finally:
-        engine.close()
-
-
-def plan(request: Request) -> dict[str, Any]:
-    """What would be done, and why; changes nothing. Raises BadInput."""
-    checked = check(request)
-    return {
-        "maintenance_type": request.maintenance_type,
-        "severity_level": request.severity_level,
-        "targets": [_plan_one(checked, setting) for setting in checked.settings],
-    }
-
-
-def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
-    request = checked.request
-    tables = checked.tables[setting.name] or None
-    engine = _engine(setting)
-    try:
-        diagnosis = engine.diagnose(setting.thresholds, tables)
-        actions = engine.plan(
-            request.maintenance_type,  # type: ignore[arg-type]
-            diagnosis,
-            setting.thresholds,
-            tables,
-            request.allow_data_loss,
-        )
-        refused = None
-        try:
-            refuse_without_room(actions, diagnosis, setting.limits.jobs, setting.name)
-        except EngineError as error:
-            refused = str(error)
-    except EngineError as error:
-        raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
-    finally:
-        engine.close()
-    return {
-        "database": setting.name,
-        "engine": engine.name,
-        "version": diagnosis.version,
-        "size_bytes": diagnosis.size_bytes,
-        "free_bytes": diagnosis.free_bytes,
-        "connections": diagnosis.connections,
-        "applications": setting.applications,
-        "refused": refused,
-        "findings": [
-            {"code": f.code, "severity": f.severity, "object": f.object, "evidence": f.evidence, "hint": f.hint}
-            for f in diagnosis.findings
-        ],
-        "actions": [{k: v for k, v in stored_action(a).items() if k != "said"} for a in actions],
-        "disk_needed_bytes": sum(sorted((a.disk_bytes for a in actions), reverse=True)[: setting.limits.jobs]),
-    }
+def ask_for_plan(actor: Actor, request: Request) -> StoredPlan:
+    """A worker makes it; until then `made_at` is empty."""
+    actor.need("launch_maintenance", "launch a maintenance")
+    forget_unused()
+    with transaction.atomic():
+        asked = StoredPlan.objects.create(asked_by=actor.name, request=request.stored())
+        tasks.enqueue_plan(asked.pk)
+    return asked
 
 
 def launch(
-    actor: Actor, request: Request, enqueue: bool = True, key: str | None = None, break_glass: str = ""
+    actor: Actor,
+    request: Request,
+    enqueue: bool = True,
+    key: str | None = None,
+    agreed: StoredPlan | None = None,
+    break_glass: str = "",
 ) -> MaintenanceRun:
     """Starts a run: row, targets, holds, audit entry and messages are one commit. A person uses a `key` once.
 
-    `break_glass` says why it must begin without the second person whose approval is needed.
+    `agreed` is the plan that was seen and confirmed: it is carried out, or planned again where the database has
+    changed since. `break_glass` says why it must begin without the second person whose approval is needed.
     Raises NotPermitted, BadInput or Locked; then nothing was started.
     """
     actor.need("launch_maintenance", "launch a maintenance")
     if request.allow_data_loss:
         actor.need("allow_data_loss", "allow data loss in a maintenance")
+    if agreed is not None:
+        _refuse_other_plan(actor, request, agreed)
     checked = check(request)
     waits = any(request.severity_level in s.approval_severities for s in checked.settings)
     try:
         with transaction.atomic():
-            run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key)
+            run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed)
             _hold_scope(run, checked)
             if waits and break_glass:
                 go_without_approval(actor, run, break_glass)
@@ -315,7 +88,23 @@ def launch(
     return run
 
 
-def _create(actor: Actor, checked: Checked, status: Status, key: str | None) -> MaintenanceRun:
+def _refuse_other_plan(actor: Actor, request: Request, agreed: StoredPlan) -> None:
+    """A plan is confirmed by the person who asked for it, and for what it was asked."""
+    if agreed.asked_by != actor.name:
+        raise BadInput(
+            say("Plan {plan} was made for {who}; make one of your own.", plan=agreed.pk, who=agreed.asked_by)
+        )
+    if agreed.made_at is None or agreed.refused:
+        raise BadInput(say("Plan {plan} was not made: {why}", plan=agreed.pk, why=agreed.refused or "it still waits"))
+    if agreed.request != request.stored():
+        raise BadInput(
+            say("Plan {plan} was made for other parameters; plan again with those you ask for now.", plan=agreed.pk)
+        )
+
+
+def _create(
+    actor: Actor, checked: Checked, status: Status, key: str | None, agreed: StoredPlan | None
+) -> MaintenanceRun:
     request = checked.request
     run = MaintenanceRun.objects.create(
         maintenance_type=request.maintenance_type,
@@ -328,6 +117,7 @@ def _create(actor: Actor, checked: Checked, status: Status, key: str | None) -> 
         requested_by_name=actor.name,
         origin=actor.origin,
         request_key=key,
+        agreed_plan=agreed,
         status=status,
     )
     for setting in checked.settings:
@@ -335,7 +125,7 @@ def _create(actor: Actor, checked: Checked, status: Status, key: str | None) -> 
             run=run,
             setting=setting,
             database=setting.name,
-            engine=_engine(setting).name,
+            engine=engine_of(setting).name,
             version=checked.facts[setting.name].version[:200],
             tables=checked.tables[setting.name] or None,
             status=status,
@@ -353,6 +143,7 @@ def _create(actor: Actor, checked: Checked, status: Status, key: str | None) -> 
             "reason": run.reason,
             "allow_data_loss": run.allow_data_loss,
             "origin": actor.origin,
+            "plan": agreed.pk if agreed else None,
         },
     )
     return run

@@ -9,7 +9,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django_q.tasks import async_task
 
-from . import ending, journal, notify, procedure, watch
+from . import ending, journal, notify, planning, procedure, watch
 from .models import MaintenanceRun, RunTarget, Status, Worker
 
 log = logging.getLogger("maintenance")
@@ -28,6 +28,11 @@ def look(setting_id: int) -> None:
     watch.look(setting_id)
 
 
+def make_plan(plan_id: int) -> None:
+    """What a person wants to see before they confirm."""
+    planning.make(plan_id)
+
+
 def enqueue(target_id: int) -> None:
     """In the caller's transaction: run, audit entry and message are one commit."""
     RunTarget.objects.filter(pk=target_id).update(enqueued_at=timezone.now())
@@ -37,6 +42,11 @@ def enqueue(target_id: int) -> None:
 def enqueue_look(setting_id: int) -> None:
     """A diagnosis by a worker: never inside a page request."""
     async_task("maintenance.tasks.look", setting_id, task_name=f"look at {setting_id}")
+
+
+def enqueue_plan(plan_id: int) -> None:
+    """A plan needs a diagnosis: made by a worker, never inside a page request."""
+    async_task("maintenance.tasks.make_plan", plan_id, task_name=f"plan {plan_id}")
 
 
 def sweep() -> list[int]:

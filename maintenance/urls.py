@@ -18,6 +18,7 @@ urlpatterns = [
     path("databases/<str:name>/diagnose/", databases.diagnose, name="diagnose"),
     path("launch/", launching.choose, name="launch"),
     path("launch/plan/", launching.plan, name="launch_plan"),
+    path("launch/plan/live/", launching.plan_live, name="launch_plan_live"),
     path("launch/confirm/", launching.confirm, name="launch_confirm"),
     path("runs/<int:pk>/", runs.run, name="run"),
     path("runs/<int:pk>/live/", runs.run_live, name="run_live"),

@@ -14,7 +14,7 @@ LAYERS = [
     ["maintenance.audit", "maintenance.journal", "maintenance.notify", "maintenance.watch", "maintenance.tokens",
      "maintenance.kept", "reports"],
     ["maintenance.steps", "maintenance.ending"],
-    ["maintenance.procedure"],
+    ["maintenance.procedure", "maintenance.request", "maintenance.planning"],
     ["maintenance.tasks"],
     ["maintenance.launch"],
     ["maintenance.terminal", "maintenance.forms", "maintenance.views", "maintenance.templatetags", "maintenance.urls",

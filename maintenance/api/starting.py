@@ -12,12 +12,13 @@ from ninja import Header
 
 from .. import launch
 from ..engines.words import say
-from ..models import MaintenanceRun, RunTarget
+from ..models import MaintenanceRun, RunTarget, StoredPlan
+from ..planning import plain
 from .callers import Called, Scope, actor, open_to
 from .problems import Conflict
 from .routers import maintenance as routes
 from .shapes.problems import WRONG, Problem
-from .shapes.starting import Accepted, MaintenanceRequest, Plan
+from .shapes.starting import Accepted, MaintenanceRequest, Plan, StartRequest
 
 LOOKED_AT = 10
 Key = Annotated[
@@ -35,19 +36,28 @@ Key = Annotated[
     auth=open_to(Scope.LAUNCH, "launch_maintenance"),
     response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
 )
-def start(request: Called, given: MaintenanceRequest, idempotency_key: Key = None) -> HttpResponse:
+def start(request: Called, given: StartRequest, idempotency_key: Key = None) -> HttpResponse:
     """Starts an emergency maintenance. The answer does not wait for it."""
-    asked = launch.Request(**given.model_dump())
+    asked = launch.Request(**given.model_dump(exclude={"plan"}))
+    agreed = None if given.plan is None else planned(given.plan)
     run = earlier(request, asked, idempotency_key)
     if run is None:
         try:
-            run = launch.launch(actor(request), asked, key=idempotency_key)
+            run = launch.launch(actor(request), asked, key=idempotency_key, agreed=agreed)
         except launch.Locked:
             # The same request may have arrived twice at once; then the other one has started the run.
             run = earlier(request, asked, idempotency_key)
             if run is None:
                 raise
     return accepted(request, run)
+
+
+def planned(number: int) -> StoredPlan:
+    """Raises BadInput."""
+    found = StoredPlan.objects.filter(pk=number).first()
+    if found is None:
+        raise launch.BadInput(say("There is no plan {plan}; make one first.", plan=number))
+    return found
 
 
 def earlier(request: Called, asked: launch.Request, key: str | None) -> MaintenanceRun | None:
@@ -77,11 +87,23 @@ def earlier(request: Called, asked: launch.Request, key: str | None) -> Maintena
     response={200: Plan, 404: Problem, **WRONG},
 )
 def plan(request: Called, given: MaintenanceRequest) -> HttpResponse:
-    """What would be done and why, with locks, disk and times. Changes nothing."""
-    made = launch.plan(launch.Request(**given.model_dump()))
-    for target in made["targets"]:
+    """What would be done and why, with locks, disk and times. Changes nothing.
+
+    Give its number back as `plan` when you start the maintenance: then this plan is carried out exactly, or planned
+    again, and said so, where the database has changed since.
+    """
+    made = launch.plan_now(actor(request).name, launch.Request(**given.model_dump()))
+    targets = plain(made.targets)
+    for target in targets:
         target["estimate"] = estimate(target["database"], given.maintenance_type)
-    return JsonResponse(made)
+    return JsonResponse(
+        {
+            "plan": made.pk,
+            "maintenance_type": given.maintenance_type,
+            "severity_level": given.severity_level,
+            "targets": targets,
+        }
+    )
 
 
 def estimate(database: str, maintenance_type: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from .access import ApiToken, Approval
 from .audit import AuditEntry, AuditHead
 from .notice import Notification, Worker
+from .plan import StoredPlan
 from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
 from .run import (
     ACTIVE,
@@ -42,5 +43,6 @@ __all__ = [
     "Status",
     "StepRecord",
     "StepState",
+    "StoredPlan",
     "Worker",
 ]

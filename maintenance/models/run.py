@@ -9,6 +9,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .plan import StoredPlan
 from .setting import MaintenanceSetting
 
 
@@ -69,6 +70,10 @@ class MaintenanceRun(models.Model):
     origin = models.CharField(_("origin"), max_length=20)
     request_key = models.CharField(_("key of the request"), max_length=200, null=True, editable=False)
     """Idempotency-Key of the API: one run for each key of a person."""
+
+    agreed_plan = models.ForeignKey(
+        StoredPlan, verbose_name=_("confirmed plan"), null=True, on_delete=models.SET_NULL, related_name="runs"
+    )
 
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.QUEUED)
     ended_because = models.TextField(_("ended because"), blank=True)

@@ -238,6 +238,24 @@ def line_name(line: Any) -> str:
 
 
 @register.filter
+def why(action: dict[str, Any]) -> str:
+    """The reason of a planned action."""
+    return again(action["reason"], action["said"]["reason"])
+
+
+@register.filter
+def locks(action: dict[str, Any]) -> str:
+    """What a planned action locks, in plain words."""
+    return again(action["lock"], action["said"]["lock"])
+
+
+@register.filter
+def refusal(target: dict[str, Any]) -> str:
+    """Why a planned target cannot be maintained."""
+    return again(target["refused"], target["refused_said"])
+
+
+@register.filter
 def said_again(sentence: object) -> str:
     """A sentence that is still in hand, in the reader's language; what is only text stays."""
     if isinstance(sentence, Sentence):

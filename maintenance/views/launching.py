@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
+from django_htmx.http import HttpResponseClientRefresh
 
-from .. import launch
+from reports.retelling import again
+
+from .. import launch, tasks
 from ..forms import ConfirmForm, LaunchForm
-from ..models import MaintenanceRun, MaintenanceSetting, ScopeHold
+from ..models import MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .runs import refused
 from .standing import standings
 from .usual import usual_outage
 
-CHOSEN, PLANNED = "launch", "launch_plan"
+CHOSEN, PLANNED, SEEN_BEFORE = "launch", "launch_plan", "launch_plan_before"
 FRESH = timedelta(minutes=10)
 """An older plan is made again before anybody confirms it."""
 
@@ -36,7 +36,7 @@ def choose(request: HttpRequest) -> HttpResponseBase:
     form = LaunchForm(person(request), request.POST or None, initial=initial(request))
     if request.method == "POST" and form.is_valid():
         request.session[CHOSEN] = form.chosen()
-        request.session.pop(PLANNED, None)
+        ask(request, launch.Request(**form.chosen()))
         return redirect("launch_plan")
     hold = ScopeHold.objects.select_related("run").first()
     return render(request, "launching/choose.html", {"form": form, "hold": hold, "standings": standings()})
@@ -68,25 +68,31 @@ def initial(request: HttpRequest) -> dict[str, Any]:
 
 
 @open_to("launch_maintenance")
-@require_GET
+@require_http_methods(["GET", "POST"])
 def plan(request: HttpRequest) -> HttpResponseBase:
-    """What would be done and why, from a fresh read-only look. Kept for the confirmation."""
+    """What would be done and why. POST asks for a new one."""
     asked = chosen(request)
     if asked is None:
         return redirect("launch")
-    try:
-        made = launch.plan(asked)
-    except launch.Refused as refusal:
-        messages.error(request, refused(refusal))
+    made = kept_plan(request, PLANNED)
+    if request.method == "POST" or made is None:
+        ask(request, asked)
+        return redirect("launch_plan")
+    if made.made_at is None:
+        return render(
+            request, "launching/planning.html", {"made": made, "asked": asked, "no_worker": not tasks.workers_alive()}
+        )
+    if made.refused:
+        messages.error(request, again(made.refused, made.refused_said))
+        del request.session[PLANNED]
         return redirect("/launch/?change")
-    told = [described(target, asked.maintenance_type) for target in made["targets"]]
-    kept = {"at": timezone.now().isoformat(), "digest": digest(made), "targets": [summary(t) for t in told]}
-    changed = PLANNED in request.session and request.session[PLANNED]["digest"] != kept["digest"]
-    request.session[PLANNED] = kept
+    told = [described(target, asked.maintenance_type) for target in made.targets]
+    before = kept_plan(request, SEEN_BEFORE)
     context = {
         "asked": asked,
         "targets": told,
-        "changed": changed,
+        "made_at": made.made_at,
+        "changed": before is not None and before.work() != made.work(),
         "approval": needs_approval(asked),
         "blocked": any(t["refused"] for t in told),
         "hold": ScopeHold.objects.select_related("run").first(),
@@ -95,46 +101,71 @@ def plan(request: HttpRequest) -> HttpResponseBase:
     return render(request, "launching/plan.html", context)
 
 
+@open_to("launch_maintenance")
+@require_GET
+def plan_live(request: HttpRequest) -> HttpResponseBase:
+    """Asked while a worker makes the plan; tells the page to load anew when it is there."""
+    made = kept_plan(request, PLANNED)
+    answer = HttpResponse(status=204)
+    return answer if made is not None and made.made_at is None else HttpResponseClientRefresh()
+
+
+def ask(request: HttpRequest, asked: launch.Request) -> None:
+    """Has a worker make a plan; a session has one."""
+    request.session[SEEN_BEFORE] = request.session.get(PLANNED)
+    request.session[PLANNED] = launch.ask_for_plan(actor(request), asked).pk
+
+
+def kept_plan(request: HttpRequest, key: str) -> StoredPlan | None:
+    return StoredPlan.objects.filter(pk=request.session.get(key) or 0).first()
+
+
 @sensitive_post_parameters("password")
 @open_to("launch_maintenance")
 @require_http_methods(["GET", "POST"])
 def confirm(request: HttpRequest) -> HttpResponseBase:
     """The database's name typed and the password again; then the one door starts it."""
-    asked, kept = chosen(request), request.session.get(PLANNED)
+    asked, made = chosen(request), kept_plan(request, PLANNED)
     if asked is None:
         return redirect("launch")
-    if kept is None:
+    if made is None or made.made_at is None or made.refused:
         return redirect("launch_plan")
-    made_at = parse_datetime(kept["at"])
-    if made_at is None or timezone.now() - made_at > FRESH:
+    if timezone.now() - made.made_at > FRESH:
         messages.warning(
             request,
             _("The plan was older than {minutes} minutes: this is a new one.").format(
                 minutes=int(FRESH.total_seconds() // 60)
             ),
         )
+        ask(request, asked)
         return redirect("launch_plan")
-    names = [t["database"] for t in kept["targets"]]
-    form = ConfirmForm(person(request), names, request.POST or None)
+    told = [summary(described(target, asked.maintenance_type)) for target in made.targets]
+    form = ConfirmForm(person(request), [t["database"] for t in told], request.POST or None)
     if request.method == "POST":
         if form.is_valid():
-            answer = start(request, asked, form.breaks_glass)
+            answer = start(request, asked, made, form.breaks_glass)
             if answer is not None:
                 return answer
         elif form.has_error("password", "wrong") and guessed_too_often(request):
             return redirect("login")
-    context = {"form": form, "asked": asked, "planned": kept, "made_at": made_at, "approval": needs_approval(asked)}
+    context = {
+        "form": form,
+        "asked": asked,
+        "targets": told,
+        "made_at": made.made_at,
+        "approval": needs_approval(asked),
+    }
     return render(request, "launching/confirm.html", context)
 
 
-def start(request: HttpRequest, asked: launch.Request, break_glass: str) -> HttpResponseBase | None:
+def start(request: HttpRequest, asked: launch.Request, agreed: StoredPlan, break_glass: str) -> HttpResponseBase | None:
     """None when it was refused; the refusal is told on the page."""
     try:
-        run = launch.launch(actor(request), asked, break_glass=break_glass)
+        run = launch.launch(actor(request), asked, agreed=agreed, break_glass=break_glass)
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
         return None
-    for key in (CHOSEN, PLANNED, WRONG_PASSWORDS):
+    for key in (CHOSEN, PLANNED, SEEN_BEFORE, WRONG_PASSWORDS):
         request.session.pop(key, None)
     return redirect("run", run.pk)
 
@@ -167,9 +198,3 @@ def summary(target: dict[str, Any]) -> dict[str, Any]:
         k: target[k] for k in ("database", "engine", "size_bytes", "connections", "applications", "usual", "objects")
     }
     return {**kept, "actions": len(target["actions"])}
-
-
-def digest(made: dict[str, Any]) -> str:
-    """Of the work alone: sizes and sessions change from second to second."""
-    work = [[t["database"], sorted((a["object"], a["kind"]) for a in t["actions"])] for t in made["targets"]]
-    return hashlib.sha256(json.dumps(work).encode()).hexdigest()

@@ -208,3 +208,16 @@ def test_of_fifty_at_the_same_instant_exactly_one_starts(fake: Register, request
         outcomes = list(pool.map(one, range(50)))
     assert (outcomes.count("started"), outcomes.count("locked")) == (1, 49)
     assert MaintenanceRun.objects.count() == OrmQ.objects.count() == 1
+
+
+def test_a_plan_serves_its_own_person_and_its_own_request(
+    people: dict[str, User], fake: Register, request_for: Ask
+) -> None:
+    fake()
+    theirs = launch.plan_now("somebody else", request_for("shop"))
+    with pytest.raises(launch.BadInput, match="was made for somebody else"):
+        launch.launch(person(people["dba"]), request_for("shop"), agreed=theirs)
+    other = launch.plan_now("dba", request_for("shop", maintenance_type="optimize"))
+    with pytest.raises(launch.BadInput, match="was made for other parameters"):
+        launch.launch(person(people["dba"]), request_for("shop"), agreed=other)
+    assert not MaintenanceRun.objects.exists()

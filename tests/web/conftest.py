@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from maintenance import audit
+from maintenance import audit, tasks
 from maintenance.models import (
     ENDED,
     ActionRecord,
@@ -40,6 +40,12 @@ def as_(people: dict[str, User]) -> Callable[[str], Client]:
         return client
 
     return log_in
+
+
+@pytest.fixture(autouse=True)
+def plans_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that makes every plan at once."""
+    monkeypatch.setattr("maintenance.tasks.enqueue_plan", tasks.make_plan)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, ScopeHold, Status
+from maintenance import tasks
+from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, ScopeHold, Status, StoredPlan
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -108,9 +109,7 @@ def test_the_plan_comes_before_the_confirmation_and_goes_stale(as_: As, fake: Re
     client = as_("dba")
     assert client.get("/launch/confirm/").headers["Location"] == "/launch/"
     choose(client)
-    session = client.session
-    session["launch_plan"] = {**session["launch_plan"], "at": (timezone.now() - timedelta(minutes=11)).isoformat()}
-    session.save()
+    StoredPlan.objects.update(made_at=timezone.now() - timedelta(minutes=11))
     answer = confirm(client)
     assert answer.headers["Location"] == "/launch/plan/"
     assert "this is a new one" in page(client.get("/launch/plan/"))  # type: ignore[arg-type]
@@ -244,3 +243,34 @@ def test_repeat_fills_the_form_with_the_same_parameters(as_: As, fake: Register)
     form = page(client.get(f"/launch/?repeat={run.pk}"))  # type: ignore[arg-type]
     assert "once more" in form
     assert ">\norders</textarea>" in form
+
+
+def test_a_worker_makes_the_plan_and_the_page_waits_for_it(
+    as_: As, fake: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sick server must not hold a page; whoever reads Japanese reads the plan in Japanese."""
+    fake()
+    client = as_("dba")
+    waiting: list[int] = []
+    monkeypatch.setattr("maintenance.tasks.enqueue_plan", waiting.append)
+    waits = page(choose(client))
+    assert "The plan is being made" in waits
+    assert "No worker is alive" in waits
+    assert client.get("/launch/plan/live/").status_code == 204
+    assert client.get("/launch/confirm/").headers["Location"] == "/launch/plan/"
+    tasks.make_plan(*waiting)
+    assert client.get("/launch/plan/live/").headers["HX-Refresh"] == "true"
+    assert "Plan: nothing is changed yet" in page(client.get("/launch/plan/"))  # type: ignore[arg-type]
+    client.post("/launch/plan/")
+    assert len(waiting) == 2, "plan again asks the worker again"
+
+
+def test_the_run_knows_the_plan_that_was_confirmed(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client)
+    seen = StoredPlan.objects.get()
+    confirm(client)
+    run = MaintenanceRun.objects.get()
+    assert run.agreed_plan == seen
+    assert [a["object"] for a in seen.actions("shop")] == ["orders", "customers", "empty"]

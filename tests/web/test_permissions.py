@@ -31,6 +31,8 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "launch"): DBA,
     ("POST", "launch"): DBA,
     ("GET", "launch_plan"): (LOGIN, NO, NO, GOES, NO, NO),
+    ("POST", "launch_plan"): (LOGIN, NO, NO, GOES, NO, NO),
+    ("GET", "launch_plan_live"): DBA,
     ("GET", "launch_confirm"): (LOGIN, NO, NO, GOES, NO, NO),
     ("POST", "launch_confirm"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "run"): READERS,

@@ -36,6 +36,12 @@ class MaintenanceRequest(Sent):
     allow_data_loss: Annotated[bool, Field(strict=True)] = False
 
 
+class StartRequest(MaintenanceRequest):
+    plan: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="Number of a plan of yours for the same parameters, which is then carried out."
+    )
+
+
 class Accepted(Answered):
     id: str
     number: str
@@ -73,6 +79,7 @@ class PlannedTarget(Answered):
 
 
 class Plan(BaseModel):
+    plan: int
     maintenance_type: MaintenanceType
     severity_level: SeverityLevel
     targets: list[PlannedTarget]

@@ -12,6 +12,7 @@ from django.db import connections
 
 from maintenance import launch, notify, procedure, tasks, terminal
 from maintenance.models import MaintenanceRun
+from maintenance.planning import plain
 from reports.outcome import outcome
 
 
@@ -49,7 +50,7 @@ class Command(BaseCommand):
         )
         try:
             if options["plan"]:
-                self.print_plan(launch.plan(request), options["json"])
+                self.print_plan(request, options["json"])
                 return
             run = launch.launch(terminal.actor(), request, enqueue=not options["foreground"])
         except launch.BadInput as error:
@@ -70,11 +71,13 @@ class Command(BaseCommand):
         self.stderr.write(str(error))
         sys.exit(code)
 
-    def print_plan(self, plan: dict[str, Any], as_json: bool) -> None:
+    def print_plan(self, request: launch.Request, as_json: bool) -> None:
+        targets = plain(launch.plan(request))
         if as_json:
-            terminal.write_json(self.stdout, plan)
+            told = {"maintenance_type": request.maintenance_type, "severity_level": request.severity_level}
+            terminal.write_json(self.stdout, {**told, "targets": targets})
             return
-        for target in plan["targets"]:
+        for target in targets:
             self.stdout.write(f"{target['database']} ({target['version']}), {len(target['actions'])} pieces of work")
             for action in target["actions"]:
                 self.stdout.write(f"  {action['kind']} {action['object']}: {action['reason']} Lock: {action['lock']}")

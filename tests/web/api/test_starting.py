@@ -182,6 +182,15 @@ class TestPlanning:
         [target] = machine().post("maintenance/plan", ASKED).json()["targets"]
         assert target["estimate"] == {"outage_seconds": 41.5, "duration_seconds": 78.0, "based_on_runs": 1}
 
+    def test_it_is_carried_out_by_its_number(self, machine: Caller, shop: MaintenanceSetting) -> None:
+        caller = machine()
+        number = caller.post("maintenance/plan", ASKED).json()["plan"]
+        other = caller.post("maintenance", {**ASKED, "maintenance_type": "repair", "plan": number})
+        assert (other.status_code, "made for other parameters" in other.json()["detail"]) == (422, True)
+        assert caller.post("maintenance", {**ASKED, "plan": number + 1}).status_code == 422
+        assert caller.post("maintenance", {**ASKED, "plan": number}).status_code == 202
+        assert MaintenanceRun.objects.get().agreed_plan_id == number
+
     def test_an_unknown_database(self, machine: Caller, shop: MaintenanceSetting) -> None:
         assert machine().post("maintenance/plan", {**ASKED, "target_databases": ["x"]}).status_code == 404
 

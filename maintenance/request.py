@@ -1,0 +1,229 @@
+"""What is asked for, by whom, and whether it could be started. Bad input gets one sentence and starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.contrib.auth.models import User
+from django.db import connection
+
+from .control import control_url
+from .engines import open_engine
+from .engines.base import Engine
+from .engines.errors import EngineError
+from .engines.values import Facts, Json, Tag
+from .engines.words import Sentence, say
+from .models import ACTIVE, MaintenanceSetting, MaintenanceType, RunTarget, SeverityLevel, Status
+from .secrets import SecretUnreadable
+
+PLANNING = Tag(0, 0)
+
+
+class Refused(Exception):
+    """The request cannot be; the sentence names the thing and what would be right."""
+
+    def __init__(self, sentence: Sentence) -> None:
+        self.sentence = sentence
+        super().__init__(str(sentence))
+
+
+class BadInput(Refused):
+    """Something in the request is wrong."""
+
+
+class NotFound(BadInput):
+    """It names a database that is not registered."""
+
+
+class Locked(Refused):
+    """Another maintenance holds the scope."""
+
+
+class NotPermitted(Refused):
+    """This person may not do it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The specification's parameters (3.3), with its names."""
+
+    maintenance_type: str
+    target_databases: Sequence[str] | None
+    """Names of settings; None for all."""
+    severity_level: str
+    reason: str
+    target_tables: Sequence[str] = ()
+    allow_data_loss: bool = False
+
+    def stored(self) -> Json:
+        """As JSON; `Request(**stored)` is the same request."""
+        names = self.target_databases
+        return {
+            "maintenance_type": self.maintenance_type,
+            "target_databases": None if names is None else list(names),
+            "severity_level": self.severity_level,
+            "reason": self.reason,
+            "target_tables": list(self.target_tables),
+            "allow_data_loss": self.allow_data_loss,
+        }
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks. `user` is None for the command line, which the operating system guards."""
+
+    name: str
+    origin: str
+    user: User | None = None
+
+    def may(self, permission: str) -> bool:
+        return self.user is None or self.user.has_perm(f"maintenance.{permission}")
+
+    def need(self, permission: str, doing: str) -> None:
+        if not self.may(permission):
+            raise NotPermitted(say("{who} may not {doing}.", who=self.name, doing=doing))
+
+
+@dataclass
+class Checked:
+    """A request that could be started: its settings, and per database the canonical table names."""
+
+    request: Request
+    settings: list[MaintenanceSetting]
+    tables: dict[str, list[str]] = field(default_factory=dict)
+    facts: dict[str, Facts] = field(default_factory=dict)
+
+
+def check(request: Request) -> Checked:
+    """Connects to each target read-only. Raises BadInput."""
+    _one_of("maintenance_type", request.maintenance_type, MaintenanceType.values)
+    _one_of("severity_level", request.severity_level, SeverityLevel.values)
+    if not request.reason.strip():
+        raise BadInput(say("A reason is required: say what is wrong and who asked for the maintenance."))
+    checked = Checked(request, _settings(request))
+    known: dict[str, list[str]] = {}
+    for setting in checked.settings:
+        _refuse_unreleased(setting)
+        engine = engine_of(setting)
+        try:
+            facts = engine.facts()
+            _refuse_target(setting, facts)
+            found, unknown = engine.resolve(list(request.target_tables)) if request.target_tables else ([], [])
+        except EngineError as error:
+            raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
+        finally:
+            engine.close()
+        for name, other in checked.facts.items():
+            if other.identity == facts.identity:
+                raise BadInput(
+                    say("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
+                )
+        checked.facts[setting.name] = facts
+        checked.tables[setting.name] = found
+        known[setting.name] = unknown
+    for table in request.target_tables:
+        if all(table in unknown for unknown in known.values()):
+            raise BadInput(
+                say(
+                    "There is no table {table} in {databases}.",
+                    table=table,
+                    databases=", ".join(s.name for s in checked.settings),
+                )
+            )
+    if request.target_tables:
+        for setting in checked.settings:
+            if not checked.tables[setting.name]:
+                raise BadInput(
+                    say(
+                        "None of the tables {tables} is in {database}; leave that database out.",
+                        tables=", ".join(request.target_tables),
+                        database=setting.name,
+                    )
+                )
+    return checked
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise BadInput(
+            say("{name} is {value}; it is one of {allowed}.", name=name, value=repr(value), allowed=", ".join(allowed))
+        )
+
+
+def _settings(request: Request) -> list[MaintenanceSetting]:
+    if request.target_databases is None:
+        found = list(MaintenanceSetting.objects.filter(enabled=True))
+        if not found:
+            raise BadInput(say("No database is registered: use register_target or the admin site first."))
+        return found
+    if not request.target_databases:
+        raise BadInput(say("Name at least one database, or all."))
+    found = []
+    for name in dict.fromkeys(request.target_databases):
+        setting = MaintenanceSetting.objects.filter(name=name).first()
+        if setting is None:
+            known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or "none"
+            raise NotFound(say("There is no database {name}; registered are: {known}.", name=name, known=known))
+        if not setting.enabled:
+            raise BadInput(say("Database {name} is switched off in its settings.", name=name))
+        found.append(setting)
+    return found
+
+
+def _refuse_unreleased(setting: MaintenanceSetting) -> None:
+    """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss."""
+    last = RunTarget.objects.filter(setting=setting).exclude(status__in=ACTIVE).order_by("-id").first()
+    closed = last is not None and last.gate is not None and last.outage_ended_at is None
+    if last is not None and closed and last.status == Status.NEEDS_OPERATOR:
+        raise BadInput(
+            say(
+                "{database} waits for an operator since {run}; check its data, then: manage.py release {database}",
+                database=setting.name,
+                run=last.run.number,
+            )
+        )
+
+
+def engine_of(setting: MaintenanceSetting) -> Engine:
+    try:
+        return open_engine(setting.engine_url, PLANNING, setting.limits)
+    except (LookupError, SecretUnreadable) as error:
+        raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
+
+
+def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
+    if facts.is_replica:
+        raise BadInput(
+            say("{database} is a replica; maintain its primary, the replica follows.", database=setting.name)
+        )
+    if facts.identity == _control_identity():
+        raise BadInput(
+            say(
+                "{database} is the control database of this console itself; it cannot be its target.",
+                database=setting.name,
+            )
+        )
+    if facts.data_directory:
+        data = Path(facts.data_directory).resolve()
+        for folder in filter(None, (setting.backup_dir, setting.alternate_backup_dir)):
+            place = Path(folder).resolve()
+            if place == data or (data in place.parents and setting.url.split(":")[0].split("+")[0] != "sqlite"):
+                raise BadInput(
+                    say(
+                        "The backup folder {folder} of {database} is the data folder; choose another disk or folder.",
+                        folder=folder,
+                        database=setting.name,
+                    )
+                )
+
+
+def _control_identity() -> str:
+    engine = open_engine(control_url(connection.settings_dict), PLANNING, MaintenanceSetting().limits)
+    try:
+        return engine.facts().identity
+    except EngineError:
+        return ""
+    finally:
+        engine.close()
