@@ -30,6 +30,7 @@ from maintenance.engines.values import (
     Facts,
     Finding,
     Fingerprint,
+    Grant,
     Image,
     Json,
     MaintenanceType,
@@ -117,6 +118,14 @@ class FakeEngine(Engine):
     def facts(self) -> Facts:
         with opened(self.path) as state:
             return Facts("Fake 1", f"fake {os.path.realpath(self.path)}", None, bool(state.get("replica")), 6100)
+
+    def grants(self, role: str | None = None) -> list[Grant]:
+        with opened(self.path) as state:
+            account = role or "dba"
+            return [
+                Grant(f"GRANT EVERYTHING TO {account}", say("Without this right nothing works"), "rights" in state),
+                Grant("", say("Only the owner of the machine can repair it"), False, "low"),
+            ]
 
     def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         with opened(self.path) as state:

@@ -12,7 +12,7 @@ LAYERS = [
     ["maintenance.config", "maintenance.applications", "maintenance.control", "maintenance.blackbox"],
     ["maintenance.models"],
     ["maintenance.audit", "maintenance.journal", "maintenance.notify", "maintenance.watch", "maintenance.tokens",
-     "maintenance.kept", "reports"],
+     "maintenance.kept", "maintenance.rights", "reports"],
     ["maintenance.steps", "maintenance.ending"],
     ["maintenance.procedure", "maintenance.request", "maintenance.planning"],
     ["maintenance.tasks"],

@@ -28,6 +28,7 @@ from .values import (
     Diagnosis,
     Facts,
     Fingerprint,
+    Grant,
     Image,
     Json,
     Limits,
@@ -65,6 +66,13 @@ class Engine(ABC):
     @abstractmethod
     def facts(self) -> Facts:
         """Connects. Raises Unreachable or AccessDenied with the server's words, never the password."""
+
+    @abstractmethod
+    def grants(self, role: str | None = None) -> list[Grant]:
+        """Every right that this target's account needs, or that account `role` would need, given or not.
+
+        In an order in which an administrator can run the statements. Read-only; connects as the target's account.
+        """
 
     @abstractmethod
     def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:

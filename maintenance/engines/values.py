@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .words import Sentence
+from .words import Sentence, say
 
 MaintenanceType = Literal["repair", "optimize", "rebuild"]
 Severity = Literal["critical", "high", "medium", "low"]
@@ -78,6 +78,36 @@ class Finding:
     object: str
     evidence: Sentence
     hint: Sentence
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One right that the console's account needs on a target, and how an administrator gives it.
+
+    `statement` is SQL to run in database `where` ('' where that does not matter); `statement` is '' for a right
+    that no statement gives. `given` is what the server says of the account now. `severity` is that of the finding
+    while it is missing.
+    """
+
+    statement: str
+    purpose: Sentence
+    given: bool
+    severity: Severity = "medium"
+    where: str = ""
+
+    @property
+    def finding(self) -> Finding:
+        """What the account cannot do, and what an administrator does so that it can."""
+        hint = say("No statement gives that right; register an account that has it if it is needed")
+        if self.statement and self.where:
+            hint = say(
+                "An administrator gives the right in database {database}: {statement}",
+                database=self.where,
+                statement=self.statement,
+            )
+        elif self.statement:
+            hint = say("An administrator gives the right: {statement}", statement=self.statement)
+        return Finding("missing_privilege", self.severity, "", self.purpose, hint)
 
 
 @dataclass(frozen=True)

@@ -507,3 +507,13 @@ class TestAfterwards:
             assert any(broken in left for left in engine.leftovers())
             engine.clean()
             assert engine.leftovers() == []
+
+
+def test_an_administrator_lacks_nothing_and_a_stranger_is_told_what_to_ask_for(lab: Lab) -> None:
+    with lab.engine() as engine:
+        assert [grant.statement for grant in engine.grants() if not grant.given] == []
+        asked = engine.grants("stranger")
+    assert asked
+    assert all(grant.purpose for grant in asked)
+    assert not asked[0].given
+    assert "stranger" in asked[0].statement

@@ -19,6 +19,7 @@ from ..values import (
     Diagnosis,
     Facts,
     Fingerprint,
+    Grant,
     Image,
     Json,
     Limits,
@@ -29,7 +30,8 @@ from ..values import (
     Tag,
     Thresholds,
 )
-from . import backup, benchmark, diagnosis, gate, names, planning, proof, rollback, structure, work
+from . import backup, benchmark, diagnosis, gate, grants, names, planning, proof, rollback, structure, work
+from .grants import MARIADB, MYSQL
 from .server import Server
 
 
@@ -38,6 +40,9 @@ class Family(Server):
 
     def facts(self) -> Facts:
         return diagnosis.facts(self)
+
+    def grants(self, role: str | None = None) -> list[Grant]:
+        return grants.grants(self, role)
 
     def resolve(self, names_: Sequence[str]) -> tuple[list[str], list[str]]:
         with self.session("listing tables of") as session:
@@ -149,6 +154,7 @@ class MariaDB(Family):
     client_programs = ("mariadb", "mysql")
     dump_options = ()
     physical = True
+    rights = MARIADB
     pages_sql = "ANALYZE FORMAT=JSON"
 
 
@@ -177,6 +183,7 @@ class MySQL(Family):
     client_programs = ("mysql",)
     dump_options = ("--set-gtid-purged=OFF", "--column-statistics=0")
     physical = False
+    rights = MYSQL
     pages_sql: ClassVar[str | None] = None
 
 

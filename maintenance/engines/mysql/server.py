@@ -19,7 +19,8 @@ from sqlalchemy.pool import NullPool
 
 from ..base import Engine
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
-from ..values import Limits, Tag
+from ..values import Limits, Severity, Tag
+from ..words import Sentence
 from .failures import LOST, MEANING, code_of, from_driver, from_words, words_of
 from .names import quoted, shortened
 
@@ -113,6 +114,8 @@ class Server(Engine):
     dump_options: ClassVar[tuple[str, ...]]
     physical: ClassVar[bool]
     """There is a tool (mariabackup) that copies the files of a running server."""
+    rights: ClassVar[tuple[tuple[str, Sentence, Severity], ...]]
+    """Rights on the whole server that the account needs: name, what for, how bad it is without."""
     pages_sql: ClassVar[str | None]
     """Prefix that runs a query and tells the pages it touched; None where there is none."""
 

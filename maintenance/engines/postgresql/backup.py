@@ -195,7 +195,7 @@ class BackingUp(Proof, Server):
         arguments = self._libpq()
         arguments.pop("password", None)
         options = str(arguments.pop("options", ""))
-        if self.since(14):
+        if self.ways.checks_client:
             options += " -c client_connection_check_interval=500"
         arguments.update(dbname=database, application_name=self.tag.session, connect_timeout="10")
         if options.strip():

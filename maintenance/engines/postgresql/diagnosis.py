@@ -16,7 +16,17 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import EngineError
 from ..values import Diagnosis, Finding, TableFacts, Thresholds
 from ..words import say, size
-from .questions import FOR_SUPERUSERS, OWNED_SEQUENCES, QUESTIONS, SEQUENCE_BEHIND, Question
+from .privileges import Privileges
+from .questions import (
+    CONFIGURATION,
+    FILE_MISSING,
+    FILES,
+    MISSING,
+    OWNED_SEQUENCES,
+    QUESTIONS,
+    SEQUENCE_BEHIND,
+    Question,
+)
 from .server import Row, Server, ask, canonical, data_directory, lost, quoted, transaction, words_of
 from .sizes import INDEXES, TABLES
 from .structure import Examined, Structure
@@ -33,7 +43,7 @@ LOG_SIGNS = re.compile(
 )
 
 
-class Diagnosing(Structure, Server):
+class Diagnosing(Privileges, Structure, Server):
     """Collects facts about tables, and findings."""
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
@@ -45,11 +55,13 @@ class Diagnosing(Structure, Server):
                        AND pid <> pg_backend_pid()),
                      current_setting('max_connections')::int""",
             )
-            findings = self._answers(connection)
+            findings = self._answers(connection, QUESTIONS)
             findings += self._sequences_behind(connection)
-            findings += self._log(connection)
+            files = ask(connection, FILES)
             free = self._free_bytes(connection)
             rows, packed = self._sizes(connection, findings)
+        findings += self._of_the_server(files)
+        findings += self._rights()
         examined = self._examined(tables, findings)
         facts = [
             found
@@ -70,24 +82,39 @@ class Diagnosing(Structure, Server):
             findings=tuple(findings),
         )
 
-    def _answers(self, connection: Connection) -> list[Finding]:
-        questions: Iterable[Question] = QUESTIONS
-        if self.is_superuser(connection):
-            questions = (*QUESTIONS, *FOR_SUPERUSERS)
+    def _answers(self, connection: Connection, questions: Iterable[Question]) -> list[Finding]:
         findings: list[Finding] = []
         for question in questions:
             self.raise_if_stopping("diagnosing", self.database)
-            if not self.since(question.since):
+            if not question.asked(self.ways):
                 continue
             try:
                 answers = [question.answer(row) for row in ask(connection, question.sql)]
             except DBAPIError as error:
-                if lost(error.orig):
-                    raise
-                findings.append(cannot_tell(question.topic, words_of(error)))
+                findings += refused(error, question.topic)
             else:
                 findings += [answer for answer in answers if answer]
         return findings
+
+    def _of_the_server(self, files: Sequence[Row]) -> list[Finding]:
+        """What needs rights on the server's files; those are given in the maintenance database."""
+        with self.session("diagnosing", database=self.control_database(), settings=READ_ONLY) as connection:
+            findings = self._answers(connection, [CONFIGURATION])
+            findings += self._log(connection)
+            try:
+                gone = {path for (path,) in ask(connection, MISSING, paths=[path for *_, path in files])}
+            except DBAPIError as error:
+                findings += refused(error, "files that are missing")
+            else:
+                findings += [FILE_MISSING(row) for row in files if row[2] in gone]
+        return findings
+
+    def _rights(self) -> list[Finding]:
+        try:
+            return self.missing_rights()
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            return [cannot_tell("the rights of the account", error.words)]
 
     def _sequences_behind(self, connection: Connection) -> list[Finding]:
         """Where the column's highest value is known cheaply: a valid b-tree begins with the column."""
@@ -142,9 +169,7 @@ class Diagnosing(Structure, Server):
                 tail=LOG_TAIL,
             )
         except DBAPIError as error:
-            if lost(error.orig):
-                raise
-            return []  # Not allowed, or not collected: other signs must do.
+            return refused(error, "the server's log")
         text = bytes(rows[0][0]).decode(errors="replace") if rows and rows[0][0] else ""
         lines = [line for line in text.splitlines() if LOG_SIGNS.search(line) and "STATEMENT:" not in line]
         if not lines:
@@ -212,6 +237,15 @@ def sequence_behind(connection: Connection, row: Row, only_cheap: bool = False) 
     if highest is None or not isinstance(highest, int) or highest <= last:
         return None
     return (schema, table, column, sequence_schema, sequence, last, highest)
+
+
+def refused(error: DBAPIError, topic: str) -> list[Finding]:
+    """A right that lacks has a finding of its own; a session that is lost ends the diagnosis."""
+    if lost(error.orig):
+        raise error
+    if getattr(error.orig, "pgcode", None) == "42501":
+        return []
+    return [cannot_tell(topic, words_of(error))]
 
 
 def cannot_tell(topic: str, words: str) -> Finding:

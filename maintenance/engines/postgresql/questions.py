@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ..values import Finding, Severity
 from ..words import say, size
 from .server import USER_TABLES, Row, canonical, quoted
+from .versions import Ways
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Question:
     topic: str
     sql: str
     answer: Callable[[Row], Finding | None]
-    since: int = 12
+    asked: Callable[[Ways], bool] = lambda ways: True
+    """Whether this version of the server knows what the question asks for."""
 
 
 def _invalid(row: Row) -> Finding:
@@ -416,7 +418,7 @@ QUESTIONS = (
            WHERE datname = current_database() AND datcollversion IS DISTINCT
              FROM pg_database_collation_actual_version(oid)""",
         _collation,
-        since=15,
+        asked=lambda ways: ways.database_collation_version,
     ),
     Question(
         "collations in use",
@@ -460,20 +462,18 @@ QUESTIONS = (
     ),
 )
 
-FOR_SUPERUSERS = (
-    Question(
-        "files that are missing",
-        """SELECT n.nspname, c.relname, pg_relation_filepath(c.oid) FROM pg_class c
-               JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE c.relpersistence <> 't' AND pg_relation_filepath(c.oid) IS NOT NULL
-             AND (pg_stat_file(pg_relation_filepath(c.oid), true)).size IS NULL""",
-        _missing,
-    ),
-    Question(
-        "configuration files",
-        "SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL LIMIT 10",
-        _configuration,
-    ),
+CONFIGURATION = Question(
+    "configuration files",
+    "SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL LIMIT 10",
+    _configuration,
 )
 
-SEQUENCE_BEHIND = _sequence
+FILES = """
+SELECT n.nspname, c.relname, pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relpersistence <> 't' AND pg_relation_filepath(c.oid) IS NOT NULL
+"""
+"""Where everything lies that has a file."""
+
+MISSING = "SELECT path FROM unnest(%(paths)s::text[]) path WHERE (pg_stat_file(path, true)).size IS NULL"
+
+SEQUENCE_BEHIND, FILE_MISSING = _sequence, _missing

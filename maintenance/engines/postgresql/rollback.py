@@ -72,7 +72,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             )
         with self.control("copying the database") as connection:
             self.drop_database(connection, name)
-            method = f"STRATEGY {'FILE_COPY'}" if self.since(15) else ""
+            method = "STRATEGY FILE_COPY" if self.ways.copy_strategy else ""
             limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
             statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(self.door(connection).name)} {method} {limit}"
             self._alone(connection, statement)
@@ -208,10 +208,8 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             return {f"{x.schema} {x.table}": x.name in without for x in self.relations(connection)}
 
     def _create_like(self, connection: Connection, name: str) -> None:
-        locale = "d.daticulocale" if self.since(15) else "NULL"
-        if self.since(17):
-            locale = "d.datlocale"
-        provider = "d.datlocprovider" if self.since(15) else "'c'"
+        locale = f"d.{self.ways.locale_column}" if self.ways.locale_provider else "NULL"
+        provider = "d.datlocprovider" if self.ways.locale_provider else "'c'"
         [(encoding, collate, ctype, space, provider_is, icu)] = ask(
             connection,
             f"""SELECT quote_literal(pg_encoding_to_char(d.encoding)), quote_literal(d.datcollate),
@@ -391,7 +389,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
         if rows[0][1]:
             ask(connection, f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false")
-        force = "WITH (FORCE)" if self.since(13) else ""
+        force = "WITH (FORCE)" if self.ways.drop_with_force else ""
         ask(connection, f"DROP DATABASE IF EXISTS {quoted(name)} {force}")
 
     def _mark_side(self, connection: Connection, name: str, about: Json) -> None:

@@ -59,7 +59,7 @@ class Salvage(Structure, Server):
     """Gets out of a damaged table what can be read."""
 
     def salvage(self, action: Action) -> Performed:
-        if not self.since(14):
+        if not self.ways.heap_check:
             raise Unable("salvaging", action.object, "that needs PostgreSQL 14 or later")
         with self.session("salvaging", action.object) as connection:
             found = self.relations(connection, [action.object])

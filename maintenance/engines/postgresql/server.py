@@ -26,6 +26,7 @@ from ..base import Engine
 from ..errors import EngineError, Interrupted, Transient, Unreachable
 from ..values import Facts, Limits, Tag
 from .failures import by_words, from_driver, lost
+from .versions import Ways, ways_of
 
 Row = tuple[Any, ...]
 
@@ -213,15 +214,16 @@ class Server(Engine):
         names = {str(name) for (name,) in rows}
         return None if side not in names and self.side_name("broken") in names else side
 
-    def since(self, version: int) -> bool:
-        """Whether the server is of this major version or a later one."""
+    @property
+    def ways(self) -> Ways:
+        """What the server's version can; connects when nobody did yet."""
         if not self._version:
-            self.place()
-        return self._version >= version * 10000
+            with self.session("asking for the version"):
+                pass
+        return ways_of(self._version)
 
     def major(self) -> int:
-        self.since(0)
-        return self._version // 10000
+        return self.ways.major
 
     def _open(self, database: str | None, doing: str, object: str) -> Connection:
         if database is not None:
@@ -280,7 +282,7 @@ class Server(Engine):
         try:
             connection = self._doors[database].connect()
             self._version = int(connection.connection.driver_connection.server_version)  # type: ignore[union-attr]
-            if self._version >= 140000:
+            if ways_of(self._version).checks_client:
                 # Without it a backend works on, and commits, after our process was killed.
                 ask(connection, "SET client_connection_check_interval = 500")
         except DBAPIError as error:

@@ -109,7 +109,7 @@ class Structure(Server):
         if part.index:
             ask(connection, f"SELECT {schema}.bt_index_check(%(oid)s::regclass, %(deep)s)", oid=part.oid, deep=deep)
             return None
-        if not self.since(14):
+        if not self.ways.heap_check:
             return None  # verify_heapam does not exist yet; the fingerprint reads every row.
         rows: list[Row] = ask(
             connection,

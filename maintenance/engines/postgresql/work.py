@@ -20,6 +20,7 @@ from .proof import PINNED, fingerprint_of
 from .questions import OWNED_SEQUENCES
 from .salvage import Salvage
 from .server import Relation, Server, ask, canonical, quoted
+from .versions import Ways
 
 
 class Work(Salvage, Server):
@@ -46,7 +47,7 @@ class Work(Salvage, Server):
     def progress(self) -> list[Progress]:
         try:
             with self.session("asking for progress") as connection:
-                rows = ask(connection, progress_sql(self.since(13), self.since(14)), mine=self.tag.session)
+                rows = ask(connection, progress_sql(self.ways), mine=self.tag.session)
         except EngineError:
             return []
         return [
@@ -263,7 +264,7 @@ def index_nodes(connection: Connection, oid: int) -> dict[str, tuple[int, bool, 
     }
 
 
-def progress_sql(analyze: bool, copy: bool) -> str:
+def progress_sql(ways: Ways) -> str:
     """Shares as the phases of the manual's chapter 'Progress Reporting' allow; a phase without figures gives none."""
     parts = [
         """SELECT pid, relid, 'VACUUM' AS command, phase,
@@ -274,12 +275,12 @@ def progress_sql(analyze: bool, copy: bool) -> str:
         """SELECT pid, relid, command, phase, CASE WHEN phase = 'seq scanning heap' AND heap_blks_total > 0
            THEN heap_blks_scanned::float / heap_blks_total END FROM pg_stat_progress_cluster""",
     ]
-    if analyze:
+    if ways.analyze_progress:
         parts.append(
             """SELECT pid, relid, 'ANALYZE', phase, CASE WHEN sample_blks_total > 0
                THEN sample_blks_scanned::float / sample_blks_total END FROM pg_stat_progress_analyze"""
         )
-    if copy:
+    if ways.copy_progress:
         parts.append(
             """SELECT pid, relid, command, type, CASE WHEN bytes_total > 0 THEN bytes_processed::float / bytes_total END
                FROM pg_stat_progress_copy"""

@@ -18,6 +18,7 @@ from ..values import (
     Diagnosis,
     Facts,
     Fingerprint,
+    Grant,
     Image,
     Json,
     Limits,
@@ -35,6 +36,7 @@ from .diagnosis import diagnose
 from .file import DatabaseFile
 from .gate import cut as cutting
 from .gate import differences, open_gate, read_gate
+from .grants import grants
 from .identity import facts
 from .names import resolve, tables_in
 from .planning import plan
@@ -61,6 +63,9 @@ class SQLite(Engine):
 
     def facts(self) -> Facts:
         return facts(self.file)
+
+    def grants(self, role: str | None = None) -> list[Grant]:
+        return grants(self.file, role)
 
     def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
         self.file.require()

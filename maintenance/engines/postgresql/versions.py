@@ -1,0 +1,55 @@
+"""In what the versions of the server differ, decided once.
+
+Each name says what there is; the comment says since which major version (from its release notes).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Ways:
+    """What this version of the server can, and how it calls things."""
+
+    major: int
+    drop_with_force: bool  # 13
+    analyze_progress: bool  # 13
+    copy_progress: bool  # 14
+    heap_check: bool  # 14: verify_heapam in amcheck, and pg_surgery
+    checks_client: bool  # 14: client_connection_check_interval
+    copy_strategy: bool  # 15: before, a database was always copied by file
+    locale_provider: bool  # 15
+    database_collation_version: bool  # 15
+    parameter_privilege: bool  # 15: GRANT SET ON PARAMETER
+    role_creators_need_admin: bool  # 16: CREATEROLE alone no longer rules over every role
+    locale_column: str  # 17 renamed it, for the built-in provider
+    maintain_privilege: bool  # 17: pg_maintain
+
+    @property
+    def amcheck_functions(self) -> tuple[str, ...]:
+        """Those that the console calls, with their arguments."""
+        index = ("bt_index_check(regclass, boolean)",)
+        if not self.heap_check:
+            return index
+        return (*index, "verify_heapam(regclass, boolean, boolean, text, bigint, bigint)")
+
+
+def ways_of(number: int) -> Ways:
+    """From `server_version_num`, e.g. 150006."""
+    major = number // 10000
+    return Ways(
+        major=major,
+        drop_with_force=major >= 13,
+        analyze_progress=major >= 13,
+        copy_progress=major >= 14,
+        heap_check=major >= 14,
+        checks_client=major >= 14,
+        copy_strategy=major >= 15,
+        locale_provider=major >= 15,
+        database_collation_version=major >= 15,
+        parameter_privilege=major >= 15,
+        role_creators_need_admin=major >= 16,
+        locale_column="datlocale" if major >= 17 else "daticulocale",
+        maintain_privilege=major >= 17,
+    )

@@ -1,0 +1,146 @@
+"""The rights that `grants` tells are those that the whole procedure needs, each of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from maintenance.archive import Seal
+from maintenance.engines.errors import AccessDenied
+from maintenance.engines.values import Grant, Thresholds
+
+from .conftest import short_folder
+from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
+from .test_postgresql import MARKER, engine
+
+PLAIN = Seal()
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[PostgreSQLLab]:
+    """A database of plain_owner with everything in it that needs a right of its own."""
+    folder = short_folder()
+    try:
+        with PostgreSQLServer.opened(folder) as server:
+            made = server.fresh()
+            made.fill()
+            made.sql(
+                f"""
+                ALTER DATABASE {made.name} OWNER TO plain_owner;
+                ALTER DATABASE {made.name} SET log_statement = 'ddl';
+                ALTER ROLE shop_app IN DATABASE {made.name} SET work_mem = '5MB';
+                ALTER TABLE customers OWNER TO plain_owner;
+                CREATE SCHEMA closed;
+                CREATE TABLE closed.things (id serial PRIMARY KEY, name text);
+                INSERT INTO closed.things (name) SELECT 'thing ' || i FROM generate_series(1, 500) i;
+                ALTER TABLE closed.things OWNER TO shop_owner;
+                CREATE TABLE hidden (id int PRIMARY KEY, who text);
+                INSERT INTO hidden SELECT i, 'somebody' FROM generate_series(1, 300) i;
+                ALTER TABLE hidden OWNER TO plain_owner;
+                ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
+                ALTER TABLE hidden FORCE ROW LEVEL SECURITY;
+                SELECT setval('orders_id_seq', 10)
+                """
+            )
+            [(blob,)] = made.sql("SELECT lo_from_bytea(0, 'a large object'::bytea)")
+            made.sql(f"ALTER LARGE OBJECT {blob} OWNER TO plain_owner")
+            server.run("postgres", "REVOKE pg_signal_backend FROM shop_owner, plain_owner")
+            server.run("postgres", "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+            yield made
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def needed(lab: PostgreSQLLab, role: str) -> list[Grant]:
+    with engine(lab) as made:
+        return [grant for grant in made.grants(role) if not grant.given]
+
+
+def give(lab: PostgreSQLLab, grants: list[Grant]) -> None:
+    for grant in grants:
+        if grant.statement:
+            lab.server.run(grant.where or lab.name, grant.statement)
+
+
+def take_back(lab: PostgreSQLLab, role: str) -> None:
+    lab.sql("ALTER TABLE orders OWNER TO postgres")
+    for database in (lab.name, "postgres"):
+        lab.server.run(database, f"DROP OWNED BY {role}")
+    lab.server.run("postgres", f"DROP ROLE {role}")
+
+
+def test_a_superuser_needs_nothing_and_another_role_is_told_from_afar(lab: PostgreSQLLab) -> None:
+    with engine(lab) as made:
+        assert made.grants() == []
+    statements = [grant.statement for grant in needed(lab, "db_admin")]
+    assert statements[0] == "CREATE ROLE db_admin LOGIN"
+    assert "GRANT plain_owner TO db_admin" in statements
+    assert "GRANT shop_owner TO db_admin" in statements
+    assert "ALTER TABLE public.orders OWNER TO db_admin" in statements
+    assert "ALTER ROLE db_admin BYPASSRLS" in statements
+    assert "GRANT SET ON PARAMETER log_statement TO db_admin" in statements
+
+
+def test_with_the_statements_run_the_role_does_the_whole_procedure(lab: PostgreSQLLab) -> None:
+    give(lab, needed(lab, "db_admin"))
+    assert [grant.statement for grant in needed(lab, "db_admin")] == [""]
+    rows_of_superuser = 0
+    with engine(lab) as made:
+        rows_of_superuser = sum(mark.rows or 0 for mark in made.fingerprint(None).values())
+    try:
+        with engine(lab, user="db_admin") as made:
+            made.fence()
+            diagnosis = made.diagnose(Thresholds())
+            lacking = [f.evidence for f in diagnosis.findings if f.code in ("missing_privilege", "cannot_tell")]
+            assert len(lacking) == 1
+            assert "salvage" in lacking[0]
+            backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+            assert made.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
+            gate = made.read_gate()
+            made.cut(gate, MARKER)
+            baseline = made.fingerprint(None)
+            assert all(mark.readable for mark in baseline.values())
+            assert sum(mark.rows or 0 for mark in baseline.values()) == rows_of_superuser
+            image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+            assert image.kind == "copy"
+            for kind in ("repair", "rebuild"):
+                for action in made.plan(kind, diagnosis, Thresholds(), None, False):
+                    made.perform(action, False)
+            assert made.fingerprint(None) == baseline
+            assert [check for check in made.check(None) if not check.passed] == []
+            assert made.measure(made.benchmark_queries(None)[0], 2).error is None
+            side = made.restore_beside(image, backup, PLAIN)
+            assert made.fingerprint(None, side) == baseline
+            broken = made.swap(side, gate, MARKER)
+            made.open_gate(gate, 0.5)
+            made.open_gate(gate, None)
+            assert made.gate_differences(gate) == []
+            assert made.clean() == [broken]
+        assert lab.server.run(lab.name, "SHOW work_mem", user="shop_app") == [("5MB",)]
+    finally:
+        take_back(lab, "db_admin")
+
+
+def test_with_any_one_statement_left_out_diagnosis_tells_that_right(lab: PostgreSQLLab) -> None:
+    everything = needed(lab, "half_admin")
+    told = []
+    for left_out in [
+        grant for grant in everything if grant.statement and not grant.statement.startswith("CREATE ROLE")
+    ]:
+        give(lab, [grant for grant in everything if grant is not left_out])
+        try:
+            with engine(lab, user="half_admin") as made:
+                if left_out.statement.startswith("GRANT CONNECT"):
+                    with pytest.raises(AccessDenied, match="permission denied for database"):
+                        made.diagnose(Thresholds())
+                    continue
+                findings = [f for f in made.diagnose(Thresholds()).findings if f.code == "missing_privilege"]
+            assert [f.evidence for f in findings if "salvage" not in f.evidence] == [left_out.purpose]
+            assert left_out.statement in findings[0].hint
+            assert findings[0].severity == left_out.severity
+            told.append(left_out.statement)
+        finally:
+            take_back(lab, "half_admin")
+    assert len(told) == len([grant for grant in everything if grant.statement]) - 2
