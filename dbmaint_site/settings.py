@@ -97,6 +97,10 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ja", "日本語")]
+REPORT_LANGUAGE = os.environ.get("DBMAINT_REPORT_LANGUAGE", LANGUAGE_CODE)
+"""Of the reports that are made without anybody asking: at the end of a run and once a month."""
+CSV_BOM = os.environ.get("DBMAINT_CSV_BOM", "1") == "1"
+"""Spreadsheets take UTF-8 for what it is only after a byte order mark; some programs stumble over it."""
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = os.environ.get("DBMAINT_TIME_ZONE", "Asia/Tokyo")
 USE_TZ = True

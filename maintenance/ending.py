@@ -11,6 +11,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from reports import performance
+
 from . import audit, notify
 from .engines.values import Json, Progress
 from .models import ENDED, WORST_FIRST, ActionRecord, MaintenanceRun, RunTarget, ScopeHold, Status, StepState
@@ -71,13 +73,33 @@ def longest_outage(targets: Sequence[RunTarget]) -> float:
 def make_reports(run: MaintenanceRun) -> None:
     """PDF and CSV. A failing report never changes the outcome; `manage.py report` makes it again."""
     try:
-        # Here, because WeasyPrint needs system libraries: without them there is no PDF, but a maintenance.
-        from reports import pdf, performance
-
-        run.performance_csv = str(performance.write(run, Path(settings.PERFORMANCE_DIR)))
-        run.report_pdf = str(pdf.write(run, Path(settings.REPORTS_DIR)))
+        run.performance_csv = str(performance.write(run, Path(settings.PERFORMANCE_DIR), settings.CSV_BOM))
+        run.report_pdf = str(_pdf(run))
     except Exception:
         log.exception("The report of %s could not be made", run.number)
+
+
+def _pdf(run: MaintenanceRun, language: str | None = None) -> Path:
+    # Here, because WeasyPrint needs system libraries: without them there is no PDF, but a maintenance.
+    from reports import pdf
+
+    return pdf.write(run, Path(settings.REPORTS_DIR), language)
+
+
+def make_again(run: MaintenanceRun, actor: str, language: str | None = None, bom: bool | None = None) -> Path:
+    """The files of a run that has ended, e.g. after a full disk; in another language only the PDF, beside the first.
+
+    Returns the path of the PDF. Raises OSError, and whatever WeasyPrint does without its libraries.
+    """
+    if language not in (None, settings.REPORT_LANGUAGE):
+        return _pdf(run, language)
+    path = _pdf(run)
+    sheet = performance.write(run, Path(settings.PERFORMANCE_DIR), settings.CSV_BOM if bom is None else bom)
+    with transaction.atomic():
+        MaintenanceRun.objects.filter(pk=run.pk).update(report_pdf=str(path), performance_csv=str(sheet))
+        audit.record(actor, "report.made", run.number, after={"report_pdf": str(path), "performance_csv": str(sheet)})
+    run.report_pdf, run.performance_csv = str(path), str(sheet)
+    return path
 
 
 def progress(target_id: int, running: Sequence[Progress]) -> Json:

@@ -171,5 +171,18 @@ def load_words(target: RunTarget) -> str:
     )
 
 
+def overall(found: Json) -> str:
+    """All queries together, with the interval and the verdict."""
+    if found["benchmark_ratio"] is None:
+        return ""
+    return _(
+        "All queries together, as a geometric mean: {ratio} of the time before (95 % interval {interval}): {verdict}."
+    ).format(
+        ratio=words.ratio(found["benchmark_ratio"]),
+        interval=words.interval(found["benchmark_ratio_low"], found["benchmark_ratio_high"]),
+        verdict=words.label(words.VERDICTS, found["benchmark_verdict"]),
+    )
+
+
 def _ms(value: float | None) -> str:
     return words.unknown() if value is None else f"{words.milliseconds(value)} ms"

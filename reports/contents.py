@@ -58,6 +58,7 @@ class Part:
     losses: Sheet
     queries: Sheet
     query_chart: SafeString
+    overall: str
     load: str
     backups: Sequence[Json]
     troubles: Sequence[tables.Trouble]
@@ -222,6 +223,7 @@ def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool, alone:
         losses=fit(tables.losses(found)),
         queries=fit(tables.queries(found)),
         query_chart=charts.queries(found, most),
+        overall=charts.overall(found),
         load=charts.load_words(target),
         backups=tables.backups(found),
         troubles=tables.troubles(found, retell),

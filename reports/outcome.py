@@ -7,7 +7,7 @@ from typing import Any
 
 from maintenance.models import ActionRecord, MaintenanceRun, RunTarget, StepRecord
 
-from .comparison import compare_target
+from .comparison import Interval, compare_target
 
 
 def outcome(run: MaintenanceRun) -> dict[str, Any]:
@@ -78,13 +78,22 @@ def _target(target: RunTarget) -> dict[str, Any]:
                 "cost_after": q.cost_after,
                 "cost_unit": q.cost_unit,
                 "ratio": q.ratio,
+                **_interval("ratio", q.interval),
                 "verdict": q.verdict,
             }
             for q in comparison.queries
         ],
         "benchmark_ratio": comparison.ratio,
+        **_interval("benchmark_ratio", comparison.interval),
+        "benchmark_verdict": comparison.verdict if comparison.queries else None,
         "black_box": target.black_box,
     }
+
+
+def _interval(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Both ends of the 95 % confidence interval; None where too little was measured."""
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _step(line: StepRecord) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from maintenance.models import MaintenanceRun, Measurement, RunTarget, StepState
 
+from . import files
 from .outcome import outcome
 
 COLUMNS: Mapping[str, str] = {
@@ -22,7 +22,7 @@ COLUMNS: Mapping[str, str] = {
     "run_started_utc": "when the work on the database began, ISO 8601 in UTC",
     "run_finished_utc": "when it ended, ISO 8601 in UTC",
     "measured_utc": "when this row was measured (queries: after the work; objects: when the work on it ended)",
-    "kind": "query, object or load_test",
+    "kind": "query, all_queries (their geometric mean), object or load_test",
     "name": "the query, or the object that was worked on",
     "action": "object: what was done to it",
     "round": "object, load_test: the round of maintenance, 2 for an additional one",
@@ -30,6 +30,8 @@ COLUMNS: Mapping[str, str] = {
     "after_median_ms": "query: median time after the work, milliseconds",
     "spread_share": "query: the larger interquartile range of both phases as a share of its median, 0.05 = 5 %",
     "ratio_after_to_before": "query: median after / median before, below 1 is faster",
+    "ratio_low": "query: lower end of its 95 % confidence interval; empty with fewer than 5 measurements a phase",
+    "ratio_high": "query: upper end of it",
     "verdict": "query: improved, not improved, worse or inconclusive",
     "cost_before": "query: deterministic cost before, in cost_unit",
     "cost_after": "query: deterministic cost after, in cost_unit",
@@ -50,12 +52,7 @@ Row = dict[str, Any]
 
 def write(run: MaintenanceRun, folder: Path, bom: bool = True) -> Path:
     """Makes the CSV of `run` in `folder` and returns its path; replaces an earlier one whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{run.number}-performance.csv"
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(text(run).encode("utf-8-sig" if bom else "utf-8"))
-    os.replace(draft, path)
-    return path
+    return files.put(text(run).encode("utf-8-sig" if bom else "utf-8"), folder / f"{run.number}-performance.csv")
 
 
 def text(run: MaintenanceRun) -> str:
@@ -80,7 +77,7 @@ def measurements(run: MaintenanceRun) -> Iterator[Row]:
             "run_started_utc": found["started_at"],
             "run_finished_utc": found["finished_at"],
         }
-        for row in (*_queries(target, found), *_objects(target, found), *_load(target)):
+        for row in (*_queries(target, found), *_overall(found), *_objects(target, found), *_load(target)):
             yield {**common, **row}
 
 
@@ -96,10 +93,24 @@ def _queries(target: RunTarget, found: Mapping[str, Any]) -> Iterator[Row]:
             "after_median_ms": query["after_ms"],
             "spread_share": query["spread"],
             "ratio_after_to_before": query["ratio"],
+            "ratio_low": query["ratio_low"],
+            "ratio_high": query["ratio_high"],
             "verdict": query["verdict"],
             "cost_before": query["cost_before"],
             "cost_after": query["cost_after"],
             "cost_unit": query["cost_unit"],
+        }
+
+
+def _overall(found: Mapping[str, Any]) -> Iterator[Row]:
+    if found["benchmark_ratio"] is not None:
+        yield {
+            "kind": "all_queries",
+            "measured_utc": found["finished_at"],
+            "ratio_after_to_before": found["benchmark_ratio"],
+            "ratio_low": found["benchmark_ratio_low"],
+            "ratio_high": found["benchmark_ratio_high"],
+            "verdict": found["benchmark_verdict"],
         }
 
 

@@ -229,11 +229,12 @@ def losses(found: Json) -> Sheet:
 def queries(found: Json) -> Sheet:
     columns = [
         Column("", width=4),
-        Column(_("Verdict"), width=13),
-        Column(_("Before, median (ms)"), "number", 16),
-        Column(_("After, median (ms)"), "number", 16),
-        Column(_("Spread"), "number", 10),
-        Column(_("After / before"), "number", 13),
+        Column(_("Verdict"), width=12),
+        Column(_("Before, median (ms)"), "number", 12),
+        Column(_("After, median (ms)"), "number", 12),
+        Column(_("Spread"), "number", 8),
+        Column(_("After / before"), "number", 10),
+        Column(_("Interval (95 %)"), "number", 13),
         Column(_("Cost before → after"), "number"),
         Column(_("Query"), "below"),
     ]
@@ -245,6 +246,7 @@ def queries(found: Json) -> Sheet:
             words.milliseconds(q["after_ms"]),
             words.share(q["spread"]),
             words.ratio(q["ratio"]),
+            words.interval(q["ratio_low"], q["ratio_high"]),
             _cost(q),
             " ".join(q["query"].split()),
         ]

@@ -89,6 +89,11 @@ def ratio(value: float | None) -> str:
     return unknown() if value is None else f"{value:.2f}"
 
 
+def interval(low: float | None, high: float | None) -> str:
+    """'0.49 – 0.53'; a dash where too little was measured."""
+    return "—" if low is None or high is None else f"{low:.2f} – {high:.2f}"
+
+
 def duration(seconds: float | None) -> str:
     """'40 ms', '4.2 s', '3 min 12 s', '2 h 05 min'."""
     if seconds is None:

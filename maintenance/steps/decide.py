@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+from reports.comparison import load_statistics
+
 from ..engines.errors import Unable
 from ..engines.values import Action, Diagnosis, Json, MaintenanceType
 from ..engines.words import Sentence, say, size
@@ -17,6 +19,7 @@ NAMED = 10
 
 def run(ctx: Context) -> Outcome:
     """Plans from a fresh look, because the findings in TBL-097 are for people."""
+    load_statistics()
     diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
     actions = ctx.engine.plan(
         cast(MaintenanceType, ctx.run.maintenance_type),

@@ -101,6 +101,8 @@ class QueryComparison(Answered):
     cost_before: int | None
     cost_after: int | None
     ratio: float | None
+    ratio_low: float | None = Field(description="Of the 95 % confidence interval; null with too few measurements.")
+    ratio_high: float | None
     verdict: str
 
 
@@ -124,6 +126,10 @@ class TargetOutcome(Answered):
     integrity: Proof | None
     data_loss: list[Loss]
     benchmark: list[QueryComparison]
+    benchmark_ratio: float | None = Field(description="Geometric mean of after / before.")
+    benchmark_ratio_low: float | None
+    benchmark_ratio_high: float | None
+    benchmark_verdict: str | None
 
 
 class Outcome(RunSummary):
