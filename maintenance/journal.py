@@ -336,7 +336,13 @@ class Journal:
         line.sentence, line.said = str(performed.sentence), said(performed.sentence)
         line.bytes_before, line.bytes_after = performed.bytes_before, performed.bytes_after
         line.losses = [
-            {"object": x.object, "rows": x.rows, "pages": list(x.pages), "detail": str(x.detail)}
+            {
+                "object": x.object,
+                "rows": x.rows,
+                "pages": list(x.pages),
+                "detail": str(x.detail),
+                "said": said(x.detail),
+            }
             for x in performed.losses
         ]
         with self._owning():
@@ -410,17 +416,19 @@ class Journal:
 
 
 def said(sentence: Sentence | str) -> Json:
-    """Template and values of a sentence, for other languages."""
-    if isinstance(sentence, Sentence):
-        return {"template": sentence.template, "values": dict(sentence.values)}
-    return {"template": str(sentence), "values": {}}
+    """Template and values of a sentence, for other languages; likewise of a sentence among the values."""
+    if not isinstance(sentence, Sentence):
+        return {"template": str(sentence), "values": {}}
+    values = {name: said(value) if isinstance(value, Sentence) else value for name, value in sentence.values.items()}
+    return {"template": sentence.template, "values": values}
 
 
-def resaid(stored: Mapping[str, Any], text: str) -> Sentence:
-    """The sentence that `said` stored."""
+def resaid(stored: Mapping[str, Any], text: str = "") -> Sentence:
+    """The sentence that `said` stored; without that one of the text alone."""
     if not stored:
         return say("{text}", text=text)
-    return Sentence(stored["template"], stored["values"])
+    values = {name: resaid(v) if isinstance(v, Mapping) else v for name, v in stored["values"].items()}
+    return Sentence(stored["template"], values)
 
 
 def stored_finding(finding: Finding) -> Json:

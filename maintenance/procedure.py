@@ -23,7 +23,7 @@ from .engines import open_engine
 from .engines.errors import EngineError, Interrupted
 from .engines.values import Json, Tag
 from .engines.words import Sentence, say
-from .journal import PATIENCE_SECONDS, Journal, LeaseLost, claim, said
+from .journal import PATIENCE_SECONDS, Journal, LeaseLost, claim, resaid, said
 from .models import Status, StepState
 from .steps import back_up, benchmark, complete, cut, decide, diagnose, maintain, resume, roll_back, stop, verify
 from .steps.context import Context, Edge, Outcome
@@ -121,9 +121,10 @@ def _given_up(journal: Journal, error: Exception) -> bool:
     if target.attempt < LAST_ATTEMPT:
         return False
     out = target.gate is not None and target.outage_ended_at is None
+    told = error.sentence if isinstance(error, EngineError) else str(error)
     journal.ended(
         Status.NEEDS_OPERATOR if out else Status.FAILED,
-        say("The console could not work on {database}: {error}", database=target.database, error=str(error)),
+        say("The console could not work on {database}: {error}", database=target.database, error=told),
     )
     return True
 
@@ -304,7 +305,9 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
 def _last_failure(ctx: Context) -> Sentence:
     """Why the ordinary way was left: the last step's own words, or what kept it from being begun."""
     line = ctx.target.steps.filter(part="").exclude(state=StepState.STARTED).order_by("-id").first()
-    return say("{sentence}", sentence=line.sentence if line else ctx.target.ended_because)
+    if line is None:
+        return resaid(ctx.target.ended_said, ctx.target.ended_because)
+    return resaid(line.said, line.sentence)
 
 
 def _end(ctx: Context, status: Status, sentence: Sentence) -> None:
@@ -317,7 +320,7 @@ def _end(ctx: Context, status: Status, sentence: Sentence) -> None:
             status, sentence = Status.NEEDS_OPERATOR, error.sentence
             ctx.change(ending="", ended_because="")
     if target.ending:
-        status, sentence = Status(target.ending), say("{because}", because=target.ended_because)
+        status, sentence = Status(target.ending), resaid(target.ended_said, target.ended_because)
     ctx.journal.ended(status, sentence)
 
 

@@ -67,7 +67,7 @@ def _target(target: RunTarget) -> dict[str, Any]:
             for b in target.backup_files.all()
         ],
         "integrity": integrity(target),
-        "data_loss": [loss for a in actions for loss in a.losses],
+        "data_loss": [{k: v for k, v in loss.items() if k != "said"} for a in actions for loss in a.losses],
         "benchmark": [
             {
                 "query": q.query,

@@ -13,6 +13,10 @@ from django.utils.translation import get_language, gettext
 
 from maintenance.models import MaintenanceRun
 
+from . import words
+
+PHRASES = ("doing", "words")
+"""Values that may be phrases of ours; `makemessages` collects them. Never the name of a table, which may be a word."""
 Said = tuple[str, Mapping[str, Any]]
 
 
@@ -20,8 +24,7 @@ class Retelling:
     """Call it with an English sentence of the run."""
 
     def __init__(self, run: MaintenanceRun) -> None:
-        english = (get_language() or "en").startswith("en")
-        self._known = {} if english else {text: again(text, said) for text, said in _sentences(run) if said}
+        self._known = {} if _english() else {text: again(text, said) for text, said in _sentences(run) if said}
 
     def __call__(self, sentence: str | None) -> str:
         return self._known.get(sentence or "", sentence or "")
@@ -29,14 +32,31 @@ class Retelling:
 
 def again(text: str, said: Mapping[str, Any]) -> str:
     """A translation that does not fit its values never costs the report: the English text stays."""
-    template = said.get("template")
-    if not template:
+    if not said.get("template") or _english():
         return text
     try:
-        values = said.get("values") or {}
-        return gettext(template).format(**values) if values else gettext(template)
+        return _told(said)
     except (KeyError, IndexError, ValueError):
         return text
+
+
+def _told(said: Mapping[str, Any]) -> str:
+    values = {name: _value(name, value) for name, value in (said.get("values") or {}).items()}
+    return gettext(said["template"]).format(**values) if values else gettext(said["template"])
+
+
+def _value(name: str, value: Any) -> Any:
+    """A sentence inside a sentence is told too, and so are our own phrases; all else is a name, a number, or the
+    words of a server."""
+    if isinstance(value, Mapping):
+        return _told(value)
+    if name == "step":
+        return words.label(words.STEPS, value)
+    return gettext(value) if name in PHRASES and value else value
+
+
+def _english() -> bool:
+    return (get_language() or "en").startswith("en")
 
 
 def _sentences(run: MaintenanceRun) -> Iterator[Said]:
@@ -47,6 +67,8 @@ def _sentences(run: MaintenanceRun) -> Iterator[Said]:
         for action in target.actions.all():
             yield action.reason, action.reason_said
             yield action.sentence, action.said
+            for loss in action.losses:
+                yield loss["detail"], loss.get("said") or {}
         for state in target.states.all():
             for finding in state.findings:
                 said = finding.get("said") or {}

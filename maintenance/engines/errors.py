@@ -16,13 +16,15 @@ Kind = Literal["transient", "resource", "integrity", "permanent"]
 class EngineError(Exception):
     """Something the procedure expects to happen; a bug is any other exception.
 
-    `doing` is a phrase such as "rewriting", `object` names the thing, `words` are the server's own.
+    `doing` is a phrase such as "rewriting", `object` names the thing, `words` are the server's own - or ours, then
+    a literal or a Sentence, so that they can be told in other languages.
     """
 
     kind: ClassVar[Kind] = "permanent"
 
     def __init__(self, doing: str, object: str, words: str) -> None:
-        self.doing, self.object, self.words = doing, object, " ".join(words.split())
+        self.doing, self.object = doing, object
+        self.words = words if isinstance(words, Sentence) else " ".join(words.split())
         super().__init__(str(self.sentence))
 
     @property

@@ -23,7 +23,7 @@ def run(ctx: Context) -> Outcome:
     except Interrupted:
         raise
     except EngineError as error:
-        return Outcome("finished", say("The performance could not be measured: {error}", error=str(error)))
+        return Outcome("finished", say("The performance could not be measured: {error}", error=error.sentence))
     comparison = compare_target(ctx.target)
     if comparison.improved:
         return Outcome("finished", say("Improved: {summary}.", summary=comparison.summary))

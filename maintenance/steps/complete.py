@@ -27,7 +27,7 @@ def run(ctx: Context) -> Outcome:
         sentence = say(
             "Maintenance of {database} is complete; its state afterwards could not be read: {error}",
             database=ctx.target.database,
-            error=str(error),
+            error=error.sentence,
         )
     watch = timezone.now() + timedelta(minutes=ctx.setting.watch_minutes)
     return Outcome("finished", sentence, {"watch_until": watch})
@@ -43,7 +43,7 @@ def tidy(ctx: Context, keep: list[str] | None = None) -> None:
         except Interrupted:
             raise
         except EngineError as error:
-            return Done(say("Could not remove what is ours: {error}", error=str(error)))
+            return Done(say("Could not remove what is ours: {error}", error=error.sentence))
         if left:
             return Done(say("Left on the target: {left}", left=", ".join(left)), {"left": left, "removed": removed})
         if keep:

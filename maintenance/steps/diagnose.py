@@ -26,7 +26,7 @@ def run(ctx: Context) -> Outcome:
             version=diagnosis.version,
             findings=len(diagnosis.findings),
             health=diagnosis.health,
-            worst=str(worst.evidence),
+            worst=worst.evidence,
             object=f"({worst.object})" if worst.object else "",
         )
     return Outcome("finished", sentence)

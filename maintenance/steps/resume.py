@@ -97,7 +97,7 @@ def bears_it(ctx: Context) -> str | None:
     except Interrupted:
         raise
     except EngineError as error:
-        return str(error)
+        return error.sentence
     if ctx.target.node != "J":
         return None  # On the way back from a failure the data is as it was: no query has a say in that.
     failed = newly_failed(ctx)

@@ -148,9 +148,9 @@ def fail(ctx: Context) -> Outcome:
 def call_people(ctx: Context) -> Outcome:
     """X: connections stay as they are, because opening them could do harm; people are called."""
     try:
-        left = ", ".join(ctx.engine.leftovers()) or "nothing"
+        left = ", ".join(ctx.engine.leftovers()) or say("nothing")
     except EngineError as error:
-        left = str(error)
+        left = error.sentence
     if ctx.engine.hold_dies_with_worker:
         return Outcome(
             "finished",

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from maintenance.engines.words import Sentence
+from maintenance.journal import said
 from maintenance.models import MaintenanceRun, MaintenanceType, SeverityLevel, Status, StepState
 from maintenance.procedure import PROCEDURE
 from reports import words
@@ -145,6 +146,11 @@ def hint(finding: dict[str, Any]) -> str:
     return again(finding.get("hint", ""), (finding.get("said") or {}).get("hint") or {})
 
 
+@register.filter
+def loss_detail(loss: dict[str, Any]) -> str:
+    return again(loss["detail"], loss.get("said") or {})
+
+
 @register.simple_tag
 def ago(at: datetime | None) -> SafeString:
     """How long ago, with the time itself on hover."""
@@ -259,7 +265,7 @@ def refusal(target: dict[str, Any]) -> str:
 def said_again(sentence: object) -> str:
     """A sentence that is still in hand, in the reader's language; what is only text stays."""
     if isinstance(sentence, Sentence):
-        return again(str(sentence), {"template": sentence.template, "values": sentence.values})
+        return again(str(sentence), said(sentence))
     return str(sentence)
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from reports.retelling import again
 from reports.words import duration
 
 from ..models import ENDED, RunTarget, StepRecord
@@ -162,7 +163,7 @@ def _box(letter: str, place: tuple[float, int], target: RunTarget, steps: Sequen
     mine = [line for line in steps if line.node == letter]
     x = min(max(middle - wide / 2, 1.0), WIDTH - wide - 1)
     state = _state(letter, target, mine)
-    sentence = mine[-1].sentence if mine else ""
+    sentence = again(mine[-1].sentence, mine[-1].said) if mine else ""
     return Box(letter, NAMES[letter], x, ROWS[row], wide, tall, state, _words(letter, state, target, mine), sentence)
 
 

@@ -24,8 +24,8 @@ from reports.outcome import integrity
 from reports.retelling import again
 
 from .. import launch, tasks
-from ..engines.words import Sentence
 from ..forms import GlassForm
+from ..journal import said
 from ..kept import kept
 from ..models import ACTIVE, ENDED, ActionRecord, MaintenanceRun, RunTarget, Status, StepRecord, StepState
 from .access import READING, actor, guessed_too_often, open_to, person
@@ -230,10 +230,7 @@ def break_glass(request: HttpRequest, pk: int) -> HttpResponseBase:
 
 def refused(refusal: launch.Refused) -> str:
     """The sentence in the reader's language."""
-    sentence = refusal.sentence
-    if not isinstance(sentence, Sentence):
-        return str(sentence)
-    return again(str(sentence), {"template": sentence.template, "values": sentence.values})
+    return again(str(refusal.sentence), said(refusal.sentence))
 
 
 @open_to(*READING)

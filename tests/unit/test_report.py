@@ -16,6 +16,9 @@ from django.utils import translation
 from pypdf import PdfReader
 
 from maintenance import audit
+from maintenance.engines.errors import Transient
+from maintenance.engines.words import say
+from maintenance.journal import resaid, said
 from maintenance.models import MaintenanceRun, Status
 from reports import drawings, paper, pdf, performance, words
 from reports.drawings import Pair
@@ -113,6 +116,18 @@ def test_the_report_says_who_began_without_approval_and_why() -> None:
     text = text_of(run)
     assert squeezed("Suzuki Hana began without the approval it needs") in text
     assert squeezed("nobody answered the phone") in text
+
+
+def test_a_sentence_inside_a_sentence_and_our_phrases_are_told_again_but_never_a_name() -> None:
+    error = Transient("rewriting", "copying", say("nothing"))
+    stored = said(say("{database} needs an operator: {error}", database="locking", error=error.sentence))
+    assert resaid(stored) == "locking needs an operator: Failed while rewriting copying: nothing"
+    assert said(resaid(stored)) == stored
+    with translation.override("ja"):
+        assert again("", stored) == "locking needs an operator: copying で失敗（書き直し）: なし"
+        assert again("", said(say("Cancelled by {who} during {step}.", who="a", step="maintain"))).startswith("a")
+        assert "maintain" not in again("", said(say("Cancelled by {who} during {step}.", who="a", step="maintain")))
+    assert again("as it was", stored) == "as it was"
 
 
 def test_the_report_names_the_audit_entry_that_ended_the_run() -> None:

@@ -93,7 +93,7 @@ def _repair(fact: TableFacts, kind: str, reason: Sentence, needs_data_loss: bool
 
 def _index_action(fact: TableFacts, reason: Sentence, whole: bool) -> Action:
     if not whole:
-        reason = say("{reason} Only this table: the file as a whole is not rewritten.", reason=str(reason))
+        reason = say("{reason} Only this table: the file as a whole is not rewritten.", reason=reason)
     return Action(fact.name, "reindex", reason, EXCLUSIVE, fact.bytes, fact.bytes, REPAIR)
 
 
