@@ -60,6 +60,10 @@ chaos: test-packages $(VENV)/.installed-dev messages
 	@DBMAINT_CRASH_STRIDE=1 $(BIN)/python -m pytest tests/unit/test_crashes.py -v
 	@$(BIN)/python -m chaos $(CHAOS)
 
+## make bench   what a maintenance costs beside the database's own programs, as ratios; BENCH="--sizes 0.1,1,4"
+bench: $(VENV)/.installed messages
+	@$(BIN)/python -m bench $(BENCH)
+
 ## make requirements  pins the dependencies anew
 requirements: $(VENV)/.installed-dev
 	@$(BIN)/pip-compile -q --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header requirements.in -o requirements.txt

@@ -85,3 +85,9 @@ def test_one_door_each_to_processes_and_to_the_queue() -> None:
     for thing, allowed in doors.items():
         users = {m for m, path in modules() if any(n.split(".")[0] == thing for n in imported(m, path))}
         assert users <= allowed, thing
+
+
+def test_the_product_knows_neither_demo_nor_tests_nor_measurements() -> None:
+    beside = {"demo", "tests", "chaos", "bench"}
+    wrong = [f"{m} imports {n}" for m, path in modules() for n in imported(m, path) if n.split(".")[0] in beside]
+    assert wrong == []
