@@ -19,6 +19,10 @@ CONFIG_FILE = Path(os.environ.get("DBMAINT_CONFIG", "/etc/db-maintenance/config.
 REPORTS_DIR = Path(os.environ.get("DBMAINT_REPORTS_DIR", HOME / "reports/db-maintenance"))
 PERFORMANCE_DIR = Path(os.environ.get("DBMAINT_PERFORMANCE_DIR", HOME / "data/performance"))
 LOGS_DIR = HOME / "logs"
+AUDIT_KEY = Path(os.environ.get("DBMAINT_AUDIT_KEY", HOME / "audit.key"))
+"""Signs the end of the audit chain; made on first use. Whoever has it and the database can forge the chain."""
+AUDIT_FILE = Path(os.environ.get("DBMAINT_AUDIT_FILE", HOME / "audit/checkpoints.jsonl"))
+"""Every signed end of the chain, one a line: a disk that the control database's owner cannot write is best."""
 for folder in (HOME, LOGS_DIR, HOME / "static"):
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
+from django_q.models import Schedule
 from django_q.tasks import async_task
 
-from . import ending, journal, notify, planning, procedure, watch
+from . import audit, ending, journal, notify, planning, procedure, watch
 from .models import MaintenanceRun, RunTarget, Status, Worker
 
 log = logging.getLogger("maintenance")
@@ -31,6 +32,23 @@ def look(setting_id: int) -> None:
 def make_plan(plan_id: int) -> None:
     """What a person wants to see before they confirm."""
     planning.make(plan_id)
+
+
+def check_audit() -> None:
+    """Once a day: the chain is verified and its end signed anew, also on days when nothing happened."""
+    verdict = audit.checkpoint("console")
+    if verdict.whole:
+        log.info("The audit chain is whole: %s entries.", verdict.entries)
+    else:
+        log.error("The audit chain is broken: %s.", verdict.problem)
+
+
+def keep_schedules() -> None:
+    """What clusters do by the clock. Two that start at once may write it twice: it is only done twice then."""
+    if not Schedule.objects.filter(name="audit checkpoint").exists():
+        Schedule.objects.create(
+            name="audit checkpoint", func="maintenance.tasks.check_audit", schedule_type=Schedule.DAILY
+        )
 
 
 def enqueue(target_id: int) -> None:

@@ -23,6 +23,8 @@ def _home(tmp_path: Path, settings: Any) -> None:
     settings.REPORTS_DIR = settings.HOME / "reports"
     settings.PERFORMANCE_DIR = settings.HOME / "performance"
     settings.CONFIG_FILE = tmp_path / "config.json"
+    settings.AUDIT_KEY = settings.HOME / "audit.key"
+    settings.AUDIT_FILE = settings.HOME / "audit/checkpoints.jsonl"
 
 
 @pytest.fixture

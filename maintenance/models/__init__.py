@@ -1,7 +1,7 @@
 """The console's own tables."""
 
 from .access import ApiToken, Approval
-from .audit import AuditEntry, AuditHead
+from .audit import AuditEntry, AuditHead, AuditSeal
 from .notice import Notification, Worker
 from .plan import StoredPlan
 from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
@@ -30,6 +30,7 @@ __all__ = [
     "Approval",
     "AuditEntry",
     "AuditHead",
+    "AuditSeal",
     "BackupFile",
     "DatabaseState",
     "MaintenanceRun",

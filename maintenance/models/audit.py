@@ -32,10 +32,14 @@ class AuditEntry(models.Model):
 
 
 class AuditHead(models.Model):
-    """The one row every new entry locks, so that the chain has one order. Also tells of a cut-off end."""
+    """The one row every new entry locks, so that the chain has one order. Also tells of a cut-off end.
+
+    `signature` is made with a key outside the database: nobody who can only write here can make a new end.
+    """
 
     hash = models.CharField(max_length=64)
     entries = models.BigIntegerField(default=0)
+    signature = models.CharField(max_length=128, blank=True)
 
     class Meta:
         db_table = "audit_head"
@@ -43,3 +47,21 @@ class AuditHead(models.Model):
 
     def __str__(self) -> str:
         return self.hash
+
+
+class AuditSeal(models.Model):
+    """The first `entries` entries were removed by retention; the chain goes on from `hash`."""
+
+    entries = models.BigIntegerField(unique=True)
+    hash = models.CharField(max_length=64)
+    signature = models.CharField(max_length=128)
+    until = models.DateTimeField(_("until"))
+    by = models.CharField(_("who"), max_length=200)
+    sealed_at = models.DateTimeField(_("at"), default=timezone.now)
+
+    class Meta:
+        db_table = "audit_seal"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.entries} entries until {self.until:%Y-%m-%d}"

@@ -172,7 +172,7 @@ class TestAuditChain:
 
     def test_a_cut_off_end_is_found(self) -> None:
         AuditEntry.objects.order_by("id").last().delete()  # type: ignore[union-attr]
-        assert "ends after 4 entries, 5 were written" in audit.verify().problem
+        assert "ends after 4 entries" in audit.verify().problem
 
     def test_swapped_entries_are_found(self) -> None:
         a, b = AuditEntry.objects.order_by("id")[1:3]

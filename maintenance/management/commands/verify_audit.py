@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from maintenance import audit
@@ -17,6 +18,9 @@ class Command(BaseCommand):
         verdict = audit.verify()
         if verdict.whole:
             self.stdout.write(f"The audit chain is whole: {verdict.entries} entries.")
+            if verdict.sealed:
+                self.stdout.write(f"{verdict.sealed} older entries were removed by retention; their end is signed.")
+            self.stdout.write(f"{verdict.outside} checkpoints in {settings.AUDIT_FILE} agree.")
             return
         self.stderr.write(f"The audit chain is broken: {verdict.problem}.")
         sys.exit(1)

@@ -22,6 +22,7 @@ class Command(BaseCommand):
     help = "Runs workers (django-q2's cluster), the sweep and the delivery of messages."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        tasks.keep_schedules()
         cluster = Cluster()
         cluster.start()
         name = f"{socket.gethostname()}:{os.getpid()}"

@@ -36,6 +36,16 @@ class TestMonitoring:
         assert (entry.actor, entry.operation, entry.object) == ("monitoring", "state.reported", "shop")
         assert audit.verify().whole
 
+    def test_only_news_are_audited_a_state_a_minute_would_bury_the_rest(
+        self, machine: Caller, shop: MaintenanceSetting
+    ) -> None:
+        caller = machine("monitoring", "monitor")
+        seen = AuditEntry.objects.filter(operation="state.reported")
+        for state in ("well", "well", "degraded", "degraded", "degraded", "well"):
+            assert caller.post("databases/shop/status", {"schema_version": 1, "state": state}).status_code == 201
+        assert [e.after["state"] for e in seen.order_by("id") if e.after] == ["well", "degraded", "well"]
+        assert DatabaseState.objects.count() == 6
+
     def test_the_least_that_is_enough(self, machine: Caller, shop: MaintenanceSetting) -> None:
         answer = machine().post("databases/shop/status", {"schema_version": 1, "state": "unreachable"})
         assert answer.status_code == 201
