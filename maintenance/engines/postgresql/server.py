@@ -338,15 +338,24 @@ class Server(Engine):
             )
 
     def relations(self, connection: Connection, tables: Sequence[str] | None = None) -> list[Relation]:
-        """Tables with rows, largest first; only those of `tables` (canonical names) when given."""
+        """Tables with rows, largest first; only those of `tables` (canonical names) when given.
+
+        The size of a table waits for its lock, so that of the others is not asked for: they may be in work.
+        """
         rows = ask(
             connection,
-            f"""SELECT c.oid, n.nspname, c.relname, pg_total_relation_size(c.oid)
+            f"""SELECT c.oid, n.nspname, c.relname
                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES}""",
         )
-        found = [Relation(*row) for row in rows]
         wanted = None if tables is None else set(tables)
-        found = [relation for relation in found if wanted is None or relation.name in wanted]
+        chosen = [row for row in rows if wanted is None or canonical(row[1], row[2]) in wanted]
+        measured = ask(
+            connection,
+            "SELECT oid, pg_total_relation_size(oid) FROM pg_class WHERE oid = ANY(%(oids)s::oid[])",
+            oids=[row[0] for row in chosen],
+        )
+        bytes_of = {oid: int(bytes_ or 0) for oid, bytes_ in measured}
+        found = [Relation(oid, schema, table, bytes_of.get(oid, 0)) for oid, schema, table in chosen]
         return sorted(found, key=lambda relation: (-relation.bytes, relation.name))
 
     def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
