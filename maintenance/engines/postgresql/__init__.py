@@ -1,6 +1,7 @@
 """PostgreSQL 12 to 18, over SQLAlchemy Core and psycopg2, with the server's own programs for backups.
 
-One topic a file: `server` (sessions, who it is, fencing), `diagnosis`, `planning`, `backup`, `gate` (cut and
+One topic a file: `sql` and `sessions` (the way to the server), `turn` (fencing), `server` (who it is), `versions`,
+`privileges`, `diagnosis` with `questions` and `sizes`, `planning`, `backup`, `gate` (cut and
 release), `work` and `salvage`, `proof` and `structure`, `benchmark`, `rollback`.
 """
 

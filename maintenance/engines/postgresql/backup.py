@@ -25,7 +25,8 @@ from ..errors import ResourceShortage, Unable
 from ..values import Backup, Fingerprint
 from .failures import from_system
 from .proof import Proof
-from .server import Server, ask
+from .server import Server
+from .sql import ask
 
 CHUNK = 1 << 20
 

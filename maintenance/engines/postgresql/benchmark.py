@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from ..errors import EngineError, Interrupted
 from ..values import Sample
 from .proof import single
-from .server import Server, ask, quoted
+from .server import Server
+from .sql import ask, quoted
 
 QUIET: dict[str, object] = {
     "default_transaction_read_only": "on",

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import EngineError
 from ..values import Diagnosis, Finding, TableFacts, Thresholds
 from ..words import say, size
+from .failures import lost
 from .privileges import Privileges
 from .questions import (
     CONFIGURATION,
@@ -27,8 +28,9 @@ from .questions import (
     SEQUENCE_BEHIND,
     Question,
 )
-from .server import Row, Server, ask, canonical, data_directory, lost, quoted, transaction, words_of
+from .server import Server
 from .sizes import INDEXES, TABLES
+from .sql import Row, ask, canonical, data_directory, quoted, transaction, words_of
 from .structure import Examined, Structure
 
 READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}

@@ -22,7 +22,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..values import Cut, Json
-from .server import Row, Server, ask, lost, mark_in, quoted, transaction, words_of
+from .failures import lost
+from .server import Server
+from .sessions import mark_in
+from .sql import Row, ask, quoted, transaction, words_of
 
 Method = Literal["limit", "hide", "revoke"]
 QUIET_POLLS = 3

@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 from ..values import Finding, Grant
 from ..words import say
 from .definitions import OURS
-from .server import Server, ask, canonical, quoted
+from .server import Server
+from .sql import ask, canonical, quoted
 
 KEEPING_ROWS = "c.relkind IN ('r', 'p', 'm', 'S') AND c.relpersistence <> 't'"
 

@@ -15,8 +15,10 @@ from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
 from ..values import Check, Fingerprint
 from .definitions import DEFINITIONS
 from .diagnosis import sequence_behind
+from .failures import lost
 from .questions import OWNED_SEQUENCES
-from .server import USER_TABLES, Row, Server, ask, canonical, lost, words_of
+from .server import USER_TABLES, Server
+from .sql import Row, ask, canonical, words_of
 from .structure import Structure
 
 PINNED: dict[str, object] = {

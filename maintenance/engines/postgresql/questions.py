@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from ..values import Finding, Severity
 from ..words import say, size
-from .server import USER_TABLES, Row, canonical, quoted
+from .server import USER_TABLES
+from .sql import Row, canonical, quoted
 from .versions import Ways
 
 

@@ -20,7 +20,9 @@ from .backup import BackingUp
 from .diagnosis import Diagnosing
 from .gate import Gate, Method
 from .proof import LARGE_OBJECTS, differing
-from .server import Server, ask, mark_in, quoted, transaction
+from .server import Server
+from .sessions import mark_in
+from .sql import ask, quoted, transaction
 
 LISTS = {
     "createrole_self_grant",

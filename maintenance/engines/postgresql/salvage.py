@@ -26,8 +26,10 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import Damaged, Unable
 from ..values import Action, Loss, Performed
 from ..words import say
+from .failures import lost
 from .proof import PINNED
-from .server import Relation, Row, Server, ask, lost, quoted, transaction, words_of
+from .server import Relation, Server
+from .sql import Row, ask, quoted, transaction, words_of
 from .structure import Structure, extension
 
 MOST_ITEMS = 291

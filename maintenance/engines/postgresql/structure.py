@@ -17,7 +17,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
-from .server import Relation, Row, Server, ask, canonical, configure, lost, quoted, words_of
+from .failures import lost
+from .server import Relation, Server
+from .sql import Row, ask, canonical, configure, quoted, words_of
 
 HARMLESS = {"55P03", "57014", "42501"}
 """Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege."""

@@ -19,7 +19,8 @@ from .diagnosis import sequence_behind
 from .proof import PINNED, fingerprint_of
 from .questions import OWNED_SEQUENCES
 from .salvage import Salvage
-from .server import Relation, Server, ask, canonical, quoted
+from .server import Relation, Server
+from .sql import ask, canonical, quoted
 from .versions import Ways
 
 

@@ -1,0 +1,109 @@
+"""Whose turn it is: one maintenance at a time on a target, and the sessions of an earlier attempt ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+
+from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import Transient
+from ..values import Limits, Tag
+from .failures import from_driver
+from .sessions import Sessions
+from .sql import ask
+
+
+class Turn(Sessions):
+    """An advisory lock beside the target, held by a session of its own."""
+
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        super().__init__(url, tag, limits)
+        self._holder: Connection | None = None
+        self._turn = threading.RLock()
+
+    def fence(self) -> int:
+        """Also takes an advisory lock beside the target, held by a session of its own until `close`."""
+        with self._turn, self.control("ending the sessions of an earlier attempt") as connection:
+            ended = self._end_other_tokens(connection)
+            self._take_turn()
+        return ended
+
+    def keep_turn(self) -> None:
+        """Takes the lock again when the server lost our session, e.g. because it restarted."""
+        with self._turn:
+            if self._holder is None:
+                return
+            try:
+                ask(self._holder, "SELECT 1")
+            except DBAPIError:
+                self._drop_holder()
+                self.still_ours()
+                self._take_turn()
+
+    def _end_other_tokens(self, connection: Connection, seconds: float = 20) -> int:
+        until = time.monotonic() + seconds
+        ended: set[int] = set()
+        while True:
+            pids = [
+                int(pid)
+                for (pid,) in ask(
+                    connection,
+                    """SELECT pid FROM pg_stat_activity
+                       WHERE starts_with(application_name, %(family)s) AND application_name <> %(mine)s""",
+                    family=self.tag.family,
+                    mine=self.tag.session,
+                )
+            ]
+            if not pids:
+                return len(ended)
+            for pid in pids:
+                ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+            ended.update(pids)
+            if time.monotonic() > until:
+                raise Transient("ending the sessions of an earlier attempt on", self.database, f"sessions {pids} stay")
+            time.sleep(0.1)
+
+    def _take_turn(self) -> None:
+        if self._holder is not None:
+            return
+        holder = self._open(self.control_database(), "taking the maintenance lock of", self.database)
+        try:
+            for _ in range(10):
+                [(taken,)] = ask(
+                    holder,
+                    "SELECT pg_try_advisory_lock(hashtextextended(%(key)s, 0))",
+                    key=self.lock_key(),
+                )
+                if taken:
+                    self._holder = holder
+                    return
+                # The session just ended may give its lock back a moment later.
+                time.sleep(0.2)
+        except DBAPIError as error:
+            holder.close()
+            cause = error.orig or error
+            raise from_driver(
+                cause, "taking the maintenance lock of", self.database, stopping=False, connecting=False
+            ) from error
+        holder.close()
+        raise Transient("taking the maintenance lock of", self.database, "another maintenance holds it")
+
+    def lock_key(self) -> str:
+        return f"dbmaint:{self.database}"
+
+    def _drop_holder(self) -> None:
+        if self._holder is not None:
+            with suppress(DBAPIError):
+                self._holder.invalidate()
+            with suppress(DBAPIError):
+                self._holder.close()
+            self._holder = None
+
+    def close(self) -> None:
+        with self._turn:
+            self._drop_holder()
+        for door in self._doors.values():
+            door.dispose()
