@@ -59,12 +59,18 @@ def free_port() -> int:
 class ThrowawayPostgreSQL:
     """Superuser `postgres` without a password, on 127.0.0.1 and a socket in `folder`."""
 
-    def __init__(self, folder: Path, with_checksums: bool = True, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        with_checksums: bool = True,
+        settings: Mapping[str, str] | None = None,
+        programs: Path | None = None,
+    ) -> None:
         self.folder, self.with_checksums = folder, with_checksums
         self.settings = {**SETTINGS, **(settings or {})}
         self.data = folder / "data"
         self.port = free_port()
-        self._bin = binaries()
+        self._bin = programs or binaries()
 
     def url(self, database: str = "postgres", user: str = "postgres") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
@@ -155,7 +161,9 @@ class ThrowawayPostgreSQL:
         return [int(word) for word in found.stdout.split()]
 
     def _major(self) -> int:
-        return int(re.sub(r"\D", "", self._bin.parent.name) or 0)
+        said = subprocess.run([self._bin / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
+        found = re.search(r"\d+", said)
+        return int(found[0]) if found else 0
 
     def _hand_over(self, path: Path) -> None:
         """As root the folder must belong to the server's account, which must be able to reach it."""

