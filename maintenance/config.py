@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,6 +15,11 @@ from django.conf import settings
 from .archive import Seal
 
 Scope = Literal["all", "database"]
+MEASURES = ("up", "health", "connections", "max_connections", "size_bytes", "free_bytes")
+"""What a query of Prometheus can measure of a database."""
+SEVERITIES = ("critical", "high", "medium", "low")
+CODE = r"[a-z][a-z0-9_]{0,59}"
+"""Of a finding."""
 
 
 class ConfigError(Exception):
@@ -33,9 +39,36 @@ class Application:
 
 
 @dataclass(frozen=True)
+class FindingQuery:
+    """Each series that this query yields for a database is a finding."""
+
+    query: str
+    severity: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """Where DB状態情報 is fetched, and with which queries."""
+
+    url: str
+    queries: Mapping[str, str]
+    """Field of the state -> PromQL; `up` tells whether the database answers."""
+    findings: Mapping[str, FindingQuery] = field(default_factory=dict)
+    databases: Mapping[str, Mapping[str, str]] | None = None
+    """Database -> labels of its series. None: every database, by the label `database`."""
+    token_file: Path | None = None
+    interval_seconds: float = 60
+    timeout_seconds: float = 5
+
+
+@dataclass(frozen=True)
 class Config:
     applications: Mapping[str, Application] = field(default_factory=dict)
     notifications: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notification_languages: Mapping[str, str] = field(default_factory=dict)
+    reminder_minutes: float = 15
+    prometheus: Prometheus | None = None
     seal: Seal = field(default_factory=Seal)
     exclusive_scope: Scope = "all"
 
@@ -65,6 +98,9 @@ def _parse(path: Path, changed: int) -> Config:
     return Config(
         applications={name: _application(path, name, entry) for name, entry in data.get("applications", {}).items()},
         notifications={k: _strings(path, f"notifications.{k}", v) for k, v in data.get("notifications", {}).items()},
+        notification_languages=_languages(path, data.get("notification_languages", {})),
+        reminder_minutes=_seconds(path, "reminder_minutes", data.get("reminder_minutes", 15)),
+        prometheus=_prometheus(path, data["prometheus"]) if "prometheus" in data else None,
         seal=Seal(
             recipients=_strings(path, "encryption.recipients", encryption.get("recipients", [])),
             identity_file=Path(identity) if identity else None,
@@ -94,3 +130,83 @@ def _strings(path: Path, where: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
         raise ConfigError(f"{path}: {where} must be a list of strings")
     return tuple(value)
+
+
+def _languages(path: Path, value: Any) -> dict[str, str]:
+    known = [code for code, _ in settings.LANGUAGES]
+    for audience, language in _object(path, "notification_languages", value).items():
+        if language not in known:
+            raise ConfigError(
+                f"{path}: notification_languages.{audience} is {language!r}; it is one of {', '.join(known)}"
+            )
+    return dict(value)
+
+
+def _prometheus(path: Path, entry: Any) -> Prometheus:
+    known = {"url", "token_file", "interval_seconds", "timeout_seconds", "queries", "findings", "databases"}
+    given = _object(path, "prometheus", entry)
+    if unknown := sorted(set(given) - known):
+        raise ConfigError(f"{path}: prometheus.{unknown[0]} is not known; known are {', '.join(sorted(known))}")
+    url = given.get("url")
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{path}: prometheus.url must begin with http:// or https://")
+    databases = given.get("databases")
+    return Prometheus(
+        url=url.rstrip("/"),
+        queries=_measures(path, given.get("queries")),
+        findings={
+            code: _finding(path, f"prometheus.findings.{code}", x)
+            for code, x in _object(path, "prometheus.findings", given.get("findings", {})).items()
+        },
+        databases=None if databases is None else _labels(path, databases),
+        token_file=Path(given["token_file"]) if given.get("token_file") else None,
+        interval_seconds=_seconds(path, "prometheus.interval_seconds", given.get("interval_seconds", 60)),
+        timeout_seconds=_seconds(path, "prometheus.timeout_seconds", given.get("timeout_seconds", 5)),
+    )
+
+
+def _measures(path: Path, value: Any) -> dict[str, str]:
+    queries = _texts(path, "prometheus.queries", value)
+    if unknown := sorted(set(queries) - set(MEASURES)):
+        raise ConfigError(f"{path}: prometheus.queries.{unknown[0]} is not known; known are {', '.join(MEASURES)}")
+    if not queries:
+        raise ConfigError(f"{path}: prometheus.queries is empty; give at least one of {', '.join(MEASURES)}")
+    return queries
+
+
+def _finding(path: Path, where: str, value: Any) -> FindingQuery:
+    given = _texts(path, where, value)
+    if set(given) - {"hint"} != {"query", "severity"}:
+        raise ConfigError(f"{path}: {where} must have query and severity, and may have hint")
+    if given["severity"] not in SEVERITIES:
+        raise ConfigError(f"{path}: {where}.severity is {given['severity']!r}; it is one of {', '.join(SEVERITIES)}")
+    if not re.fullmatch(CODE, where.rpartition(".")[2]):
+        raise ConfigError(f"{path}: {where} is no code; use small letters, digits and underscores")
+    return FindingQuery(**given)
+
+
+def _labels(path: Path, value: Any) -> dict[str, Mapping[str, str]]:
+    found: dict[str, Mapping[str, str]] = {}
+    for database, labels in _object(path, "prometheus.databases", value).items():
+        found[database] = _texts(path, f"prometheus.databases.{database}", labels)
+        if not labels:
+            raise ConfigError(f"{path}: prometheus.databases.{database} names no label")
+    return found
+
+
+def _object(path: Path, where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: {where} must be an object")
+    return value
+
+
+def _texts(path: Path, where: str, value: Any) -> dict[str, str]:
+    if not all(isinstance(x, str) for x in _object(path, where, value).values()):
+        raise ConfigError(f"{path}: every value of {where} must be a string")
+    return dict(value)
+
+
+def _seconds(path: Path, where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
+        raise ConfigError(f"{path}: {where} must be a number above 0, at most 86400")
+    return float(value)

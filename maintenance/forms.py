@@ -33,6 +33,7 @@ SEVERITIES = {
 SCOPES = [
     ("read", _("read states and history")),
     ("monitor", _("post states (monitoring)")),
+    ("alert", _("open incidents (Alertmanager)")),
     ("launch", _("launch maintenance")),
 ]
 

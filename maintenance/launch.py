@@ -14,6 +14,7 @@ from . import audit, config, ending, notify, tasks
 from .engines.words import say
 from .models import (
     ACTIVE,
+    Acknowledgement,
     Approval,
     MaintenanceRun,
     RunTarget,
@@ -202,7 +203,8 @@ def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
     with transaction.atomic():
         _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, broken_glass=reason.strip()))
         audit.record(actor.name, "run.glass_broken", run.number, after={"reason": reason.strip()})
-        notify.announce(run, "glass_broken", f"{actor.name} began it without the approval it needs: {reason.strip()}")
+        told = say("{who} began it without the approval it needs: {reason}", who=actor.name, reason=reason.strip())
+        notify.announce(run, "glass_broken", told)
 
 
 def _let_begin(run: MaintenanceRun, word: Approval) -> None:
@@ -235,3 +237,16 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
         run.targets.filter(status=Status.RUNNING).update(status=Status.CANCELLING)
         audit.record(actor.name, "run.cancelled", run.number, before={"status": run.status})
     ending.conclude(run.pk)
+
+
+def acknowledge(actor: Actor, run: MaintenanceRun) -> None:
+    """Somebody is on it: the reminders of a run that needs an operator stop. It changes nothing else."""
+    actor.need("launch_maintenance", "acknowledge a maintenance")
+    if run.status != Status.NEEDS_OPERATOR:
+        raise BadInput(say("{run} does not need an operator.", run=run.number))
+    with transaction.atomic():
+        said, new = Acknowledgement.objects.get_or_create(run=run, defaults={"by": actor.user, "by_name": actor.name})
+        if not new:
+            raise BadInput(say("{run} was acknowledged by {who} already.", run=run.number, who=said.by_name))
+        audit.record(actor.name, "run.acknowledged", run.number)
+        notify.announce(run, "acknowledged", say("{who} is on it.", who=actor.name))

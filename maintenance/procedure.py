@@ -219,7 +219,7 @@ def _step(ctx: Context) -> bool:
         line = ctx.journal.started(target.node, node.step, "", target.round)
         because = _last_failure(ctx)
         ctx.journal.closed(line, StepState.FINISHED, because)
-        notify.announce(ctx.run, node.step, f"{target.database}: {because}")
+        notify.announce(ctx.run, node.step, because, target.database)
         _go(ctx, node.edges["finished"], because)
         return True
     if node.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django_q.models import Schedule
 from django_q.tasks import async_task
 
-from . import audit, ending, journal, notify, planning, procedure, watch
+from . import audit, ending, journal, monitoring, planning, procedure, watch
 from .models import MaintenanceRun, RunTarget, Status, Worker
 
 log = logging.getLogger("maintenance")
@@ -21,7 +21,6 @@ LOST_MESSAGE = timedelta(minutes=2)
 def advance(target_id: int) -> None:
     """What a worker does with a message."""
     procedure.advance(target_id)
-    notify.deliver_pending()
 
 
 def look(setting_id: int) -> None:
@@ -49,6 +48,11 @@ def keep_schedules() -> None:
         Schedule.objects.create(
             name="audit checkpoint", func="maintenance.tasks.check_audit", schedule_type=Schedule.DAILY
         )
+
+
+def pull() -> None:
+    """Fetches the states of all databases from Prometheus."""
+    monitoring.pull()
 
 
 def enqueue(target_id: int) -> None:
@@ -82,6 +86,8 @@ def sweep() -> list[int]:
             log.exception("%s could not be concluded; the others go on", run.number)
     for setting_id in watch.due():
         enqueue_look(setting_id)
+    if monitoring.due():
+        async_task("maintenance.tasks.pull", task_name="pull from Prometheus")
     return found
 
 

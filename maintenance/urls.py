@@ -5,7 +5,7 @@ from django.urls import path
 from django.utils.translation import gettext_lazy as _
 from django.views.i18n import set_language
 
-from .views import account, auditing, dashboard, databases, frame, health, history, launching, runs
+from .views import account, auditing, dashboard, databases, frame, health, history, incidents, launching, runs
 
 urlpatterns = [
     path("", dashboard.dashboard, name="dashboard"),
@@ -26,8 +26,10 @@ urlpatterns = [
     path("runs/<int:pk>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<int:pk>/approve/", runs.approve, name="run_approve"),
     path("runs/<int:pk>/break-glass/", runs.break_glass, name="run_break_glass"),
+    path("runs/<int:pk>/acknowledge/", runs.acknowledge, name="run_acknowledge"),
     path("runs/<int:pk>/report.pdf", runs.report, name="run_report"),
     path("runs/<int:pk>/performance.csv", runs.performance, name="run_performance"),
+    path("incidents/<int:pk>/close/", incidents.close, name="incident_close"),
     path("history/", history.history, name="history"),
     path("history.csv", history.history_csv, name="history_csv"),
     path("audit/", auditing.audit_log, name="audit"),

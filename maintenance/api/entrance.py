@@ -6,13 +6,14 @@ from typing import Any
 
 from ninja import NinjaAPI, Swagger
 
-from . import databases, files, history, routers, starting
+from . import alerts, databases, files, history, routers, starting
 from .callers import READING, Pace, Scope, open_to
 from .problems import HANDLERS, MEDIA_TYPE
 
 DESCRIPTION = """\
-Emergency maintenance of databases. Authorization is a bearer token with the scope read, monitor or launch, within what
-its owner may do; or the session of a browser together with X-CSRFToken. Every error is a problem detail (RFC 9457)."""
+Emergency maintenance of databases. Authorization is a bearer token with the scope read, monitor, alert or launch,
+within what its owner may do; or the session of a browser together with X-CSRFToken.
+Every error is a problem detail (RFC 9457)."""
 
 
 class ConsoleAPI(NinjaAPI):
@@ -38,7 +39,8 @@ api = ConsoleAPI(
 )
 for kind, handler in HANDLERS.items():
     api.add_exception_handler(kind, handler)
-TOPICS = (databases, starting, history, files)
+TOPICS = (alerts, databases, starting, history, files)
 """Each adds its calls to the routers when it is imported."""
 api.add_router("/databases", routers.databases)
+api.add_router("/alerts", routers.alerts)
 api.add_router("/maintenance", routers.maintenance)

@@ -5,4 +5,5 @@ from __future__ import annotations
 from ninja import Router
 
 databases = Router(tags=["databases"])
+alerts = Router(tags=["alerts"])
 maintenance = Router(tags=["maintenance"])

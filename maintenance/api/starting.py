@@ -153,6 +153,21 @@ def approve(request: Called, id: int) -> HttpResponse:
     return accepted(request, run)
 
 
+@routes.post(
+    "/{int:id}/acknowledge",
+    auth=open_to(Scope.LAUNCH, "launch_maintenance"),
+    response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
+)
+def acknowledge(request: Called, id: int) -> HttpResponse:
+    """Somebody is on a run that needs an operator; the reminders stop."""
+    run = _found(id)
+    try:
+        launch.acknowledge(actor(request), run)
+    except launch.BadInput as refusal:
+        raise Conflict(refusal.sentence) from refusal
+    return accepted(request, run)
+
+
 def accepted(request: HttpRequest, run: MaintenanceRun) -> HttpResponse:
     """Where to follow it: `url` for machines, `page` for people."""
     url = request.build_absolute_uri(reverse("api-1:run", args=[run.pk]))

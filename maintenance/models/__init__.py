@@ -2,7 +2,8 @@
 
 from .access import ApiToken, Approval
 from .audit import AuditEntry, AuditHead, AuditSeal
-from .notice import Notification, Worker
+from .incident import Feed, Incident
+from .notice import Acknowledgement, Notification, Worker
 from .plan import StoredPlan
 from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
 from .run import (
@@ -24,6 +25,7 @@ __all__ = [
     "ACTIVE",
     "ENDED",
     "WORST_FIRST",
+    "Acknowledgement",
     "ActionRecord",
     "ApiToken",
     "ApplicationHold",
@@ -33,6 +35,8 @@ __all__ = [
     "AuditSeal",
     "BackupFile",
     "DatabaseState",
+    "Feed",
+    "Incident",
     "MaintenanceRun",
     "MaintenanceSetting",
     "MaintenanceType",

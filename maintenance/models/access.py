@@ -16,6 +16,7 @@ class ApiToken(models.Model):
 
         READ = "read", _("read states and history")
         MONITOR = "monitor", _("post states (monitoring)")
+        ALERT = "alert", _("open incidents (Alertmanager)")
         LAUNCH = "launch", _("launch maintenance")
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 
 class Notification(models.Model):
-    """One message to one audience of config.json. A dead mail server never delays the procedure."""
+    """One message to one address of config.json. A dead mail server never delays the procedure."""
 
     run = models.ForeignKey("maintenance.MaintenanceRun", on_delete=models.CASCADE, related_name="notifications")
     audience = models.CharField(_("audience"), max_length=40)
     event = models.CharField(_("event"), max_length=40)
+    channel = models.CharField(_("channel"), max_length=40, blank=True)
+    """Scheme of the address: mailto, slack, twilio."""
+    digest = models.CharField(max_length=64, blank=True, editable=False)
+    """SHA-256 of the address, which itself may hold a secret and stays in config.json."""
+    address = models.CharField(_("address, secrets hidden"), max_length=500, blank=True)
+    repetition = models.PositiveIntegerField(_("repetition"), default=0)
     title = models.CharField(_("title"), max_length=300)
     body = models.TextField(_("body"))
     created_at = models.DateTimeField(_("created"), default=timezone.now)
@@ -23,10 +30,35 @@ class Notification(models.Model):
 
     class Meta:
         db_table = "notification"
+        verbose_name = _("notification")
+        verbose_name_plural = _("notifications")
         ordering = ["id"]
+        indexes = [models.Index(fields=["delivered_at", "next_try_at"])]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "audience", "digest", "repetition"],
+                condition=models.Q(event="needs_operator"),
+                name="one_reminder_an_address",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.event} to {self.audience}"
+
+
+class Acknowledgement(models.Model):
+    """Somebody is on a run that needs an operator; the reminders stop."""
+
+    run = models.OneToOneField("maintenance.MaintenanceRun", on_delete=models.CASCADE, related_name="acknowledgement")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    by_name = models.CharField(_("acknowledged by"), max_length=200)
+    at = models.DateTimeField(_("acknowledged"), default=timezone.now)
+
+    class Meta:
+        db_table = "acknowledgement"
+
+    def __str__(self) -> str:
+        return f"{self.run} acknowledged by {self.by_name}"
 
 
 class Worker(models.Model):

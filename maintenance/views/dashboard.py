@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import tasks
-from ..models import ENDED, MaintenanceRun, Status
+from ..models import ENDED, Feed, Incident, MaintenanceRun, Status
 from ..templatetags.console import passed
 from .access import READING, open_to
 from .live import fragment
@@ -26,6 +26,7 @@ WANTED_SUCCESS = 0.95
 """Specification 8.2."""
 DAYS_FOR_SUCCESS = timedelta(days=90)
 DAYS_FOR_OUTAGE = timedelta(days=30)
+INCIDENTS = 20
 
 
 @open_to(*READING)
@@ -46,6 +47,8 @@ def told() -> dict[str, Any]:
         "headline": headline(found),
         "active": active,
         "waiting": list(MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL)),
+        "incidents": list(Incident.objects.filter(closed_at=None).select_related("setting")[:INCIDENTS]),
+        "feed": Feed.objects.exclude(error="", problems={}).first(),
         "measured_at": max((s.measured_at for s in found if s.measured_at), default=None),
         "workers": tasks.workers_alive(),
         "success": success(),

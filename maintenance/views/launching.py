@@ -19,7 +19,7 @@ from reports.retelling import again
 
 from .. import launch, tasks
 from ..forms import ConfirmForm, LaunchForm
-from ..models import MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
+from ..models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .runs import refused
 from .standing import standings
@@ -28,6 +28,7 @@ from .usual import usual_outage
 CHOSEN, PLANNED, SEEN_BEFORE = "launch", "launch_plan", "launch_plan_before"
 FRESH = timedelta(minutes=10)
 """An older plan is made again before anybody confirms it."""
+REASON = 2000
 
 
 @open_to("launch_maintenance")
@@ -54,6 +55,10 @@ def initial(request: HttpRequest) -> dict[str, Any]:
                 "tables": "\n".join(run.target_tables),
                 "reason": run.reason,
             }
+    if request.GET.get("incident", "").isdigit():
+        incident = Incident.objects.filter(pk=request.GET["incident"]).select_related("setting").first()
+        if incident is not None:
+            return suggested(incident)
     if "database" in request.GET:
         return {"databases": [request.GET["database"]]}
     chosen = request.session.get(CHOSEN)
@@ -65,6 +70,16 @@ def initial(request: HttpRequest) -> dict[str, Any]:
             "all_databases": chosen["target_databases"] is None,
         }
     return {}
+
+
+def suggested(incident: Incident) -> dict[str, Any]:
+    """Only what the alert says; the person decides the rest."""
+    told = {
+        "databases": [incident.setting.name] if incident.setting else [],
+        "severity_level": incident.severity_level,
+        "reason": ": ".join(x for x in (incident.alert, incident.summary) if x)[:REASON],
+    }
+    return {**told, **({"maintenance_type": incident.maintenance_type} if incident.maintenance_type else {})}
 
 
 @open_to("launch_maintenance")

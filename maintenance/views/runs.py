@@ -17,7 +17,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from reports.comparison import compare_target
 from reports.outcome import integrity
@@ -27,7 +27,17 @@ from .. import launch, tasks
 from ..forms import GlassForm
 from ..journal import said
 from ..kept import kept
-from ..models import ACTIVE, ENDED, ActionRecord, MaintenanceRun, RunTarget, Status, StepRecord, StepState
+from ..models import (
+    ACTIVE,
+    ENDED,
+    Acknowledgement,
+    ActionRecord,
+    MaintenanceRun,
+    RunTarget,
+    Status,
+    StepRecord,
+    StepState,
+)
 from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
@@ -37,6 +47,7 @@ SILENT = timedelta(seconds=60)
 """A worker that says nothing for this long is told as missing."""
 JOURNAL_LINES = 14
 LOG_PAGE = 200
+DELIVERIES = 50
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "approval": getattr(run, "approval", None),
         "may_cancel": not over and run.cancel_requested_at is None,
         "no_worker": run.status == Status.QUEUED and not tasks.workers_alive(),
+        "acknowledgement": Acknowledgement.objects.filter(run=run).first(),
+        "deliveries": list(run.notifications.order_by("-id")[:DELIVERIES]),
         "asked_by_me": request.user.get_username() == run.requested_by_name,
     }
     if target is None:
@@ -226,6 +239,18 @@ def break_glass(request: HttpRequest, pk: int) -> HttpResponseBase:
     if form.has_error("password", "wrong") and guessed_too_often(request):
         return redirect("login")
     return render(request, "runs/break_glass.html", {"run": found, "form": form})
+
+
+@open_to("launch_maintenance")
+@require_POST
+def acknowledge(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """Stops the reminders of a run that needs an operator."""
+    try:
+        launch.acknowledge(actor(request), _found(pk))
+        messages.success(request, _("Acknowledged: nobody is reminded any more."))
+    except launch.Refused as refusal:
+        messages.error(request, refused(refusal))
+    return redirect("run", pk)
 
 
 def refused(refusal: launch.Refused) -> str:

@@ -44,6 +44,8 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("POST", "run_approve"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),
     ("POST", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),
+    ("POST", "run_acknowledge"): (LOGIN, NO, NO, GOES, NO, NO),
+    ("POST", "incident_close"): (LOGIN, NO, NO, GONE, NO, NO),
     ("GET", "run_report"): (LOGIN, NO, GONE, GONE, GONE, GONE),
     ("GET", "run_performance"): (LOGIN, NO, GONE, GONE, GONE, GONE),
     ("GET", "history"): READERS,
@@ -113,7 +115,7 @@ def address(name: str, world: dict[str, str]) -> str:
         return reverse(name, args=[world["run"]])
     if name in ("database", "database_live", "database_trend", "diagnose"):
         return reverse(name, args=[world["name"]])
-    if name == "token_revoke":
+    if name in ("token_revoke", "incident_close"):
         return reverse(name, args=[1])
     if name.endswith(("_change", "_test")) and name != "password_change":
         return reverse(name, args=[world["setting"]])

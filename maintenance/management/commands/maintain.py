@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from maintenance import launch, notify, procedure, tasks, terminal
+from maintenance import delivery, launch, procedure, tasks, terminal
 from maintenance.models import MaintenanceRun
 from maintenance.planning import plain
 from reports.outcome import outcome
@@ -98,7 +97,6 @@ class Command(BaseCommand):
 
 def work_here(run: MaintenanceRun) -> MaintenanceRun:
     """All targets of the run side by side in this process; one failing does not stop the others."""
-    over = threading.Event()
     ids = list(run.targets.values_list("pk", flat=True))
 
     def one(target_id: int) -> None:
@@ -107,19 +105,12 @@ def work_here(run: MaintenanceRun) -> MaintenanceRun:
         finally:
             connections.close_all()
 
-    def messenger() -> None:
-        while not over.wait(2):
-            notify.deliver_pending()
-        notify.deliver_pending()
-        connections.close_all()
-
-    messages = threading.Thread(target=messenger, daemon=True)
-    messages.start()
+    post = delivery.Post()
+    post.start()
     with ThreadPoolExecutor(len(ids)) as pool:
         futures = [pool.submit(one, target_id) for target_id in ids]
         terminal.follow(run.pk, working=lambda: any(not f.done() for f in futures))
         for future in futures:
             future.result()
-    over.set()
-    messages.join(timeout=30)
+    post.finish(within=30)
     return MaintenanceRun.objects.get(pk=run.pk)

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import ending, journal, notify, procedure, tasks, terminal
+from maintenance import delivery, ending, journal, procedure, tasks, terminal
 from maintenance.models import ACTIVE, MaintenanceRun, RunTarget, Status
 from reports.outcome import outcome
 
@@ -36,7 +36,7 @@ class Command(BaseCommand):
         for run in MaintenanceRun.objects.filter(finished_at=None).exclude(status=Status.AWAITING_APPROVAL):
             if ending.conclude(run.pk):
                 taken.append(run.pk)
-        notify.deliver_pending()
+        delivery.deliver_pending()
         runs = list(MaintenanceRun.objects.filter(pk__in=taken, finished_at__isnull=False).order_by("pk"))
         for run in runs:
             terminal.show_outcome(run)

@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand
 from django.db import Error, close_old_connections
 from django_q.cluster import Cluster
 
-from maintenance import notify, tasks
+from maintenance import delivery, tasks
 
 log = logging.getLogger("maintenance")
 
@@ -25,13 +25,13 @@ class Command(BaseCommand):
         tasks.keep_schedules()
         cluster = Cluster()
         cluster.start()
+        delivery.Post().start()
         name = f"{socket.gethostname()}:{os.getpid()}"
         self.stderr.write(f"{settings.WORKERS} workers are ready.")
         while cluster.sentinel.is_alive():
             try:
                 tasks.alive(name)
                 tasks.sweep()
-                notify.deliver_pending()
             except Error:
                 log.exception("The control database does not answer; the next sweep tries again.")
             except Exception:

@@ -21,7 +21,7 @@ Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]
 Caller = Callable[..., "Machine"]
 CANARY = "canary-Xq7-not-to-be-seen"
-ALL = ("read", "monitor", "launch")
+ALL = ("read", "monitor", "alert", "launch")
 ASKED: dict[str, Any] = {
     "maintenance_type": "rebuild",
     "target_databases": ["shop"],
@@ -81,12 +81,14 @@ CALLS: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "databases"): ("read", READ_STATE),
     ("GET", "databases/shop/status"): ("read", READ_STATE),
     ("POST", "databases/shop/status"): ("monitor", REPORT),
+    ("POST", "alerts"): ("alert", REPORT),
     ("POST", "maintenance"): ("launch", START),
     ("POST", "maintenance/plan"): ("launch", START),
     ("GET", "maintenance"): ("read", READ_RUNS),
     ("GET", "maintenance/{id}"): ("read", READ_RUNS),
     ("POST", "maintenance/{id}/cancel"): ("launch", START),
     ("POST", "maintenance/{id}/approve"): ("launch", START),
+    ("POST", "maintenance/{id}/acknowledge"): ("launch", START),
     ("GET", "maintenance/{id}/report.pdf"): ("read", READ_RUNS),
     ("GET", "maintenance/{id}/performance.csv"): ("read", READ_RUNS),
 }
