@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DBMAINT_INSECURE ?= 1
 
-.PHONY: help demo serve test test-quick lint bench chaos clean packages test-packages messages requirements
+.PHONY: help demo serve test test-quick test-mysql lint bench chaos clean packages test-packages messages requirements
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -46,6 +46,10 @@ test: test-packages $(VENV)/.installed-dev messages
 
 test-quick: $(VENV)/.installed-dev messages
 	@$(BIN)/python -m pytest tests/test_layers.py tests/unit tests/web --deselect tests/unit/test_crashes.py
+
+## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
+test-mysql: test-packages $(VENV)/.installed-dev messages
+	@home=$$(sh deploy/mysql.sh) && DBMAINT_MYSQL_HOME=$$home $(BIN)/python -m pytest -n 2 -m mysql tests/engines tests/acceptance
 
 ## make lint    format, style, types, settings, migrations
 lint: $(VENV)/.installed-dev messages

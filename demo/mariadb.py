@@ -1,225 +1,35 @@
-"""A private MariaDB server for the demo and the tests: its own folder, socket and port, gone afterwards."""
+"""A private MariaDB server for the demo and the tests."""
 
 from __future__ import annotations
 
-import getpass
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Mapping
-from pathlib import Path
+from .private_server import PrivateServer, ServerFailed, needed, program
 
-import MySQLdb
-from sqlalchemy import URL
-
-START_SECONDS = 60.0
-
-
-class ServerFailed(Exception):
-    """The private server could not be installed, started or stopped; the words are its own."""
+__all__ = ["ServerFailed", "ThrowawayMariaDB", "missing_programs"]
 
 
 def missing_programs() -> list[str]:
     """Programs a private server needs that are not on PATH (or in /usr/sbin)."""
-    return [name for name in ("mariadbd", "mariadb-install-db", "setpriv") if _program(name) is None]
+    return [name for name in ("mariadbd", "mariadb-install-db", "setpriv") if program(name) is None]
 
 
-class ThrowawayMariaDB:
-    """One mariadbd in `folder`. As root it runs as the user `mysql`, otherwise as the user who asks.
+class ThrowawayMariaDB(PrivateServer):
+    program = "mariadbd"
+    usual = {
+        "innodb-buffer-pool-size": "32M",
+        "innodb-log-file-size": "16M",
+        "innodb-fast-shutdown": "1",
+        "performance-schema": "OFF",
+        "event-scheduler": "OFF",
+        "max-connections": "80",
+    }
 
-    `options` are server variables, e.g. {"performance-schema": "ON", "event-scheduler": "ON"}. Both an
-    administrator `root` (no password, only by the socket) and `dbmaint` (with `password`) exist after
-    the first start.
-    """
-
-    administrator = "dbmaint"
-    password = "emergency-only"
-
-    def __init__(self, folder: Path, options: Mapping[str, str] | None = None) -> None:
-        self.folder = _within_reach(folder)
-        self.options = {
-            "innodb-buffer-pool-size": "32M",
-            "innodb-log-file-size": "16M",
-            "innodb-fast-shutdown": "1",
-            "performance-schema": "OFF",
-            "event-scheduler": "OFF",
-            "max-connections": "80",
-            **(options or {}),
-        }
-        self.data = self.folder / "data"
-        self.socket = self.folder / "s.sock"
-        self.log = self.folder / "error.log"
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Installs the data folder on first use; returns when the server answers. Raises ServerFailed."""
-        if not (self.data / "mysql").is_dir():
-            self._install()
-        # Kept over restarts: an address that was registered stays right.
-        self.port = self.port or _free_port()
-        settings = [f"--{name}={value}" for name, value in self.options.items()]
-        self.process = subprocess.Popen(
-            [
-                *_as_server_user(dies_with_us=True),
-                _needed("mariadbd"),
-                "--no-defaults",
-                f"--datadir={self.data}",
-                f"--socket={self.socket}",
-                f"--port={self.port}",
-                "--bind-address=127.0.0.1",
-                f"--pid-file={self.folder / 'pid'}",
-                f"--log-error={self.log}",
-                f"--tmpdir={self.folder / 'tmp'}",
-                *settings,
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,
-        )
-        self._wait_until_it_answers()
-        self._make_administrator()
-
-    def stop(self) -> None:
-        """Clean shutdown: everything is in the data files afterwards."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """As a power cut would: kill -9."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def remove(self) -> None:
-        """Ends the server and deletes its folder."""
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def connect(self, database: str = "") -> MySQLdb.Connection:
-        """As `root`, by the socket, with the plain driver."""
-        return MySQLdb.connect(
-            unix_socket=str(self.socket), user="root", db=database, charset="utf8mb4", autocommit=True
-        )
-
-    def url(self, database: str, scheme: str = "mysql") -> URL:
-        """As an administrator would register it: the account `dbmaint` by TCP."""
-        return URL.create(scheme, self.administrator, self.password, "127.0.0.1", self.port, database)
-
-    def _install(self) -> None:
-        for path in (self.data, self.folder / "tmp"):
-            path.mkdir(parents=True, exist_ok=True)
-        _give_to_server_user(self.folder)
-        done = subprocess.run(
-            [
-                *_as_server_user(dies_with_us=True),
-                _needed("mariadb-install-db"),
-                "--no-defaults",
-                "--force",
-                f"--datadir={self.data}",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--innodb-log-file-size=16M",
-            ],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise ServerFailed(f"mariadb-install-db ended with {done.returncode}: {done.stdout}{done.stderr}")
-
-    def _wait_until_it_answers(self) -> None:
-        until = time.monotonic() + START_SECONDS
-        while True:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                raise ServerFailed(f"mariadbd ended with {self.process.returncode}: {_tail(self.log)}")
-            try:
-                self.connect().close()  # type: ignore[no-untyped-call]
-                return
-            except MySQLdb.OperationalError as error:
-                # A locked or password-protected root is an answer too.
-                if error.args[0] not in (2002, 2003, 2013):
-                    return
-                if time.monotonic() > until:
-                    raise ServerFailed(f"mariadbd does not answer: {error}; {_tail(self.log)}") from error
-            time.sleep(0.05)
-
-    def _make_administrator(self) -> None:
-        connection = self.connect()
-        try:
-            cursor = connection.cursor()
-            cursor.execute(
-                "CREATE USER IF NOT EXISTS %s@'127.0.0.1' IDENTIFIED BY %s", (self.administrator, self.password)
-            )
-            cursor.execute("GRANT ALL ON *.* TO %s@'127.0.0.1' WITH GRANT OPTION", (self.administrator,))
-        finally:
-            connection.close()  # type: ignore[no-untyped-call]
-
-    def _end(self, how: signal.Signals) -> None:
-        if self.process is None:
-            return
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(30)
-        self.process = None
-
-
-def _within_reach(folder: Path) -> Path:
-    """`folder`, or a fresh one under the system's temporary folder where the server's user cannot
-    enter `folder` or the socket's path would be too long (108 bytes)."""
-    folder = folder.resolve()
-    open_to_all = all(parent.stat().st_mode & 0o001 for parent in folder.parents if parent.exists())
-    if len(str(folder)) < 90 and (os.geteuid() != 0 or open_to_all):
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    return Path(tempfile.mkdtemp(prefix="private-mariadb-"))
-
-
-def _as_server_user(dies_with_us: bool) -> list[str]:
-    ending = ["--pdeathsig", "KILL"] if dies_with_us else []
-    if os.geteuid() != 0:
-        return ["setpriv", *ending, "--"]
-    return ["setpriv", "--reuid", "mysql", "--regid", "mysql", "--init-groups", *ending, "--"]
-
-
-def _give_to_server_user(folder: Path) -> None:
-    user = "mysql" if os.geteuid() == 0 else getpass.getuser()
-    if os.geteuid() == 0:
-        for path in (folder, *folder.rglob("*")):
-            shutil.chown(path, user, user)
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-
-
-def _needed(name: str) -> str:
-    found = _program(name)
-    if found is None:
-        raise ServerFailed(f"{name} is not installed")
-    return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _tail(log: Path) -> str:
-    try:
-        return log.read_text(errors="replace")[-1500:]
-    except OSError:
-        return ""
+    def installing(self) -> list[str]:
+        return [
+            needed("mariadb-install-db"),
+            "--no-defaults",
+            "--force",
+            f"--datadir={self.data}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--innodb-log-file-size=16M",
+        ]

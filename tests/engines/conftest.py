@@ -19,6 +19,7 @@ LABS = {
     "sqlite": "tests.engines.lab_sqlite:SQLiteLab",
     "postgresql": "tests.engines.lab_postgresql:PostgreSQLLab",
     "mariadb": "tests.engines.lab_mariadb:MariaDBLab",
+    "mysql": "tests.engines.lab_mysql:MySQLLab",
 }
 
 
@@ -33,7 +34,7 @@ def short_folder() -> Path:
     return folder
 
 
-@pytest.fixture(scope="session", params=LABS)
+@pytest.fixture(scope="session", params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in LABS])
 def lab_server(request: pytest.FixtureRequest) -> Iterator[LabServer]:
     """Skipped, with the reason, where the product is not installed."""
     module, _, name = LABS[request.param].partition(":")

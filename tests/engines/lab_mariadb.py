@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import MySQLdb
 
 from demo.mariadb import ThrowawayMariaDB
+from demo.private_server import PrivateServer
 from tests.engines.lab import Application, Lab
 
 PAGE = 16_384
@@ -22,8 +23,26 @@ QUIET_FILES = {
     "innodb-buffer-pool-dump-at-shutdown": "OFF",
     "innodb-buffer-pool-load-at-startup": "OFF",
     "innodb-fast-shutdown": "0",
-    "log-bin": "OFF",
 }
+LONG = "a_name_of_" + "x" * 54
+LONG_COLUMN = "c" * 64
+EVERYWHERE = (
+    "`Kunden`",
+    "`order`",
+    "`with space``tick%`",
+    "`顧客`",
+    LONG,
+    "parts",
+    "computed",
+    "files",
+    "places",
+    "hen",
+    "egg",
+    "empty_one",
+    "keyless",
+    "audit",
+)
+"""Canonical names of the difficult tables that every product of the family can have."""
 
 
 class MariaDBApplication(Application):
@@ -37,23 +56,32 @@ class MariaDBApplication(Application):
 class MariaDBLab(Lab):
     """`opened` once a session gives the server; `fresh` gives each test its own database in it."""
 
-    def __init__(self, server: ThrowawayMariaDB, scratch: Path, database: str) -> None:
+    server_options: ClassVar[Mapping[str, str]] = {"log-bin": "OFF"}
+    innodb = "innodb_sys"
+    """What the names of InnoDB's own lists in information_schema begin with."""
+
+    def __init__(self, server: PrivateServer, scratch: Path, database: str) -> None:
         self.server, self.scratch, self.database = server, scratch, database
         self.folder = scratch / f"backups-{database}"
 
     @classmethod
     @contextmanager
     def opened(cls, folder: Path, options: Mapping[str, str] | None = None) -> Iterator[Self]:
-        server = ThrowawayMariaDB(folder / "mariadb", {**QUIET_FILES, **(options or {})})
+        server = cls.server_in(folder, {**QUIET_FILES, **cls.server_options, **(options or {})})
         try:
             server.start()
             yield cls(server, folder, "")
         finally:
             server.remove()
 
+    @classmethod
+    def server_in(cls, folder: Path, options: Mapping[str, str]) -> PrivateServer:
+        return ThrowawayMariaDB(folder / "mariadb", options)
+
     _numbers = itertools.count(1)
 
-    def fresh(self) -> MariaDBLab:
+    def fresh(self) -> Self:
+        self.server.start_again()
         made = type(self)(self.server, self.scratch, f"shop_{next(self._numbers)}")
         made.url = self.server.url(made.database)
         made.folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +121,10 @@ class MariaDBLab(Lab):
             charset="utf8mb4",
         )
 
+    def numbers(self, last: int) -> str:
+        """What a SELECT reads the column `seq` from: 1 to `last`."""
+        return f"seq_1_to_{last}"
+
     def fill(self) -> None:
         for statement in (
             "CREATE TABLE customers (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(80) NOT NULL, city VARCHAR(40))",
@@ -103,12 +135,13 @@ class MariaDBLab(Lab):
             ),
             (
                 "INSERT INTO customers (name, city)"
-                " SELECT CONCAT('Customer ', seq), ELT(1 + seq % 3, 'Berlin', '東京', NULL) FROM seq_1_to_2000"
+                " SELECT CONCAT('Customer ', seq), ELT(1 + seq % 3, 'Berlin', '東京', NULL)"
+                f" FROM {self.numbers(2000)}"
             ),
             (
                 "INSERT INTO orders (customer_id, status, note) SELECT 1 + seq % 2000,"
                 " CONCAT(ELT(1 + seq % 4, 'paid', 'open', 'sent', 'late'), '-', seq % 500),"
-                " CONCAT('order ', seq, ' ', REPEAT('x', 100)) FROM seq_1_to_20000"
+                f" CONCAT('order ', seq, ' ', REPEAT('x', 100)) FROM {self.numbers(20000)}"
             ),
             "ANALYZE TABLE customers, orders",
             "DELETE FROM orders WHERE id % 5 < 3",
@@ -116,7 +149,28 @@ class MariaDBLab(Lab):
             self.sql(statement)
 
     def difficult(self) -> list[str]:
-        for statement in (
+        for statement in (*self._difficult_everywhere(), *self._difficult_here()):
+            self.sql(statement)
+        return [*EVERYWHERE, *self.difficult_here]
+
+    difficult_here: ClassVar[tuple[str, ...]] = ("uuids", "aria_one", "versioned")
+    """Canonical names of the tables that `_difficult_here` makes."""
+
+    def _difficult_here(self) -> tuple[str, ...]:
+        """What only this product has."""
+        return (
+            "CREATE TABLE uuids (id UUID PRIMARY KEY, at INET6)",
+            "INSERT INTO uuids VALUES (UUID(), '::1'), (UUID(), NULL)",
+            "CREATE TABLE aria_one (id INT PRIMARY KEY, t VARCHAR(20)) ENGINE=Aria",
+            "INSERT INTO aria_one VALUES (1, 'one'), (2, 'two')",
+            "CREATE TABLE versioned (id INT PRIMARY KEY, price INT) WITH SYSTEM VERSIONING",
+            "INSERT INTO versioned VALUES (1, 10), (2, 20)",
+            "UPDATE versioned SET price = 11 WHERE id = 1",
+            "CREATE SEQUENCE numbers START WITH 5",
+        )
+
+    def _difficult_everywhere(self) -> tuple[str, ...]:
+        return (
             "CREATE TABLE Kunden (id INT PRIMARY KEY, `Name` VARCHAR(40) COLLATE utf8mb4_bin)",
             "INSERT INTO Kunden VALUES (1, 'Ärger'), (2, NULL), (3, '')",
             (
@@ -128,57 +182,58 @@ class MariaDBLab(Lab):
             "INSERT INTO `with space``tick%` VALUES (1, 1), (1, 1), (NULL, 2)",
             "CREATE TABLE `顧客` (`番号` INT PRIMARY KEY, `名前` TEXT)",
             "INSERT INTO `顧客` VALUES (1, '山田'), (2, '100% \\'\"')",
+            f"CREATE TABLE {LONG} (id INT PRIMARY KEY, {LONG_COLUMN} INT, KEY {LONG_COLUMN} ({LONG_COLUMN}))",
+            f"INSERT INTO {LONG} VALUES (1, 1)",
             (
                 "CREATE TABLE parts (id INT, y INT, v VARCHAR(20), PRIMARY KEY (id, y)) PARTITION BY RANGE (y)"
                 " (PARTITION p0 VALUES LESS THAN (10), PARTITION p1 VALUES LESS THAN MAXVALUE)"
             ),
-            "INSERT INTO parts SELECT seq, seq % 20, CONCAT('v', seq) FROM seq_1_to_200",
+            f"INSERT INTO parts SELECT seq, seq % 20, CONCAT('v', seq) FROM {self.numbers(200)}",
             (
-                "CREATE TABLE computed (id INT PRIMARY KEY, price DECIMAL(10,2), n INT,"
-                " total DECIMAL(12,2) AS (price * n) STORED, twice INT AS (n * 2) VIRTUAL)"
+                "CREATE TABLE computed (id INT PRIMARY KEY, price DECIMAL(10,2), n INT CHECK (n >= 0),"
+                " total DECIMAL(12,2) AS (price * n) STORED, twice INT AS (n * 2) VIRTUAL,"
+                " hidden INT DEFAULT 7 INVISIBLE,"
+                " CONSTRAINT sane CHECK (price < 1000), KEY by_twice (twice))"
             ),
             "INSERT INTO computed (id, price, n) VALUES (1, 9.99, 3), (2, NULL, 1)",
+            "UPDATE computed SET hidden = 8 WHERE id = 2",
             (
                 "CREATE TABLE files (id INT PRIMARY KEY AUTO_INCREMENT, body LONGBLOB, doc JSON, f FLOAT, d DOUBLE,"
-                " b BIT(9), at TIMESTAMP NULL, g GEOMETRY, u UUID)"
+                " b BIT(9), at TIMESTAMP(6) NULL, g GEOMETRY, e ENUM('x', 'y'), s SET('p', 'q'), y YEAR, t TIME(3))"
             ),
             (
-                "INSERT INTO files (body, doc, f, d, b, at, g, u) VALUES"
-                " (UNHEX('00ff0a0d2700'), '{\"a\": 1}', 0.1, 1e300, b'101', '2026-01-02 03:04:05',"
-                " ST_GeomFromText('POINT(1 2)'), UUID()),"
-                " (REPEAT('y', 300000), NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
+                "INSERT INTO files (body, doc, f, d, b, at, g, e, s, y, t) VALUES"
+                " (UNHEX('00ff0a0d2700'), '{\"a\": 1}', 0.1, 1e300, b'101', '2026-01-02 03:04:05.678901',"
+                " ST_GeomFromText('POINT(1 2)'), 'y', 'p,q', 2026, '-12:34:56.789'),"
+                " (REPEAT('y', 300000), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
             ),
+            (
+                "CREATE TABLE places (id INT PRIMARY KEY, words TEXT, at POINT NOT NULL, FULLTEXT KEY words (words),"
+                " SPATIAL KEY at (at))"
+            ),
+            "INSERT INTO places VALUES (1, 'a quiet harbour', ST_GeomFromText('POINT(3 4)'))",
+            "CREATE TABLE hen (id INT PRIMARY KEY, egg INT)",
+            "CREATE TABLE egg (id INT PRIMARY KEY, hen INT, CONSTRAINT of_hen FOREIGN KEY (hen) REFERENCES hen (id))",
+            "INSERT INTO hen VALUES (1, NULL)",
+            "INSERT INTO egg VALUES (1, 1)",
+            "UPDATE hen SET egg = 1",
+            "ALTER TABLE hen ADD CONSTRAINT of_egg FOREIGN KEY (egg) REFERENCES egg (id) ON DELETE SET NULL",
             "CREATE TABLE empty_one (id INT PRIMARY KEY)",
             "CREATE TABLE keyless (a INT, b VARCHAR(10)) ENGINE=MyISAM",
             "INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (2, NULL)",
-            "CREATE TABLE aria_one (id INT PRIMARY KEY, t VARCHAR(20)) ENGINE=Aria",
-            "INSERT INTO aria_one VALUES (1, 'one'), (2, 'two')",
             "CREATE TABLE audit (id INT PRIMARY KEY AUTO_INCREMENT, what VARCHAR(40))",
             "CREATE VIEW paying AS SELECT id, `Name` FROM Kunden WHERE id > 1",
+            "CREATE VIEW a_view_of_it AS SELECT id FROM paying WITH CASCADED CHECK OPTION",
             "CREATE FUNCTION doubled(x INT) RETURNS INT DETERMINISTIC RETURN x * 2",
             "CREATE PROCEDURE note_it(IN w VARCHAR(40)) BEGIN INSERT INTO audit (what) VALUES (w); END",
+            f"CREATE DEFINER = '{self.account}'@'127.0.0.1' PROCEDURE theirs() SQL SECURITY DEFINER SELECT 1",
             (
                 "CREATE TRIGGER kunden_ai AFTER INSERT ON Kunden FOR EACH ROW BEGIN"
                 " INSERT INTO audit (what) VALUES (CONCAT('new; ', NEW.id)); END"
             ),
-            "CREATE SEQUENCE numbers START WITH 5",
             "CREATE EVENT tidy ON SCHEDULE EVERY 1 DAY DO DELETE FROM audit WHERE id < 0",
             "CREATE EVENT asleep ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM audit WHERE id < -1",
-        ):
-            self.sql(statement)
-        return [
-            "`Kunden`",
-            "`order`",
-            "`with space``tick%`",
-            "`顧客`",
-            "parts",
-            "computed",
-            "files",
-            "empty_one",
-            "keyless",
-            "aria_one",
-            "audit",
-        ]
+        )
 
     def damage_index(self) -> str:
         self._flip_page("orders", "orders_status")
@@ -194,8 +249,8 @@ class MariaDBLab(Lab):
         """Turns 64 bytes of the middle leaf page of this index: its checksum is wrong from now on."""
         self._wait_for_purge()
         number = self.sql(
-            "SELECT i.index_id FROM information_schema.innodb_sys_indexes i"
-            " JOIN information_schema.innodb_sys_tables t ON t.table_id = i.table_id"
+            f"SELECT i.index_id FROM information_schema.{self.innodb}_indexes i"
+            f" JOIN information_schema.{self.innodb}_tables t ON t.table_id = i.table_id"
             f" WHERE t.name = '{self.database}/{table}' AND i.name = '{index}'"
         )[0][0]
         self.server.stop()
@@ -205,11 +260,16 @@ class MariaDBLab(Lab):
         self.server.start()
 
     def _wait_for_purge(self) -> None:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
+        """Until the history is empty, or has stood still for half a second: MySQL keeps some of it."""
+        begun = moved = time.monotonic()
+        before = -1
+        while time.monotonic() - begun < 10 and time.monotonic() - moved < 0.5:
             length = self.sql("SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'")
-            if not length or int(str(length[0][0])) == 0:
+            now = int(str(length[0][0])) if length else 0
+            if now == 0:
                 return
+            if now != before:
+                before, moved = now, time.monotonic()
             time.sleep(0.05)
 
     @contextmanager

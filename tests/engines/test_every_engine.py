@@ -458,7 +458,7 @@ class TestInterrupt:
 
             def work() -> None:
                 try:
-                    engine.query("SELECT count(*) FROM orders a, orders b, orders c")
+                    engine.query("SELECT count(*) FROM orders a, orders b, orders c WHERE a.id + b.id + c.id = 1")
                 except BaseException as error:
                     ended.append(error)
 

@@ -54,7 +54,8 @@ class Family(Server):
         return diagnosis.diagnose(self, thresholds, tables)
 
     def unreadable_tables(self) -> dict[str, str]:
-        return diagnosis.unreadable_tables(self)
+        self.spared = diagnosis.unreadable_tables(self)
+        return self.spared
 
     def plan(
         self,
@@ -147,7 +148,9 @@ class MariaDB(Family):
     repairs_on_open = True
     reading_damage_kills = False
     check_compares_indexes = True
-    session_settings = ""
+    see_hidden_indexes = ""
+    # Without it the server refuses to rewrite a table that keeps its history.
+    session_settings = ", system_versioning_alter_history = 'KEEP'"
     log_zone = "SYSTEM"
     innodb_indexes = "innodb_sys_indexes"
     dump_programs = ("mariadb-dump", "mysqldump")
@@ -175,6 +178,7 @@ class MySQL(Family):
     repairs_on_open = False
     reading_damage_kills = True
     check_compares_indexes = False
+    see_hidden_indexes = "/*+ SET_VAR(optimizer_switch = 'use_invisible_indexes=on') */"
     # Otherwise sizes may be a day old.
     session_settings = ", information_schema_stats_expiry = 0"
     log_zone = "+00:00"

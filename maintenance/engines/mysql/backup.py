@@ -234,6 +234,13 @@ def _dump_options(server: Server, program: str) -> tuple[str, ...]:
     return ()
 
 
+def _history_options(server: Server) -> tuple[str, ...]:
+    """Former rows of system-versioned tables are rows too. A tool before 10.11 says that it cannot."""
+    with server.session("looking for kept histories in") as session:
+        kept = any(table.versioned for table in structure.tables(session, server.schema))
+    return ("--dump-history",) if kept else ()
+
+
 def _common(server: Server) -> list[str]:
     program = dump_program(server)
     return [
@@ -246,6 +253,7 @@ def _common(server: Server) -> list[str]:
         "--no-tablespaces",
         "--max-allowed-packet=1G",
         *_dump_options(server, program),
+        *_history_options(server),
     ]
 
 

@@ -15,7 +15,7 @@ from ..errors import EngineError, Interrupted
 from ..values import Sample
 from . import structure
 from .names import canonical, full, quoted
-from .proof import refuse_writing
+from .proof import refuse_harm, refuse_writing
 from .server import Server, Session
 
 TABLES = 4
@@ -29,6 +29,8 @@ def benchmark_queries(server: Server, tables: Sequence[str] | None) -> list[str]
     """See Engine.benchmark_queries: a full scan, and a scan of each of the first two indexes, of the largest tables."""
     with server.session("choosing benchmark queries for") as session:
         chosen = structure.chosen(structure.tables(session, server.schema), tables)
+        spared = server.spared_tables()
+        chosen = [table for table in chosen if table.name not in spared]
         measured = structure.sizes(server, session, chosen, server.schema)
         chosen.sort(key=lambda table: (-measured[table.name].bytes if table.name in measured else 0, table.name))
         queries: list[str] = []
@@ -51,6 +53,7 @@ def measure(server: Server, query: str, repeats: int) -> Sample:
     unit = "pages" if server.pages_sql else "rows handled"
     try:
         refuse_writing(query)
+        refuse_harm(server)
         with server.session("measuring", canonical(server.schema), database=True) as session:
             _wait_for_purge(session)
             session.ask("START TRANSACTION READ ONLY")

@@ -93,7 +93,7 @@ def _complaint(server: Server, table: Table) -> str | None:
     try:
         check_table(server, table, extended=False)
         with server.session("reading", canonical(table.name)) as session:
-            read_whole(session, server.schema, table.name)
+            read_whole(session, server.schema, table)
     except (Interrupted, Transient, Unreachable, ResourceShortage):
         raise
     except EngineError as error:

@@ -266,8 +266,8 @@ def _damage(
     """Tables that the server or their own files call damaged; nothing is opened to find out."""
     found: dict[str, Finding] = {}
     folder = server.data_folder(session)
-    for name, evidence in verdict.damaged.items():
-        found[name] = _damaged(name, "damaged_page", evidence)
+    for name, bad in verdict.damaged.items():
+        found[name] = _damaged(name, "damaged_page", bad[0].told(canonical(name)))
     for table in chosen:
         comment = measured[table.name].comment if table.name in measured else ""
         if structure.marked_crashed(folder, server.schema, table) or "marked as crashed" in comment:
@@ -377,8 +377,13 @@ def unreadable_tables(server: Server) -> dict[str, str]:
     with server.session("reading the log of") as session:
         chosen = structure.tables(session, server.schema)
         measured = structure.sizes(server, session, chosen, server.schema)
-        evidence: dict[str, str] = dict(log_suspects(server, session, measured))
-        evidence.update(verify_pages(server, session, chosen, measured).damaged)
+        verdict = verify_pages(server, session, chosen, measured)
+        evidence: dict[str, str] = {
+            name: line
+            for name, line in log_suspects(server, session, measured).items()
+            if name not in verdict.sound  # what the log says is of an earlier time
+        }
+        evidence.update({name: bad[0].told(canonical(name)) for name, bad in verdict.damaged.items()})
         words = "not read, because reading a bad page would end the server"
         return {name: f"{words}: {why}" for name, why in evidence.items()}
 

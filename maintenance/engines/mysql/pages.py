@@ -20,7 +20,6 @@ from sqlalchemy.exc import DBAPIError
 from ... import commands
 from ..words import Sentence, say
 from . import structure
-from .names import canonical
 from .server import Server, Session
 from .structure import Table
 
@@ -31,11 +30,43 @@ SECONDS = 120.0
 PAGE = 16_384
 
 
+MOST_PAGES = 50
+"""So many bad pages of a file are told one by one; the work is over long before."""
+
+
+@dataclass(frozen=True)
+class BadPage:
+    """`index` is whose page it is, as far as its own header can be believed; None: not an index's, or unknown."""
+
+    file: Path
+    page: int
+    index: str | None
+
+    @property
+    def holds_rows(self) -> bool:
+        """Also when it may: only a page known to be a secondary index's can be done without."""
+        return self.index is None or self.index == "PRIMARY" or self.index.startswith("GEN_CLUST")
+
+    def told(self, table: str) -> Sentence:
+        if self.index is None:
+            return say("Page {page} of {table} has a wrong checksum on disk", page=self.page, table=table)
+        if self.holds_rows:
+            return say(
+                "Page {page} of {table}, which holds rows, has a wrong checksum on disk", page=self.page, table=table
+            )
+        return say(
+            "Page {page} of {table}, of its index {index}, has a wrong checksum on disk",
+            page=self.page,
+            table=table,
+            index=self.index,
+        )
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """`damaged`: what is bad, by table; `sound`: tables of which every page on disk has its checksum."""
+    """`damaged`: bad pages by table; `sound`: tables of which every page on disk has its checksum."""
 
-    damaged: Mapping[str, Sentence]
+    damaged: Mapping[str, tuple[BadPage, ...]]
     sound: frozenset[str]
 
 
@@ -46,7 +77,7 @@ def verify_pages(
     folder = server.data_folder(session)
     if folder is None or shutil.which(TOOL) is None:
         return Verdict({}, frozenset())
-    damaged: dict[str, Sentence] = {}
+    damaged: dict[str, tuple[BadPage, ...]] = {}
     sound: set[str] = set()
     left = BUDGET_BYTES
     for table in sorted(chosen, key=lambda one: sizes[one.name].bytes if one.name in sizes else 0):
@@ -54,12 +85,14 @@ def verify_pages(
         left -= sum(size for _, size in files)
         if not files or left < 0:
             continue
-        bad = [(path, page) for path, _ in files if (page := _bad_page(server, path)) is not None]
-        if not bad:
+        found = [(path, _bad_pages(server, path)) for path, _ in files]
+        if all(pages == [] for _, pages in found):
             sound.add(table.name)
-        for path, page in bad:
-            if page >= 0:
-                damaged[table.name] = _told(server, session, table, path, page)
+        bad = tuple(
+            BadPage(path, page, _owner(server, session, path, page)) for path, pages in found for page in pages or ()
+        )
+        if bad:
+            damaged[table.name] = bad
     return Verdict(damaged, frozenset(sound))
 
 
@@ -79,43 +112,36 @@ def _is_of(file: str, stem: str) -> bool:
     return file == f"{stem}.ibd" or (file.endswith(".ibd") and file.upper().startswith(f"{stem}#P#".upper()))
 
 
-def _bad_page(server: Server, path: Path) -> int | None:
-    """Number of the first page that is bad twice; None when all are good; -1 when the tool could not tell."""
+def _bad_pages(server: Server, path: Path) -> list[int] | None:
+    """Pages that are bad twice; None when the tool could not tell."""
     first = _looked(server, path)
-    if first is None or first < 0:
+    if not first:
         return first
     time.sleep(0.2)
-    return first if _looked(server, path) == first else -1
+    second = _looked(server, path)
+    # Bad once and good later: it was being written. Then the file is neither sound nor damaged.
+    return None if second is None else sorted(set(first) & set(second)) or None
 
 
-def _looked(server: Server, path: Path) -> int | None:
-    try:
-        # By stdin: the tool refuses to lock a file that the server has open.
-        with open(path, "rb") as file:
-            commands.run([TOOL, "-"], stdin=file, stop=server.stopping, timeout=SECONDS)
-    except commands.CommandFailed as error:
-        server.raise_if_stopping("reading the pages of", path.stem)
-        found = re.search(r"page::(\d+) invalid", error.output)
-        return int(found[1]) if found else -1
-    except OSError:
-        return -1
-    return None
-
-
-def _told(server: Server, session: Session, table: Table, path: Path, page: int) -> Sentence:
-    """Names the index the page belongs to, as far as its own header can be believed."""
-    index = _owner(server, session, path, page)
-    name = canonical(table.name)
-    if index is None:
-        return say("Page {page} of {table} has a wrong checksum on disk", page=page, table=name)
-    if index == "PRIMARY" or index.startswith("GEN_CLUST"):
-        return say("Page {page} of {table}, which holds rows, has a wrong checksum on disk", page=page, table=name)
-    return say(
-        "Page {page} of {table}, of its index {index}, has a wrong checksum on disk",
-        page=page,
-        table=name,
-        index=index,
-    )
+def _looked(server: Server, path: Path) -> list[int] | None:
+    found: list[int] = []
+    while len(found) < MOST_PAGES:
+        try:
+            # By stdin: the tool refuses to lock a file that the server has open.
+            with open(path, "rb") as file:
+                start = f"--start-page={found[-1] + 1 if found else 0}"
+                commands.run([TOOL, start, "-"], stdin=file, stop=server.stopping, timeout=SECONDS)
+        except commands.CommandFailed as error:
+            server.raise_if_stopping("reading the pages of", path.stem)
+            named = re.search(r"page(?:::| )(\d+) invalid", error.output)  # MariaDB's words, or MySQL's
+            if named is None:
+                return None
+            found.append(int(named[1]))
+        except OSError:
+            return None
+        else:
+            break
+    return found
 
 
 def _owner(server: Server, session: Session, path: Path, page: int) -> str | None:

@@ -62,33 +62,49 @@ def _of_table(server: Server, schema: str, table: Table, spared: dict[str, str])
         return Fingerprint(None, None, spared[table.name])
     try:
         with server.session("reading", canonical(table.name)) as session:
-            return read_whole(session, schema, table.name)
+            return read_whole(session, schema, table)
     except (Interrupted, Transient, Unreachable, ResourceShortage):
         raise
     except EngineError as error:
         return Fingerprint(None, None, error.words)
 
 
-def read_whole(session: Session, schema: str, table: str, hint: str = "USE INDEX ()") -> Fingerprint:
-    """Count and sum of 60-bit pieces of SHA-256 over every row, read from the rows themselves.
+def read_whole(session: Session, schema: str, table: Table) -> Fingerprint:
+    """Count and sum of 60-bit pieces of SHA-256 over every row, former ones too, read from the rows themselves.
 
     `USE INDEX ()` keeps a covering index from answering in their place. SHA2 is on every version;
     MySQL 9 has neither MD5 nor SHA1. A sum forgets the order of the rows, not how often one occurs.
     """
-    pieces = [_piece(column) for column in structure.columns(session, schema, table) if _is_data(column)]
+    columns = structure.columns(session, schema, table.name)
+    pieces = [_piece(column) for column in columns if _is_data(column)]
+    source = full(schema, table.name)
+    if table.versioned:
+        pieces += [_piece(column) for column in _row_times(columns)]
+        source += " FOR SYSTEM_TIME ALL"
     row = f"CONCAT({', '.join(pieces)})"
     count, total, unread = session.ask(
         f"SELECT COUNT(*), SUM(piece), COALESCE(SUM(piece IS NULL), 0) FROM (SELECT"
-        f" CAST(CONV(LEFT(SHA2({row}, 256), 15), 16, 10) AS UNSIGNED) AS piece FROM {full(schema, table)} {hint}) r"
+        f" CAST(CONV(LEFT(SHA2({row}, 256), 15), 16, 10) AS UNSIGNED) AS piece FROM {source} USE INDEX ()) r"
     )[0]
     if unread:
-        raise Damaged("reading", canonical(table), f"{unread} rows could not be hashed (max_allowed_packet)")
+        raise Damaged("reading", canonical(table.name), f"{unread} rows could not be hashed (max_allowed_packet)")
     return Fingerprint(int(count), f"{int(total or 0):x}")
 
 
 def _is_data(column: Column) -> bool:
-    """Virtual columns are computed; the row times of system versioning do not survive a dump."""
-    return "VIRTUAL GENERATED" not in column.extra and column.generation.upper() not in ("ROW START", "ROW END")
+    """Virtual columns are computed; row times are looked at by themselves."""
+    return "VIRTUAL GENERATED" not in column.extra and column.generation.upper() not in ROW_TIMES
+
+
+ROW_TIMES = ("ROW START", "ROW END")
+
+
+def _row_times(columns: Sequence[Column]) -> list[Column]:
+    """From when to when a row was valid. Unnamed ones are in no list of columns; transaction numbers no dump keeps."""
+    named = [column for column in columns if column.generation.upper() in ROW_TIMES]
+    if not named:
+        return [Column(name, "timestamp", "", name, False) for name in ("row_start", "row_end")]
+    return [column for column in named if column.type == "timestamp"]
 
 
 def _piece(column: Column) -> str:
@@ -112,15 +128,18 @@ def check(server: Server, tables: Sequence[str] | None) -> list[Check]:
         chosen = structure.chosen(structure.tables(session, server.schema), tables)
         size = structure.sizes(server, session, chosen, server.schema)
         keys = [key for key in structure.foreign_keys(session, server.schema) if key.schema == server.schema]
-    results = []
+    spared = server.unreadable_tables()
+    results = [Check("structure", canonical(one.name), False, spared[one.name]) for one in chosen if one.name in spared]
     for table in chosen:
+        if table.name in spared:
+            continue
         results.append(_structure_check(server, table, size[table.name].bytes))
         if not server.check_compares_indexes and table.transactional and results[-1].passed:
             results += index_checks(server, table)
     names = {table.name for table in chosen}
     sound = {result.object for result in results if result.passed}
     for key in keys:
-        if key.table in names and canonical(key.table) in sound:
+        if key.table in names and canonical(key.table) in sound and key.to_table not in spared:
             results.append(_orphan_check(server, key))
     for table in chosen:
         if canonical(table.name) in sound:
@@ -185,7 +204,7 @@ def index_checks(server: Server, table: Table) -> list[Check]:
             row = f"CONCAT({', '.join(_piece(column) for column in whole)})"
             sums = [
                 session.ask(
-                    f"SELECT COUNT(*), SUM(CRC32({row})), SUM(CRC32(REVERSE({row})))"
+                    f"SELECT {server.see_hidden_indexes} COUNT(*), SUM(CRC32({row})), SUM(CRC32(REVERSE({row})))"
                     f" FROM {full(server.schema, table.name)} {hint}"
                 )[0]
                 for hint in ("USE INDEX ()", f"FORCE INDEX ({quoted(index.name)})")
@@ -274,12 +293,19 @@ WRITING_A_FILE = re.compile(r"\bINTO\s+(OUTFILE|DUMPFILE)\b", re.I)
 def query(server: Server, sql: str) -> list[Row]:
     """See Engine.query. Two guards: what it begins with, and a transaction that cannot write."""
     refuse_writing(sql)
+    refuse_harm(server)
     with server.session("asking", server.schema, database=True) as session:
         session.ask("START TRANSACTION READ ONLY")
         try:
             return session.verbatim(sql)
         finally:
             session.ask("ROLLBACK")
+
+
+def refuse_harm(server: Server) -> None:
+    """Raises Damaged while a table may not be read: which tables a question of an operator reads, nobody knows."""
+    for table, why in server.spared_tables().items():
+        raise Damaged("asking", canonical(table), why)
 
 
 def refuse_writing(sql: str) -> None:

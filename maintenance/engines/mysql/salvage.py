@@ -64,6 +64,8 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
         raise Damaged(
             "repairing", name, "some of its pages cannot be read; their rows can only be had from a backup, or be lost"
         )
+    if table.versioned:
+        raise Damaged("repairing", name, "the history it keeps cannot be saved row by row; only a backup helps")
     with server.session("salvaging", name, limited=False) as session:
         if not replaced_already(server, session, table.name):
             _copy_readable(server, session, table.name)

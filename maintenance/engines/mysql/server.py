@@ -103,6 +103,8 @@ class Server(Engine):
     """Reading one bad InnoDB page ends the whole server."""
     check_compares_indexes: ClassVar[bool]
     """CHECK TABLE … EXTENDED really compares InnoDB's index entries with the rows."""
+    see_hidden_indexes: ClassVar[str]
+    """Hint for a SELECT that compares indexes itself, those that queries may not use too."""
     session_settings: ClassVar[str]
     """More assignments for SET SESSION, each after a comma."""
     log_zone: ClassVar[str]
@@ -128,12 +130,20 @@ class Server(Engine):
         self._guard = threading.Lock()
         self._hold: Session | None = None
         self._fenced = False
+        self.spared: dict[str, str] | None = None
+        """What `spared_tables` knows; None after a repair."""
         self.dumped_definitions: dict[Path, tuple[str, ...]] = {}
         """Digests of the definitions in backups this object wrote."""
 
     @abstractmethod
     def unreadable_tables(self) -> dict[str, str]:
-        """Tables that nothing may read, with the reason: reading a bad page would end the server."""
+        """Tables that nothing may read, with the reason: reading a bad page would end the server. Looks now."""
+
+    def spared_tables(self) -> dict[str, str]:
+        """`unreadable_tables` as they were seen last; looks where nobody has."""
+        if self.spared is None:
+            self.spared = self.unreadable_tables()
+        return self.spared
 
     # -- sessions ----------------------------------------------------------------------------------
 

@@ -26,8 +26,11 @@ REPAIRABLE = frozenset(("MyISAM", "Aria", "MRG_MyISAM"))
 
 @dataclass(frozen=True)
 class Table:
+    """`versioned`: it keeps every former row too (MariaDB's WITH SYSTEM VERSIONING)."""
+
     name: str
     engine: str
+    versioned: bool = False
 
     @property
     def transactional(self) -> bool:
@@ -81,11 +84,11 @@ class ForeignKey:
 def tables(session: Session, schema: str) -> list[Table]:
     """Tables that store rows, by name. Reads definition files only."""
     rows = session.ask(
-        "SELECT table_name, engine FROM information_schema.tables WHERE table_schema = %(s)s"
+        "SELECT table_name, engine, table_type FROM information_schema.tables WHERE table_schema = %(s)s"
         " AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') ORDER BY table_name",
         s=schema,
     )
-    return [Table(str(name), str(engine or "unknown")) for name, engine in rows]
+    return [Table(str(name), str(engine or "unknown"), kind == "SYSTEM VERSIONED") for name, engine, kind in rows]
 
 
 def chosen(all_tables: Iterable[Table], names: Iterable[str] | None) -> list[Table]:

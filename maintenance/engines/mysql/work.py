@@ -14,6 +14,7 @@ from ..words import say, size
 from . import planning, structure
 from .crashed import repair_files
 from .names import canonical, from_file, full, plain
+from .pages import verify_pages
 from .proof import EXTENDED_BYTES, check_table, read_whole
 from .salvage import replaced_already, salvage
 from .server import Server, Session
@@ -23,12 +24,14 @@ from .structure import Table
 def perform(server: Server, action: Action, allow_data_loss: bool) -> Performed:
     """See Engine.perform. Every statement here may be said again after a crash."""
     table = _table(server, action.object)
+    if action.kind == planning.CHECK_AND_REPAIR:
+        return check_and_repair(server, table, allow_data_loss)
+    if why := server.spared_tables().get(table.name):
+        _need_index_damage_only(server, table, why)
     if action.kind == planning.ANALYZE:
         return analyze(server, table)
     if action.kind == planning.REBUILD:
         return rebuild(server, table)
-    if action.kind == planning.CHECK_AND_REPAIR:
-        return check_and_repair(server, table, allow_data_loss)
     raise Unable("performing", action.object, f"unknown action {action.kind}")
 
 
@@ -66,6 +69,7 @@ def rebuild(server: Server, table: Table) -> Performed:
             # innodb_optimize_fulltext_only=ON rewrites nothing.
             _only_here(session)
             server.admin(session, f"ALTER TABLE {full(server.schema, table.name)} FORCE")
+        server.spared = None
         if old and table_ids(server, session, table.name) & old:
             raise EngineError("rewriting", name, "the server reported success but the table was not rewritten")
     after = measured(server, table)
@@ -122,7 +126,8 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
         # A salvage got as far as the exchange; what comes after it may still be missing.
         return salvage(server, table, allow_data_loss)
     before = measured(server, table)
-    if server.reading_damage_kills and table.name in server.unreadable_tables():
+    if server.reading_damage_kills and (why := server.unreadable_tables().get(table.name)):
+        _need_index_damage_only(server, table, why)
         # The rebuild reads the rows alone, not the index pages: it mends an index without touching it.
         done = rebuild(server, table)
         _approved(server, table)
@@ -151,11 +156,25 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
     )
 
 
+def _need_index_damage_only(server: Server, table: Table, why: str) -> None:
+    """Raises Damaged when a page with rows may be bad: reading it would end the server, a rebuild too."""
+    name = canonical(table.name)
+    with server.session("looking at the pages of", name) as session:
+        sizes = structure.sizes(server, session, [table], server.schema)
+        bad = verify_pages(server, session, [table], sizes).damaged.get(table.name)
+    if bad is None or any(page.holds_rows for page in bad):
+        words = (
+            f"{why}. Restore it from a backup, or start the server with innodb_force_recovery=1, dump the table,"
+            " drop it, start the server normally and load the dump; rows of the bad pages may be wrong or missing"
+        )
+        raise Damaged("repairing", name, words)
+
+
 def _readable(server: Server, table: Table) -> Fingerprint | None:
     """Every row, read through the clustered index; None when a row cannot be read."""
     try:
         with server.session("reading", canonical(table.name)) as session:
-            return read_whole(session, server.schema, table.name)
+            return read_whole(session, server.schema, table)
     except Damaged:
         return None
 
