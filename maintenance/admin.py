@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -11,15 +12,18 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from . import audit, config
+from reports.retelling import again
+
+from . import audit, config, rights
 from .engines import ENGINES, open_engine
 from .engines.errors import EngineError
 from .engines.values import Json, Tag
+from .journal import said
 from .management.commands.register_target import described
 from .models import MaintenanceSetting, SeverityLevel
 from .secrets import SecretUnreadable
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 else:
     SettingModelForm, SettingModelAdmin, BaseUserAdmin = forms.ModelForm, admin.ModelAdmin, UserAdmin
 
+NO_CONNECTION = (EngineError, SecretUnreadable, LookupError)
 LISTS = ("applications", "benchmark_queries", "functional_checks", "release_stages", "approval_severities")
 
 
@@ -156,20 +161,49 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
             self.admin_site.admin_view(self.test_connection),
             name="maintenance_maintenancesetting_test",
         )
-        return [test, *super().get_urls()]
+        grants = path(
+            "<int:pk>/grants/",
+            self.admin_site.admin_view(self.show_grants),
+            name="maintenance_maintenancesetting_grants",
+        )
+        return [test, grants, *super().get_urls()]
 
     def test_connection(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Logs in as a maintenance would, asks who the server is, and says it in its words."""
+        setting = self._asked(request, pk)
+        try:
+            messages.success(request, connected(setting))
+        except NO_CONNECTION as error:
+            messages.error(request, gettext("No connection: {error}").format(error=told(error)))
+        audit.record(who(request), "setting.tested", setting.name)
+        return redirect("admin:maintenance_maintenancesetting_change", pk)
+
+    def show_grants(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What the account may do already, and the statements that give the rest: to be run by an administrator."""
+        setting = self._asked(request, pk)
+        role = request.POST.get("role", "").strip() or None
+        try:
+            grants = rights.needed(setting, role)
+        except NO_CONNECTION as error:
+            messages.error(request, gettext("No connection: {error}").format(error=told(error)))
+            return redirect("admin:maintenance_maintenancesetting_change", pk)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Rights on {database}").format(database=setting.name),
+            "opts": self.opts,
+            "setting": setting,
+            "role": role or "",
+            "grants": grants,
+            "missing": [grant for grant in grants if not grant.given and grant.statement],
+        }
+        return render(request, "admin/maintenance_grants.html", context)
+
+    def _asked(self, request: HttpRequest, pk: int) -> MaintenanceSetting:
+        """Both log in to the target: by POST, and only for people who may change how."""
         setting = get_object_or_404(MaintenanceSetting, pk=pk)
         if request.method != "POST" or not self.has_change_permission(request, setting):
             raise PermissionDenied
-        try:
-            said = connected(setting)
-            messages.success(request, said)
-        except (EngineError, SecretUnreadable, LookupError) as error:
-            messages.error(request, gettext("No connection: {error}").format(error=str(error)))
-        audit.record(who(request), "setting.tested", setting.name)
-        return redirect("admin:maintenance_maintenancesetting_change", pk)
+        return setting
 
 
 def connected(setting: MaintenanceSetting) -> str:
@@ -181,6 +215,12 @@ def connected(setting: MaintenanceSetting) -> str:
     return gettext("Connected: {version}.").format(version=facts.version)
 
 
+def told(error: Exception) -> str:
+    if isinstance(error, EngineError):
+        return again(str(error), said(error.sentence))
+    return str(error)
+
+
 def who(request: HttpRequest) -> str:
     assert isinstance(request.user, User)
     return request.user.get_username()
@@ -189,10 +229,7 @@ def who(request: HttpRequest) -> str:
 class Audited:
     """People and groups decide who may launch: their changes are audited too."""
 
-    kind = ""
-
-    def told(self, obj: Any) -> Json:
-        raise NotImplementedError
+    kind: ClassVar[str]
 
     def changeform_view(self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
         with transaction.atomic():
@@ -202,11 +239,11 @@ class Audited:
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)  # type: ignore[misc]
         operation = f"{self.kind}.changed" if change else f"{self.kind}.created"
-        audit.record(who(request), operation, str(form.instance), self.before, self.told(form.instance))
+        audit.record(who(request), operation, str(form.instance), self.before, shown(form.instance))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         with transaction.atomic():
-            audit.record(who(request), f"{self.kind}.deleted", str(obj), before=self.told(obj))
+            audit.record(who(request), f"{self.kind}.deleted", str(obj), before=shown(obj))
             super().delete_model(request, obj)  # type: ignore[misc]
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
@@ -215,29 +252,39 @@ class Audited:
 
     def _stored(self, object_id: str | None) -> Json | None:
         found = self.model._default_manager.filter(pk=object_id).first() if object_id else None  # type: ignore[attr-defined]
-        return self.told(found) if found else None
+        return shown(found) if found else None
+
+
+@singledispatch
+def shown(obj: Any) -> Json:
+    """What the audit log keeps of it."""
+    return {"name": str(obj)}
+
+
+@shown.register
+def shown_person(person: User) -> Json:
+    return {
+        "username": person.username,
+        "email": person.email,
+        "active": person.is_active,
+        "staff": person.is_staff,
+        "superuser": person.is_superuser,
+        "groups": sorted(person.groups.values_list("name", flat=True)),
+        "permissions": sorted(person.user_permissions.values_list("codename", flat=True)),
+    }
+
+
+@shown.register
+def shown_group(group: Group) -> Json:
+    return {"name": group.name, "permissions": sorted(group.permissions.values_list("codename", flat=True))}
 
 
 class PersonAdmin(Audited, BaseUserAdmin):
     kind = "person"
 
-    def told(self, obj: User) -> Json:
-        return {
-            "username": obj.username,
-            "email": obj.email,
-            "active": obj.is_active,
-            "staff": obj.is_staff,
-            "superuser": obj.is_superuser,
-            "groups": sorted(obj.groups.values_list("name", flat=True)),
-            "permissions": sorted(obj.user_permissions.values_list("codename", flat=True)),
-        }
-
 
 class PeopleAdmin(Audited, GroupAdmin):
     kind = "group"
-
-    def told(self, obj: Group) -> Json:
-        return {"name": obj.name, "permissions": sorted(obj.permissions.values_list("codename", flat=True))}
 
 
 admin.site.unregister(User)

@@ -93,6 +93,20 @@ def test_the_connection_is_tested_with_the_servers_words(as_: As, fake: Register
     assert "No connection: " in client.post(path, follow=True).content.decode()
 
 
+def test_the_rights_of_the_account_are_shown_with_the_statements_that_give_them(
+    as_: As, fake: Register, tmp_path: Path
+) -> None:
+    setting, client = fake(), as_("administrator")
+    path = f"/admin/maintenance/maintenancesetting/{setting.pk}/grants/"
+    page = client.post(path).content.decode()
+    assert "<pre>GRANT EVERYTHING TO dba;\n</pre>" in page
+    assert "Only the owner of the machine can repair it" in page
+    assert "no statement gives it" in page
+    assert "GRANT EVERYTHING TO db_admin;" in client.post(path, {"role": "db_admin"}).content.decode()
+    (tmp_path / "shop.json").unlink()
+    assert "No connection: " in client.post(path, follow=True).content.decode()
+
+
 def test_people_and_their_groups_are_audited(people: dict[str, User]) -> None:
     User.objects.create_superuser("root", password="root-password")
     client = Client()
