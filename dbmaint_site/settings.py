@@ -59,7 +59,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "maintenance.views.account.own_time_zone",
+    "maintenance.views.account.own_language_and_time",
 ]
 
 ROOT_URLCONF = "dbmaint_site.urls"

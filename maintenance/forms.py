@@ -243,9 +243,13 @@ class AuditFilter(Filter):
 
 
 class PreferencesForm(forms.Form):
-    language = forms.ChoiceField(label=_("Language"), choices=settings.LANGUAGES)
+    language = forms.ChoiceField(
+        label=_("Language"), required=False, choices=[("", _("as the browser asks")), *settings.LANGUAGES]
+    )
     time_zone = forms.ChoiceField(
-        label=_("Time zone"), choices=[(name, name) for name in sorted(zoneinfo.available_timezones())]
+        label=_("Time zone"),
+        required=False,
+        choices=[("", _("as the browser says")), *((name, name) for name in sorted(zoneinfo.available_timezones()))],
     )
 
 

@@ -3,7 +3,6 @@
 from django.contrib.auth import views as auth
 from django.urls import path
 from django.utils.translation import gettext_lazy as _
-from django.views.i18n import set_language
 
 from .views import account, auditing, dashboard, databases, frame, health, history, incidents, launching, runs
 
@@ -39,7 +38,7 @@ urlpatterns = [
     path("account/preferences/", account.prefer, name="preferences"),
     path("account/tokens/", account.token_create, name="token_create"),
     path("account/tokens/<int:pk>/revoke/", account.token_revoke, name="token_revoke"),
-    path("account/language/", set_language, name="set_language"),
+    path("account/language/", account.language, name="set_language"),
     path("accounts/login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path(

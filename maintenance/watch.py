@@ -9,7 +9,7 @@ from django.utils import timezone
 from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Tag
-from .journal import write_state
+from .journal import said, write_state
 from .models import DatabaseState, MaintenanceSetting, RunTarget
 
 LOOKING = Tag(0, 0)
@@ -25,7 +25,9 @@ def look(setting_id: int, source: DatabaseState.Source | None = None) -> Databas
     try:
         return write_state(setting, source, engine.diagnose(setting.thresholds))
     except EngineError as error:
-        return DatabaseState.objects.create(setting=setting, source=source, state="unreachable", error=str(error))
+        return DatabaseState.objects.create(
+            setting=setting, source=source, state="unreachable", error=str(error), error_said=said(error.sentence)
+        )
     finally:
         engine.close()
 

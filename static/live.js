@@ -27,6 +27,10 @@ document.addEventListener("htmx:afterRequest", (event) => {
   if (event.detail.successful && event.target.closest("[data-live]")) replace(event.detail.xhr.responseText);
 });
 
+// Where this browser is, for people who did not choose a time zone: no header tells it.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone) document.cookie = `dbmaint_time_zone=${zone}; path=/; max-age=31536000; samesite=lax`;
+
 // Clocks run by the server's time, which the page was made with.
 const skew = Number(document.body.dataset.now) * 1000 - Date.now();
 const two = (number) => String(number).padStart(2, "0");

@@ -1,6 +1,6 @@
 """The console's own tables."""
 
-from .access import ApiToken, Approval
+from .access import ApiToken, Approval, Preference
 from .audit import AuditEntry, AuditHead, AuditSeal
 from .incident import Feed, Incident
 from .notice import Acknowledgement, Notification, Worker
@@ -42,6 +42,7 @@ __all__ = [
     "MaintenanceType",
     "Measurement",
     "Notification",
+    "Preference",
     "RunTarget",
     "ScopeHold",
     "SeverityLevel",

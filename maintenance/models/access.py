@@ -1,4 +1,4 @@
-"""Who may do what beyond a login: tokens for machines, approvals by a second person."""
+"""Who may do what beyond a login: tokens for machines, approvals by a second person; and how they like it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+
+class Preference(models.Model):
+    """How a person wants pages. What is empty is as their browser asks."""
+
+    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="preference")
+    language = models.CharField(_("language"), max_length=10, blank=True)
+    time_zone = models.CharField(_("time zone"), max_length=64, blank=True)
+
+    class Meta:
+        db_table = "preference"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.language} {self.time_zone}"
 
 
 class ApiToken(models.Model):

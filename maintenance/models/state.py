@@ -29,6 +29,7 @@ class DatabaseState(models.Model):
     max_connections = models.IntegerField(_("connections allowed"), null=True)
     version = models.CharField(_("server version"), max_length=200, blank=True)
     error = models.TextField(_("error"), blank=True)
+    error_said = models.JSONField(default=dict)
     measured_at = models.DateTimeField(_("measured"), default=timezone.now)
 
     class Meta:

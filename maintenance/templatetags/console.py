@@ -147,6 +147,12 @@ def hint(finding: dict[str, Any]) -> str:
 
 
 @register.filter
+def unreachable(state: Any) -> str:
+    """Why the database could not be looked at."""
+    return again(state.error, state.error_said)
+
+
+@register.filter
 def loss_detail(loss: dict[str, Any]) -> str:
     return again(loss["detail"], loss.get("said") or {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -13,31 +14,47 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
+from django.views.i18n import set_language
 
 from .. import audit
 from ..forms import PreferencesForm, TokenForm
-from ..models import ApiToken
+from ..models import ApiToken, Preference
 from ..tokens import issue
 from .access import open_to, person
 
 ZONE_COOKIE = "dbmaint_time_zone"
-YEAR = 365 * 86400
+"""Written by static/live.js: no header tells where a browser is."""
 
 
-def own_time_zone(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Middleware: times on pages are in the zone that the person chose in this browser."""
+def own_language_and_time(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Middleware: pages are in the language and the time zone of the person; until they choose, of their browser."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        name = request.COOKIES.get(ZONE_COOKIE, "")
-        if name not in zoneinfo.available_timezones():
-            return get_response(request)
-        with timezone.override(zoneinfo.ZoneInfo(name)):
-            return get_response(request)
+        wanted = preference(request)
+        with zone(wanted.time_zone or request.COOKIES.get(ZONE_COOKIE, "")):
+            if not wanted.language:
+                return get_response(request)
+            with translation.override(wanted.language):
+                request.LANGUAGE_CODE = wanted.language
+                answer = get_response(request)
+        answer.headers.setdefault("Content-Language", wanted.language)
+        return answer
 
     return middleware
+
+
+def preference(request: HttpRequest) -> Preference:
+    if not request.user.is_authenticated:
+        return Preference()
+    return Preference.objects.filter(user=request.user).first() or Preference()
+
+
+def zone(name: str) -> AbstractContextManager[None]:
+    """A zone that nobody knows changes nothing: cookies come from anywhere."""
+    return timezone.override(zoneinfo.ZoneInfo(name)) if name in zoneinfo.available_timezones() else nullcontext()
 
 
 @open_to()
@@ -48,11 +65,11 @@ def account(request: HttpRequest) -> HttpResponseBase:
 
 def told(request: HttpRequest, **more: Any) -> dict[str, Any]:
     user = person(request)
-    chosen = {"language": getattr(request, "LANGUAGE_CODE", "en"), "time_zone": timezone.get_current_timezone_name()}
+    chosen = preference(request)
     return {
         "tokens": ApiToken.objects.filter(user=user).order_by("-id"),
         "groups": list(user.groups.values_list("name", flat=True)),
-        "preferences": PreferencesForm(initial=chosen),
+        "preferences": PreferencesForm(initial={"language": chosen.language, "time_zone": chosen.time_zone}),
         "token_form": TokenForm(),
         **more,
     }
@@ -64,13 +81,17 @@ def prefer(request: HttpRequest) -> HttpResponseBase:
     form = PreferencesForm(request.POST)
     if not form.is_valid():
         return render(request, "account/page.html", told(request, preferences=form), status=400)
-    answer = redirect("account")
-    for name, value in (
-        (settings.LANGUAGE_COOKIE_NAME, form.cleaned_data["language"]),
-        (ZONE_COOKIE, form.cleaned_data["time_zone"]),
-    ):
-        answer.set_cookie(name, value, max_age=YEAR, samesite="Lax", secure=settings.SESSION_COOKIE_SECURE)
-    return answer
+    Preference.objects.update_or_create(user=person(request), defaults=form.cleaned_data)
+    return redirect("account")
+
+
+@require_POST
+def language(request: HttpRequest) -> HttpResponseBase:
+    """The button in the bar: for this browser, and for the person who is logged in."""
+    asked = request.POST.get("language", "")
+    if request.user.is_authenticated and asked in dict(settings.LANGUAGES):
+        Preference.objects.update_or_create(user=request.user, defaults={"language": asked})
+    return set_language(request)
 
 
 @open_to()

@@ -259,12 +259,27 @@ def test_nobody_revokes_the_token_of_another(as_: As, people: dict[str, User]) -
     assert as_("manager").post(f"/account/tokens/{ApiToken.objects.get().pk}/revoke/").status_code == 404
 
 
-def test_language_and_time_zone_of_the_person(as_: As) -> None:
-    client = as_("manager")
-    client.post("/account/preferences/", {"language": "ja", "time_zone": "UTC"})
-    page = text(client, "/account/")
+def test_language_and_time_zone_go_with_the_person_to_every_browser(as_: As) -> None:
+    as_("manager").post("/account/preferences/", {"language": "ja", "time_zone": "UTC"})
+    page = text(as_("manager"), "/account/", **{"Accept-Language": "en"})
     assert '<html lang="ja">' in page
     assert "UTC" in page.split('class="foot"')[1]
+    as_("manager").post("/account/language/", {"language": "en"})
+    assert '<html lang="en">' in text(as_("manager"), "/account/", **{"Accept-Language": "ja"})
+
+
+def test_until_they_choose_it_is_as_the_browser_asks(as_: As) -> None:
+    client = as_("manager")
+    client.cookies["dbmaint_time_zone"] = "America/Lima"
+    assert "America/Lima" in text(client, "/account/", **{"Accept-Language": "ja"}).split('class="foot"')[1]
+    client.post("/account/preferences/", {"language": "ja", "time_zone": "UTC"})
+    client.post("/account/preferences/", {"language": "", "time_zone": ""})
+    page = text(client, "/account/", **{"Accept-Language": "en"})
+    assert '<html lang="en">' in page
+    assert "America/Lima" in page.split('class="foot"')[1]
+    client.cookies["dbmaint_time_zone"] = "Nowhere/At_All"
+    assert text(client, "/account/")
+    assert client.post("/account/preferences/", {"language": "xx"}).status_code == 400
 
 
 def test_ready_only_with_a_worker(as_: As) -> None:

@@ -54,7 +54,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("POST", "audit_verify"): AUDIT,
     ("GET", "audit_export"): AUDIT,
     ("GET", "account"): SELF,
-    ("POST", "preferences"): (LOGIN, BAD, BAD, BAD, BAD, BAD),
+    ("POST", "preferences"): (LOGIN, GOES, GOES, GOES, GOES, GOES),
     ("POST", "token_create"): (LOGIN, BAD, BAD, BAD, BAD, BAD),
     ("POST", "token_revoke"): (LOGIN, GONE, GONE, GONE, GONE, GONE),
     ("POST", "set_language"): (GOES,) * 6,
