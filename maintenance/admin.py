@@ -121,7 +121,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
                 "fields": (
                     ("timeout_minutes", "reserve_minutes"),
                     ("jobs", "memory_limit_mb", "cpu_limit_percent"),
-                    ("lock_seconds", "statement_seconds", "cut_seconds"),
+                    ("lock_seconds", "statement_seconds", "cut_seconds", "switch_seconds"),
                 ),
             },
         ),

@@ -25,7 +25,20 @@ from .engines.values import Json, Tag
 from .engines.words import Sentence, say
 from .journal import PATIENCE_SECONDS, Journal, LeaseLost, claim, resaid, said
 from .models import Status, StepState
-from .steps import back_up, benchmark, complete, cut, decide, diagnose, maintain, resume, roll_back, stop, verify
+from .steps import (
+    back_up,
+    benchmark,
+    complete,
+    cut,
+    decide,
+    diagnose,
+    maintain,
+    resume,
+    roll_back,
+    stop,
+    switch,
+    verify,
+)
 from .steps.context import Context, Edge, Outcome
 from .steps.retry import retried
 
@@ -58,7 +71,7 @@ PROCEDURE: Mapping[str, Node] = {
     "D": Node("back_up", back_up.run, {"finished": "E", "failed": "M"}, {"stopped": "U"}),
     "E": Node("stop_applications", stop.run, {"finished": "F"}, {"failed": "S", "stopped": "S"}),
     "F": Node("cut_connections", cut.run, {"finished": "G"}, {"failed": "S", "stopped": "S"}),
-    "G": Node("maintain", maintain.run, {"finished": "H", "failed": "N"}, {"stopped": "S"}),
+    "G": Node("maintain", maintain.run, {"finished": "H", "failed": "N"}, {"stopped": "S", "opened": "F"}),
     "H": Node("verify", verify.run, {"finished": "I", "failed": "O"}, {"stopped": "S"}),
     "I": Node("benchmark", benchmark.run, {"finished": "J", "not improved": "P"}, {"failed": "J", "stopped": "J"}),
     "J": Node("resume", resume.run, {"finished": "K"}, {"failed": "X"}),
@@ -174,8 +187,8 @@ def _take_up(ctx: Context) -> None:
         return
     if target.attempt == 1:
         return
-    if ctx.engine.hold_dies_with_worker and target.gate is not None and target.outage_ended_at is None:
-        ctx.change(hold_lost=True)
+    if target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
+        _look_who_opened(ctx)
     died = say("Its worker died {times} times.", times=target.attempt - 1)
     if target.attempt >= LAST_ATTEMPT:
         _go(ctx, "X", died)
@@ -185,6 +198,23 @@ def _take_up(ctx: Context) -> None:
         _go(ctx, "U", died)
     elif target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
         _cut_again(ctx)
+
+
+def _look_who_opened(ctx: Context) -> None:
+    """A lock that died with its worker, the dead man's switch, or a person let others in meanwhile."""
+    if ctx.recorded("F", "cut") is None and not ctx.engine.hold_dies_with_worker:
+        return
+    ctx.step = "cut_connections"
+    try:
+        closed = retried(ctx, lambda: switch.disarm(ctx), "looking whether it is still closed")
+    except EngineError as error:
+        _go(ctx, "S", error.sentence)
+        return
+    if not closed:
+        ctx.change(hold_lost=True)
+        if ctx.target.node in "IPT" and not ctx.engine.hold_dies_with_worker:
+            # The work is proven and service is back already.
+            ctx.change(node="J")
 
 
 def _cut_again(ctx: Context) -> None:
@@ -339,6 +369,7 @@ class Heart(threading.Thread):
         """Beside the heartbeat: a server that does not answer must not cost us the lease."""
         while not self.over.wait(min(2.0, settings.LEASE_SECONDS / 4)):
             try:
+                self.ctx.engine.still_here()
                 self._seen = ending.progress(self.ctx.target.pk, self.ctx.engine.progress())
             except Exception:
                 log.debug("No progress from run target %s", self.ctx.target.pk, exc_info=True)

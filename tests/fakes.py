@@ -65,6 +65,7 @@ def new_database(path: Path, **faults: Any) -> URL:
         "slow": {"orders": 10.0, "customers": 5.0},
         "gate": dict(OPEN),
         "marker": None,
+        "switch": None,
         "sides": {},
         "sessions": 3,
         "calls": [],
@@ -93,6 +94,7 @@ def opened(path: str | Path) -> Iterator[dict[str, Any]]:
 class FakeEngine(Engine):
     name = "fake"
     backup_methods = ("dump", "copy")
+    _holding = False
 
     @property
     def path(self) -> str:
@@ -181,6 +183,7 @@ class FakeEngine(Engine):
         with self.doing("cut") as state:
             state["gate"], state["marker"] = {"limit": 0, "comment": "dbmaint"}, {**marker, "gate": gate}
             ended, state["sessions"] = state["sessions"], 0
+            self._holding = True
         return Cut(ended, 3, 0.0)
 
     def open_gate(self, gate: Json, share: float | None) -> None:
@@ -193,6 +196,21 @@ class FakeEngine(Engine):
     def gate_differences(self, gate: Json) -> list[str]:
         with opened(self.path) as state:
             return [f"{k} is {state['gate'][k]}" for k in gate if state["gate"][k] != gate[k]]
+
+    def is_cut(self) -> bool:
+        with opened(self.path) as state:
+            return state["marker"] is not None and (self._holding or not self.hold_dies_with_worker)
+
+    def by_hand(self, gate: Json) -> list[str]:
+        return [f"open {self.path} {json.dumps(gate)}"]
+
+    def arm(self, gate: Json, seconds: float) -> None:
+        with self.doing("arm") as state:
+            state["switch"] = seconds
+
+    def disarm(self) -> None:
+        with self.doing("disarm") as state:
+            state["switch"] = None
 
     def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         with self.doing("image") as state:
@@ -257,6 +275,13 @@ class FakeEngine(Engine):
             for name in gone:
                 del state["sides"][name]
         return gone
+
+
+def fire(path: str | Path) -> None:
+    """The switch of a console that is gone: opens the database if it is armed."""
+    with opened(path) as state:
+        if state["switch"] is not None and state["marker"] is not None:
+            state["gate"], state["marker"], state["switch"] = dict(state["marker"]["gate"]), None, None
 
 
 def _prints(tables: Mapping[str, list[int]]) -> dict[str, Fingerprint]:

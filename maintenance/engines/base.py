@@ -19,7 +19,7 @@ from typing import ClassVar
 from sqlalchemy import URL
 
 from ..archive import Seal
-from .errors import EngineError, Interrupted
+from .errors import EngineError, Interrupted, Unable
 from .values import (
     Action,
     Backup,
@@ -157,6 +157,29 @@ class Engine(ABC):
     @abstractmethod
     def gate_differences(self, gate: Json) -> list[str]:
         """What is not as `gate` says, in words; empty when exactly as before."""
+
+    @abstractmethod
+    def is_cut(self) -> bool:
+        """Whether the mark of the cut is on the target still; not when the switch or a person opened it."""
+
+    @abstractmethod
+    def by_hand(self, gate: Json) -> list[str]:
+        """What a person types, one command a line, to open the target as `gate` says without this console."""
+
+    # -- the dead man's switch: only for a cut that outlives its process ------------------------------
+
+    def arm(self, gate: Json, seconds: float) -> None:
+        """The target opens itself as `gate` says once nothing was heard of us for `seconds`.
+
+        Armed already: the time begins anew. Raises Unable where the target cannot do that.
+        """
+        raise Unable("arming the switch of", self.url.database or "", "a lock on a file ends with its process anyway")
+
+    def disarm(self) -> None:  # noqa: B027
+        """The target stays closed from here on. `is_cut` tells afterwards whether that was in time."""
+
+    def still_here(self) -> None:  # noqa: B027
+        """Asked every few seconds: puts the switch off. Needs an answer of the server, so it also proves the way."""
 
     @abstractmethod
     def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:

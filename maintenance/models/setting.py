@@ -80,6 +80,12 @@ class MaintenanceSetting(models.Model):
     lock_seconds = models.FloatField(_("lock timeout (s)"), default=10)
     statement_seconds = models.FloatField(_("statement timeout (s)"), default=7200)
     cut_seconds = models.FloatField(_("time to get everybody out (s)"), default=30)
+    switch_seconds = models.FloatField(
+        _("silence of the console after which a closed database opens by itself (s)"),
+        default=900,
+        validators=[MinValueValidator(0)],
+        help_text=_("0: never. Only while its data is known to be whole."),
+    )
     approval_severities = models.JSONField(
         _("severities that need a second person"), default=list, blank=True, help_text=_('E.g. ["critical"].')
     )

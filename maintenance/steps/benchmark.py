@@ -7,6 +7,7 @@ from reports.comparison import compare_target
 from ..engines.errors import EngineError, Interrupted
 from ..engines.words import say
 from ..models import ActionRecord, StepState
+from . import switch
 from .context import Context, Done, Outcome, stored_action
 from .decide import refuse_without_room
 from .measure import measure, queries
@@ -17,6 +18,7 @@ SHRUNK = 0.95
 
 def run(ctx: Context) -> Outcome:
     """A failing measurement never takes a proven database back: it is said, and service goes on."""
+    switch.arm(ctx)  # The data is proven whole again.
     try:
         measure(ctx, "after")
         ctx.once("load test", lambda: _load_test(ctx))

@@ -19,7 +19,7 @@ from ..journal import Journal, resaid, said
 from ..models import BackupFile, MaintenanceRun, MaintenanceSetting, RunTarget, StepState
 
 Reason = Literal["cancelled", "timed_out", "lost"]
-Edge = Literal["finished", "failed", "stopped", "nothing", "not improved"]
+Edge = Literal["finished", "failed", "stopped", "nothing", "not improved", "opened"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class Context:
         self.run: MaintenanceRun = target.run
         self.reason: Reason | None = None
         self.step = ""
+        self.armed = False
+        """Whether this claim armed the dead man's switch."""
 
     @property
     def seal(self) -> Seal:

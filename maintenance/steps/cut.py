@@ -11,6 +11,7 @@ from ..engines.errors import Damaged, Unable
 from ..engines.values import Json
 from ..engines.words import say, size
 from ..models import ActionRecord
+from . import switch
 from .context import Context, Done, Outcome, fingerprints, storable
 from .functional import functional_checks
 from .measure import measure
@@ -23,6 +24,7 @@ def run(ctx: Context) -> Outcome:
     if ctx.target.outage_started_at is None:
         ctx.change(outage_started_at=timezone.now())
     close(ctx)
+    switch.arm(ctx)
     if ctx.target.hold_lost and ActionRecord.objects.filter(target=ctx.target).exists():
         refuse_missing_rows(ctx)
     if not ctx.engine.check_harms_damaged_tables:

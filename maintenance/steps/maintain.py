@@ -7,15 +7,21 @@ from itertools import groupby
 
 from django.db import connections
 
-from ..engines.errors import EngineError, Interrupted
+from ..engines.errors import EngineError, Interrupted, Transient
 from ..engines.values import Action, Performed
 from ..engines.words import say, size
 from ..models import ActionRecord, StepState
+from . import switch
 from .context import Context, Outcome
+
+ROUNDS = 5
+"""So often at most a target that was opened meanwhile is closed and looked at anew."""
 
 
 def run(ctx: Context) -> Outcome:
     """Stages in order, the actions of a stage in parallel, the largest first. The first failure ends it."""
+    if not switch.disarm(ctx):
+        return _opened(ctx)
     plan = ctx.plan
     finished = _finished(ctx)
     for _, group in groupby(sorted(plan, key=lambda a: a.stage), key=lambda a: a.stage):
@@ -34,6 +40,17 @@ def run(ctx: Context) -> Outcome:
         )
         if records
         else say("No piece of work was needed."),
+    )
+
+
+def _opened(ctx: Context) -> Outcome:
+    """What was proven at the cut holds no longer: back to the cut, before anything is changed."""
+    if ctx.target.round >= ROUNDS:
+        raise Transient("keeping closed", ctx.target.database, "it was opened again and again")
+    return Outcome(
+        "opened",
+        say("{database} was opened meanwhile; it is cut and fingerprinted anew.", database=ctx.target.database),
+        {"round": ctx.target.round + 1, "hold_lost": True},
     )
 
 

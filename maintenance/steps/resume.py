@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from ..engines.errors import EngineError, Interrupted, Transient
 from ..engines.words import say
+from . import switch
 from .context import Context, Done, Outcome
 from .functional import newly_failed
 from .stop import LetGo, let_go
@@ -47,7 +48,10 @@ def bring_back(ctx: Context) -> LetGo:
     if gate is None:
         applications = let_go(ctx)
     else:
-        stages = [*ctx.setting.stages, None]
+        # Once it is open as before - a crash, the switch, a person - nobody is restricted again.
+        stages = [*ctx.setting.stages, None] if ctx.engine.is_cut() else [None]
+        if stages[0] is not None:
+            switch.arm(ctx)
         for number, share in enumerate(stages):
             open_to(ctx, share, stages[number - 1] if number else 0.0)
             if number == 0:
@@ -55,6 +59,8 @@ def bring_back(ctx: Context) -> LetGo:
         left = ctx.engine.gate_differences(gate)
         if left:
             raise Transient("bringing back the connections of", ctx.target.database, "; ".join(left))
+        if ctx.armed:
+            switch.put_away(ctx)
     if ctx.target.outage_started_at is not None and ctx.target.outage_ended_at is None:
         ctx.change(outage_ended_at=timezone.now())
     return applications

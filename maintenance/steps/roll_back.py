@@ -5,6 +5,8 @@ from __future__ import annotations
 from ..engines.errors import Damaged, EngineError, Unable
 from ..engines.values import Fingerprint
 from ..engines.words import say
+from ..models import ActionRecord
+from . import switch
 from .complete import tidy
 from .context import Context, Done, Outcome, fingerprints
 from .cut import close
@@ -20,6 +22,8 @@ def run(ctx: Context) -> Outcome:
     if ctx.target.gate is not None and ctx.target.outage_ended_at is None:
         released = ctx.journal.done("S", "data", ctx.target.round)
         if released is None:
+            if not switch.disarm(ctx) and ctx.recorded("F", "cut") is not None:
+                ctx.change(hold_lost=True)
             close(ctx)
         result = ctx.once("data", lambda: _bring_data_back(ctx))
         keep = [str(result["kept"])] if result.get("kept") else []
@@ -108,10 +112,7 @@ def _keep_what_was_written(
 
     Raises Damaged when the data may also differ because of the work: then a person has to decide.
     """
-    proof = ctx.recorded("H", f"proof {ctx.target.repairs + 1}") or ctx.recorded("H", "proof 1")
-    unreadable = [name for name, p in now.items() if not p.readable and baseline.get(name, p).readable]
-    failed = [c for c in ctx.engine.check(None) if not c.passed]
-    if (proof and proof["problems"]) or unreadable or failed:
+    if ActionRecord.objects.filter(target=ctx.target).exists() and _work_may_have_done_it(ctx, baseline, now):
         raise Damaged(
             "rolling back",
             ctx.target.database,
@@ -123,6 +124,12 @@ def _keep_what_was_written(
         say("Applications wrote since the worker died; the data is sound and stays as it is: nothing to restore."),
         {"tables": len(now), "image": image.name if image is not None and image.kind == "copy" else ""},
     )
+
+
+def _work_may_have_done_it(ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> bool:
+    proof = ctx.recorded("H", f"proof {ctx.target.repairs + 1}") or ctx.recorded("H", "proof 1")
+    unreadable = [name for name, p in now.items() if not p.readable and baseline.get(name, p).readable]
+    return bool((proof and proof["problems"]) or unreadable or [c for c in ctx.engine.check(None) if not c.passed])
 
 
 def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> list[str]:
@@ -147,6 +154,7 @@ def fail(ctx: Context) -> Outcome:
 
 def call_people(ctx: Context) -> Outcome:
     """X: connections stay as they are, because opening them could do harm; people are called."""
+    switch.disarm_if_reachable(ctx)
     try:
         left = ", ".join(ctx.engine.leftovers()) or say("nothing")
     except EngineError as error:

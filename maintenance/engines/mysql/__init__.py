@@ -30,13 +30,15 @@ from ..values import (
     Tag,
     Thresholds,
 )
-from . import backup, benchmark, diagnosis, gate, grants, names, planning, proof, rollback, structure, work
+from . import backup, benchmark, diagnosis, gate, grants, names, planning, proof, rollback, structure, switch, work
 from .grants import MARIADB, MYSQL
 from .server import Server
 
 
 class Family(Server):
     """What MariaDB and MySQL have in common: each verb in the file of its topic."""
+
+    armed = False
 
     def facts(self) -> Facts:
         return diagnosis.facts(self)
@@ -81,6 +83,24 @@ class Family(Server):
 
     def gate_differences(self, gate_: Json) -> list[str]:
         return gate.gate_differences(self, gate_)
+
+    def is_cut(self) -> bool:
+        return gate.is_cut(self)
+
+    def by_hand(self, gate_: Json) -> list[str]:
+        return gate.by_hand(self, gate_)
+
+    def arm(self, gate_: Json, seconds: float) -> None:
+        switch.arm(self, gate_, seconds)
+        self.armed = True
+
+    def disarm(self) -> None:
+        switch.disarm(self)
+        self.armed = False
+
+    def still_here(self) -> None:
+        if self.armed:
+            switch.put_off(self)
 
     def image(self, backup_: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         return backup.image(self, backup_, baseline, folder, stem, seal)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ def _drop_mirror(server: Server, session: Session) -> None:
 
 
 @contextmanager
-def _local_session(server: Server, doing: str) -> Iterator[Session]:
+def local_session(server: Server, doing: str) -> Iterator[Session]:
     """Replicas keep their own accounts: what we do to the gate stays out of the binary log where we may."""
     with server.session(doing) as session:
         try:
@@ -188,7 +189,7 @@ def cut(server: Server, gate: Json, marker: Json) -> Cut:
     """See Engine.cut."""
     begun = time.monotonic()
     accounts = cast(list[dict[str, Any]], gate["accounts"])
-    with _local_session(server, "cutting connections of") as session:
+    with local_session(server, "cutting connections of") as session:
         _need_to_see_everybody(session)
         _write_mirror(server, session, gate, marker)
         for one in accounts:
@@ -287,7 +288,7 @@ def _stayed(server: Server, session: Session, inside: list[Row]) -> EngineError:
 def open_gate(server: Server, gate: Json, share: float | None) -> None:
     """See Engine.open_gate. Accounts first, then events, the mirror last."""
     accounts = cast(list[dict[str, Any]], gate["accounts"])
-    with _local_session(server, "opening the gate of") as session:
+    with local_session(server, "opening the gate of") as session:
         for one in accounts:
             if not one["locked"]:
                 _unlock(session, one, _limit(one, gate, share))
@@ -297,6 +298,45 @@ def open_gate(server: Server, gate: Json, share: float | None) -> None:
             if event["status"] == "ENABLED":
                 _set_event(server, session, event, "ENABLE")
         _drop_mirror(server, session)
+
+
+def opening(server: Server, session: Session, gate: Json) -> list[str]:
+    """The statements that bring accounts and events back as `gate` says, in the order of `open_gate`."""
+
+    def literal(text: str) -> str:
+        return str(session.value("SELECT QUOTE(%(t)s)", t=text))
+
+    statements = [
+        f"ALTER USER {literal(one['user'])}@{literal(one['host'])} WITH MAX_USER_CONNECTIONS"
+        f" {_limit(one, gate, None):d} ACCOUNT UNLOCK"
+        for one in cast(list[dict[str, Any]], gate["accounts"])
+        if not one["locked"]
+    ]
+    for event in cast(list[dict[str, str]], gate["events"]):
+        if event["status"] == "ENABLED":
+            user, _, host = event["definer"].rpartition("@")
+            statements += [
+                f"SET SESSION sql_mode = {literal(event['sql_mode'])}",
+                f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(server.schema, event['name'])} ENABLE",
+            ]
+    return statements
+
+
+def by_hand(server: Server, gate: Json) -> list[str]:
+    """See Engine.by_hand."""
+    with server.session("looking how to open by hand") as session:
+        drop = f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}"
+        statements = "; ".join([*opening(server, session, gate), drop])
+        return [shlex.join([server.client_programs[0], *server.address()[1:], "-p", "-e", statements])]
+
+
+def is_cut(server: Server) -> bool:
+    """See Engine.is_cut."""
+    with server.session("looking for the mark of the cut on") as session:
+        if mirrored(server, session) is None:
+            return False
+        [(marker,)] = session.ask(f"SELECT marker FROM {full(mirror_schema(server), 'gate')}")
+        return bool(json.loads(marker).get("target") == server.tag.target)
 
 
 def _limit(one: dict[str, Any], gate: Json, share: float | None) -> int:

@@ -2,7 +2,7 @@
 
 One topic a file: `sql` and `sessions` (the way to the server), `turn` (fencing), `server` (who it is), `versions`,
 `privileges`, `diagnosis` with `questions` and `sizes`, `planning`, `backup`, `gate` (cut and
-release), `work` and `salvage`, `proof` and `structure`, `benchmark`, `rollback`.
+release), `switch` (opens it without us), `work` and `salvage`, `proof` and `structure`, `benchmark`, `rollback`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from .benchmark import Benchmark
 from .planning import Planning
 from .rollback import Rollback
+from .switch import Switch
 from .work import Work
 
 
-class PostgreSQL(Planning, Work, Benchmark, Rollback):
+class PostgreSQL(Planning, Work, Benchmark, Switch, Rollback):
     """One database of a PostgreSQL server."""

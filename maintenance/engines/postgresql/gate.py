@@ -117,6 +117,11 @@ class Gate(Server):
                     self.set_comment(connection, self.database, text_or_none(gate["comment"]))
             self._place = self.database
 
+    def is_cut(self) -> bool:
+        with self.control("looking for the mark of the cut") as connection:
+            mark = self.door(connection).mark
+            return mark is not None and mark.get("target") == self.tag.target
+
     def gate_differences(self, gate: Json) -> list[str]:
         with self.control("comparing the connection settings of the database") as connection:
             door = self.door(connection)
@@ -156,7 +161,9 @@ class Gate(Server):
             try:
                 with self.control("watching the gate") as connection:
                     while not self._guard_over.wait(GUARD_SECONDS):
-                        self._terminate(connection, self._foreign(connection, self.database), set())
+                        # Once the switch or a person has opened it nobody may be thrown out.
+                        if self.door(connection).mark is not None:
+                            self._terminate(connection, self._foreign(connection, self.database), set())
             except EngineError:
                 # The server restarts, or we are being interrupted: look again a little later.
                 self._guard_over.wait(1)
@@ -357,23 +364,47 @@ class Gate(Server):
 
     def set_comment(self, connection: Connection, name: str, comment: str | None) -> None:
         """COMMENT takes no bound value, so the server itself quotes it."""
-        [(literal,)] = ask(connection, "SELECT quote_nullable(%(text)s::text)", text=comment)
-        ask(connection, f"COMMENT ON DATABASE {quoted(name)} IS {literal}")
+        ask(connection, f"COMMENT ON DATABASE {quoted(name)} IS {literal(connection, comment)}")
 
     def set_grants(self, connection: Connection, name: str, gate: Json) -> None:
         """Grants as in `gate`; nothing is touched when they are so already."""
-        wanted = self._wanted_grants(connection, name, gate)
-        now = self._grants(connection, name)
+        for statement in self._granting(connection, name, name, gate):
+            ask(connection, statement)
+
+    def _granting(self, connection: Connection, found: str, name: str, gate: Json) -> list[str]:
+        """Statements that give database `name`, which is called `found` now, the grants of `gate`."""
+        wanted = self._wanted_grants(connection, found, gate)
+        now = self._grants(connection, found)
         if sorted(now) == sorted(wanted):
-            return
+            return []
         database = quoted(name)
-        for who in sorted({grant[0] for grant in now}):
-            ask(connection, f"REVOKE ALL ON DATABASE {database} FROM {quoted(who) if who else 'PUBLIC'} CASCADE")
+        statements = [
+            f"REVOKE ALL ON DATABASE {database} FROM {quoted(who) if who else 'PUBLIC'} CASCADE"
+            for who in sorted({grant[0] for grant in now})
+        ]
         for who, what, further in wanted:
             option = " WITH GRANT OPTION" if further else ""
             whom = quoted(who) if who else "PUBLIC"
             if what in ("CREATE", "CONNECT", "TEMPORARY"):
-                ask(connection, f"GRANT {what} ON DATABASE {database} TO {whom}{option}")
+                statements.append(f"GRANT {what} ON DATABASE {database} TO {whom}{option}")
+        return statements
+
+    def opening(self, connection: Connection, gate: Json) -> list[str]:
+        """The statements that bring everything back as `gate` says, from how the target is now."""
+        door, name = self.door(connection), quoted(self.database)
+        renaming = [f"ALTER DATABASE {quoted(door.name)} RENAME TO {name}"] if door.name != self.database else []
+        return [
+            *renaming,
+            f"ALTER DATABASE {name} CONNECTION LIMIT {staged(gate, None)}",
+            f"ALTER DATABASE {name} ALLOW_CONNECTIONS {'true' if gate['allow'] else 'false'}",
+            *self._granting(connection, door.name, self.database, gate),
+            f"COMMENT ON DATABASE {name} IS {literal(connection, text_or_none(gate['comment']))}",
+        ]
+
+
+def literal(connection: Connection, text: str | None) -> str:
+    """As SQL, quoted by the server."""
+    return str(ask(connection, "SELECT quote_nullable(%(text)s::text)", text=text)[0][0])
 
 
 def staged(gate: Json, share: float | None) -> int:

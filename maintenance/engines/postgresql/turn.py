@@ -13,7 +13,10 @@ from ..errors import Transient
 from ..values import Limits, Tag
 from .failures import from_driver
 from .sessions import Sessions
-from .sql import ask
+from .sql import ask, configure
+
+KEEP_ALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+"""For the server's end of a session: a host that vanished is noticed within 25 s."""
 
 
 class Turn(Sessions):
@@ -71,6 +74,7 @@ class Turn(Sessions):
             return
         holder = self._open(self.control_database(), "taking the maintenance lock of", self.database)
         try:
+            configure(holder, KEEP_ALIVE)
             for _ in range(10):
                 [(taken,)] = ask(
                     holder,

@@ -34,8 +34,8 @@ from .backup import METHODS, back_up, image
 from .claim import Claim
 from .diagnosis import diagnose
 from .file import DatabaseFile
+from .gate import by_hand, differences, open_gate, read_gate
 from .gate import cut as cutting
-from .gate import differences, open_gate, read_gate
 from .grants import grants
 from .identity import facts
 from .names import resolve, tables_in
@@ -119,6 +119,12 @@ class SQLite(Engine):
 
     def gate_differences(self, gate: Json) -> list[str]:
         return differences(self.file, gate)
+
+    def is_cut(self) -> bool:
+        return self.file.holding
+
+    def by_hand(self, gate: Json) -> list[str]:
+        return by_hand(self.file, gate)
 
     def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         return image(self.file, folder, stem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,6 +95,15 @@ def open_gate(file: DatabaseFile, gate: Json, share: float | None) -> None:
     _drop_cold_journal(file, gate)
     if share is None:
         remove_marker(file)
+
+
+def by_hand(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:
+    """See Engine.by_hand. Nothing to unlock: the lock ended with its process."""
+    path = shlex.quote(str(file.path))
+    commands = [f"chmod {_number(gate['mode']):o} {path}", f"chown {gate['owner']}:{gate['group']} {path}"]
+    if gate.get("journal_mode") is not None:
+        commands.append(f"sqlite3 {path} 'PRAGMA journal_mode = {gate['journal_mode']}'")
+    return [*commands, f"rm -f {shlex.quote(str(file.sides.marker))}"]
 
 
 def restore(file: DatabaseFile, gate: Mapping[str, object]) -> None:
