@@ -2,7 +2,8 @@
 
 It lies in the schema of the mirror and counts how often it ran since we were heard of: its own runs, so that no
 clock moves it. Firing and disarming exclude each other by a user lock. Having fired it drops the mirror with
-itself, which is how a console that comes back learns of it. It outlives a restart of the server where the scheduler is on there.
+itself, which is how a console that comes back learns of it. It outlives a restart of the server where the
+scheduler is on there.
 """
 
 # ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound

@@ -40,7 +40,7 @@ class Switch(Gate):
             statement = self._block(connection, gate, max(1, round(seconds)))
             for setting in UNLIMITED.split(";"):
                 ask(connection, setting)
-            if self.since(14):
+            if self.ways.checks_client:
                 ask(connection, "SET client_connection_check_interval = 0")
             ask(connection, "SELECT set_config('application_name', %(name)s, false)", name=self._switch_name())
         except DBAPIError as error:
