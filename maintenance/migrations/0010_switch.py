@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('maintenance', '0007_audit_seals'),
+        ('maintenance', '0009_preferences'),
     ]
 
     operations = [
