@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from django.db import close_old_connections, connections
 from django.db.models import Q
@@ -87,15 +88,16 @@ def _recorded(message: Notification, sent: Sent) -> bool:
 def _send(address: str | None, title: str, body: str) -> Sent:
     """One try. Runs in a thread of its own and touches no database."""
     # Here, because it takes a quarter of a second to import and most commands send nothing.
-    from apprise import Apprise
+    from apprise import Apprise, AppriseAsset
 
     if address is None:
         return Sent("", "its address does not stand in config.json any more")
-    door = Apprise()
+    # Without threads of its own, so that what it logs can be told from what it logs for other messages.
+    door = Apprise(asset=AppriseAsset(async_mode=False))
     with _Heard() as heard:
         if not door.add(address):
             return Sent("", "its address in config.json is not understood")
-        shown = str(door[0].url(privacy=True)).partition("?")[0][:500]  # type: ignore[no-untyped-call]
+        shown = _shown(str(door[0].url(privacy=True)))  # type: ignore[no-untyped-call]
         try:
             taken = door.notify(title=title, body=body)
         except Exception as error:  # of a plugin, which is as foreign as its receiver
@@ -103,6 +105,12 @@ def _send(address: str | None, title: str, body: str) -> Sent:
     if taken:
         return Sent(shown, "")
     return Sent(shown, _hidden("; ".join(heard.lines) or "the receiver did not accept it", address, shown))
+
+
+def _shown(url: str) -> str:
+    """Scheme and host: paths and queries of webhooks are secrets, and Apprise hides only some of them."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or ''}"[:500]
 
 
 def _hidden(text: str, address: str, shown: str) -> str:

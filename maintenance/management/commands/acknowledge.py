@@ -1,0 +1,34 @@
+"""Says that somebody is on a run that needs an operator; its reminders stop."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from maintenance import launch, terminal
+from maintenance.models import MaintenanceRun
+
+
+class Command(BaseCommand):
+    help = "Acknowledges a run that needs an operator: nobody is reminded of it any more."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("run", help="its number (EM-2026-0147) or id (147)")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        asked = options["run"]
+        id = asked.rpartition("-")[2]
+        run = MaintenanceRun.objects.filter(pk=int(id)).first() if id.isdigit() and len(id) < 19 else None
+        if run is None or asked not in (run.number, id):
+            self.refuse(f"There is no maintenance {asked}.")
+        try:
+            launch.acknowledge(terminal.actor(), run)
+        except launch.Refused as refusal:
+            self.refuse(str(refusal))
+        self.stdout.write(f"{run.number} is acknowledged.")
+
+    def refuse(self, sentence: str) -> NoReturn:
+        self.stderr.write(sentence)
+        sys.exit(2)
