@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from statistics import median
 
 from django.db.models import Count, DurationField, ExpressionWrapper, F, Q, Sum
 from django.http import HttpRequest, HttpResponse
@@ -19,12 +20,26 @@ from prometheus_client.registry import Collector
 from . import tasks
 from .api.callers import READING, Scope, open_to
 from .api.problems import problem
-from .models import ACTIVE, ENDED, MaintenanceRun, RunTarget, Status
+from .models import (
+    ACTIVE,
+    ENDED,
+    Feed,
+    Incident,
+    MaintenanceRun,
+    Notification,
+    RunTarget,
+    Status,
+    StepRecord,
+    StepState,
+)
 from .views.dashboard import success
 from .views.standing import ORDER, Standing, standings
 
 LASTED = ExpressionWrapper(F("finished_at") - F("started_at"), output_field=DurationField())
 OVER = Q(status__in=ENDED, started_at__isnull=False, finished_at__isnull=False)
+LOOKED_AT = 500
+"""Ended targets of the databases in hand, for their medians."""
+FAILING_TRIES = 3
 HERE = frozenset({"127.0.0.1", "::1"})
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded")
 
@@ -56,8 +71,11 @@ class Console(Collector):
         found = standings()
         yield from runs()
         yield from work()
+        yield from endings(found)
         yield from health(found)
         yield from backups(found)
+        yield from people()
+        yield from feed()
         share = success()["share"]
         if share is not None:
             yield GaugeMetricFamily("dbmaint_success_ratio", "Share of runs of 90 days that succeeded.", share)
@@ -87,21 +105,79 @@ def work() -> Iterator[Metric]:
     """What waits and what is in hand."""
     now = timezone.now()
     waiting = GaugeMetricFamily("dbmaint_queue_length", "Databases that wait for a worker.")
-    age = GaugeMetricFamily(
-        "dbmaint_lease_age_seconds", "Since the worker last renewed its lease.", labels=["database", "run"]
-    )
-    out = GaugeMetricFamily("dbmaint_outage_now_seconds", "Outage that lasts.", labels=["database", "run"])
+    labels = ["database", "run"]
+    age = GaugeMetricFamily("dbmaint_lease_age_seconds", "Since the worker last renewed its lease.", labels=labels)
+    out = GaugeMetricFamily("dbmaint_outage_now_seconds", "Outage that lasts.", labels=labels)
+    since = GaugeMetricFamily("dbmaint_run_age_seconds", "Since a worker began with the database.", labels=labels)
+    limit = GaugeMetricFamily("dbmaint_run_limit_seconds", "How long it may take at most.", labels=labels)
+    usual = GaugeMetricFamily("dbmaint_run_usual_seconds", "Median of the last like it.", labels=labels)
     queued = 0
-    active = RunTarget.objects.filter(status__in=ACTIVE)
-    for target in active.only("status", "database", "run_id", "beat_at", "outage_started_at", "outage_ended_at"):
-        labels = [target.database, str(target.run_id)]
+    active = list(
+        RunTarget.objects.filter(status__in=ACTIVE)
+        .select_related("run", "setting")
+        .defer("plan", "gate", "image", "tables", "progress")
+    )
+    medians = usually({target.database for target in active})
+    for target in active:
+        named = [target.database, str(target.run_id)]
         queued += target.status == Status.QUEUED
         if target.status != Status.QUEUED and target.beat_at:
-            age.add_metric(labels, (now - target.beat_at).total_seconds())
+            age.add_metric(named, (now - target.beat_at).total_seconds())
         if target.outage_started_at and target.outage_ended_at is None:
-            out.add_metric(labels, (now - target.outage_started_at).total_seconds())
+            out.add_metric(named, (now - target.outage_started_at).total_seconds())
+        if target.started_at:
+            since.add_metric(named, (now - target.started_at).total_seconds())
+        if target.setting is not None:
+            limit.add_metric(named, target.setting.timeout_minutes * 60)
+        if (target.database, target.run.maintenance_type) in medians:
+            usual.add_metric(named, medians[target.database, target.run.maintenance_type])
     waiting.add_metric([], queued)
-    return iter((waiting, age, out))
+    return iter((waiting, age, out, since, limit, usual))
+
+
+def usually(databases: set[str]) -> dict[tuple[str, str], float]:
+    """Database and type -> median seconds of its last runs that succeeded."""
+    took: dict[tuple[str, str], list[float]] = {}
+    ended = RunTarget.objects.filter(
+        database__in=databases, status=Status.SUCCEEDED, started_at__isnull=False, finished_at__isnull=False
+    ).order_by("-id")
+    for database, kind, begun, over in ended.values_list(
+        "database", "run__maintenance_type", "started_at", "finished_at"
+    )[:LOOKED_AT]:
+        if begun and over:
+            took.setdefault((database, kind), []).append((over - begun).total_seconds())
+    return {key: median(seconds) for key, seconds in took.items()}
+
+
+def endings(found: list[Standing]) -> Iterator[Metric]:
+    """How the last maintenance of each database ended, and how much of its data was proven whole."""
+    ended = GaugeMetricFamily(
+        "dbmaint_last_run_ended_timestamp_seconds",
+        "When the last maintenance of the database ended, and how.",
+        labels=["database", "status"],
+    )
+    whole = GaugeMetricFamily(
+        "dbmaint_integrity_ratio",
+        "Share of compared tables and checks that the last proof found whole.",
+        labels=["database"],
+    )
+    last = {s.last.pk: s.last for s in found if s.last is not None}
+    for target in last.values():
+        if target.finished_at is not None:
+            ended.add_metric([target.database, target.status], target.finished_at.timestamp())
+    proofs = StepRecord.objects.filter(
+        target__in=last, node="H", part__startswith="proof", state=StepState.FINISHED
+    ).order_by("id")
+    shares = {
+        last[target].database: 1 - min(len(problems or ()), total) / total
+        for target, compared, checked, problems in proofs.values_list(
+            "target_id", "result__compared", "result__checked", "result__problems"
+        )
+        if (total := (compared or 0) + (checked or 0))
+    }
+    for database, share in shares.items():
+        whole.add_metric([database], share)
+    return iter((ended, whole))
 
 
 def health(found: list[Standing]) -> Iterator[Metric]:
@@ -132,3 +208,31 @@ def backups(found: list[Standing]) -> Iterator[Metric]:
         if standing.backup_at is not None:
             age.add_metric([standing.setting.name], (timezone.now() - standing.backup_at).total_seconds())
     yield age
+
+
+def people() -> Iterator[Metric]:
+    """What waits for somebody."""
+    open_ = GaugeMetricFamily("dbmaint_incidents_open", "Incidents that nobody closed.", labels=["severity"])
+    for severity, count in (
+        Incident.objects.filter(closed_at=None).order_by().values_list("severity_level").annotate(Count("pk"))
+    ):
+        open_.add_metric([severity], count)
+    yield open_
+    failing = Notification.objects.filter(delivered_at=None, tries__gte=FAILING_TRIES).count()
+    yield GaugeMetricFamily("dbmaint_messages_failing", "Messages whose delivery failed again and again.", failing)
+    waiting = MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL).count()
+    yield GaugeMetricFamily("dbmaint_runs_awaiting_approval", "Runs that wait for a second person.", waiting)
+
+
+def feed() -> Iterator[Metric]:
+    """Whether states are still fetched from Prometheus; nothing where config.json names none."""
+    found = Feed.objects.first()
+    if found is None:
+        return
+    since = found.read_at or found.tried_at
+    if since is not None:
+        age = (timezone.now() - since).total_seconds()
+        yield GaugeMetricFamily("dbmaint_feed_age_seconds", "Since Prometheus was last read.", age)
+    yield GaugeMetricFamily(
+        "dbmaint_feed_problems", "Databases of which not everything could be measured.", len(found.problems)
+    )

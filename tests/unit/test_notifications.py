@@ -51,7 +51,7 @@ class Mailbox:
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         read = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        self.messages.append(read)  # type: ignore[arg-type]
+        self.messages.append(read)
         return "250 taken"
 
     def address(self, to: str) -> str:
