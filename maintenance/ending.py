@@ -1,4 +1,4 @@
-"""The end of a run, once every target has ended; and how far a target is until then."""
+"""The end of a run, once every target has ended."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from django.utils import timezone
 from reports import performance
 
 from . import audit, notify
-from .engines.values import Json, Progress
-from .models import ENDED, WORST_FIRST, ActionRecord, MaintenanceRun, RunTarget, ScopeHold, Status, StepState
+from .models import ENDED, WORST_FIRST, MaintenanceRun, RunTarget, ScopeHold, Status
 
 log = logging.getLogger("maintenance")
 
@@ -100,27 +99,3 @@ def make_again(run: MaintenanceRun, actor: str, language: str | None = None, bom
         audit.record(actor, "report.made", run.number, after={"report_pdf": str(path), "performance_csv": str(sheet)})
     run.report_pdf, run.performance_csv = str(path), str(sheet)
     return path
-
-
-def progress(target_id: int, running: Sequence[Progress]) -> Json:
-    """What is being worked on, and the overall share weighted by bytes, None while unknown."""
-    target = RunTarget.objects.get(pk=target_id)
-    plan = target.plan or []
-    total = sum(a["bytes"] for a in plan)
-    finished = ActionRecord.objects.filter(target=target, round=target.round, state=StepState.FINISHED)
-    done = set(finished.values_list("object", "action"))
-    shares = {p.object: p.share for p in running}
-    worked = 0.0
-    for action in plan:
-        if (action["object"], action["kind"]) in done:
-            worked += action["bytes"]
-        else:
-            worked += action["bytes"] * (shares.get(action["object"]) or 0.0)
-    return {
-        "share": worked / total if total and target.node == "G" else None,
-        "finished": len(done),
-        "planned": len(plan),
-        "objects": [
-            {"object": p.object, "share": p.share, "statement": p.statement, "detail": p.detail} for p in running
-        ],
-    }

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections, transaction
 from django.utils import timezone
 
 from . import config, ending, notify
@@ -25,6 +26,7 @@ from .engines.values import Json, Tag
 from .engines.words import Sentence, say
 from .journal import PATIENCE_SECONDS, Journal, LeaseLost, claim, resaid, said
 from .models import Status, StepState
+from .progress import Forecast
 from .steps import (
     back_up,
     benchmark,
@@ -363,6 +365,7 @@ class Heart(threading.Thread):
         self.listening = False
         """Cancel and timeout wait until the claim has taken the target up."""
         self._seen: Json | None = None
+        self._forecast = Forecast(ctx.target.pk)
         self._asking = threading.Thread(target=self._ask_for_progress, daemon=True)
 
     def _ask_for_progress(self) -> None:
@@ -370,10 +373,19 @@ class Heart(threading.Thread):
         while not self.over.wait(min(2.0, settings.LEASE_SECONDS / 4)):
             try:
                 self.ctx.engine.still_here()
-                self._seen = ending.progress(self.ctx.target.pk, self.ctx.engine.progress())
+                self._seen = self._forecast.look(self.ctx.engine.progress())
+                self._tell_late(self._seen)
             except Exception:
                 log.debug("No progress from run target %s", self.ctx.target.pk, exc_info=True)
         connections.close_all()
+
+    def _tell_late(self, seen: Mapping[str, Any]) -> None:
+        """Once a target: people have to decide whether to wait or to cancel."""
+        if not seen["late"] or self.ctx.target.late_at is not None:
+            return
+        with transaction.atomic():
+            self.ctx.change(late_at=timezone.now())
+            notify.announce(self.ctx.run, "late", resaid(seen["late_said"], seen["late"]), self.ctx.target.database)
 
     def run(self) -> None:
         self._asking.start()

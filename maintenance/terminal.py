@@ -79,16 +79,18 @@ def _new_lines(run_id: int, shown: int) -> int:
 def _picture(run_id: int) -> RenderableType:
     targets = RunTarget.objects.filter(run_id=run_id)
     table = Table(box=None, pad_edge=False)
-    for heading in ("database", "step", "work", "outage", "now"):
+    for heading in ("database", "step", "work", "left", "outage", "now"):
         table.add_column(heading)
     for target in targets:
         share = target.progress.get("share")
         bar = f"{share:4.0%} {'━' * int(share * 20):20}" if share is not None else ""
+        left = target.progress.get("left_seconds")
+        still = f"about {left:.0f} s" if left is not None else ""
         line = target.steps.order_by("-id").first()
         outage = f"{target.outage_seconds:.1f} s" if target.outage_started_at else ""
         done = target.status in ENDED
         now = target.ended_because if done else (line.sentence or f"{line.step} {line.part}") if line else "queued"
-        table.add_row(target.database, target.status if done else (line.step if line else ""), bar, outage, now)
+        table.add_row(target.database, target.status if done else (line.step if line else ""), bar, still, outage, now)
     return Group(table, Text("Ctrl-C leaves the display; the worker goes on.", style="dim"))
 
 

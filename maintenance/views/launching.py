@@ -20,10 +20,10 @@ from reports.retelling import again
 from .. import launch, tasks
 from ..forms import ConfirmForm, LaunchForm
 from ..models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
+from ..usual import usual_outage
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .runs import refused
 from .standing import standings
-from .usual import usual_outage
 
 CHOSEN, PLANNED, SEEN_BEFORE = "launch", "launch_plan", "launch_plan_before"
 FRESH = timedelta(minutes=10)

@@ -38,10 +38,10 @@ from ..models import (
     StepRecord,
     StepState,
 )
+from ..usual import usual_outage
 from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
-from .usual import usual_outage
 
 SILENT = timedelta(seconds=60)
 """A worker that says nothing for this long is told as missing."""
@@ -112,6 +112,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "work": work(target, records),
         "running": target.progress.get("objects") or [],
         "share": target.progress.get("share"),
+        "left": left(target),
         "outage_now": target.outage_started_at is not None and target.outage_ended_at is None,
         "usual": usual_outage(target.database, run.maintenance_type, target.pk),
         "silent": target.beat_at is not None and timezone.now() - target.beat_at > SILENT,
@@ -122,6 +123,18 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
     if over:
         context |= {"proof": proof(target, lines), "comparison": compare_target(target)}
     return context
+
+
+def left(target: RunTarget) -> dict[str, Any] | None:
+    """How long it still takes, with the basis of that number, and why it is late if it is."""
+    told = target.progress
+    if target.finished_at is not None or not (told.get("left_seconds") or told.get("late")):
+        return None
+    return {
+        "seconds": told["left_seconds"],
+        "basis": again(told["left_basis"], told["left_said"]),
+        "late": again(told["late"], told["late_said"]),
+    }
 
 
 def chosen(targets: Sequence[RunTarget], name: str) -> RunTarget | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -346,3 +347,27 @@ def test_the_time_limit_rolls_back(
     run.refresh_from_db()
     assert run.status == "timed_out"
     assert_in_service(setting)
+
+
+def test_being_late_is_told_once(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """The heart asks every 50 ms here; people get one message for it."""
+    fake()
+    settings.LEASE_SECONDS = 0.2
+    announced: list[str] = []
+    monkeypatch.setattr("maintenance.notify.announce", lambda run, event, *words: announced.append(event))
+    monkeypatch.setattr("maintenance.progress.LATE", -1)
+    monkeypatch.setattr("maintenance.progress.ENOUGH_RUNS", 0)
+    usual = {"runs": 3, "seconds": 1.0, "longest": 1.0}
+    monkeypatch.setattr("maintenance.progress.usual_outage", lambda *about: usual)
+    plain = FakeEngine.perform
+
+    def slow(self: FakeEngine, *given: Any) -> Any:
+        time.sleep(0.3)
+        return plain(self, *given)
+
+    monkeypatch.setattr(FakeEngine, "perform", slow)
+    run = go(someone, request_for("shop"))
+    assert run.targets.get().late_at is not None
+    assert announced.count("late") == 1

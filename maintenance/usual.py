@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from ..models import RunTarget
+from .models import RunTarget
 
 LOOKED_AT = 10
 
