@@ -9,9 +9,11 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F, Sum
 from django.utils import timezone
 
 from reports import performance
+from reports.comparison import compare_target
 
 from . import audit, notify
 from .models import ENDED, WORST_FIRST, MaintenanceRun, RunTarget, ScopeHold, Status
@@ -37,16 +39,31 @@ def conclude(run_id: int) -> bool:
             ended_because=run.ended_because,
             outage_seconds=run.outage_seconds,
             finished_at=run.finished_at,
+            duration_seconds=(run.finished_at - run.started_at).total_seconds() if run.started_at else None,
             report_pdf=run.report_pdf,
             performance_csv=run.performance_csv,
         )
         if not ended:
             return False
+        for target in targets:
+            RunTarget.objects.filter(pk=target.pk).update(**figures(target))
         ScopeHold.objects.filter(run_id=run_id).delete()
         audit.record("console", "run.ended", run.number, after={"status": status, "because": run.ended_because})
         notify.announce(run, status)
     log.info("%s %s: %s", run.number, status, run.ended_because)
     return True
+
+
+def figures(target: RunTarget) -> dict[str, float | int | None]:
+    """What came of it in three numbers: ratio of times, bytes, seconds. None: not measured."""
+    sized = ActionRecord.objects.filter(
+        target=target, state=StepState.FINISHED, bytes_before__isnull=False, bytes_after__isnull=False
+    )
+    return {
+        "ratio": compare_target(target).ratio,
+        "bytes_won": sized.aggregate(won=Sum(F("bytes_before") - F("bytes_after")))["won"],
+        "out_seconds": target.outage_seconds,
+    }
 
 
 def worst(statuses: Sequence[str]) -> Status:

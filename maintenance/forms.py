@@ -16,6 +16,8 @@ from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from reports.glance import Month, month_of, this_month
+
 from .models import MaintenanceSetting, MaintenanceType, SeverityLevel, Status
 
 TYPES = {
@@ -36,6 +38,7 @@ SCOPES = [
     ("alert", _("open incidents (Alertmanager)")),
     ("launch", _("launch maintenance")),
 ]
+OFFERED_MONTHS = 36
 
 
 class Explained(forms.RadioSelect):
@@ -259,3 +262,32 @@ class TokenForm(forms.Form):
         label=_("It may"), choices=SCOPES, initial=["read"], widget=forms.CheckboxSelectMultiple
     )
     days = forms.IntegerField(label=_("Days until it expires"), initial=90, min_value=1, max_value=365)
+
+
+class ReportFilter(forms.Form):
+    """Of the management section. Invalid: this month, and everything."""
+
+    month = forms.ChoiceField(label=_("Month"), required=False)
+    database = forms.ChoiceField(label=_("Database"), required=False)
+    maintenance_type = forms.ChoiceField(label=_("Type"), required=False, choices=_any(MaintenanceType.choices))
+    severity_level = forms.ChoiceField(label=_("Severity"), required=False, choices=_any(SeverityLevel.choices))
+
+    narrowing = ("database", "maintenance_type", "severity_level")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        last = this_month()
+        asked = month_of(self.data.get("month", ""))
+        months = dict.fromkeys([*(last + -n for n in range(OFFERED_MONTHS)), *([asked] if asked else [])])
+        self._choose("month", [(str(month), str(month)) for month in sorted(months, reverse=True)])
+        names = MaintenanceSetting.objects.values_list("name", flat=True)
+        database = self.data.get("database", "")
+        self._choose("database", _any((name, name) for name in dict.fromkeys([*names, *filter(None, [database])])))
+
+    def _choose(self, name: str, choices: list[Any]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+    def chosen_month(self) -> Month:
+        return month_of(getattr(self, "cleaned_data", {}).get("month", "")) or this_month()

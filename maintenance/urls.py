@@ -4,7 +4,19 @@ from django.contrib.auth import views as auth
 from django.urls import path
 from django.utils.translation import gettext_lazy as _
 
-from .views import account, auditing, dashboard, databases, frame, health, history, incidents, launching, runs
+from .views import (
+    account,
+    auditing,
+    dashboard,
+    databases,
+    frame,
+    health,
+    history,
+    incidents,
+    launching,
+    reporting,
+    runs,
+)
 
 urlpatterns = [
     path("", dashboard.dashboard, name="dashboard"),
@@ -31,6 +43,9 @@ urlpatterns = [
     path("incidents/<int:pk>/close/", incidents.close, name="incident_close"),
     path("history/", history.history, name="history"),
     path("history.csv", history.history_csv, name="history_csv"),
+    path("reports/", reporting.reports, name="reports"),
+    path("reports/maintenance.pdf", reporting.reports_pdf, name="reports_pdf"),
+    path("reports/maintenance.csv", reporting.reports_csv, name="reports_csv"),
     path("audit/", auditing.audit_log, name="audit"),
     path("audit/verify/", auditing.audit_verify, name="audit_verify"),
     path("audit/export.jsonl", auditing.audit_export, name="audit_export"),

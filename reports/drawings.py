@@ -39,6 +39,16 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Bar:
+    """One number with its words."""
+
+    name: str
+    number: float
+    words: str
+    bad: bool = False
+
+
+@dataclass(frozen=True)
 class Span:
     """A step of the timeline; `end` None while it lasted or if it was broken off."""
 
@@ -60,6 +70,21 @@ def absolute_bars(title: str, pairs: Sequence[Pair]) -> SafeString:
     """All pairs by one scale: the longest bar is the largest number."""
     most = max((max(p.before, p.after) for p in pairs), default=0.0) or 1.0
     return _bars(title, [(p, p.before / most, p.after / most) for p in pairs])
+
+
+def bars(title: str, rows: Sequence[Bar]) -> SafeString:
+    """One below the other by one scale."""
+    most, room = max((b.number for b in rows), default=0.0) or 1.0, WIDE - NAMES / 2 - FIGURES - 20
+    parts = [
+        format_html(
+            "{}{}{}",
+            _text(0, 10 + n * 17.0, bar.name, 9),
+            _box(NAMES / 2, 2 + n * 17.0, bar.number / most * room, 10, WORSE if bar.bad else AFTER),
+            _text(WIDE, 10 + n * 17.0, bar.words, 9, "end"),
+        )
+        for n, bar in enumerate(rows)
+    ]
+    return _sheet(title, 4 + len(rows) * 17.0, *parts) if rows else SafeString("")
 
 
 def _bars(title: str, pairs: Sequence[tuple[Pair, float, float]]) -> SafeString:

@@ -61,7 +61,7 @@ def text(run: MaintenanceRun) -> str:
     writer = csv.DictWriter(sheet, COLUMNS)
     writer.writeheader()
     for row in measurements(run):
-        writer.writerow({name: _inert(value) for name, value in row.items()})
+        writer.writerow({name: inert(value) for name, value in row.items()})
     return sheet.getvalue()
 
 
@@ -150,6 +150,6 @@ def _iso(at: Any) -> str | None:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z") if at else None
 
 
-def _inert(value: object) -> object:
+def inert(value: object) -> object:
     """A name that a spreadsheet would take for a formula gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -122,6 +122,7 @@ class BackupFile(models.Model):
     error = models.TextField(_("error"), blank=True)
     snapshot = models.JSONField(_("fingerprints of its content"), default=dict)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
+    removed_at = models.DateTimeField(_("removed"), null=True)
 
     class Meta:
         db_table = "backup_file"

@@ -85,6 +85,9 @@ class MaintenanceRun(models.Model):
     cancel_requested_by = models.CharField(_("cancel requested by"), max_length=200, blank=True)
     report_pdf = models.CharField(_("report"), max_length=500, blank=True)
     performance_csv = models.CharField(_("performance report"), max_length=500, blank=True)
+    performance_removed_at = models.DateTimeField(_("measurements removed"), null=True)
+    duration_seconds = models.FloatField(_("duration (s)"), null=True)
+    """Kept beside its two ends, because pages add up years of runs."""
 
     class Meta:
         db_table = "tbl_096_maintenance_run"
@@ -155,6 +158,11 @@ class RunTarget(models.Model):
     outage_ended_at = models.DateTimeField(_("outage ended"), null=True)
     late_at = models.DateTimeField(_("told as late"), null=True)
     watch_until = models.DateTimeField(_("watched until"), null=True)
+
+    ratio = models.FloatField(_("times after / before"), null=True)
+    bytes_won = models.BigIntegerField(_("space won (bytes)"), null=True)
+    out_seconds = models.FloatField(_("outage (s)"), null=True)
+    """What came of it, written at the end of the run for pages that add up many; the records behind them go earlier."""
 
     class Meta:
         db_table = "run_target"

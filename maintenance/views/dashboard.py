@@ -15,6 +15,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from reports.glance import WANTED_SUCCESS
+
 from .. import tasks
 from ..models import ENDED, Feed, Incident, MaintenanceRun, Status
 from ..templatetags.console import passed
@@ -22,8 +24,6 @@ from .access import READING, open_to
 from .live import fragment
 from .standing import Standing, standings
 
-WANTED_SUCCESS = 0.95
-"""Specification 8.2."""
 DAYS_FOR_SUCCESS = timedelta(days=90)
 DAYS_FOR_OUTAGE = timedelta(days=30)
 INCIDENTS = 20

@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from reports.performance import FORMULA
+from reports.performance import inert
 
 from ..forms import HistoryFilter
 from ..models import MaintenanceRun
@@ -114,8 +114,3 @@ def cells(run: MaintenanceRun) -> list[Any]:
         "" if run.outage_seconds is None else f"{run.outage_seconds:.1f}",
         run.ended_because,
     ]
-
-
-def inert(cell: object) -> object:
-    """A text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell

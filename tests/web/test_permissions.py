@@ -50,6 +50,9 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "run_performance"): (LOGIN, NO, GONE, GONE, GONE, GONE),
     ("GET", "history"): READERS,
     ("GET", "history_csv"): READERS,
+    ("GET", "reports"): READERS,
+    ("GET", "reports_pdf"): READERS,
+    ("GET", "reports_csv"): READERS,
     ("GET", "audit"): AUDIT,
     ("POST", "audit_verify"): AUDIT,
     ("GET", "audit_export"): AUDIT,
@@ -76,7 +79,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
 POST_ONLY = {name for method, name in ANSWERS if method == "POST"} - {
     name for method, name in ANSWERS if method == "GET"
 }
-ELSEWHERE = ("api", "reports", "metrics", "prometheus", "static", "django")
+ELSEWHERE = ("api", "metrics", "prometheus", "static", "django")
 """Names beginning so belong to other parts of the console, which test them."""
 ADMIN = tuple(
     f"admin:{name}"

@@ -29,7 +29,7 @@ class Command(BaseCommand):
             runs = MaintenanceRun.objects.bulk_create(
                 [made_up(chance, now - timedelta(minutes=37 * n)) for n in numbers]
             )
-            RunTarget.objects.bulk_create([target_of(run) for run in runs])
+            RunTarget.objects.bulk_create([target_of(run, chance) for run in runs])
         self.stdout.write(f"Added {options['count']} runs.")
 
 
@@ -49,10 +49,11 @@ def made_up(chance: random.Random, at: Any) -> MaintenanceRun:
         started_at=at,
         finished_at=at + timedelta(seconds=outage * 2),
         outage_seconds=outage,
+        duration_seconds=outage * 2,
     )
 
 
-def target_of(run: MaintenanceRun) -> RunTarget:
+def target_of(run: MaintenanceRun, chance: random.Random) -> RunTarget:
     assert run.started_at is not None
     return RunTarget(
         run=run,
@@ -67,4 +68,7 @@ def target_of(run: MaintenanceRun) -> RunTarget:
         finished_at=run.finished_at,
         outage_started_at=run.started_at,
         outage_ended_at=run.started_at + timedelta(seconds=run.outage_seconds or 0),
+        out_seconds=run.outage_seconds,
+        ratio=chance.lognormvariate(-0.7, 0.5) if chance.random() < 0.9 else None,
+        bytes_won=int(chance.lognormvariate(18, 1.5)),
     )

@@ -1,0 +1,252 @@
+"""The management report: the same tables on the page and in the PDF, the same numbers in the CSV."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from typing import Any
+
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import get_language, ngettext
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as lazy
+
+from maintenance.models import ENDED, MaintenanceType, SeverityLevel
+
+from . import drawings, paper, words
+from .drawings import Bar
+from .glance import GROUPS, LIMIT_SECONDS, WANTED_SUCCESS, Asked, Figures, Glance, Month, glance
+from .performance import inert
+from .sheets import Column, Sheet
+
+GROUP_NAMES: Mapping[str, Promise] = {
+    "much_faster": lazy("at least twice as fast"),
+    "faster": lazy("faster by more than 10 percent"),
+    "alike": lazy("about as before"),
+    "slower": lazy("slower by more than 10 percent"),
+    "unmeasured": lazy("not measured"),
+}
+COLUMNS: Mapping[str, str] = {
+    "kind": "month, quarter or database (in the quarter)",
+    "name": "2026-11, 2026 Q4, or the name of the database",
+    "runs": "runs that were asked for in that time and have ended",
+    **{status.value: f"of these, {status.value}" for status in ENDED},
+    "success_percent": "succeeded / all but the cancelled ones",
+    "outage_minutes": "sum of the outages; of a run over several databases overlaps are counted once",
+    "longest_outage_minutes": "of one run",
+    "average_duration_minutes": "of one run, from its start to its end",
+    "longest_duration_minutes": "of one run",
+    "over_limit": "runs that took longer than 180 minutes",
+    "space_won_bytes": "size before - size after of what was worked on, in databases that succeeded",
+    **{name: f"databases that succeeded, times {name.replace('_', ' ')}" for name in GROUPS},
+}
+"""Every column of the CSV. Empty: does not apply, or nothing was measured."""
+Row = dict[str, Any]
+
+
+def contents(month: Month, asked: Asked) -> dict[str, Any]:
+    """The context of page and PDF."""
+    found = glance(month, asked)
+    return {
+        "month": month,
+        "found": found,
+        "sentence": sentence(found),
+        "missed": found.month.missed,
+        "summary": summary(found),
+        "endings": endings(found),
+        "gains": gains(found),
+        "troubled": troubled(found),
+        "trend": trend(found),
+        "filters": filters(asked),
+        "limit": LIMIT_SECONDS // 60,
+        "wanted": f"{WANTED_SUCCESS:.0%}".replace("%", " %"),
+    }
+
+
+def filters(asked: Asked) -> str:
+    """What was left out, in words; '' for nothing."""
+    chosen = [
+        asked.database,
+        str(MaintenanceType(asked.maintenance_type).label) if asked.maintenance_type else "",
+        str(SeverityLevel(asked.severity_level).label) if asked.severity_level else "",
+    ]
+    return ", ".join(filter(None, chosen))
+
+
+def sentence(found: Glance) -> str:
+    """The month for somebody who reads nothing else."""
+    month = found.month
+    if not month.runs:
+        return _("No maintenance ended in {month}.").format(month=month.name)
+    runs = ngettext("{count} maintenance", "{count} maintenances", month.runs).format(count=words.count(month.runs))
+    if month.success is None:
+        return _("{runs} in {month}, all cancelled.").format(runs=runs, month=month.name)
+    values = {
+        "runs": runs,
+        "month": month.name,
+        "share": percent(month.success),
+        "wanted": f"{WANTED_SUCCESS * 100:.0f} %",
+        "outage": span(month.outage),
+    }
+    if month.missed:
+        return _("{runs} in {month}: {share} succeeded, less than the {wanted} wanted; {outage} of outage.").format(
+            **values
+        )
+    return _("{runs} in {month}: {share} succeeded, {wanted} are wanted; {outage} of outage.").format(**values)
+
+
+def percent(share: float | None) -> str:
+    """Cut, not rounded: 94.96 % is not 95 %."""
+    return "—" if share is None else f"{int(share * 1000 + 1e-9) / 10:.1f} %"
+
+
+def span(seconds: float | None) -> str:
+    return "—" if seconds is None else words.duration(seconds)
+
+
+def summary(found: Glance) -> Sheet:
+    spans = (found.month, found.before, found.quarter)
+    columns = [Column("", "name"), *(Column(s.name, "number", 21) for s in spans)]
+    lines: Sequence[tuple[str, Any]] = (
+        (_("Runs"), lambda s: words.count(s.runs)),
+        (_("Success rate"), lambda s: percent(s.success)),
+        (_("Outage, sum"), lambda s: span(s.outage)),
+        (_("Outage, longest"), lambda s: span(s.longest_outage)),
+        (_("Duration, average"), lambda s: span(s.average)),
+        (_("Duration, longest"), lambda s: span(s.longest if s.timed else None)),
+        (_("Longer than {minutes} minutes").format(minutes=LIMIT_SECONDS // 60), lambda s: words.count(s.over_limit)),
+        (_("Space won"), lambda s: words.size(s.won) if s.won_known else "—"),
+    )
+    rows = [[name, *(value(s) for s in spans)] for name, value in lines]
+    bad = found.month.missed or found.quarter.missed
+    marks = ["bad" if (n == 1 and bad) or (n == 6 and found.quarter.over_limit) else "" for n in range(len(rows))]
+    return Sheet(columns, rows, marks)
+
+
+def endings(found: Glance) -> Sheet:
+    columns = [Column(_("Outcome"), "name"), *_spans(found)]
+    rows = [
+        [str(status.label), *(words.count(s.endings.get(status, 0)) for s in (found.month, found.quarter))]
+        for status in reversed(ENDED)
+    ]
+    return Sheet(columns, rows)
+
+
+def gains(found: Glance) -> Sheet:
+    columns = [Column(_("Databases that succeeded are"), "name"), *_spans(found)]
+    rows = [
+        [str(GROUP_NAMES[name]), *(words.count(s.groups.get(name, 0)) for s in (found.month, found.quarter))]
+        for name in GROUPS
+    ]
+    return Sheet(columns, rows)
+
+
+def _spans(found: Glance) -> list[Column]:
+    return [Column(found.month.name, "number", 25), Column(found.quarter.name, "number", 25)]
+
+
+def troubled(found: Glance) -> Sheet:
+    columns = [
+        Column(_("Database"), "name"),
+        Column(_("Runs"), "number", 15),
+        Column(_("Ended badly"), "number", 20),
+        Column(_("Outage, sum"), "number", 25),
+    ]
+    rows = [[t.database, words.count(t.runs), words.count(t.bad), span(t.outage)] for t in found.troubled]
+    return Sheet(columns, rows, ["bad" if t.bad else "" for t in found.troubled])
+
+
+def trend(found: Glance) -> Sheet:
+    columns = [
+        Column(_("Month"), "name"),
+        Column(_("Runs"), "number", 11),
+        Column(_("Success rate"), "number", 15),
+        Column(_("Outage, sum"), "number", 18),
+        Column(_("Duration, longest"), "number", 18),
+        Column(_("Space won"), "number", 18),
+    ]
+    rows = [
+        [
+            m.name,
+            words.count(m.runs),
+            percent(m.success),
+            span(m.outage),
+            span(m.longest if m.timed else None),
+            words.size(m.won) if m.won_known else "—",
+        ]
+        for m in found.trend
+    ]
+    return Sheet(columns, rows, ["bad" if m.missed else "" for m in found.trend])
+
+
+def chart(found: Glance) -> dict[str, Any]:
+    """The trend for the page's plotly: months, minutes, percent."""
+    return {
+        "kind": "trend",
+        "months": [m.name for m in found.trend],
+        "outage": [round(m.outage / 60, 2) for m in found.trend],
+        "success": [None if m.success is None else round(m.success * 100, 2) for m in found.trend],
+        "wanted": WANTED_SUCCESS * 100,
+        "words": {"outage": _("Outage (minutes)"), "success": _("Success rate (%)"), "wanted": _("wanted")},
+    }
+
+
+def render(month: Month, asked: Asked) -> bytes:
+    """The PDF in the active language; the same bytes for the same numbers."""
+    found = contents(month, asked)
+    bars = [Bar(m.name, m.outage, f"{span(m.outage)} · {percent(m.success)}", m.missed) for m in found["found"].trend]
+    page = render_to_string(
+        "reports/management.html",
+        {
+            **found,
+            "language": get_language() or "en",
+            "chart": drawings.bars(_("Outage of each month, and success rate"), bars),
+            "zone": words.zone(month.begin),
+            "made": f"{(month + 1).begin.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "state": words.moment(min(timezone.now(), (month.quarter[-1] + 1).begin)),
+        },
+    )
+    named = f"{settings.SITE_URL} management {month} {asked}"
+    return paper.printed(page, hashlib.sha256(named.encode()).hexdigest()[:32])
+
+
+def text(month: Month, asked: Asked) -> str:
+    """The CSV: the months of the trend, the quarter, and the databases of the quarter."""
+    found = glance(month, asked)
+    sheet = io.StringIO()
+    writer = csv.DictWriter(sheet, COLUMNS)
+    writer.writeheader()
+    rows = [*(_row("month", m) for m in found.trend), _row("quarter", found.quarter)]
+    rows += [
+        {"kind": "database", "name": t.database, "runs": t.runs, "outage_minutes": _minutes(t.outage)}
+        for t in found.troubled
+    ]
+    writer.writerows({name: inert(value) for name, value in row.items()} for row in rows)
+    return sheet.getvalue()
+
+
+def _row(kind: str, figures: Figures) -> Row:
+    return {
+        "kind": kind,
+        "name": figures.name,
+        "runs": figures.runs,
+        **{status.value: figures.endings.get(status, 0) for status in ENDED},
+        "success_percent": None if figures.success is None else round(figures.success * 100, 2),
+        "outage_minutes": _minutes(figures.outage),
+        "longest_outage_minutes": _minutes(figures.longest_outage),
+        "average_duration_minutes": _minutes(figures.average),
+        "longest_duration_minutes": _minutes(figures.longest) if figures.timed else None,
+        "over_limit": figures.over_limit,
+        "space_won_bytes": figures.won if figures.won_known else None,
+        **{name: figures.groups.get(name, 0) for name in GROUPS},
+    }
+
+
+def _minutes(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds / 60, 2)

@@ -1,0 +1,86 @@
+// Charts of runs and reports, drawn by plotly from the numbers in the page, in the page's own colours and language.
+"use strict";
+
+const paint = (name) => {
+  // light-dark() has to be computed by an element; the variable alone is only its text.
+  const probe = document.createElement("i");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+};
+
+const ground = (more) => ({
+  paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+  font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: paint("--muted") },
+  margin: { l: 64, r: 64, t: 8, b: 40 }, hoverlabel: { bgcolor: paint("--raised"), font: { color: paint("--text") } },
+  legend: { orientation: "h", y: 1.14 }, barmode: "group", ...more,
+});
+const axis = (more) => ({ gridcolor: paint("--line"), zerolinecolor: paint("--line"), linecolor: paint("--line"), automargin: true, ...more });
+const titled = (text) => ({ text, font: { size: 11 } });
+
+const FIGURES = {
+  trend: ({ months, outage, success, wanted, words }) => [
+    [
+      { type: "bar", x: months, y: outage, name: words.outage, marker: { color: paint("--outage") } },
+      { x: months, y: success, name: words.success, yaxis: "y2", mode: "lines+markers", line: { color: paint("--good") }, connectgaps: false },
+      { x: months, y: months.map(() => wanted), name: words.wanted, yaxis: "y2", mode: "lines", line: { color: paint("--muted"), dash: "dot", width: 1 }, hoverinfo: "skip" },
+    ],
+    ground({
+      xaxis: axis({ type: "category" }), yaxis: axis({ title: titled(words.outage), rangemode: "tozero" }),
+      yaxis2: axis({ title: titled(words.success), overlaying: "y", side: "right", range: [Math.min(80, ...success.filter((x) => x !== null)) - 2, 101], showgrid: false }),
+    }),
+  ],
+
+  // Before is 1, so that fast and slow queries stand side by side; the whiskers are half the interquartile range.
+  queries: ({ names, before, after, low, high, words }) => [
+    [
+      { type: "bar", orientation: "h", y: names, x: before, name: words.before, marker: { color: paint("--field") } },
+      {
+        type: "bar", orientation: "h", y: names, x: after, name: words.after, marker: { color: paint("--good") },
+        error_x: { type: "data", symmetric: false, array: after.map((x, i) => high[i] === null ? 0 : high[i] - x), arrayminus: after.map((x, i) => low[i] === null ? 0 : x - low[i]), color: paint("--text"), thickness: 1.5, width: 4 },
+      },
+    ],
+    ground({ xaxis: axis({ title: titled(words.axis), rangemode: "tozero" }), yaxis: axis({ autorange: "reversed" }) }),
+  ],
+
+  sizes: ({ names, before, after, words }) => [
+    [
+      { type: "bar", orientation: "h", y: names, x: before, name: words.before, marker: { color: paint("--field") } },
+      { type: "bar", orientation: "h", y: names, x: after, name: words.after, marker: { color: paint("--good") } },
+    ],
+    ground({ xaxis: axis({ title: titled(words.axis), rangemode: "tozero", tickformat: "~s" }), yaxis: axis({ autorange: "reversed" }) }),
+  ],
+
+  steps: ({ names, begins, seconds, bad, outage, words }) => [
+    [{
+      type: "bar", orientation: "h", y: names, base: begins, x: seconds, showlegend: false,
+      marker: { color: bad.map((x) => paint(x ? "--bad" : "--accent")) }, text: words.told, textposition: "none", hovertemplate: "%{text}<extra></extra>",
+    }],
+    ground({
+      xaxis: axis({ title: titled(words.axis) }), yaxis: axis({ autorange: "reversed" }), barmode: "overlay",
+      shapes: outage ? [{ type: "rect", xref: "x", yref: "paper", x0: outage[0], x1: outage[1], y0: 0, y1: 1, fillcolor: paint("--outage"), opacity: .18, line: { width: 0 }, layer: "below" }] : [],
+      annotations: outage ? [{ x: outage[0], y: 1, yref: "paper", xanchor: "left", yanchor: "bottom", text: words.outage, showarrow: false, font: { color: paint("--outage") } }] : [],
+      margin: { l: 64, r: 24, t: 24, b: 40 },
+    }),
+  ],
+
+  latency: ({ names, p50, p95, words }) => [
+    [
+      { type: "bar", x: names, y: p50, name: words.p50, marker: { color: paint("--field") } },
+      { type: "bar", x: names, y: p95, name: words.p95, marker: { color: paint("--accent") } },
+    ],
+    ground({ xaxis: axis({ type: "category" }), yaxis: axis({ title: titled(words.axis), rangemode: "tozero" }) }),
+  ],
+};
+
+const show = () => {
+  for (const place of document.querySelectorAll("[data-figure]")) {
+    const told = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+    const [traces, layout] = FIGURES[told.kind](told);
+    Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true });
+  }
+};
+show();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);

@@ -1,0 +1,162 @@
+"""Month and quarter at a glance: right numbers, added up by the database, the same on page, PDF and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from pypdf import PdfReader
+
+from maintenance.models import MaintenanceRun, RunTarget, Status
+from reports import management
+from reports.glance import Asked, Month, glance, month_of
+from tests import records
+
+pytestmark = pytest.mark.django_db
+As = Callable[[str], Client]
+NOVEMBER = Month(2026, 11)
+
+
+def at(text: str) -> datetime:
+    """Local time of the installation."""
+    return timezone.make_aware(datetime.fromisoformat(text))
+
+
+def ended(when: str, status: str = Status.SUCCEEDED, database: str = "shop", **changes: Any) -> MaintenanceRun:
+    figures = {name: changes.pop(name, None) for name in ("ratio", "bytes_won")}
+    values: dict[str, Any] = {"outage_seconds": 60.0, "duration_seconds": 600.0, "created_at": at(when), **changes}
+    run = records.empty_run((database,), status=status, **values)
+    RunTarget.objects.create(
+        run=run, database=database, engine="sqlite", status=status, out_seconds=values["outage_seconds"], **figures
+    )
+    return run
+
+
+@pytest.fixture
+def autumn() -> None:
+    ended("2026-11-01T00:00", ratio=0.4, bytes_won=1_000_000)
+    ended("2026-11-30T23:59", ratio=1.0, bytes_won=500_000)
+    ended("2026-11-15T12:00", Status.FAILED, "crm", outage_seconds=3600.0, duration_seconds=12_000.0)
+    ended("2026-11-16T12:00", Status.CANCELLED, outage_seconds=None, duration_seconds=None)
+    ended("2026-11-17T12:00", Status.RUNNING, finished_at=None)
+    ended("2026-10-31T23:59", ratio=0.8, maintenance_type="repair")
+    ended("2026-12-01T00:00", Status.ROLLED_BACK)
+    ended("2025-11-30T23:59")
+
+
+@pytest.mark.usefixtures("autumn")
+def test_the_numbers_of_a_month_and_of_its_quarter() -> None:
+    found = glance(NOVEMBER, Asked())
+    month, quarter = found.month, found.quarter
+    assert month.endings == {"succeeded": 2, "failed": 1, "cancelled": 1}
+    assert (month.runs, month.counted, month.success, month.missed) == (4, 3, 2 / 3, True)
+    assert (month.outage, month.longest_outage) == (3720.0, 3600.0)
+    assert (month.average, month.longest, month.over_limit) == (4400.0, 12_000.0, 1)
+    assert (month.won, month.won_known) == (1_500_000, 2)
+    assert month.groups == {"much_faster": 1, "faster": 0, "alike": 1, "slower": 0, "unmeasured": 0}
+    assert (found.before.runs, quarter.runs, quarter.endings["rolled_back"]) == (1, 6, 1)
+    assert [(m.name, m.runs) for m in found.trend if m.runs] == [("2026-10", 1), ("2026-11", 4)]
+    assert [(t.database, t.runs, t.bad, t.outage) for t in found.troubled] == [
+        ("crm", 1, 1, 3600.0),
+        ("shop", 5, 1, 300.0),
+    ]
+
+
+@pytest.mark.usefixtures("autumn")
+@pytest.mark.parametrize(
+    ("asked", "runs"),
+    [
+        (Asked(database="crm"), 1),
+        (Asked(maintenance_type="repair"), 0),
+        (Asked(severity_level="medium"), 0),
+        (Asked("shop", "rebuild", "high"), 3),
+    ],
+)
+def test_filters_narrow_every_number(asked: Asked, runs: int) -> None:
+    assert glance(NOVEMBER, asked).month.runs == runs
+
+
+def test_months_go_round_the_year() -> None:
+    assert [str(Month(2026, 11) + n) for n in (-11, 0, 1, 2)] == ["2025-12", "2026-11", "2026-12", "2027-01"]
+    assert [str(m) for m in Month(2026, 2).quarter] == ["2026-01", "2026-02", "2026-03"]
+    assert month_of("2026-02") == Month(2026, 2)
+    assert [month_of(x) for x in ("", "2026-13", "2026-2", "x")] == [None] * 4
+
+
+def test_a_share_just_below_what_is_wanted_is_not_rounded_up_to_it() -> None:
+    assert management.percent(0.94999) == "94.9 %"
+    assert management.percent(0.95) == "95.0 %"
+
+
+def test_runs_are_added_up_by_the_database_and_never_read(as_: As) -> None:
+    MaintenanceRun.objects.bulk_create(
+        MaintenanceRun(
+            maintenance_type="repair", target_databases=["shop"], severity_level="high", reason="", status="succeeded"
+        )
+        for _ in range(300)
+    )
+    with CaptureQueriesContext(connection) as asked:
+        found = glance(Month(timezone.localdate().year, timezone.localdate().month), Asked())
+    assert found.month.runs == 300
+    assert len(asked) == 3
+    for query in asked.captured_queries:
+        assert "GROUP BY" in query["sql"]
+        assert '"reason"' not in query["sql"]
+    plans = [plan for query in asked.captured_queries for plan in explained(query["sql"])]
+    assert not [plan for plan in plans if plan.startswith("SCAN")], "reads every run there ever was"
+
+
+def explained(sql: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("EXPLAIN QUERY PLAN " + sql.replace("%", "%%"), ())
+        return [row[3] for row in cursor.fetchall()]
+
+
+@pytest.mark.usefixtures("autumn")
+def test_page_pdf_and_csv_tell_the_same(as_: As) -> None:
+    client = as_("manager")
+    page = client.get("/reports/?month=2026-11").content.decode()
+    assert "4 maintenances in 2026-11: 66.6 % succeeded, less than the 95 % wanted; 1 h 02 min of outage." in page
+    made = client.get("/reports/maintenance.pdf?month=2026-11").content
+    text = squeezed("".join(p.extract_text() for p in PdfReader(io.BytesIO(made)).pages))
+    cells = [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[dh][ >].*?</t[dh]>", page, re.DOTALL)]
+    missing = [cell for cell in cells if squeezed(cell) not in text]
+    assert len(cells) > 100
+    assert missing == []
+    sheet = client.get("/reports/maintenance.csv?month=2026-11")
+    rows = list(csv.DictReader(io.StringIO(sheet.content.decode("utf-8-sig"))))
+    assert list(rows[0]) == list(management.COLUMNS)
+    november = next(r for r in rows if r["name"] == "2026-11")
+    assert (november["runs"], november["success_percent"], november["outage_minutes"]) == ("4", "66.67", "62.0")
+    assert [r["name"] for r in rows if r["kind"] != "month"] == ["2026 Q4", "crm", "shop"]
+
+
+def squeezed(text: str) -> str:
+    import html
+
+    return re.sub(r"\s+", "", html.unescape(text))
+
+
+@pytest.mark.usefixtures("autumn")
+def test_the_pdf_is_the_same_for_the_same_numbers(settings: Any) -> None:
+    assert management.render(Month(2025, 11), Asked()) == management.render(Month(2025, 11), Asked())
+
+
+def test_an_empty_month_says_so(as_: As) -> None:
+    page = as_("auditor").get("/reports/?month=2020-01").content.decode()
+    assert "No maintenance ended in 2020-01." in page
+    assert "No database was maintained." in page
+
+
+def test_a_filter_that_is_wrong_is_named_and_filters_nothing(as_: As) -> None:
+    page = as_("manager").get("/reports/?month=2020-77&severity_level=awful").content.decode()
+    assert "errorlist" in page
