@@ -99,6 +99,14 @@ SECURE_HSTS_SECONDS = 31536000 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
+# What is kept how long (specification 7.2); see docs/reports.md.
+KEEP_RECORDS_DAYS = int(os.environ.get("DBMAINT_KEEP_RECORDS_DAYS", "365"))
+KEEP_PERFORMANCE_DAYS = int(os.environ.get("DBMAINT_KEEP_PERFORMANCE_DAYS", "183"))
+KEEP_AUDIT_DAYS = int(os.environ.get("DBMAINT_KEEP_AUDIT_DAYS", "1826"))
+KEEP_BACKUP_DAYS = int(os.environ.get("DBMAINT_KEEP_BACKUP_DAYS", "30"))
+KEEP_BACKUPS = int(os.environ.get("DBMAINT_KEEP_BACKUPS", "3"))
+"""Of each database, however old they are; never fewer than one."""
+
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ja", "日本語")]
 REPORT_LANGUAGE = os.environ.get("DBMAINT_REPORT_LANGUAGE", LANGUAGE_CODE)

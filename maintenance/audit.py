@@ -215,6 +215,11 @@ def seal(before: datetime, by: str) -> int:
     return len(old)
 
 
+def sealable(before: datetime) -> int:
+    """How many entries `seal` would remove."""
+    return len(_oldest(before))
+
+
 def _oldest(before: datetime) -> list[AuditEntry]:
     """The chain's beginning up to the first entry that is younger, but never the whole chain."""
 

@@ -8,6 +8,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.db import close_old_connections, connections
@@ -50,7 +51,7 @@ def deliver_pending() -> int:
     addresses = _addresses()
     sent = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        tries = {pool.submit(_send, addresses.get(m.digest), m.title, m.body): m for m in mine}
+        tries = {pool.submit(send, addresses.get(m.digest), m.title, m.body): m for m in mine}
         for over in as_completed(tries):
             sent += _recorded(tries[over], over.result())
     return sent
@@ -85,8 +86,8 @@ def _recorded(message: Notification, sent: Sent) -> bool:
     return not sent.error
 
 
-def _send(address: str | None, title: str, body: str) -> Sent:
-    """One try. Runs in a thread of its own and touches no database."""
+def send(address: str | None, title: str, body: str, attached: Path | None = None) -> Sent:
+    """One try, which touches no database: it may run in a thread of its own."""
     # Here, because it takes a quarter of a second to import and most commands send nothing.
     from apprise import Apprise, AppriseAsset
 
@@ -99,7 +100,7 @@ def _send(address: str | None, title: str, body: str) -> Sent:
             return Sent("", "its address in config.json is not understood")
         shown = _shown(str(door[0].url(privacy=True)))  # type: ignore[no-untyped-call]
         try:
-            taken = door.notify(title=title, body=body)
+            taken = door.notify(title=title, body=body, attach=str(attached) if attached else None)
         except Exception as error:  # of a plugin, which is as foreign as its receiver
             return Sent(shown, _hidden(f"{type(error).__name__}: {error}", address, shown))
     if taken:

@@ -138,13 +138,14 @@ def remind() -> int:
     untold = Q(last=None, finished_at__range=(now - LATE_BUT_TOLD, due))
     repeated = 0
     for run in waiting.filter(Q(last__lt=due) | untold):
-        if not _released(run):
+        if not released(run):
             _queue(run, "needs_operator", "", "", (run.repeated or 0) + 1)
             repeated += 1
     return repeated
 
 
-def _released(run: MaintenanceRun) -> bool:
+def released(run: MaintenanceRun) -> bool:
+    """A person has brought every database back that the run left shut."""
     stuck = {f"{t.database} in run {run.pk}" for t in run.targets.filter(status=Status.NEEDS_OPERATOR)}
     free = AuditEntry.objects.filter(operation="target.released", object__in=stuck)
     return stuck <= set(free.values_list("object", flat=True))

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django_q.models import Schedule
 from django_q.tasks import async_task
 
-from . import audit, ending, journal, monitoring, planning, procedure, watch
+from . import audit, ending, journal, monitoring, monthly, planning, procedure, retention, watch
 from .models import MaintenanceRun, RunTarget, Status, Worker
 
 log = logging.getLogger("maintenance")
@@ -42,12 +42,29 @@ def check_audit() -> None:
         log.error("The audit chain is broken: %s.", verdict.problem)
 
 
+def remove_old() -> None:
+    """Once a day: what is older than its setting allows goes (specification 7.2)."""
+    retention.remove("console")
+
+
+def send_management_report() -> None:
+    """Once a day, because whom it did not reach gets it on the next; once a month for everybody else."""
+    monthly.send_if_due()
+
+
+DAILY = {
+    "audit checkpoint": "check_audit",
+    "retention": "remove_old",
+    "management report": "send_management_report",
+}
+"""Name of the schedule -> function here."""
+
+
 def keep_schedules() -> None:
     """What clusters do by the clock. Two that start at once may write it twice: it is only done twice then."""
-    if not Schedule.objects.filter(name="audit checkpoint").exists():
-        Schedule.objects.create(
-            name="audit checkpoint", func="maintenance.tasks.check_audit", schedule_type=Schedule.DAILY
-        )
+    for name, function in DAILY.items():
+        if not Schedule.objects.filter(name=name).exists():
+            Schedule.objects.create(name=name, func=f"maintenance.tasks.{function}", schedule_type=Schedule.DAILY)
 
 
 def pull() -> None:

@@ -63,6 +63,7 @@ def _target(target: RunTarget) -> dict[str, Any]:
                 "verified": b.verified,
                 "role": b.role,
                 "error": b.error or None,
+                "removed_at": _time(b.removed_at),
             }
             for b in target.backup_files.all()
         ],

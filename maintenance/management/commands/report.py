@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -46,5 +47,11 @@ class Command(BaseCommand):
             sys.exit(2)
         if run.finished_at is None:
             self.stderr.write(f"{run.number} has not ended; its report is made at the end.")
+            sys.exit(2)
+        if run.performance_removed_at and Path(run.report_pdf).is_file():
+            self.stderr.write(
+                f"The measurements of {run.number} were removed on {run.performance_removed_at:%Y-%m-%d}; "
+                f"the report from before is {run.report_pdf}."
+            )
             sys.exit(2)
         return run

@@ -20,7 +20,7 @@ def fill(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('maintenance', '0008_monitoring_and_messages'),
+        ('maintenance', '0010_switch'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
