@@ -16,7 +16,7 @@ from reports import performance
 from reports.comparison import compare_target
 
 from . import audit, notify
-from .models import ENDED, WORST_FIRST, MaintenanceRun, RunTarget, ScopeHold, Status
+from .models import ENDED, WORST_FIRST, ActionRecord, MaintenanceRun, RunTarget, ScopeHold, Status, StepState
 
 log = logging.getLogger("maintenance")
 

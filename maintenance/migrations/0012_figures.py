@@ -20,7 +20,7 @@ def fill(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('maintenance', '0010_switch'),
+        ('maintenance', '0011_late'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
