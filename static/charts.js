@@ -12,9 +12,10 @@ const token = (name) => {
 };
 
 const ROWS = [
-  ["health", "health", [0, 102], [0.7, 1]],
-  ["size", "size_bytes", undefined, [0.35, 0.65]],
-  ["connections", "connections", undefined, [0, 0.3]],
+  ["health", "health", [0, 102], [0.78, 1]],
+  ["size", "size_bytes", undefined, [0.52, 0.74]],
+  ["connections", "connections", undefined, [0.26, 0.48]],
+  ["latency", "p95_ms", undefined, [0, 0.22]],
 ];
 
 const draw = (place, data) => {
@@ -23,13 +24,20 @@ const draw = (place, data) => {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "x",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: muted },
     margin: { l: 64, r: 12, t: 8, b: 32 }, hoverlabel: { bgcolor: token("--raised"), font: { color: text } },
-    xaxis: { type: "date", anchor: "y3", gridcolor: line, linecolor: line },
+    xaxis: { type: "date", anchor: "y4", gridcolor: line, linecolor: line },
+    shapes: data.runs.map((run) => ({ type: "line", yref: "paper", x0: run.at, x1: run.at, y0: 0, y1: 1, line: { color: token("--outage"), width: 1, dash: "dot" } })),
   };
+  traces.push({
+    x: data.runs.map((run) => run.at), y: data.runs.map(() => 100), mode: "markers", name: "",
+    marker: { symbol: "triangle-down", size: 9, color: token("--outage") },
+    text: data.runs.map((run) => `${run.run}: ${run.status}`), hovertemplate: "%{text}<extra></extra>",
+  });
+  const columns = { ...data, p95_ms: data.latency.map((test) => test.p95_ms) };
   ROWS.forEach(([name, column, fixed, domain], index) => {
-    const range = fixed || [0, 1.1 * Math.max(4, ...data[column])];
+    const range = fixed || [0, 1.1 * Math.max(4, ...columns[column])];
     const axis = index ? `y${index + 1}` : "y";
     traces.push({
-      x: data.measured_at, y: data[column], yaxis: axis, name: place.dataset[name], mode: "lines+markers",
+      x: column === "p95_ms" ? data.latency.map((test) => test.at) : data.measured_at, y: columns[column], yaxis: axis, name: place.dataset[name], mode: "lines+markers",
       line: { color: token("--accent"), width: 2 }, marker: { size: 5 }, connectgaps: false,
       hovertemplate: column === "size_bytes" ? "%{y:.3s}B" : "%{y}",
     });

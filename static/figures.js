@@ -75,12 +75,16 @@ const FIGURES = {
   ],
 };
 
-const show = () => {
+const show = (again) => {
   for (const place of document.querySelectorAll("[data-figure]")) {
+    if (place.dataset.drawn && !again) continue;
+    place.dataset.drawn = "yes";
     const told = JSON.parse(document.getElementById(place.dataset.figure).textContent);
     const [traces, layout] = FIGURES[told.kind](told);
     Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true });
   }
 };
 show();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+// A run that ends while somebody looks brings its charts with the last fragment.
+document.addEventListener("htmx:afterRequest", () => show());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(true));

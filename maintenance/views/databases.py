@@ -17,6 +17,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
+from reports import course
+
 from .. import audit, tasks
 from ..models import DatabaseState, MaintenanceSetting, RunTarget
 from .access import actor, open_to
@@ -74,7 +76,7 @@ def database_trend(request: HttpRequest, name: str) -> HttpResponseBase:
     told: dict[str, list[Any]] = {column: [row[i] for row in rows] for i, column in enumerate(columns)}
     # Without a zone, because plotly would show UTC where the page tells the reader's own time.
     told["measured_at"] = [f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S}" for at in told["measured_at"]]
-    return JsonResponse(told)
+    return JsonResponse({**told, "runs": course.maintained(name), "latency": course.latency(name)})
 
 
 @open_to("launch_maintenance")
@@ -108,6 +110,8 @@ def told(request: HttpRequest, name: str) -> dict[str, Any]:
         "health": trend(states, "health", 0, 100),
         "sizes": trend(states, "size_bytes", 0),
         "connections": trend(states, "connections", 0),
+        "looks_sheet": course.looks(states),
+        "answers_sheet": course.answers(course.latency(name)),
         "runs": list(runs[:SHOWN_RUNS]),
         "waiting": waits(request, state),
     }

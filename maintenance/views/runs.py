@@ -20,6 +20,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from reports.comparison import compare_target
+from reports.figures import figures
 from reports.outcome import integrity
 from reports.retelling import again
 
@@ -121,7 +122,12 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "losses": [loss for record in records for loss in record.losses],
     }
     if over:
-        context |= {"proof": proof(target, lines), "comparison": compare_target(target)}
+        comparison = compare_target(target)
+        context |= {
+            "proof": proof(target, lines),
+            "comparison": comparison,
+            "figures": figures(target, lines, records, comparison),
+        }
     return context
 
 

@@ -19,6 +19,7 @@ PAGES = {
         "/databases/billing/",
         "/launch/?database=billing",
         "/history/",
+        "/reports/",
         "/account/",
         "/runs/1/",
     ),
@@ -60,6 +61,8 @@ def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, 
     expect(page.locator("#says .notice.success")).to_be_visible(timeout=LONG)
     expect(page.locator("#after table").first).to_be_visible()
     expect(page.locator("svg.flow .now")).to_have_count(0)
+    for figure in ("queries", "sizes", "steps", "latency"):
+        expect(page.locator(f"[data-figure=figure-{figure}] .main-svg").first).to_be_visible()
     keep(page, f"run-ended-{language}")
     for selector, ending in (
         ('a[href$="report.pdf"]', "-report.pdf"),
@@ -131,8 +134,17 @@ def test_the_chart_of_a_database_opens(theme: str, visit: Visit, console: Consol
     page = visit("manager", theme=theme)
     page.goto(f"{console.url}/databases/shop/")
     expect(page.locator(".chart .main-svg").first).to_be_visible(timeout=LONG)
-    expect(page.locator(".chart .scatterlayer .trace")).to_have_count(3)
+    expect(page.locator(".chart .scatterlayer .trace").nth(2)).to_be_attached()
     keep(page, f"chart-{theme}")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_trend_of_the_management_section_is_drawn(theme: str, visit: Visit, console: Console) -> None:
+    page = visit("manager", theme=theme)
+    page.click("nav a[href='/reports/']")
+    expect(page.locator("[data-figure=trend] .main-svg").first).to_be_visible()
+    expect(page.locator("[data-figure=trend] .bars .point").first).to_be_attached()
+    keep(page, f"reports-trend-{theme}")
 
 
 def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> None:
