@@ -13,7 +13,9 @@ packages:
 	@sh deploy/packages.sh
 
 test-packages:
-	@sh deploy/packages.sh chromium=chromium npm=npm
+	@sh deploy/packages.sh chromium=chromium npm=npm \
+	  prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager \
+	  prometheus-postgres-exporter=prometheus-postgres-exporter
 
 # mysqlclient is compiled; where that cannot be, the rest is installed and MariaDB/MySQL are left out.
 $(VENV)/.installed: requirements.txt | packages

@@ -142,7 +142,7 @@ def read(
     seen = Seen()
     for measure, series in answers.items():
         try:
-            value = _one([s for s in series if about(s, labels)])
+            value = _one(closest(series, labels))
             if measure == "up":
                 seen.up = value > 0
             else:
@@ -167,10 +167,16 @@ def read(
     return seen
 
 
-def about(series: Series, labels: Mapping[str, str]) -> bool:
-    """It has at least one of the labels, and none with another value: `pg_up` knows only the instance."""
+def about(series: Series, labels: Mapping[str, str]) -> int:
+    """How many of the labels it has; 0 when it has one with another value. `pg_up` knows only the instance."""
     common = [name for name in labels if name in series.labels]
-    return bool(common) and all(series.labels[name] == labels[name] for name in common)
+    return len(common) if all(series.labels[name] == labels[name] for name in common) else 0
+
+
+def closest(series: Sequence[Series], labels: Mapping[str, str]) -> list[Series]:
+    """Those that have the most of the labels: a series of the whole server is not about one of its databases."""
+    most = max((about(s, labels) for s in series), default=0)
+    return [s for s in series if most and about(s, labels) == most]
 
 
 def _one(series: Sequence[Series]) -> float:

@@ -14,6 +14,7 @@ from .frame import waiting_for_people
 
 ORDER = ("needs_operator", "maintenance", "critical", "unreachable", "degraded", "watch", "unknown", "well")
 SEVERITIES = ("critical", "high", "medium", "low")
+MONITORING = DatabaseState.Source.MONITORING
 TROUBLE = frozenset({"needs_operator", "critical", "unreachable", "degraded"})
 
 
@@ -55,21 +56,22 @@ def standings() -> list[Standing]:
     backups = BackupFile.objects.filter(target__setting=OuterRef("pk"), verified=True).order_by("-id")
     settings = list(
         MaintenanceSetting.objects.filter(enabled=True).annotate(
-            last_state=Subquery(looks.values("pk")[:1]),
+            last_look=Subquery(looks.exclude(source=MONITORING).values("pk")[:1]),
+            last_told=Subquery(looks.filter(source=MONITORING).values("pk")[:1]),
             last_target=Subquery(targets.values("pk")[:1]),
             last_backup=Subquery(backups.values("created_at")[:1]),
         )
     )
-    states = {
-        s.setting_id: s for s in DatabaseState.objects.filter(pk__in=[s.last_state for s in settings]).defer("tables")
-    }
+    wanted = [pk for s in settings for pk in (s.last_look, s.last_told)]
+    states = {s.pk: s for s in DatabaseState.objects.filter(pk__in=wanted).defer("tables")}
     light = RunTarget.objects.defer("plan", "gate", "image").select_related("run")
     held = {t.database: t for t in light.filter(status__in=ACTIVE)}
     ended = {t.pk: t for t in light.filter(pk__in=[s.last_target for s in settings])}
     stuck = {t.database for t in waiting_for_people()}
     found = []
     for setting in settings:
-        state, target = states.get(setting.pk), held.get(setting.name)
+        state = _what_counts(states.get(setting.last_look), states.get(setting.last_told))
+        target = held.get(setting.name)
         word = (
             "maintenance"
             if target
@@ -83,7 +85,21 @@ def standings() -> list[Standing]:
     return sorted(found, key=_badness)
 
 
+def _what_counts(look: DatabaseState | None, told: DatabaseState | None) -> DatabaseState | None:
+    """Monitoring sees less than a look of our own: newer word of it counts unless it would hide what we found."""
+    if look is None or told is None:
+        return look or told
+    if told.measured_at <= look.measured_at:
+        return look
+    if look.state == "unreachable" or _place(told.state) < _place(look.state):
+        return told
+    return told if told.state == look.state and told.health is not None else look
+
+
+def _place(word: str) -> int:
+    return ORDER.index(word) if word in ORDER else 0
+
+
 def _badness(standing: Standing) -> tuple[int, int, str]:
-    place = ORDER.index(standing.word) if standing.word in ORDER else 0
     health = standing.state.health if standing.state and standing.state.health is not None else 101
-    return place, health, standing.setting.name
+    return _place(standing.word), health, standing.setting.name

@@ -89,7 +89,12 @@ class TestPulling:
         crm = {**SHOP, "datname": "crm"}
         prometheus.answers = {
             "pg_up": [({"instance": "db1:9187", "job": "pg"}, "1"), ({"instance": "db2:9187"}, "0")],
-            "backends": [(SHOP, "12"), (crm, "3"), ({"datname": "shop", "instance": "db2:9187"}, "99")],
+            "backends": [
+                ({"instance": "db1:9187", "datid": "0"}, "7"),
+                (SHOP, "12"),
+                (crm, "3"),
+                ({"datname": "shop", "instance": "db2:9187"}, "99"),
+            ],
             "size": [(SHOP, "6.1e3"), (crm, "10")],
             "dead > 0.2": [({**SHOP, "schemaname": "public", "relname": "orders"}, "0.45")],
         }
