@@ -193,12 +193,18 @@ class Performed:
 
 @dataclass(frozen=True)
 class Progress:
-    """`share` is 0..1 as the server gives it, or None: 'not available from this engine'."""
+    """`share` is 0..1 as the server gives it, or None: 'not available from this engine'.
+
+    `object` is '' for a statement that the server counts no progress of. `seconds`: how long it runs. `blockers` are
+    the sessions it waits for, in words; () is nobody, None 'not available from this engine'.
+    """
 
     object: str
     share: float | None
     statement: str
     detail: str = ""
+    seconds: float | None = None
+    blockers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from maintenance.engines.errors import (
 )
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.postgresql.rollback import entries_without
-from maintenance.engines.values import Action, Json, Limits, Tag, Thresholds
+from maintenance.engines.values import Action, Json, Limits, Progress, Tag, Thresholds
 from maintenance.engines.words import say
 
 from .conftest import short_folder
@@ -428,8 +428,29 @@ def test_progress_is_told_while_work_runs(lab: PostgreSQLLab) -> None:
         while worker.is_alive():
             seen += made.progress()
         worker.join()
-    assert {item.object for item in seen} == {"public.orders"}
+    assert {item.object for item in seen if item.object} == {"public.orders"}
     assert all(item.share is None or 0 <= item.share <= 1 for item in seen)
+    assert any(item.statement.startswith("VACUUM") and item.seconds is not None for item in seen)
+    assert {item.blockers for item in seen} == {()}
+
+
+def test_who_blocks_the_work_is_told(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    seen: list[Progress] = []
+    with engine(lab) as made, closing(lab.server.connect(lab.name, "postgres")) as other:
+        pid = other.info.backend_pid
+        other.cursor().execute("BEGIN; SELECT count(*) FROM orders")
+        worker = threading.Thread(target=made.perform, args=(action("vacuum_full"), False))
+        worker.start()
+        until = time.monotonic() + 5
+        while not any(item.blockers for item in seen) and time.monotonic() < until:
+            seen += made.progress()
+            time.sleep(0.05)
+        other.cursor().execute("ROLLBACK")
+        worker.join()
+    waiting = [item for item in seen if item.blockers]
+    assert [item.object for item in waiting] == [""]
+    assert waiting[0].blockers == (f"pid {pid} postgres 127.0.0.1",)
 
 
 def test_an_interrupt_ends_work_on_the_server_and_what_comes_later(lab: PostgreSQLLab) -> None:

@@ -214,7 +214,7 @@ def progress(server: Server) -> list[Progress]:
                 share = shares.get(int(row[0]))
                 if share is None and len(row) > 8 and row[8]:
                     share = min(1.0, float(row[8]) / 100)
-                found.append(Progress(one.object, share, one.statement, str(row[6] or "")))
+                found.append(Progress(one.object, share, one.statement, str(row[6] or ""), float(row[5] or 0)))
     return found
 
 

@@ -53,12 +53,14 @@ class Work(Salvage, Server):
             return []
         return [
             Progress(
-                canonical(schema, table),
+                canonical(schema, table) if table else "",
                 max(0.0, min(1.0, float(share))) if share is not None else None,
-                command,
-                phase,
+                statement,
+                phase or "",
+                float(seconds),
+                tuple(blockers or ()),
             )
-            for schema, table, command, phase, share in rows
+            for schema, table, statement, phase, share, seconds, blockers in rows
         ]
 
     # -- actions -----------------------------------------------------------------------------------
@@ -266,7 +268,8 @@ def index_nodes(connection: Connection, oid: int) -> dict[str, tuple[int, bool, 
 
 
 def progress_sql(ways: Ways) -> str:
-    """Shares as the phases of the manual's chapter 'Progress Reporting' allow; a phase without figures gives none."""
+    """What our sessions run, since when, and who blocks them. Shares as the phases of the manual's chapter 'Progress
+    Reporting' allow; a phase without figures gives none."""
     parts = [
         """SELECT pid, relid, 'VACUUM' AS command, phase,
              CASE WHEN phase IN ('scanning heap', 'vacuuming heap') AND heap_blks_total > 0
@@ -287,7 +290,13 @@ def progress_sql(ways: Ways) -> str:
                FROM pg_stat_progress_copy"""
         )
     union = " UNION ALL ".join(parts)
-    return f"""SELECT n.nspname, c.relname, p.command, p.phase, p.share FROM ({union}) p
-               JOIN pg_stat_activity a ON a.pid = p.pid AND a.datname = current_database()
-               JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-               WHERE a.application_name = %(mine)s AND c.relkind IN ('r', 't')"""
+    return f"""SELECT n.nspname, c.relname, a.query, p.phase, p.share,
+                      extract(epoch FROM clock_timestamp() - a.query_start),
+                      (SELECT array_agg(concat_ws(' ', 'pid ' || b.pid, b.usename, nullif(b.application_name, ''),
+                                                  host(b.client_addr)) ORDER BY b.pid)
+                       FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid)))
+               FROM pg_stat_activity a LEFT JOIN ({union}) p ON p.pid = a.pid
+               LEFT JOIN pg_class c ON c.oid = p.relid AND c.relkind IN ('r', 't')
+               LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
+               WHERE a.datname = current_database() AND a.application_name = %(mine)s AND a.state = 'active'
+                 AND a.pid <> pg_backend_pid() ORDER BY a.query_start"""
