@@ -73,7 +73,7 @@ class LaunchForm(forms.Form):
     reason = forms.CharField(
         label=_("Reason"),
         max_length=2000,
-        widget=forms.Textarea({"rows": 2}),
+        widget=forms.Textarea({"rows": 3}),
         help_text=_("What is wrong, since when, and who asked. It stands in the report."),
     )
     allow_data_loss = forms.BooleanField(

@@ -110,6 +110,8 @@ def severity(name: str) -> SafeString:
 def version_of(version: str | None, engine: str) -> str:
     """'SQLite 3.40.1'; a server that says its own name is not told twice."""
     name = ENGINES.get(engine, engine)
+    if version and "mariadb" in version.lower():
+        name, version = "MariaDB", version.split("-")[0]
     if not version:
         return name
     return f"{name} {version}" if version[0].isdigit() else version
@@ -134,6 +136,14 @@ def reason_retold(action: Any) -> str:
 @register.filter
 def ending_retold(target: Any) -> str:
     return again(target.ended_because, target.ended_said)
+
+
+@register.filter
+def waits_for_people(target: Any) -> str:
+    """That somebody must come, and why; said once where the ending begins with it."""
+    needed = _("{database} needs an operator.").format(database=target.database)
+    ending = ending_retold(target)
+    return ending if ending.startswith(needed) else f"{needed} {ending}".strip()
 
 
 @register.filter

@@ -35,7 +35,8 @@ def outages() -> QuerySet[RunTarget]:
 def waiting_for_people() -> list[RunTarget]:
     """The last word on a database is 'needs operator', and nobody released it since."""
     newer = RunTarget.objects.filter(database=OuterRef("database"), pk__gt=OuterRef("pk"))
-    found = list(RunTarget.objects.filter(~Exists(newer), status=Status.NEEDS_OPERATOR).defer("plan", "gate", "image"))
+    stuck = RunTarget.objects.filter(~Exists(newer), status=Status.NEEDS_OPERATOR)
+    found = list(stuck.select_related("run__acknowledgement").defer("plan", "gate", "image"))
     words = {f"{t.database} in run {t.run_id}": t for t in found}
     released = AuditEntry.objects.filter(operation="target.released", object__in=words)
     gone = set(released.values_list("object", flat=True))

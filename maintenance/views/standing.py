@@ -29,6 +29,8 @@ class Standing:
     last: RunTarget | None
     backup_at: datetime | None
     """Of the newest backup that read back whole."""
+    stuck: RunTarget | None = None
+    """What left it closed for people."""
 
     @property
     def in_trouble(self) -> bool:
@@ -67,7 +69,7 @@ def standings() -> list[Standing]:
     light = RunTarget.objects.defer("plan", "gate", "image").select_related("run")
     held = {t.database: t for t in light.filter(status__in=ACTIVE)}
     ended = {t.pk: t for t in light.filter(pk__in=[s.last_target for s in settings])}
-    stuck = {t.database for t in waiting_for_people()}
+    stuck = {t.database: t for t in waiting_for_people()}
     found = []
     for setting in settings:
         state = _what_counts(states.get(setting.last_look), states.get(setting.last_told))
@@ -81,7 +83,12 @@ def standings() -> list[Standing]:
             if state
             else "unknown"
         )
-        found.append(Standing(setting, word, state, target, ended.get(setting.last_target), setting.last_backup))
+        last = ended.get(setting.last_target)
+        found.append(
+            Standing(
+                setting, word, state, target, last, setting.last_backup, None if target else stuck.get(setting.name)
+            )
+        )
     return sorted(found, key=_badness)
 
 
