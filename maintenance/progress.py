@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -119,7 +120,5 @@ def shares(target: RunTarget, running: Sequence[Progress]) -> Json:
         "share": sum(a["bytes"] * worked(a) for a in plan) / total if total and target.node == "G" else None,
         "finished": sum(state == StepState.FINISHED for state in states.values()),
         "planned": len(plan),
-        "objects": [
-            {"object": p.object, "share": p.share, "statement": p.statement, "detail": p.detail} for p in running
-        ],
+        "objects": [asdict(p) for p in running],
     }

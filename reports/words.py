@@ -37,6 +37,29 @@ STEPS: Mapping[str, Promise] = {
     "end_in_failure": lazy("End in failure"),
     "call_an_operator": lazy("Call an operator"),
 }
+ACTIONS: Mapping[str, Promise] = {
+    "vacuum_full": lazy("rewrite with all indexes (VACUUM FULL)"),
+    "vacuum": lazy("clean up (VACUUM)"),
+    "analyze": lazy("renew the statistics (ANALYZE)"),
+    "analyze_all": lazy("renew all statistics (ANALYZE)"),
+    "reindex": lazy("build the indexes anew (REINDEX)"),
+    "drop_index": lazy("drop an invalid index"),
+    "set_sequences": lazy("set sequences to the rows"),
+    "read_test": lazy("read every row"),
+    "salvage": lazy("save what can be read"),
+    "rebuild": lazy("rewrite with all indexes"),
+    "check_and_repair": lazy("check, and repair what is damaged"),
+    "replace_table": lazy("move the rows into a new table"),
+    "replace_indexes": lazy("make the indexes again from the rows"),
+    "restore_header": lazy("restore the file’s header"),
+    "pad": lazy("fill up the file’s end"),
+}
+"""What an engine's own word for a piece of work means."""
+METHODS: Mapping[str, Promise] = {
+    "sqlite_backup": lazy("SQLite online backup"),
+    "file_copy": lazy("copy of the file"),
+}
+"""Of those that are not a program's name."""
 VERDICTS: Mapping[str, Promise] = {
     "improved": lazy("improved"),
     "not improved": lazy("not improved"),
@@ -101,12 +124,12 @@ def duration(seconds: float | None) -> str:
     if 0 < round(seconds, 3) < 1:
         return f"{seconds * 1000:.0f} ms"
     if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
+        return _("{seconds} s").format(seconds=f"{seconds:.1f}")
     whole = round(seconds)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+        return _("{minutes} min {seconds} s").format(minutes=whole // 60, seconds=f"{whole % 60:02d}")
     minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return _("{hours} h {minutes} min").format(hours=minutes // 60, minutes=f"{minutes % 60:02d}")
 
 
 def server(engine: str, version: str) -> str:

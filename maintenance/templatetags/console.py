@@ -210,9 +210,13 @@ def hms(seconds: float | None) -> str:
 
 
 @register.filter
-def plain(name: str) -> str:
-    """vacuum_full -> vacuum full."""
-    return name.replace("_", " ")
+def action_name(kind: str) -> str:
+    return words.label(words.ACTIONS, kind)
+
+
+@register.filter
+def method_name(method: str) -> str:
+    return str(words.METHODS.get(method, method))
 
 
 @register.filter
