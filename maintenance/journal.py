@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -126,9 +126,21 @@ def worker_is_gone(worker: str) -> bool:
     return place == here and (boot != this_boot or _born(int(pid)) != ticks)
 
 
+def _over() -> Q:
+    """No lease in force. One that ends later than any could was given by a clock that has jumped since."""
+    now, lease = timezone.now(), timedelta(seconds=settings.LEASE_SECONDS)
+    return Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * lease)
+
+
 def abandoned() -> Q:
-    """Run targets that somebody worked on and whose lease ran out."""
-    return Q(status__in=[Status.RUNNING, Status.CANCELLING], lease_until__lt=timezone.now())
+    """Run targets that somebody worked on and whose lease ran out, by the clock of this host."""
+    return Q(status__in=[Status.RUNNING, Status.CANCELLING]) & _over()
+
+
+def expire(token: int, beat_at: datetime | None, target_id: int) -> bool:
+    """Takes the lease from a worker that was watched and is silent. False when it was heard meanwhile."""
+    silent = RunTarget.objects.filter(pk=target_id, token=token, beat_at=beat_at, status__in=ACTIVE)
+    return bool(silent.update(lease_until=None))
 
 
 @patient
@@ -140,7 +152,7 @@ def claim(target_id: int, worker: str | None = None) -> Journal | None:
         target = RunTarget.objects.filter(pk=target_id).first()
         if target is None:
             return None
-        free = Q(lease_until__isnull=True) | Q(lease_until__lt=timezone.now())
+        free = _over()
         if worker_is_gone(target.worker):
             free |= Q(token=target.token)
         now = timezone.now()
@@ -235,6 +247,16 @@ class Journal:
             pass
         crash_point("changed")
         self._note("changed", **{k: v for k, v in changes.items() if k in ("gate", "image")})
+
+    @patient
+    def leave(self) -> None:
+        """Gives the lease back for a successor: in order, so it does not count as a death."""
+        with self._owning():
+            mine = RunTarget.objects.filter(pk=self.target_id, token=self.token)
+            mine.update(lease_until=None, attempt=F("attempt") - 1)
+            audit.record(self.worker, "target.left", f"run target {self.target_id}", after={"token": self.token})
+        self._note("left")
+        crash_point("left")
 
     @contextmanager
     def beating(self) -> Iterator[None]:

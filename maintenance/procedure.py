@@ -7,9 +7,11 @@ specification's; those marked `own` are the ways out that it leaves unsaid.
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -49,6 +51,10 @@ RETRIES_OF_A_RUN = 1
 """Specification 3.1: a run whose worker died is continued once; after that it is ended safely."""
 LAST_ATTEMPT = 5
 """A run that keeps dying on its way out is left to people, never in a loop."""
+told_to_leave = threading.Event()
+"""This process was told to end: it leaves its runs to a successor."""
+cluster_ends = multiprocessing.get_context("fork").Event()
+"""The same for all processes of a cluster, which inherit it."""
 
 
 @dataclass(frozen=True)
@@ -106,18 +112,24 @@ BEGINS_ENDING = {
 """Entering one of these for the first time decides how the target ends, and why."""
 
 
+def must_leave() -> bool:
+    return told_to_leave.is_set() or cluster_ends.is_set()
+
+
 def advance(target_id: int) -> bool:
     """Takes one run target as far as it goes. False when somebody else has it.
 
     Every exit is one of: ended; lease lost (the successor goes on); process killed (the sweep goes on).
     """
-    journal = claim(target_id)
+    journal = None if must_leave() else claim(target_id)
     if journal is None:
         return False
     try:
         _walk(journal)
     except LeaseLost as lost:
         log.warning("%s; leaving it to its new worker", lost)
+        if must_leave():
+            _left(journal)
         return False
     except Exception as error:
         # A step's own failures do not come here. The sweep tries again, but not for ever.
@@ -128,6 +140,11 @@ def advance(target_id: int) -> bool:
         close_old_connections()
     ending.conclude(journal.target().run_id)
     return True
+
+
+def _left(journal: Journal) -> None:
+    with suppress(LeaseLost):
+        journal.leave()
 
 
 def _given_up(journal: Journal, error: Exception) -> bool:
@@ -187,7 +204,7 @@ def _take_up(ctx: Context) -> None:
     except EngineError as error:
         _go(ctx, "X" if target.node in OUTAGE or target.node in "SJ" else "L", error.sentence)
         return
-    if target.attempt == 1:
+    if target.token == 1:
         return
     if target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
         _look_who_opened(ctx)
@@ -297,7 +314,7 @@ def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
 
 def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple[Outcome, StepState]:
     try:
-        if ctx.reason is not None and ctx.target.node in CANCELLABLE:
+        if ctx.reason == "leaving" or (ctx.reason is not None and ctx.target.node in CANCELLABLE):
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
         outcome = retried(ctx, lambda: work(ctx), node.step)
         if ctx.reason is not None and ctx.target.node in CANCELLABLE:
@@ -305,7 +322,7 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
         return outcome, StepState.FINISHED
     except Interrupted as error:
-        if ctx.reason == "lost" or ctx.reason is None:
+        if ctx.reason in (None, "lost", "leaving"):
             raise LeaseLost(str(error)) from error
         sentences = {
             "cancelled": say("Cancelled by {who} during {step}.", who=ctx.run.cancel_requested_by, step=node.step),
@@ -389,8 +406,10 @@ class Heart(threading.Thread):
 
     def run(self) -> None:
         self._asking.start()
-        while not self.over.wait(settings.LEASE_SECONDS / 4):
+        while not self._wait_for_the_next_beat():
             try:
+                if must_leave() and self.ctx.reason != "leaving":
+                    self.order("leaving")
                 self.beat()
             except LeaseLost:
                 self.order("lost")
@@ -398,6 +417,16 @@ class Heart(threading.Thread):
             except Exception:
                 log.exception("The heartbeat of run target %s failed", self.ctx.target.pk)
         connections.close_all()
+
+    def _wait_for_the_next_beat(self) -> bool:
+        """True when the work is over. An order to leave is heard sooner than at the next beat."""
+        until = time.monotonic() + settings.LEASE_SECONDS / 4
+        while (left := until - time.monotonic()) > 0:
+            if must_leave() and self.ctx.reason != "leaving":
+                return False
+            if self.over.wait(min(left, 0.5)):
+                return True
+        return self.over.is_set()
 
     def beat(self) -> None:
         ctx = self.ctx

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from datetime import timedelta
 
 from django.db.models import F, Q, QuerySet
@@ -10,7 +11,7 @@ from django.utils import timezone
 from django_q.models import Schedule
 from django_q.tasks import async_task
 
-from . import audit, ending, journal, monitoring, monthly, planning, procedure, retention, watch
+from . import audit, ending, journal, monitoring, monthly, planning, procedure, recovery, retention, watch
 from .models import MaintenanceRun, RunTarget, Status, Worker
 
 log = logging.getLogger("maintenance")
@@ -20,7 +21,12 @@ LOST_MESSAGE = timedelta(minutes=2)
 
 def advance(target_id: int) -> None:
     """What a worker does with a message."""
-    procedure.advance(target_id)
+    recovery.leave_when_told()
+    try:
+        procedure.advance(target_id)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        procedure.told_to_leave.clear()
 
 
 def look(setting_id: int) -> None:
@@ -88,14 +94,18 @@ def enqueue_plan(plan_id: int) -> None:
     async_task("maintenance.tasks.make_plan", plan_id, task_name=f"plan {plan_id}")
 
 
-def sweep() -> list[int]:
-    """Puts every target without a worker back on the queue; ends runs whose last worker died too early.
+def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
+    """Has every target without a worker taken up; ends runs whose last worker died too early.
 
     Called by every live cluster each SWEEP_SECONDS. Returns the ids of the targets.
     """
-    found = list(without_worker().values_list("pk", flat=True))
-    for target_id in found:
+    orphans = watch_.orphans()
+    waiting = [target_id for target_id in orphans if not recoverers.take(target_id)]
+    again = RunTarget.objects.filter(_lost_message(LOST_MESSAGE) | (Q(pk__in=waiting) & ~_enqueued_recently()))
+    requeued = list(again.values_list("pk", flat=True))
+    for target_id in requeued:
         enqueue(target_id)
+    found = sorted({*orphans, *requeued})
     for run in MaintenanceRun.objects.filter(status__in=[Status.QUEUED, Status.RUNNING, Status.CANCELLING]):
         try:
             ending.conclude(run.pk)
@@ -108,18 +118,23 @@ def sweep() -> list[int]:
     return found
 
 
-def without_worker(alone: bool = False) -> QuerySet[RunTarget]:
-    """Targets that nobody works on. `alone`: no cluster lives, so what is queued waits for nobody either."""
-    now = timezone.now()
-    recently = Q(enqueued_at__gt=now - timedelta(seconds=30)) & ~Q(enqueued_at__lt=F("beat_at"))
-    lost = Q(status=Status.QUEUED, enqueued_at__lt=now if alone else now - LOST_MESSAGE)
+def without_worker() -> QuerySet[RunTarget]:
+    """Targets that nobody works on, by the clock of this host. Without a live cluster, what is queued is one too."""
     gone = [
         target.pk
         for target in RunTarget.objects.filter(status__in=[Status.RUNNING, Status.CANCELLING])
         if journal.worker_is_gone(target.worker)
     ]
-    orphaned = journal.abandoned() | Q(pk__in=gone)
-    return RunTarget.objects.filter(lost | (orphaned if alone else orphaned & ~recently))
+    lost = _lost_message(LOST_MESSAGE if workers_alive() else timedelta(0))
+    return RunTarget.objects.filter(lost | journal.abandoned() | Q(pk__in=gone))
+
+
+def _lost_message(after: timedelta) -> Q:
+    return Q(status=Status.QUEUED, enqueued_at__lt=timezone.now() - after)
+
+
+def _enqueued_recently() -> Q:
+    return Q(enqueued_at__gt=timezone.now() - timedelta(seconds=30)) & ~Q(enqueued_at__lt=F("beat_at"))
 
 
 def alive(name: str) -> None:

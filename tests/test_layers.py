@@ -16,7 +16,7 @@ LAYERS = [
      "maintenance.incidents", "maintenance.monitoring", "reports"],
     ["maintenance.steps", "maintenance.ending", "maintenance.progress", "maintenance.retention",
      "maintenance.monthly"],
-    ["maintenance.procedure", "maintenance.request", "maintenance.planning"],
+    ["maintenance.procedure", "maintenance.request", "maintenance.planning", "maintenance.recovery"],
     ["maintenance.tasks"],
     ["maintenance.launch"],
     ["maintenance.terminal", "maintenance.forms", "maintenance.views", "maintenance.templatetags", "maintenance.urls",

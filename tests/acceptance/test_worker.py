@@ -154,3 +154,55 @@ def test_a_paused_worker_wakes_up_beside_its_successor_and_does_nothing_more(
     assert after["status"] == "succeeded"
     assert lab.sql(ROWS) == before
     assert_open(lab)
+
+
+def one_server_is_enough(lab: Lab) -> None:
+    if lab.url.get_backend_name() != "postgresql":
+        pytest.skip("the same for every product")
+
+
+def test_a_closed_database_does_not_wait_until_a_busy_worker_is_free(
+    lab: Lab, console: Console, tmp_path: Path
+) -> None:
+    from tests.engines.lab_sqlite import SQLiteLab
+
+    one_server_is_enough(lab)
+    lab.fill()
+    before = lab.sql(ROWS)
+    (console.home / "config.json").write_text('{"exclusive_scope": "database"}')
+    console.register(lab, "shop")
+    with SQLiteLab.opened(tmp_path) as server:
+        kiosk = server.fresh()
+        kiosk.fill()
+        console.register(kiosk, "kiosk", "load_seconds=300")
+        with cluster(console, DBMAINT_WORKERS="1"):
+            long = launch(console, "--database", "kiosk")["id"]
+            worker_of(console, "FGHI")
+            code, _ = console.maintain("rebuild", "--database", "shop", DBMAINT_CRASH_AT="action.started", **FAST)
+            assert code == -signal.SIGKILL
+            died = time.monotonic()
+            orphan = str(int(long) + 1)
+            assert until(console, orphan, 60)["status"] == "succeeded"
+            assert time.monotonic() - died < 60
+            assert told(console, long)["finished_at"] is None, "the only ordinary worker was busy all the time"
+    assert lab.sql(ROWS) == before
+    assert_open(lab)
+
+
+def test_a_cluster_that_is_told_to_end_leaves_its_run_to_the_next_one(lab: Lab, console: Console) -> None:
+    one_server_is_enough(lab)
+    lab.fill()
+    before = lab.sql(ROWS)
+    console.register(lab, "shop", "load_seconds=8")
+    with cluster(console) as first:
+        run = launch(console, "--database", "shop")["id"]
+        worker_of(console, "I")
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20) == 0
+    target = told(console, run)["targets"][0]
+    assert target["status"] == "running"
+    with cluster(console):
+        found = until(console, run, 60)
+    assert found["status"] == "succeeded", found["ended_because"]
+    assert lab.sql(ROWS) == before
+    assert_open(lab)

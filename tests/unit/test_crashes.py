@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from maintenance import audit, journal, launch, procedure, tasks
+from maintenance import audit, journal, launch, procedure, recovery, tasks
 from maintenance.launch import Actor, Request
 from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
 from maintenance.steps.context import Context
@@ -67,7 +67,7 @@ def live(target_id: int, most: int = 10) -> int:
         )
         try:
             procedure.advance(target_id)
-            tasks.sweep()
+            tasks.sweep(recovery.Watch(), recovery.Recoverers())
             return died
         except Died:
             continue

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
-from django_q.models import OrmQ
 
-from maintenance import audit, checks, journal, launch, procedure, tasks
+from maintenance import audit, checks, journal, launch, procedure
 from maintenance.blackbox import BlackBox
 from maintenance.engines.words import say
 from maintenance.launch import Actor, Request
@@ -73,15 +72,6 @@ def test_a_dead_process_of_this_host_need_not_be_waited_for(target: RunTarget) -
     assert not journal.worker_is_gone(journal.this_worker())
     assert not journal.worker_is_gone("elsewhere:1:1.0")
     assert journal.claim(target.pk) is not None
-
-
-def test_the_sweep_puts_an_orphan_on_the_queue_once(target: RunTarget) -> None:
-    assert journal.claim(target.pk, "elsewhere:1:1.0") is not None
-    assert tasks.sweep() == []
-    silence(target)
-    assert tasks.sweep() == [target.pk]
-    assert tasks.sweep() == []
-    assert OrmQ.objects.count() == 1
 
 
 def test_every_journal_line_is_in_the_black_box_too(target: RunTarget) -> None:

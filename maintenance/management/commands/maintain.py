@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from maintenance import delivery, launch, procedure, tasks, terminal
+from maintenance import delivery, launch, procedure, recovery, tasks, terminal
 from maintenance.models import MaintenanceRun
 from maintenance.planning import plain
 from reports.outcome import outcome
@@ -57,6 +57,7 @@ class Command(BaseCommand):
         except launch.Refused as error:
             self.refuse(error, 4, options["json"])
         if options["foreground"]:
+            recovery.leave_when_told()
             run = work_here(run)
         elif options["wait"]:
             if not tasks.workers_alive():

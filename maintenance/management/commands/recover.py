@@ -28,7 +28,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         taken: list[int] = []
-        for target in tasks.without_worker(alone=tasks.workers_alive() == 0):
+        for target in tasks.without_worker():
             self.stderr.write(f"Taking up {target.database} of run {target.run_id} at node {target.node}.")
             while not procedure.advance(target.pk) and self.is_ours_again(target.pk):
                 self.stderr.write(f"{target.database} could not be taken up; trying again.")

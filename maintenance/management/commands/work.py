@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from django.core.management.base import BaseCommand
 from django.db import Error, close_old_connections
 from django_q.cluster import Cluster
 
-from maintenance import delivery, tasks
+from maintenance import delivery, procedure, recovery, tasks
 
 log = logging.getLogger("maintenance")
 
@@ -28,15 +29,26 @@ class Command(BaseCommand):
         delivery.Post().start()
         name = f"{socket.gethostname()}:{os.getpid()}"
         self.stderr.write(f"{settings.WORKERS} workers are ready.")
+        watch, recoverers = recovery.Watch(), recovery.Recoverers()
+        signal.signal(signal.SIGTERM, lambda number, frame: drain(cluster))
+        signal.signal(signal.SIGINT, lambda number, frame: drain(cluster))
         while cluster.sentinel.is_alive():
             try:
                 tasks.alive(name)
-                tasks.sweep()
+                tasks.sweep(watch, recoverers)
             except Error:
                 log.exception("The control database does not answer; the next sweep tries again.")
+                watch = recovery.Watch()  # Nobody could be heard while it was gone.
             except Exception:
                 log.exception("The sweep failed; the next one tries again.")
             close_old_connections()
             until = time.monotonic() + settings.SWEEP_SECONDS
             while cluster.sentinel.is_alive() and time.monotonic() < until:
                 time.sleep(0.2)
+        recoverers.wait()
+
+
+def drain(cluster: Cluster) -> None:
+    """Workers end the statement they are at and leave their runs to a successor, at once and not in hours."""
+    procedure.cluster_ends.set()
+    cluster.stop()
