@@ -78,7 +78,7 @@ def close(ctx: Context) -> None:
                 sessions=cut.sessions_ended,
                 polls=cut.quiet_polls,
             ),
-            dict(asdict(cut)),
+            {**asdict(cut), "by_hand": ctx.engine.by_hand(gate)},
         )
 
     ctx.again("cut", work, gate)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 from ..engines.errors import Damaged, EngineError, Unable
 from ..engines.values import Fingerprint
 from ..engines.words import say
-from ..models import ActionRecord
+from ..models import ActionRecord, ApplicationHold
 from . import switch
 from .complete import tidy
 from .context import Context, Done, Outcome, fingerprints
@@ -159,23 +161,43 @@ def call_people(ctx: Context) -> Outcome:
         left = ", ".join(ctx.engine.leftovers()) or say("nothing")
     except EngineError as error:
         left = error.sentence
+    commands = "; ".join(commands_by_hand(ctx)) or "-"
     if ctx.engine.hold_dies_with_worker:
         return Outcome(
             "finished",
             say(
                 "{database} needs an operator, and nothing can keep a file closed without a process: keep its "
                 "applications stopped. Left on the target: {left}. When its data was checked by a person: "
-                "manage.py release {database}",
+                "manage.py release {database} - or, without this console: {commands}",
                 database=ctx.target.database,
                 left=left,
+                commands=commands,
             ),
         )
     return Outcome(
         "finished",
         say(
             "{database} needs an operator. Left on the target: {left}. When its data was checked by a person, "
-            "open it again with: manage.py release {database}",
+            "open it again with: manage.py release {database} - or, without this console: {commands}",
             database=ctx.target.database,
             left=left,
+            commands=commands,
         ),
     )
+
+
+def commands_by_hand(ctx: Context) -> list[str]:
+    """What a person types to open the target and to start what was stopped, should this console be of no use."""
+    gate = ctx.target.gate
+    commands: list[str] = []
+    if gate is not None and ctx.target.outage_ended_at is None:
+        try:
+            commands = ctx.engine.by_hand(gate)
+        except EngineError:
+            # As it was at the cut, because the target does not answer now.
+            told = (ctx.recorded("F", "cut") or {}).get("by_hand", [])
+            assert isinstance(told, list)
+            commands = [str(command) for command in told]
+    held = ApplicationHold.objects.filter(target=ctx.target, was_running=True, released_at=None).order_by("-id")
+    known = ctx.config.applications
+    return commands + [shlex.join(known[hold.name].start) for hold in held if hold.name in known]

@@ -44,8 +44,8 @@ from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
 
-SILENT = timedelta(seconds=60)
-"""A worker that says nothing for this long is told as missing."""
+SILENT = timedelta(seconds=settings.LEASE_SECONDS)
+"""A worker that says nothing for this long is told as missing: its successor may take the run."""
 JOURNAL_LINES = 14
 LOG_PAGE = 200
 DELIVERIES = 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,22 @@ def test_a_console_that_comes_back_after_it_opened_keeps_what_was_written(
     assert calls(setting).count("cut") == cuts
     run: Any = MaintenanceRun.objects.get(pk=target.run_id)
     assert run.status == "succeeded"
+
+
+def test_what_is_left_to_people_says_exactly_what_to_type(
+    fake: Register, request_for: Callable[..., Request], someone: Actor, settings: Any, tmp_path: Path
+) -> None:
+    flag = tmp_path / "runs"
+    flag.touch()
+    words = {"stop": ["rm", "-f", str(flag)], "start": ["touch", str(flag)], "check": ["test", "-e", str(flag)]}
+    settings.CONFIG_FILE.write_text(json.dumps({"applications": {"shop web": words}}))
+    setting = fake(perform=["damage"], restore_beside=["permanent"])
+    MaintenanceSetting.objects.update(applications=["shop web"])
+    target = begin(request_for("shop"), someone)
+    procedure.advance(target.pk)
+    line = target.steps.filter(node="X", part="").last()
+    assert line is not None
+    assert "open it again with: manage.py release shop - or, without this console: " in line.sentence
+    opening, _, starting = line.sentence.partition("without this console: ")[2].partition("; ")
+    assert opening == f"open {path_of(setting)} {json.dumps(fakes.OPEN)}"
+    assert starting == f"touch {flag}"
