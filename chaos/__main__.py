@@ -1,7 +1,7 @@
-"""`python -m chaos [--engine E] [--kills N] [--seed S]`: the crash matrix; exit 1 when anything is wrong.
+"""`python -m chaos [--engine E] [--kills N] [--seed S] [--jobs J]`: the crash matrix; exit 1 when anything is wrong.
 
 For each engine, type of maintenance and path: a real `manage.py maintain --foreground` on a private server,
-killed at a point drawn by the seed; then `manage.py recover`; then a look from outside. Two cases at a time.
+killed at a point drawn by the seed; then `manage.py recover`; then a look from outside. Several cases at a time.
 One case again: `--engine E --type T --path P --point X [--again Y] [--variant V]`, as printed for a failure.
 """
 
@@ -25,7 +25,6 @@ from .judge import STATUS, Verdict, play
 from .table import show
 from .target import Target
 
-SIDE_BY_SIDE = 2
 KEPT = PROJECT / "var" / "chaos"
 """What a failed case leaves for people: the console's home and what its processes said."""
 
@@ -112,9 +111,9 @@ class Matrix:
         told = [str(verdict.case), verdict.case.command, *(f"{k}: {w}" for k, w in verdict.faults), *console.log]
         (folder / "told").write_text("\n".join(told))
 
-    def side_by_side(self, work: Callable[[ThreadPoolExecutor], None]) -> None:
+    def side_by_side(self, work: Callable[[ThreadPoolExecutor], None], jobs: int) -> None:
         """`work` in a pool whose threads own their servers until all is over."""
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        with ThreadPoolExecutor(jobs) as pool:
             try:
                 work(pool)
             except KeyboardInterrupt:
@@ -141,6 +140,7 @@ def main() -> int:
     parser.add_argument("--engine", action="append", choices=ENGINES, help="only this one; may be repeated")
     parser.add_argument("--kills", type=int, default=324, help="how many cases die (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=None, help="the same seed draws the same cases")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 2, help="cases at a time (default: %(default)s)")
     one = parser.add_argument_group("one case again")
     one.add_argument("--type", choices=KINDS, default="rebuild", dest="kind")
     one.add_argument("--path", help="success, 'backup failed', …, or 'cancelled@image'")
@@ -156,9 +156,9 @@ def main() -> int:
     engines, matrix = given.engine or list(ENGINES), Matrix()
     if given.path:
         cases = [Case(e, given.kind, given.path, given.point, given.again, given.variant) for e in engines]
-        matrix.side_by_side(lambda pool: matrix.all(cases, pool))
+        matrix.side_by_side(lambda pool: matrix.all(cases, pool), given.jobs)
     else:
-        matrix.side_by_side(lambda pool: draw(engines, given.kills, seed, matrix, pool))
+        matrix.side_by_side(lambda pool: draw(engines, given.kills, seed, matrix, pool), given.jobs)
     well = show(matrix.verdicts, seed)
     if not well:
         print(f"The homes of the failed cases and what was said in them: {KEPT}", file=sys.stderr)

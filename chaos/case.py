@@ -10,7 +10,7 @@ from itertools import product
 
 ENGINES = ("sqlite", "postgresql", "mariadb")
 KINDS = ("repair", "optimize", "rebuild")
-PATHS = ("success", "backup failed", "action failed", "integrity error", "cancelled", "timed out")
+PATHS = ("success", "backup failed", "action failed", "integrity error", "not improved", "cancelled", "timed out")
 MOMENTS = ("back_up", "cut", "fingerprint", "image", "perform", "check")
 """Where a cancel or the time limit arrives."""
 DELAYS = (0.01, 0.03, 0.08, 0.2, 0.5)

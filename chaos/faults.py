@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +37,8 @@ class Faults(AppConfig):
                 upon("perform", spoil_and_fail)
             case "integrity error":
                 upon("perform", spoil_afterwards)
+            case "not improved":
+                never_faster()
             case "cancelled":
                 upon(verb, cancel_first)
             case "timed out":
@@ -98,6 +101,22 @@ def spoil_afterwards(engine: Any, perform: Any, *args: Any) -> Any:
     performed = perform(*args)
     spoil(engine)
     return performed
+
+
+def never_faster() -> None:
+    """Neither faster nor smaller, and a second look finds the same work again: one more round."""
+    from maintenance.steps import benchmark
+
+    door: Any = benchmark
+    compare = door.compare_target
+
+    def slower(target: Any) -> Any:
+        found = compare(target)
+        return replace(found, queries=tuple(replace(q, verdict="not improved") for q in found.queries))
+
+    door.compare_target = slower
+    door.shrank = lambda ctx: False
+    door.further_work = lambda ctx: list(ctx.target.plan or [])
 
 
 def cancel_first(engine: Any, usual: Any, *args: Any, **named: Any) -> Any:

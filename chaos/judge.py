@@ -11,20 +11,22 @@ from .case import Case
 from .console import Console
 from .target import DATABASE, LEDGER, Busy, Settings, Target
 
-LOCKED, LOST, STOPPED, AUDIT, LEFT = (
+LOCKED, LOST, STOPPED, MISSING, AUDIT, LEFT = (
     "locked out",
     "rows lost",
     "applications left stopped",
+    "audit entries missing",
     "audit broken",
     "left behind",
 )
 CHANGED, STATUS = "not as before", "wrong end"
-FAULTS = (LOCKED, LOST, STOPPED, AUDIT, LEFT, CHANGED, STATUS)
+FAULTS = (LOCKED, LOST, STOPPED, MISSING, AUDIT, LEFT, CHANGED, STATUS)
 EXPECTED = {
     "success": {"succeeded"},
     "backup failed": {"succeeded"},
     "action failed": {"rolled_back"},
     "integrity error": {"rolled_back"},
+    "not improved": {"succeeded"},
     "cancelled": {"cancelled"},
     "timed out": {"timed_out"},
 }
@@ -82,6 +84,7 @@ def play(case: Case, console: Console, target: Target) -> Verdict:
     ]
     if not console.flag.exists():
         verdict.faults.append((STOPPED, verdict.because))
+    verdict.faults += [(MISSING, words) for words in unaudited(console)]
     audit = console.run("verify_audit")
     if audit.code:
         verdict.faults.append((AUDIT, audit.output.strip()))
@@ -110,6 +113,20 @@ def wrong_end(verdict: Verdict, console: Console) -> Iterator[tuple[str, str]]:
         yield STATUS, f"{verdict.status}: {verdict.because}"
     if console.asked("SELECT * FROM scope_hold"):
         yield LOCKED, "the lock of the run is still held"
+
+
+def unaudited(console: Console) -> Iterator[str]:
+    """One entry for each launch, each claim and each end that the other tables know of."""
+    entries = dict(console.asked("SELECT operation, count(*) FROM audit_entry GROUP BY operation"))
+    for operation, sql in (
+        ("run.launched", "SELECT count(*) FROM tbl_096_maintenance_run"),
+        ("run.ended", "SELECT count(*) FROM tbl_096_maintenance_run WHERE finished_at IS NOT NULL"),
+        ("target.claimed", "SELECT coalesce(sum(token), 0) FROM run_target"),
+        ("target.ended", "SELECT count(*) FROM run_target WHERE finished_at IS NOT NULL"),
+    ):
+        [(wanted,)] = console.asked(sql)
+        if entries.get(operation, 0) != wanted:
+            yield f"{entries.get(operation, 0)} of {operation}, and {wanted} happened"
 
 
 def left_to_people(target: Target, console: Console, committed: set[int]) -> Iterator[tuple[str, str]]:
