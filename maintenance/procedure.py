@@ -314,7 +314,7 @@ def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
 
 def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple[Outcome, StepState]:
     try:
-        if ctx.reason == "leaving" or (ctx.reason is not None and ctx.target.node in CANCELLABLE):
+        if ctx.reason == "left" or (ctx.reason is not None and ctx.target.node in CANCELLABLE):
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
         outcome = retried(ctx, lambda: work(ctx), node.step)
         if ctx.reason is not None and ctx.target.node in CANCELLABLE:
@@ -322,7 +322,7 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
         return outcome, StepState.FINISHED
     except Interrupted as error:
-        if ctx.reason in (None, "lost", "leaving"):
+        if ctx.reason in (None, "lost", "left"):
             raise LeaseLost(str(error)) from error
         sentences = {
             "cancelled": say("Cancelled by {who} during {step}.", who=ctx.run.cancel_requested_by, step=node.step),
@@ -408,8 +408,8 @@ class Heart(threading.Thread):
         self._asking.start()
         while not self._wait_for_the_next_beat():
             try:
-                if must_leave() and self.ctx.reason != "leaving":
-                    self.order("leaving")
+                if must_leave() and self.ctx.reason != "left":
+                    self.order("left")
                 self.beat()
             except LeaseLost:
                 self.order("lost")
@@ -422,7 +422,7 @@ class Heart(threading.Thread):
         """True when the work is over. An order to leave is heard sooner than at the next beat."""
         until = time.monotonic() + settings.LEASE_SECONDS / 4
         while (left := until - time.monotonic()) > 0:
-            if must_leave() and self.ctx.reason != "leaving":
+            if must_leave() and self.ctx.reason != "left":
                 return False
             if self.over.wait(min(left, 0.5)):
                 return True

@@ -18,7 +18,7 @@ from ..engines.words import Sentence, say
 from ..journal import Journal, resaid, said
 from ..models import BackupFile, MaintenanceRun, MaintenanceSetting, RunTarget, StepState
 
-Reason = Literal["cancelled", "timed_out", "lost", "leaving"]
+Reason = Literal["cancelled", "timed_out", "lost", "left"]
 Edge = Literal["finished", "failed", "stopped", "nothing", "not improved", "opened"]
 
 
