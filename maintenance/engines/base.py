@@ -212,8 +212,11 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def check(self, tables: Sequence[str] | None) -> list[Check]:
-        """Structure first, then constraints and sequences."""
+    def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
+        """Structure first, then constraints and sequences.
+
+        Not `thorough`: without what compares indexes with rows, and rows with their constraints.
+        """
 
     @abstractmethod
     def catalog(self, side: str | None = None) -> dict[str, str]:

@@ -222,12 +222,16 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class Check:
-    """One proof: structural check, constraint, sequence, or functional query."""
+    """One proof: structural check, constraint, sequence, or functional query.
+
+    `of_rows`: its answer follows from the rows alone, so the same rows always give the same.
+    """
 
     name: str
     object: str
     passed: bool
     detail: str = ""
+    of_rows: bool = False
 
 
 @dataclass(frozen=True)

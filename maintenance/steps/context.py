@@ -63,6 +63,23 @@ class Context:
         return self.target.tables or None
 
     @property
+    def touched(self) -> list[str] | None:
+        """Canonical names of the tables that an optimization works on; otherwise as `tables`.
+
+        The rest stays as it is while connections are cut. None also where the work is on more than tables.
+        """
+        objects = list(dict.fromkeys(action.object for action in self.plan))
+        if self.run.maintenance_type != "optimize" or not objects:
+            return self.tables
+        found, unknown = self.engine.resolve(objects)
+        return self.tables if unknown else found
+
+    @property
+    def rows_stay(self) -> bool:
+        """Whether the work may not change any row: then their constraints hold after it as they did before."""
+        return self.run.maintenance_type != "repair" and not self.run.allow_data_loss
+
+    @property
     def marker(self) -> Json:
         """Left on the target while connections are cut, so that any host can tell whose cut it is."""
         return {

@@ -28,11 +28,12 @@ def run(ctx: Context) -> Outcome:
     if ctx.target.hold_lost and ActionRecord.objects.filter(target=ctx.target).exists():
         refuse_missing_rows(ctx)
     if not ctx.engine.check_harms_damaged_tables:
-        ctx.once("check", lambda: _check(ctx, ctx.tables))
+        ctx.once("check", lambda: _check(ctx, ctx.touched))
     prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
     ctx.once("image", lambda: _image(ctx))
     if ctx.engine.check_harms_damaged_tables:
-        readable = [name for name, p in prints.items() if p.readable and (ctx.tables is None or name in ctx.tables)]
+        wanted = ctx.touched
+        readable = [name for name, p in prints.items() if p.readable and (wanted is None or name in wanted)]
         ctx.once("check", lambda: _check(ctx, readable))
     if ctx.target.hold_lost:
         ctx.change(hold_lost=False)
@@ -87,9 +88,11 @@ def close(ctx: Context) -> None:
 def _check(ctx: Context, tables: list[str] | None) -> Done:
     """Structure first where that is safe: what it flags must not surprise the fingerprints.
 
-    What fails here failed before us; only new failures are our fault later.
+    What fails here failed before us; only new failures are our fault later. A rebuild makes every index anew
+    and leaves every row: what compares those is asked only after it.
     """
-    checks = ctx.engine.check(tables) + functional_checks(ctx)
+    thorough = ctx.run.maintenance_type != "rebuild" or not ctx.rows_stay
+    checks = ctx.engine.check(tables, thorough) + functional_checks(ctx)
     failed = [c for c in checks if not c.passed]
     return Done(
         say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),

@@ -12,7 +12,7 @@ def queries(ctx: Context, phase: str) -> list[str]:
     if phase == "after":
         measured = Measurement.objects.filter(target=ctx.target, phase="before").order_by("id")
         return list(dict.fromkeys(measured.values_list("query", flat=True)))
-    return list(ctx.setting.benchmark_queries) or ctx.engine.benchmark_queries(ctx.tables)
+    return list(ctx.setting.benchmark_queries) or ctx.engine.benchmark_queries(ctx.touched)
 
 
 def measure(ctx: Context, phase: str) -> None:

@@ -50,14 +50,16 @@ def prove(ctx: Context) -> Done:
     """Structure and constraints, functional checks, fingerprints, and the catalog of objects."""
     before = ctx.recorded("F", "check") or {"checks": [], "catalog": {}}
     baseline = ctx.baseline or {}
-    checks = ctx.engine.check(ctx.tables) + functional_checks(ctx)
+    checks = ctx.engine.check(ctx.touched) + functional_checks(ctx)
     names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
     after = ctx.engine.fingerprint(names)
     expected = baseline if names is None else {t: baseline[t] for t in names}
     losses = accepted_losses(ctx)
+    changed = different(expected, after, losses)
+    same_rows = ctx.rows_stay and not changed
     problems = (
-        failed_checks(checks, before["checks"], ctx.run.maintenance_type == "repair")
-        + different(expected, after, losses)
+        failed_checks(checks, before["checks"], ctx.run.maintenance_type == "repair", same_rows)
+        + changed
         + missing(before["catalog"], ctx.engine.catalog())
     )
     failed = [c for c in checks if not c.passed]
@@ -91,14 +93,19 @@ def accepted_losses(ctx: Context) -> set[str]:
     return {loss["object"] for record in records for loss in record.losses}
 
 
-def failed_checks(checks: list[Check], before: object, repairing: bool) -> list[str]:
-    """Failures that are new; in a repair also structural ones that were to be repaired."""
+def failed_checks(checks: list[Check], before: object, repairing: bool, same_rows: bool = False) -> list[str]:
+    """Failures that are new; in a repair also structural ones that were to be repaired.
+
+    With the `same_rows` as before, what follows from the rows failed before, too.
+    """
     assert isinstance(before, list)
     old = {(c["name"], c["object"]) for c in before if not c["passed"]}
     return [
         f"{c.name} of {c.object}: {c.detail or 'failed'}"
         for c in checks
-        if not c.passed and ((c.name, c.object) not in old or (repairing and c.name == "structure"))
+        if not c.passed
+        and not (same_rows and c.of_rows)
+        and ((c.name, c.object) not in old or (repairing and c.name == "structure"))
     ]
 
 

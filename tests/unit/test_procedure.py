@@ -58,6 +58,31 @@ def assert_in_service(setting: MaintenanceSetting) -> None:
     assert audit.verify().whole
 
 
+def test_a_constraint_that_the_rows_broke_long_ago_does_not_undo_a_rebuild(
+    fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    """It is asked only after the work, where the rows are proved the same, so the work cannot have broken it."""
+    setting = fake()
+    with fakes.opened(str(setting.engine_url.database)) as state:
+        state["orphans"] = True
+    run = go(someone, request_for(maintenance_type="rebuild"))
+    assert run.status == "succeeded", run.ended_because
+    told = outcome(run)["targets"][0]["integrity"]["checks"]
+    assert [check["passed"] for check in told if check["name"] == "foreign key"] == [False]
+    assert_in_service(setting)
+
+
+def test_an_optimization_checks_the_structure_of_what_it_works_on(
+    fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    fake()
+    run = go(someone, request_for(maintenance_type="optimize"))
+    told = outcome(run)["targets"][0]
+    worked_on = {action["object"] for action in told["actions"]}
+    assert {check["object"] for check in told["integrity"]["checks"] if check["name"] == "structure"} == worked_on
+    assert {table["table"] for table in told["integrity"]["tables"]} == {"orders", "customers", "empty"}
+
+
 def test_a_maintenance_walks_the_main_way(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake()
     run = go(someone, request_for("shop"))

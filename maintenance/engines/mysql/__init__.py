@@ -114,8 +114,8 @@ class Family(Server):
     def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
         return proof.fingerprint(self, tables, side)
 
-    def check(self, tables: Sequence[str] | None) -> list[Check]:
-        return proof.check(self, tables)
+    def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
+        return proof.check(self, tables, thorough)
 
     def catalog(self, side: str | None = None) -> dict[str, str]:
         return proof.catalog(self, side)

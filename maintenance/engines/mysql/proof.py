@@ -122,7 +122,7 @@ def _piece(column: Column) -> str:
 # -- checks ----------------------------------------------------------------------------------------
 
 
-def check(server: Server, tables: Sequence[str] | None) -> list[Check]:
+def check(server: Server, tables: Sequence[str] | None, thorough: bool) -> list[Check]:
     """See Engine.check. Serial: two CHECK EXTENDED beside each other are slower than one after the other."""
     with server.session("listing tables of") as session:
         chosen = structure.chosen(structure.tables(session, server.schema), tables)
@@ -133,12 +133,12 @@ def check(server: Server, tables: Sequence[str] | None) -> list[Check]:
     for table in chosen:
         if table.name in spared:
             continue
-        results.append(_structure_check(server, table, size[table.name].bytes))
-        if not server.check_compares_indexes and table.transactional and results[-1].passed:
+        results.append(_structure_check(server, table, thorough and size[table.name].bytes <= EXTENDED_BYTES))
+        if thorough and not server.check_compares_indexes and table.transactional and results[-1].passed:
             results += index_checks(server, table)
     names = {table.name for table in chosen}
     sound = {result.object for result in results if result.passed}
-    for key in keys:
+    for key in keys if thorough else []:
         if key.table in names and canonical(key.table) in sound and key.to_table not in spared:
             results.append(_orphan_check(server, key))
     for table in chosen:
@@ -147,10 +147,10 @@ def check(server: Server, tables: Sequence[str] | None) -> list[Check]:
     return results
 
 
-def _structure_check(server: Server, table: Table, bytes_: int) -> Check:
+def _structure_check(server: Server, table: Table, extended: bool) -> Check:
     name = canonical(table.name)
     try:
-        words = check_table(server, table, extended=server.check_compares_indexes and bytes_ <= EXTENDED_BYTES)
+        words = check_table(server, table, extended=server.check_compares_indexes and extended)
     except (Interrupted, Transient, Unreachable, ResourceShortage):
         raise
     except EngineError as error:
@@ -228,8 +228,8 @@ def _orphan_check(server: Server, key: structure.ForeignKey) -> Check:
                 f" ON {joined} WHERE {given} AND p.{quoted(key.to_columns[0])} IS NULL"
             )
     except Damaged as error:
-        return Check("foreign key", name, False, error.words)
-    return Check("foreign key", name, orphans == 0, f"{orphans} rows have no parent" if orphans else "")
+        return Check("foreign key", name, False, error.words, of_rows=True)
+    return Check("foreign key", name, orphans == 0, f"{orphans} rows have no parent" if orphans else "", of_rows=True)
 
 
 def _counter_check(server: Server, table: Table) -> list[Check]:

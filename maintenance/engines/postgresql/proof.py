@@ -105,19 +105,20 @@ class Proof(Structure, Server):
     def _has_large_objects(self, connection: Connection) -> bool:
         return bool(ask(connection, "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)")[0][0])
 
-    def check(self, tables: Sequence[str] | None) -> list[Check]:
+    def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
         """amcheck with every index compared to its table; then constraints, uniqueness and sequences from the rows.
 
         Constraints of a table whose own pages are faulty are not asked: reading those pages may end the server.
         """
-        structure, faulty = self._structure(tables)
-        return structure + self._constraints(tables, faulty) + self._sequences(tables)
+        structure, faulty = self._structure(tables, thorough)
+        constraints = self._constraints(tables, faulty) if thorough else []
+        return structure + constraints + self._sequences(tables)
 
-    def _structure(self, tables: Sequence[str] | None) -> tuple[list[Check], set[str]]:
+    def _structure(self, tables: Sequence[str] | None, deep: bool) -> tuple[list[Check], set[str]]:
         checks: list[Check] = []
         faulty: set[str] = set()
         unknown: list[str] = []
-        for result in self.examine(tables, CHECK_SECONDS, deep=True):
+        for result in self.examine(tables, CHECK_SECONDS, deep):
             what = "index structure" if result.part.index else "table structure"
             if result.unknown:
                 unknown.append(result.part.index or result.part.table)
@@ -125,7 +126,7 @@ class Proof(Structure, Server):
             if result.fault and not result.part.index:
                 faulty.add(result.part.table)
             checks.append(Check(what, result.part.index or result.part.table, result.fault is None, result.fault or ""))
-        checks += self._read_through(unknown)
+        checks += self._read_through(unknown) if deep else []
         return checks, faulty
 
     def _read_through(self, names: Sequence[str]) -> list[Check]:
@@ -162,18 +163,25 @@ class Proof(Structure, Server):
         return checks
 
     def _constraints(self, tables: Sequence[str] | None, faulty: set[str]) -> list[Check]:
-        checks: list[Check] = []
-        with self.session("checking constraints", settings=PINNED) as connection:
+        """Each of the sessions asks its part of them."""
+        with self.session("looking for constraints", settings=PINNED) as connection:
             rows = ask(connection, CONSTRAINTS)
-            # The statements name everything in full; functions in CHECK constraints may need the usual path.
-            ask(connection, "RESET search_path")
-            for what, schema, table, name, statement in rows:
-                object = canonical(schema, table)
-                if (tables is not None and object not in tables) or object in faulty:
-                    continue
-                self.raise_if_stopping("checking", object)
-                checks.append(self._none(connection, what, object, name, statement))
-        return checks
+        asked = [(row, canonical(row[1], row[2])) for row in rows]
+        wanted = [(row, name) for row, name in asked if (tables is None or name in tables) and name not in faulty]
+        jobs = max(1, self.limits.jobs)
+
+        def client(first: int) -> list[Check]:
+            with self.session("checking constraints", settings=PINNED) as connection:
+                # The statements name everything in full; functions in CHECK constraints may need the usual path.
+                ask(connection, "RESET search_path")
+                found: list[Check] = []
+                for (what, _, _, name, statement), object in wanted[first::jobs]:
+                    self.raise_if_stopping("checking", object)
+                    found.append(self._none(connection, what, object, name, statement))
+                return found
+
+        with ThreadPoolExecutor(jobs) as pool:
+            return [check for found in pool.map(client, range(jobs)) for check in found]
 
     def _none(self, connection: Connection, what: str, object: str, name: str, statement: str) -> Check:
         """A statement that must count nothing."""
@@ -183,8 +191,8 @@ class Proof(Structure, Server):
             self.raise_if_stopping("checking", object)
             if lost(error.orig):
                 raise
-            return Check(what, object, False, f"{name}: {words_of(error)}")
-        return Check(what, object, not wrong, f"{name}: {wrong} rows do not keep it" if wrong else name)
+            return Check(what, object, False, f"{name}: {words_of(error)}", of_rows=True)
+        return Check(what, object, not wrong, f"{name}: {wrong} rows do not keep it" if wrong else name, of_rows=True)
 
     def _sequences(self, tables: Sequence[str] | None) -> list[Check]:
         checks: list[Check] = []

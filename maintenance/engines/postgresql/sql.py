@@ -50,8 +50,12 @@ def transaction(connection: Connection, opening: str = "BEGIN") -> Iterator[None
 
 def configure(connection: Connection, settings: Mapping[str, object], local: bool = False) -> None:
     """Sets run-time parameters of this session (or, `local`, of its transaction)."""
-    for name, value in settings.items():
-        ask(connection, "SELECT set_config(%(name)s, %(value)s, %(local)s)", name=name, value=str(value), local=local)
+    if not settings:
+        return
+    calls = ", ".join(f"set_config(%(n{i})s, %(v{i})s, %(local)s)" for i in range(len(settings)))
+    names = {f"n{i}": name for i, name in enumerate(settings)}
+    values = {f"v{i}": str(value) for i, value in enumerate(settings.values())}
+    ask(connection, f"SELECT {calls}", **names, **values, local=local)
 
 
 def data_directory(connection: Connection) -> str | None:

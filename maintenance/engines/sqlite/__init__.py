@@ -144,8 +144,8 @@ class SQLite(Engine):
     def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
         return proof.fingerprints(self.file, tables, side)
 
-    def check(self, tables: Sequence[str] | None) -> list[Check]:
-        return proof.checks(self.file, tables)
+    def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
+        return proof.checks(self.file, tables, thorough)
 
     def catalog(self, side: str | None = None) -> dict[str, str]:
         return proof.catalog(self.file, side)

@@ -19,14 +19,17 @@ from .names import Table, quoted, tables_in
 from .refusals import translated
 
 
-def structure(connection: sqlite3.Connection, table: str | None, most: int = 100) -> list[str]:
+def structure(connection: sqlite3.Connection, table: str | None, most: int = 100, thorough: bool = True) -> list[str]:
     """Lines of integrity_check; empty when all is well. An error while checking is a line too.
+
+    Not `thorough`: quick_check, which does not compare indexes with rows.
 
     https://sqlite.org/pragma.html#pragma_integrity_check
     """
     argument = str(most) if table is None else quoted(table)
     try:
-        rows = connection.execute(f"PRAGMA integrity_check({argument})").fetchall()
+        check = "integrity_check" if thorough else "quick_check"
+        rows = connection.execute(f"PRAGMA {check}({argument})").fetchall()
     except sqlite3.Error as error:
         told = translated(error, "checking", table or "the file")
         if told.kind != "integrity":
@@ -36,32 +39,34 @@ def structure(connection: sqlite3.Connection, table: str | None, most: int = 100
     return [] if lines == ["ok"] else lines
 
 
-def checks(file: DatabaseFile, tables: Sequence[str] | None) -> list[Check]:
+def checks(file: DatabaseFile, tables: Sequence[str] | None, thorough: bool) -> list[Check]:
     """Structure, then foreign keys, then AUTOINCREMENT numbers."""
     try:
         with file.working("checking", file.name) as connection:
             known = tables_in(connection)
             chosen = [known[name] for name in known if tables is None or name in tables]
-            found = _structure_checks(connection, file.name, chosen, whole=tables is None)
-            return found + [check for table in chosen for check in _table_checks(connection, table)]
+            found = _structure_checks(connection, file.name, chosen, tables is None, thorough)
+            return found + [check for table in chosen for check in _table_checks(connection, table, thorough)]
     except EngineError as error:
         if error.kind != "integrity":
             raise
         return [Check("structure", file.name, False, error.words)]
 
 
-def _structure_checks(connection: sqlite3.Connection, name: str, chosen: list[Table], whole: bool) -> list[Check]:
+def _structure_checks(
+    connection: sqlite3.Connection, name: str, chosen: list[Table], whole: bool, thorough: bool
+) -> list[Check]:
     if whole:
-        lines = structure(connection, None)
+        lines = structure(connection, None, thorough=thorough)
         return [Check("structure", name, not lines, "; ".join(lines[:5]))]
-    found = [(table.canonical, structure(connection, table.name)) for table in chosen]
+    found = [(table.canonical, structure(connection, table.name, thorough=thorough)) for table in chosen]
     return [Check("structure", object, not lines, "; ".join(lines[:5])) for object, lines in found]
 
 
-def _table_checks(connection: sqlite3.Connection, table: Table) -> list[Check]:
+def _table_checks(connection: sqlite3.Connection, table: Table, thorough: bool) -> list[Check]:
     found: list[Check] = []
     try:
-        if connection.execute(f"PRAGMA foreign_key_list({quoted(table.name)})").fetchone():
+        if thorough and connection.execute(f"PRAGMA foreign_key_list({quoted(table.name)})").fetchone():
             found.append(_foreign_keys(connection, table))
         found += _sequence(connection, table)
     except sqlite3.Error as error:
@@ -77,7 +82,11 @@ def _foreign_keys(connection: sqlite3.Connection, table: Table) -> Check:
     for _ in connection.execute(f"PRAGMA foreign_key_check({quoted(table.name)})"):
         orphans += 1
     return Check(
-        "foreign keys", table.canonical, orphans == 0, f"{orphans} rows without their parent" if orphans else ""
+        "foreign keys",
+        table.canonical,
+        orphans == 0,
+        f"{orphans} rows without their parent" if orphans else "",
+        of_rows=True,
     )
 
 
