@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from reports.comparison import load_statistics
 
 from ..engines.errors import Damaged, EngineError, Interrupted, Unable
 from ..engines.words import say, size
@@ -12,8 +16,17 @@ from .context import Context, Done, Outcome
 
 def run(ctx: Context) -> Outcome:
     """D: the usual method in the usual folder. Its failure leads to M and R."""
+    threading.Thread(target=load_what_reports_need, name="loading", daemon=True).start()
     method = ctx.engine.backup_methods[0]
     return _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
+
+
+def load_what_reports_need() -> None:
+    """Statistics and PDF take seconds to import: now, while the server has the work, and not in the outage or after."""
+    load_statistics()
+    with suppress(Exception):
+        # Without WeasyPrint's system libraries there is no PDF; whoever makes the reports says so.
+        from reports import pdf  # noqa: F401
 
 
 def run_alternate(ctx: Context) -> Outcome:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from typing import cast
-
-from reports.comparison import load_statistics
 
 from ..engines.errors import Unable
 from ..engines.values import Action, Diagnosis, Json, MaintenanceType
@@ -20,8 +17,6 @@ NAMED = 10
 
 def run(ctx: Context) -> Outcome:
     """Plans from a fresh look, because the findings in TBL-097 are for people."""
-    # Beside the diagnosis and the backup, which leave this process little to do.
-    threading.Thread(target=load_statistics, name="loading statistics", daemon=True).start()
     diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
     actions = ctx.engine.plan(
         cast(MaintenanceType, ctx.run.maintenance_type),

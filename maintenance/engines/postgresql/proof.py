@@ -164,7 +164,7 @@ class Proof(Structure, Server):
 
     def _constraints(self, tables: Sequence[str] | None, faulty: set[str]) -> list[Check]:
         """Each of the sessions asks its part of them."""
-        with self.session("looking for constraints", settings=PINNED) as connection:
+        with self.session("checking constraints", settings=PINNED) as connection:
             rows = ask(connection, CONSTRAINTS)
         asked = [(row, canonical(row[1], row[2])) for row in rows]
         wanted = [(row, name) for row, name in asked if (tables is None or name in tables) and name not in faulty]
