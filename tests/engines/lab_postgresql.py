@@ -38,7 +38,7 @@ class PostgreSQLServer:
         programs: Path | None = None,
     ) -> Iterator[Self]:
         # Statistics and bloat must stay as a test makes them.
-        settings = {"autovacuum": "off", **(settings or {})}
+        settings = {"autovacuum": "off", "max_prepared_transactions": "4", **(settings or {})}
         server = ThrowawayPostgreSQL(folder / "server", with_checksums, settings, programs)
         server.start()
         try:

@@ -365,11 +365,50 @@ def test_somebody_without_the_right_is_refused_before_anything_changes(lab: Post
         assert made.gate_differences(gate) == []
 
 
-def test_a_superuser_who_comes_after_the_cut_is_sent_away(lab: PostgreSQLLab) -> None:
+def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: PostgreSQLLab) -> None:
+    """Eight clients try without a pause, some seconds long, from before the cut until after the release."""
     lab.fill()
+    came: list[float] = []
+    over = threading.Event()
+
+    def client() -> None:
+        while not over.is_set():
+            with suppress(psycopg2.Error), lab.application("postgres") as application:
+                application.execute("SELECT 1")
+                came.append(time.monotonic())
+
+    threads = [threading.Thread(target=client) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        with engine(lab) as made:
+            time.sleep(0.3)
+            gate = made.read_gate()
+            made.cut(gate, MARKER)
+            proven = time.monotonic()
+            made.perform(action("vacuum_full"), False)
+            time.sleep(3)
+            opening = time.monotonic()
+            made.open_gate(gate, None)
+            time.sleep(0.5)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert [moment for moment in came if proven < moment < opening] == []
+    assert min(came) < proven
+    assert max(came) > opening
+
+
+def test_where_it_cannot_be_hidden_a_superuser_who_comes_later_is_sent_away(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    with lab.application("postgres") as application:
+        application.execute("BEGIN; INSERT INTO customers (name) VALUES ('x'); PREPARE TRANSACTION 'waiting'")
     with engine(lab) as made:
         gate = made.read_gate()
         made.cut(gate, MARKER)
+        with pytest.raises(psycopg2.Error, match="too many connections"), lab.application():
+            pass
         with lab.application("postgres") as late:
 
             def until_sent_away() -> None:
@@ -380,9 +419,11 @@ def test_a_superuser_who_comes_after_the_cut_is_sent_away(lab: PostgreSQLLab) ->
             with pytest.raises(psycopg2.Error, match=r"terminating|closed"):
                 until_sent_away()
         made.open_gate(gate, None)
+        assert made.gate_differences(gate) == []
         with lab.application("postgres") as welcome:
             time.sleep(0.5)
             welcome.execute("SELECT 1")
+            welcome.execute("ROLLBACK PREPARED 'waiting'")
 
 
 # -- work --------------------------------------------------------------------------------------------

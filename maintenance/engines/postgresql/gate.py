@@ -1,10 +1,12 @@
 """The gate: who may connect. Marked on the database itself, in the transaction that closes it.
 
-Three ways to close it, the first that holds against everybody seen:
+Three ways to close it, the first that this account and this database allow:
 
-- `limit`: we are superuser and no application is: CONNECTION LIMIT 0, which spares superusers.
-- `hide`: an application is superuser, or uses our own role: connections are disallowed, sessions ended,
-  then the database gets another name that only this console knows. One transaction brings it back.
+- `hide`: connections are disallowed to everybody, sessions ended, then the database gets another name that only
+  this console knows. The server itself refuses the renaming while anybody is in, so nobody slips through, superusers
+  and users of our own role included. One transaction brings it back.
+- `limit`: a superuser where something keeps the database from being renamed (a prepared transaction, logical
+  replication, another background worker): CONNECTION LIMIT 0, and a guard, as the limit spares superusers.
 - `revoke`: we own the database but may not rename it: CONNECT is revoked from everybody but us.
 """
 
@@ -86,11 +88,8 @@ class Gate(Server):
             method = self._choose(connection)
             self._close_gate(connection, gate, marker, method)
             ended = self._end_sessions(connection, method)
-            if method == "limit" and self._superusers_return(connection):
-                method = "hide"
-                self._close_gate(connection, gate, marker, method)
             if method == "hide":
-                ended += self._hide(connection)
+                self._hide(connection)
         if method == "limit":
             self._stand_guard()
         return Cut(sessions_ended=ended, quiet_polls=QUIET_POLLS, seconds=time.monotonic() - begun)
@@ -238,12 +237,12 @@ class Gate(Server):
                FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = %(name)s""",
             name=door.name,
         )
-        if superuser:
-            return "hide" if any(row[2] for row in self._foreign(connection, door.name)) else "limit"
-        if not owns:
+        if not superuser and not owns:
             raise AccessDenied("cutting the connections to", self.database, f"{me} does not own the database")
-        if may_create:
+        if (superuser or may_create) and not self._keeps_its_name(connection, door.name):
             return "hide"
+        if superuser:
+            return "limit"
         if any(row[1] == me for row in self._foreign(connection, door.name)):
             raise Unable(
                 "cutting the connections to",
@@ -252,6 +251,17 @@ class Gate(Server):
                 f"give the console its own role, or CREATEDB to {me}",
             )
         return "revoke"
+
+    def _keeps_its_name(self, connection: Connection, name: str) -> bool:
+        """Whether something is in the database that we spare and that the server does not rename under."""
+        [(kept,)] = ask(
+            connection,
+            """SELECT EXISTS (SELECT 1 FROM pg_prepared_xacts WHERE database = %(name)s)
+                 OR EXISTS (SELECT 1 FROM pg_stat_activity WHERE datname = %(name)s
+                   AND backend_type NOT IN ('client backend', 'autovacuum worker', 'parallel worker'))""",
+            name=name,
+        )
+        return bool(kept)
 
     def _close_gate(self, connection: Connection, gate: Json, marker: Json, method: Method) -> None:
         door = self.door(connection)
@@ -279,26 +289,22 @@ class Gate(Server):
                 ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM {whom} CASCADE")
             ask(connection, f"GRANT CONNECT ON DATABASE {quoted(name)} TO {quoted(me)}")
 
-    def _hide(self, connection: Connection) -> int:
+    def _hide(self, connection: Connection) -> None:
         """Gives the database its hidden name, under which our own sessions may enter again."""
         door = self.door(connection)
         held = door.name if door.name != self.database else self.side_name("held")
-        ended = 0
         if door.name == self.database:
-            ended = self._end_sessions(connection, "hide")
             with transaction(connection):
                 self._lock_row(connection)
                 ask(connection, f"ALTER DATABASE {quoted(door.name)} RENAME TO {quoted(held)}")
                 self._set_allow(connection, held, True)
         self._place = held
-        return ended
 
     def _foreign(self, connection: Connection, name: str, ours_too: bool = False) -> list[Row]:
-        """(pid, role, is superuser) of client sessions in database `name`, replication left out."""
+        """(pid, role) of client sessions in database `name`, replication left out."""
         return ask(
             connection,
-            """SELECT a.pid, a.usename, coalesce(r.rolsuper, false)
-               FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+            """SELECT a.pid, a.usename FROM pg_stat_activity a
                WHERE a.datname = %(name)s AND a.pid <> pg_backend_pid()
                  AND (a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.usesysid IS NOT NULL))
                  AND (%(all)s OR a.application_name IS DISTINCT FROM %(mine)s)""",
@@ -319,8 +325,6 @@ class Gate(Server):
             if not rows:
                 quiet += 1
             elif time.monotonic() > until:
-                if method == "limit" and all(row[2] for row in rows):
-                    break
                 who = ", ".join(sorted({str(row[1]) for row in rows}))
                 kind = AccessDenied if refused else Transient
                 raise kind(
@@ -329,14 +333,9 @@ class Gate(Server):
             else:
                 quiet = 0
                 refused = self._terminate(connection, rows, ended) or refused
-                if method == "limit" and any(row[2] for row in rows) and len(ended) > 20:
-                    break  # A superuser comes again and again; only hiding holds against that.
             self.raise_if_stopping("cutting the connections to", self.database)
             time.sleep(POLL_SECONDS)
         return len(ended)
-
-    def _superusers_return(self, connection: Connection) -> bool:
-        return any(row[2] for row in self._foreign(connection, self.door(connection).name))
 
     def _terminate(self, connection: Connection, rows: list[Row], ended: set[int]) -> str:
         """Returns the server's words where it refused."""
