@@ -1,0 +1,154 @@
+"""No statement without limits, and none that outlives a cancel by five seconds."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from sqlalchemy import Connection
+
+from maintenance import archive
+from maintenance.archive import Seal
+from maintenance.engines.errors import Interrupted, Transient
+from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.sessions import Sessions
+from maintenance.engines.values import MaintenanceType, Thresholds
+
+from .conftest import short_folder
+from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
+from .test_postgresql import MARKER, action, engine
+
+PLAIN = Seal()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQLServer]:
+    folder = short_folder()
+    try:
+        with PostgreSQLServer.opened(folder) as opened:
+            yield opened
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def lab(server: PostgreSQLServer) -> PostgreSQLLab:
+    made = server.fresh()
+    made.fill()
+    return made
+
+
+def test_every_session_of_a_whole_procedure_has_a_lock_and_a_statement_timeout(
+    lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+    enter = Sessions._enter
+
+    def watched(self: Sessions, database: str, doing: str, object: str) -> Connection:
+        connection = enter(self, database, doing, object)
+        asked = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+        seen.extend((str(a), str(b)) for a, b in connection.exec_driver_sql(asked))
+        return connection
+
+    monkeypatch.setattr(Sessions, "_enter", watched)
+    with engine(lab, statement_seconds=77, lock_seconds=3) as made:
+        made.fence()
+        diagnosis = made.diagnose(Thresholds())
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        baseline = made.fingerprint(None)
+        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        kind: MaintenanceType = "rebuild"
+        for planned in made.plan(kind, diagnosis, Thresholds(), None, False):
+            made.perform(planned, False)
+        made.check(None)
+        made.catalog()
+        made.measure(made.benchmark_queries(None)[0], 1)
+        made.swap(made.restore_beside(image, backup, PLAIN), gate, MARKER)
+        made.open_gate(gate, None)
+        made.clean()
+    assert len(seen) > 30
+    assert set(seen) == {("77s", "3s")}
+
+
+def test_a_dump_waits_for_a_lock_no_longer_than_allowed(lab: PostgreSQLLab) -> None:
+    with engine(lab, lock_seconds=1) as made, lab.application("postgres") as holder:
+        holder.execute("BEGIN; LOCK TABLE orders")
+        begun = time.monotonic()
+        with pytest.raises(Transient, match="canceling statement due to statement timeout"):
+            made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        assert time.monotonic() - begun < 8
+
+
+def slowly(stream: IO[bytes], part: Path, seal: Seal) -> Any:
+    """A disk so slow that the server waits until its rows are taken."""
+    while stream.read(1000):
+        time.sleep(0.05)
+    return None
+
+
+BUSY: dict[str, tuple[str, Callable[[PostgreSQL, PostgreSQLLab], object]]] = {
+    "vacuum full": ("VACUUM (FULL)%", lambda made, lab: made.perform(action("vacuum_full"), False)),
+    "reindex": ("REINDEX%", lambda made, lab: made.perform(action("reindex"), False)),
+    "dump": ("COPY public.big%", lambda made, lab: made.back_up("pg_dump", lab.folder, "one", PLAIN)),
+    "physical copy": ("%", lambda made, lab: made.back_up("pg_basebackup", lab.folder, "one", PLAIN)),
+    "salvage": ("%", lambda made, lab: made.perform(action("salvage"), True)),
+    "fingerprint": ("%hashtextextended%", lambda made, lab: made.fingerprint(["public.vast"])),
+    "structural check": ("%", lambda made, lab: made.check(["public.orders"])),
+}
+LOCKED = ("salvage", "structural check")
+"""Too quick on any table that a test can afford: here they wait for a lock."""
+
+
+@pytest.mark.parametrize("what", BUSY)
+def test_a_cancel_ends_it_on_the_server_within_five_seconds(
+    lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    pattern, begin = BUSY[what]
+    if what in ("vacuum full", "reindex"):
+        slow = "FUNCTION slow(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN {} RETURN 1; END $$"
+        lab.sql(f"CREATE {slow.format('')}; CREATE INDEX slow ON orders (slow(id)) WHERE id > 19000")
+        lab.sql(f"CREATE OR REPLACE {slow.format('PERFORM pg_sleep(0.1);')}")
+    if what in ("dump", "physical copy"):
+        lab.sql("CREATE TABLE big AS SELECT i, repeat(md5(i::text), 50) AS filler FROM generate_series(1, 20000) i")
+        monkeypatch.setattr(archive, "write", slowly)
+    if what == "fingerprint":
+        lab.sql("CREATE TABLE vast AS SELECT repeat('x', 60000000) AS filler")
+        lab.sql("INSERT INTO vast SELECT filler FROM vast, generate_series(1, 40)")
+    caught: list[BaseException] = []
+    ours = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'dbmaint:7:%' "
+        "AND state IN ('active', 'idle in transaction')"
+    )
+    with ExitStack() as stack:
+        made = stack.enter_context(engine(lab, lock_seconds=60))
+        if what in LOCKED:
+            stack.enter_context(lab.application("postgres")).execute("BEGIN; LOCK TABLE orders")
+
+        def work() -> None:
+            try:
+                begin(made, lab)
+            except BaseException as error:
+                caught.append(error)
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        busy = f"{ours} AND state = 'active' AND query LIKE '{pattern}'"
+        until = time.monotonic() + 15
+        while lab.sql(busy) == [(0,)] and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        assert lab.sql(busy) != [(0,)], lab.sql("SELECT query FROM pg_stat_activity WHERE state = 'active'")
+        begun = time.monotonic()
+        made.interrupt()
+        assert lab.sql(ours) == [(0,)]
+        worker.join(5)
+        assert time.monotonic() - begun < 5
+        assert [type(error) for error in caught] == [Interrupted]
