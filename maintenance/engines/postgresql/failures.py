@@ -63,10 +63,10 @@ BY_WORDS: tuple[tuple[str, type[EngineError]], ...] = (
     (r"invalid memory alloc|compressed .*corrupt|could not access status|could not open file|checksum error", Damaged),
     (r"could not open relation|unexpected data beyond|cache lookup failed", Damaged),
     (
-        r"starting up|in recovery mode|shutting down|closed the connection|terminating connection|lock timeout"
-        r"|statement timeout",
+        r"starting up|in recovery mode|shutting down|closed the connection|terminating connection|statement timeout",
         Transient,
     ),
+    (r"lock timeout", Transient),
     (r"could not be started", Unable),
 )
 """Connecting, and the native programs, give words without a code."""

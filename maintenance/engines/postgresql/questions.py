@@ -294,7 +294,9 @@ def _unlogged(row: Row) -> Finding:
 
 
 OWNED_SEQUENCES = f"""
-    SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid
+    SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,
+      EXISTS (SELECT 1 FROM pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum AND x.indisvalid
+        AND x.indpred IS NULL) AS cheap
     FROM pg_depend d
     JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
     JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
@@ -303,7 +305,7 @@ OWNED_SEQUENCES = f"""
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
       AND {USER_TABLES}
 """
-"""Sequences of serial and identity columns that count upwards."""
+"""Sequences of serial and identity columns that count upwards; cheap where an index begins with the column."""
 
 QUESTIONS = (
     Question(

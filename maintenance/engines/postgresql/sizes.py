@@ -11,19 +11,20 @@ from __future__ import annotations
 from .server import USER_TABLES
 
 TABLES = f"""
-WITH t AS (
+WITH p AS (
+  SELECT schemaname, tablename, count(*) AS known,
+    23 + CASE WHEN max(coalesce(null_frac, 0)) > 0 THEN (7 + count(*)) / 8 ELSE 0 END AS header,
+    sum((1 - null_frac) * avg_width) AS width
+  FROM pg_stats WHERE NOT inherited GROUP BY 1, 2),
+t AS (
   SELECT c.oid, n.nspname, c.relname, c.reltuples, current_setting('block_size')::int AS bs,
     pg_relation_size(c.oid) AS heap, pg_indexes_size(c.oid) AS indexes, pg_total_relation_size(c.oid) AS total,
     coalesce((SELECT (regexp_match(o, 'fillfactor=([0-9]+)'))[1]::int FROM unnest(c.reloptions) o
               WHERE o LIKE 'fillfactor=%'), 100) AS ff,
     (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
-    (SELECT count(*) FROM pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname
-      AND NOT s.inherited) AS known,
-    (SELECT 23 + CASE WHEN max(coalesce(s.null_frac, 0)) > 0 THEN (7 + count(*)) / 8 ELSE 0 END FROM pg_stats s
-     WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited) AS header,
-    (SELECT sum((1 - s.null_frac) * s.avg_width) FROM pg_stats s
-     WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited) AS width
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES})
+    coalesce(p.known, 0) AS known, p.header, p.width
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN p ON p.schemaname = n.nspname AND p.tablename = c.relname WHERE {USER_TABLES})
 SELECT t.oid, t.nspname, t.relname, t.reltuples::float8, t.heap, t.indexes, t.total,
   CASE WHEN t.reltuples > 0 AND t.known >= t.columns THEN
     (ceil(t.reltuples / greatest(1, floor((t.bs - 24) * t.ff / 100.0

@@ -19,10 +19,13 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import EngineError
 from .failures import lost
 from .server import Relation, Server
-from .sql import Row, ask, canonical, configure, quoted, words_of
+from .sql import ask, canonical, configure, quoted, words_of
 
+GROUP_BYTES, GROUP_PARTS = 16_000_000, 500
 HARMLESS = {"55P03", "57014", "42501"}
 """Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege."""
+ENDLESS = {"57014", "42501"}
+"""Of these, the ones that would meet every half of a group as well."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +63,23 @@ class Structure(Server):
             )
         until = time.monotonic() + seconds
         done: list[Examined] = []
-        while waiting:
+        groups = [[part] for part in waiting] if deep else together(waiting)
+        while groups:
             try:
                 with self._examiner() as (connection, schema):
-                    while waiting:
-                        done.append(self._examine(connection, schema, waiting[0], until, deep))
-                        waiting.pop(0)
+                    while groups:
+                        done += self._examine(connection, schema, groups[0], until, deep)
+                        groups.pop(0)
             except EngineError as error:
-                if error.kind != "transient" or not waiting:
-                    done += [Examined(part, unknown=error.words) for part in waiting]
+                if error.kind != "transient" or not groups:
+                    done += [Examined(part, unknown=error.words) for group in groups for part in group]
                     break
-                self.raise_if_stopping("examining", waiting[0].table)
-                done.append(Examined(waiting.pop(0), fault=f"the server ended the session: {error.words}"))
+                group = groups.pop(0)
+                self.raise_if_stopping("examining", group[0].table)
+                if len(group) > 1:
+                    groups[:0] = [[part] for part in group]
+                else:
+                    done.append(Examined(group[0], fault=f"the server ended the session: {error.words}"))
                 self.await_server()
         return done
 
@@ -86,41 +94,73 @@ class Structure(Server):
                 with suppress(DBAPIError):
                     ask(connection, "ROLLBACK")
 
-    def _examine(self, connection: Connection, schema: str, part: Part, until: float, deep: bool) -> Examined:
+    def _examine(
+        self, connection: Connection, schema: str, group: Sequence[Part], until: float, deep: bool
+    ) -> list[Examined]:
+        """One statement for a whole group; where something in it is faulty, for each half."""
         left = until - time.monotonic()
         if left <= 0:
-            return Examined(part, unknown="the time for looking was over")
-        self.raise_if_stopping("examining", part.index or part.table)
+            return [Examined(part, unknown="the time for looking was over") for part in group]
+        self.raise_if_stopping("examining", group[0].index or group[0].table)
         ask(connection, "SAVEPOINT part")
         configure(connection, {"statement_timeout": max(1, int(left * 1000))}, local=True)
         try:
-            fault = self._fault(connection, schema, part, deep)
+            faults = self._faults(connection, schema, group, deep)
         except DBAPIError as error:
             if lost(error.orig):
                 raise
             ask(connection, "ROLLBACK TO part")
-            self.raise_if_stopping("examining", part.index or part.table)
-            code = getattr(error.orig, "pgcode", None)
-            if code in HARMLESS:
-                return Examined(part, unknown=words_of(error))
-            return Examined(part, fault=words_of(error))
+            self.raise_if_stopping("examining", group[0].index or group[0].table)
+            if len(group) > 1 and getattr(error.orig, "pgcode", None) not in ENDLESS:
+                middle = len(group) // 2
+                return [
+                    result
+                    for half in (group[:middle], group[middle:])
+                    for result in self._examine(connection, schema, half, until, deep)
+                ]
+            if getattr(error.orig, "pgcode", None) in HARMLESS:
+                return [Examined(part, unknown=words_of(error)) for part in group]
+            return [Examined(part, fault=words_of(error)) for part in group]
         ask(connection, "RELEASE part")
-        return Examined(part, fault=fault)
+        return [Examined(part, fault=faults.get(part.oid)) for part in group]
 
-    def _fault(self, connection: Connection, schema: str, part: Part, deep: bool) -> str | None:
-        if part.index:
-            ask(connection, f"SELECT {schema}.bt_index_check(%(oid)s::regclass, %(deep)s)", oid=part.oid, deep=deep)
-            return None
-        if not self.ways.heap_check:
-            return None  # verify_heapam does not exist yet; the fingerprint reads every row.
-        rows: list[Row] = ask(
+    def _faults(self, connection: Connection, schema: str, group: Sequence[Part], deep: bool) -> dict[int, str]:
+        """What is wrong with which relation. An index raises instead."""
+        indexes = [part.oid for part in group if part.index]
+        tables = [part.oid for part in group if not part.index]
+        if indexes:
+            ask(
+                connection,
+                f"SELECT {schema}.bt_index_check(o::regclass, %(deep)s) FROM unnest(%(oids)s::oid[]) o",
+                oids=indexes,
+                deep=deep,
+            )
+        # Before version 14 the fingerprint alone reads every row.
+        if not tables or not self.ways.heap_check:
+            return {}
+        rows = ask(
             connection,
-            f"""SELECT blkno, offnum, attnum, msg
-                FROM {schema}.verify_heapam(%(oid)s::regclass, check_toast => %(deep)s) LIMIT 20""",
-            oid=part.oid,
+            f"""SELECT o, string_agg(format('block %%s, item %%s: %%s', v.blkno, v.offnum, v.msg), '; ' ORDER BY v.n)
+                FROM unnest(%(oids)s::oid[]) o, LATERAL (SELECT *, row_number() OVER () AS n FROM (
+                  SELECT blkno, offnum, msg FROM {schema}.verify_heapam(o::regclass, check_toast => %(deep)s)
+                  LIMIT 3) few) v GROUP BY o""",
+            oids=tables,
             deep=deep,
         )
-        return "; ".join(f"block {block}, item {item}: {words}" for block, item, _, words in rows[:3]) or None
+        return {int(oid): str(words) for oid, words in rows}
+
+
+def together(parts: Sequence[Part]) -> list[list[Part]]:
+    """Groups of small parts, so that many small tables do not take a statement each."""
+    groups: list[list[Part]] = []
+    filled = 0
+    for part in parts:
+        if not groups or filled + part.bytes > GROUP_BYTES or len(groups[-1]) >= GROUP_PARTS:
+            groups.append([])
+            filled = 0
+        groups[-1].append(part)
+        filled += part.bytes
+    return groups
 
 
 def extension(connection: Connection, name: str, suffix: str) -> str:
