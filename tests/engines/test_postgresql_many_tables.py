@@ -35,7 +35,7 @@ def make_tables(lab: PostgreSQLLab, first: int, last: int) -> None:
         f"""DO $$ BEGIN FOR i IN {first}..{last} LOOP
               EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY)', i);
               IF i % 10 = 0 THEN
-                EXECUTE format('INSERT INTO many_%1$s VALUES (1); CREATE SEQUENCE numbers_%1$s OWNED BY many_%1$s.id', i);
+                EXECUTE format('INSERT INTO many_%1$s VALUES (1); CREATE SEQUENCE n_%1$s OWNED BY many_%1$s.id', i);
               END IF;
               IF i % 100 = 0 THEN COMMIT; END IF;
             END LOOP; END $$"""
@@ -65,7 +65,7 @@ def test_the_statements_of_a_diagnosis_do_not_grow_with_the_tables(lab: PostgreS
     _, few, _ = diagnosed(lab)
     make_tables(lab, 101, MANY)
     lab.sql("INSERT INTO many_5000 VALUES (7)")
-    lab.sql("SELECT setval(format('numbers_%s', i * 10), 5) FROM generate_series(1, 1000) i")
+    lab.sql("SELECT setval(format('n_%s', i * 10), 5) FROM generate_series(1, 1000) i")
     diagnosis, many, seconds = diagnosed(lab)
     assert len(diagnosis.tables) == MANY + 2
     assert [f.object for f in diagnosis.findings if f.code == "sequence_behind"] == ["public.many_5000"]
