@@ -164,6 +164,7 @@ class MariaDB(Family):
         " WHERE LOWER(COALESCE(JSON_VALUE(priv, '$.is_role'), '0')) NOT IN ('1', 'true')"
     )
     role_edges_sql = "SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.roles_mapping WHERE host <> ''"
+    roles_of_all_sql: ClassVar[str | None] = None
     system_accounts = frozenset(("mariadb.sys",))
     repairs_on_open = True
     reading_damage_kills = False
@@ -194,6 +195,7 @@ class MySQL(Family):
     flagged_indexes_sql: ClassVar[str | None] = None
     accounts_sql = "SELECT user, host, IF(account_locked = 'Y', 1, 0), max_user_connections FROM mysql.user"
     role_edges_sql = "SELECT CONCAT('''', to_user, '''@''', to_host, '''') FROM mysql.role_edges"
+    roles_of_all_sql = "SELECT @@GLOBAL.mandatory_roles <> ''"
     system_accounts = frozenset(("mysql.sys", "mysql.session", "mysql.infoschema"))
     repairs_on_open = False
     reading_damage_kills = True

@@ -34,9 +34,13 @@ QUIET_POLLS = 3
 POLL_SECONDS = 0.03
 REPLICATION_COMMANDS = frozenset(("Binlog Dump", "Binlog Dump GTID", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"))
 SERVER_USERS = frozenset(("system user", "event_scheduler"))
+SERVER_SCHEMAS = frozenset(("sys", "mysql", "information_schema", "performance_schema"))
 NOT_YET_KNOWN = "unauthenticated user"
 LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
-REACHING = "'SELECT','INSERT','UPDATE','DELETE','SUPER','ALTER','DROP','CREATE','EXECUTE','INDEX','TRIGGER','EVENT'"
+REACHING = (
+    "'SELECT','INSERT','UPDATE','DELETE','DELETE HISTORY','SUPER','ALTER','DROP','CREATE','EXECUTE','INDEX','TRIGGER',"
+    "'EVENT'"
+)
 
 
 def mirror_schema(server: Server) -> str:
@@ -89,20 +93,42 @@ def _accounts(server: Server, session: Session) -> list[Json]:
 def _reaching(server: Server, session: Session) -> set[str] | None:
     """Accounts with any right on the schema, in the server's spelling 'user'@'host'; None: all (PUBLIC).
 
-    A role may lead anywhere, so whoever has one counts.
+    A role may lead anywhere, so whoever has one counts; so does whoever may take another's identity, because
+    the lock of the account that is taken is not looked at. Rights on another schema whose views or routines
+    name this one lead here with the rights of their definer.
     """
+    if server.roles_of_all_sql is not None and session.value(server.roles_of_all_sql):
+        return None
+    found: set[str] = set()
+    for schema in (server.schema, *_leading_here(server, session)):
+        found |= _grantees(server, session, schema)
+    to_all = any(name.split("@")[0].strip("'").upper() == "PUBLIC" for name in found)
+    return None if to_all else found
+
+
+def _grantees(server: Server, session: Session, schema: str) -> set[str]:
     rows = session.ask(
         f"SELECT grantee FROM information_schema.user_privileges WHERE privilege_type IN ({REACHING})"
         " UNION SELECT grantee FROM information_schema.schema_privileges WHERE %(s)s LIKE table_schema"
         " UNION SELECT grantee FROM information_schema.table_privileges WHERE table_schema = %(s)s"
         " UNION SELECT grantee FROM information_schema.column_privileges WHERE table_schema = %(s)s"
         " UNION SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.procs_priv WHERE db = %(s)s"
+        " UNION SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.proxies_priv"
         f" UNION {server.role_edges_sql}",
+        s=schema,
+    )
+    return {str(row[0]) for row in rows}
+
+
+def _leading_here(server: Server, session: Session) -> list[str]:
+    """Other schemas with a view, routine or trigger that names this one."""
+    rows = session.ask(
+        "SELECT table_schema FROM information_schema.views WHERE INSTR(view_definition, %(s)s)"
+        " UNION SELECT routine_schema FROM information_schema.routines WHERE INSTR(routine_definition, %(s)s)"
+        " UNION SELECT trigger_schema FROM information_schema.triggers WHERE INSTR(action_statement, %(s)s)",
         s=server.schema,
     )
-    found = {str(row[0]) for row in rows}
-    to_all = any(name.split("@")[0].strip("'").upper() == "PUBLIC" for name in found)
-    return None if to_all else found
+    return sorted({str(row[0]) for row in rows} - {server.schema, *SERVER_SCHEMAS})
 
 
 def _rescuing(server: Server, session: Session) -> set[str]:
@@ -127,12 +153,13 @@ def _definition_digest(session: Session, user: str, host: str) -> str:
 
 
 def _events(server: Server, session: Session) -> list[Json]:
+    """Those of the schema, and those of others that name it: an event runs although its definer is locked."""
     rows = session.ask(
-        "SELECT event_name, status, definer, sql_mode, time_zone FROM information_schema.events"
-        " WHERE event_schema = %(s)s ORDER BY event_name",
+        "SELECT event_schema, event_name, status, definer, sql_mode, time_zone FROM information_schema.events"
+        " WHERE event_schema = %(s)s OR INSTR(event_definition, %(s)s) ORDER BY event_schema <> %(s)s, 1, 2",
         s=server.schema,
     )
-    keys = ("name", "status", "definer", "sql_mode", "time_zone")
+    keys = ("schema", "name", "status", "definer", "sql_mode", "time_zone")
     return [dict(zip(keys, map(str, row), strict=True)) for row in rows]
 
 
@@ -197,7 +224,7 @@ def cut(server: Server, gate: Json, marker: Json) -> Cut:
                 _lock(session, one)
         for event in cast(list[dict[str, str]], gate["events"]):
             if event["status"] == "ENABLED":
-                _set_event(server, session, event, "DISABLE")
+                _set_event(session, event, "DISABLE")
         # A new session proves that we can still log in; what is older than it is ended.
         with server.session("proving the way in to") as canary:
             fence = canary.id
@@ -222,12 +249,14 @@ def _lock(session: Session, one: dict[str, Any]) -> None:
         raise
 
 
-def _set_event(server: Server, session: Session, event: dict[str, str], state: str) -> None:
+def _set_event(session: Session, event: dict[str, str], state: str) -> None:
     """ALTER EVENT takes definer and sql_mode from the session that says it: both are given as they were."""
     user, _, host = event["definer"].rpartition("@")
     session.ask("SET SESSION sql_mode = %(m)s", m=event["sql_mode"])
     try:
-        session.ask(f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(server.schema, event['name'])} {state}")
+        session.ask(
+            f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} {state}"
+        )
     except DBAPIError as error:
         if code_of(error) != 1539:  # dropped meanwhile
             raise
@@ -296,7 +325,7 @@ def open_gate(server: Server, gate: Json, share: float | None) -> None:
             return
         for event in cast(list[dict[str, str]], gate["events"]):
             if event["status"] == "ENABLED":
-                _set_event(server, session, event, "ENABLE")
+                _set_event(session, event, "ENABLE")
         _drop_mirror(server, session)
 
 
@@ -393,10 +422,10 @@ def _account_differences(server: Server, session: Session, before: list[dict[str
 
 
 def _event_differences(server: Server, session: Session, before: list[dict[str, str]]) -> list[str]:
-    now = {str(event["name"]): event for event in _events(server, session)}
+    now = {(str(event["schema"]), str(event["name"])): event for event in _events(server, session)}
     differences = []
     for event in before:
-        found = now.get(event["name"])
+        found = now.get((event["schema"], event["name"]))
         if found is None:
             differences.append(f"event {event['name']} is gone")
         elif found != event:

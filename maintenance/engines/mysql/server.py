@@ -96,6 +96,8 @@ class Server(Engine):
     accounts_sql: ClassVar[str]
     """user, host, locked (0 or 1), max_user_connections of every account that is not a role."""
     role_edges_sql: ClassVar[str]
+    roles_of_all_sql: ClassVar[str | None]
+    """True where roles are given to every account; None where grants to PUBLIC say so."""
     system_accounts: ClassVar[frozenset[str]]
     repairs_on_open: ClassVar[bool]
     """MyISAM and Aria tables marked crashed are repaired, with loss, when anything opens them."""

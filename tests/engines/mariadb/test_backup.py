@@ -1,0 +1,97 @@
+"""Backups of each kind, and what is in them."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pyrage
+import pytest
+
+from maintenance import archive
+from maintenance.archive import Seal
+from maintenance.engines.errors import Damaged, Interrupted
+from maintenance.engines.mysql import open_server
+from maintenance.engines.values import Limits, Tag
+from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.mariadb.world import MARKER, PLAIN, backed_up, background, engine_of
+
+
+class TestBackup:
+    def test_the_products_own_client_loads_a_backup_whole(self, lab: MariaDBLab) -> None:
+        lab.difficult()
+        with engine_of(lab) as engine:
+            backup = backed_up(engine, lab)
+            live = engine.fingerprint(None)
+            catalog = engine.catalog()
+        other = f"{lab.database}_by_hand"
+        lab.sql(f"CREATE DATABASE {other} CHARACTER SET utf8mb4")
+        with archive.reading(backup.path, PLAIN) as stream:
+            sql = stream.read().decode().replace(f"`{lab.database}`", f"`{other}`")
+        subprocess.run(
+            ["mariadb", "--no-defaults", f"--socket={lab.server.socket}", "--user=root", "--binary-mode", other],
+            input=sql.encode(),
+            check=True,
+        )
+        copy = open_server(lab.url.set(database=other), Tag(9, 1), Limits())
+        assert copy.fingerprint(None) == live
+        assert set(copy.catalog()) == set(catalog)
+        copy.close()
+        lab.sql(f"DROP DATABASE {other}")
+
+    def test_a_sealed_backup_is_read_back_and_restored(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        key = pyrage.x25519.Identity.generate()
+        identity = lab.folder.parent / "key.txt"
+        identity.write_text(str(key))
+        seal = Seal((str(key.to_public()),), identity)
+        with engine_of(lab) as engine:
+            backup = backed_up(engine, lab, seal=seal)
+            assert backup.path.name.endswith(".sql.zst.age")
+            baseline = engine.fingerprint(None)
+            image = engine.image(backup, baseline, lab.folder, "image", seal)
+            side = engine.restore_beside(image, backup, seal)
+            assert engine.fingerprint(None, side) == baseline
+            engine.clean()
+
+    def test_an_unreadable_page_fails_the_dump_and_not_the_alternates(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        lab.damage_table()
+        with engine_of(lab) as engine:
+            with pytest.raises(Damaged, match="orders"):
+                backed_up(engine, lab, 0)
+            assert list(lab.folder.iterdir()) == []
+            physical = backed_up(engine, lab, 1)
+            by_table = engine.back_up("table_dump", lab.folder, "shop", PLAIN)
+            assert (physical.method, by_table.method) == ("mariabackup", "table_dump")
+            assert by_table.snapshot["customers"].rows == 2000
+            assert not by_table.snapshot["orders"].readable
+            for backup in (physical, by_table):
+                baseline = engine.fingerprint(None)
+                image = engine.image(backup, baseline, lab.folder, f"image-{backup.method}", PLAIN)
+                side = engine.restore_beside(image, backup, PLAIN)
+                assert engine.fingerprint(None, side) == {"customers": baseline["customers"]}
+            catalog = engine.catalog()
+            engine.swap(side, {}, MARKER)
+            assert engine.catalog() == catalog
+            assert engine.fingerprint(["customers"]) == {"customers": baseline["customers"]}
+            engine.clean()
+
+    def test_an_interrupted_backup_leaves_no_file(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        with engine_of(lab) as engine:
+            ended: list[BaseException] = []
+
+            def work() -> None:
+                try:
+                    while True:
+                        backed_up(engine, lab)
+                except BaseException as error:
+                    ended.append(error)
+
+            thread = background(work)
+            time.sleep(0.3)
+            engine.interrupt()
+            thread.join(5)
+            assert [type(error) for error in ended] == [Interrupted]
+        assert [p.name for p in lab.folder.iterdir() if p.name != "shop.sql.zst"] == []

@@ -1,0 +1,153 @@
+"""Who may come in: everybody out, and everything back exactly as it was."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import MySQLdb
+import pytest
+
+from maintenance.engines.errors import Transient
+from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.mariadb.world import MARKER, background, crash_everywhere, engine_of, event_states, shown
+
+
+class TestGate:
+    def test_a_client_that_stalls_in_the_middle_of_logging_in_is_ended(self, lab: MariaDBLab) -> None:
+        stalled = socket.create_connection(("127.0.0.1", lab.server.port))
+        stalled.settimeout(5)
+        stalled.recv(4096)
+        with engine_of(lab) as engine:
+            gate = engine.read_gate()
+            engine.cut(gate, MARKER)
+            try:
+                try:
+                    stalled.sendall(b"\x01\x00\x00\x01\x00")
+                    answer = stalled.recv(4096)
+                except OSError:
+                    answer = b""
+                assert answer == b"" or b"killed" in answer.lower()
+            finally:
+                stalled.close()
+                engine.open_gate(gate, None)
+
+    def test_limits_and_locks_that_were_there_come_back_exactly(self, lab: MariaDBLab) -> None:
+        name = f"x_{lab.database}"
+        for statement in (
+            f"CREATE USER '{name}'@'10.%' IDENTIFIED BY 'a' WITH MAX_USER_CONNECTIONS 40",
+            f"GRANT SELECT ON `shop\\_%`.* TO '{name}'@'10.%'",
+            f"CREATE USER '{name}'@'%' ACCOUNT LOCK",
+            f"GRANT SELECT (id) ON {lab.database}.secret TO '{name}'@'%'",
+            f"CREATE ROLE 'r_{name}'",
+            f"GRANT SELECT ON {lab.database}.* TO 'r_{name}'",
+            f"CREATE USER '{name}'@'role' IDENTIFIED BY 'b'",
+            f"GRANT 'r_{name}' TO '{name}'@'role'",
+            f"CREATE USER '{name}'@'elsewhere' IDENTIFIED BY 'c'",
+        ):
+            if "secret" in statement:
+                lab.sql("CREATE TABLE secret (id INT PRIMARY KEY)")
+            lab.sql(statement)
+        try:
+            with engine_of(lab) as engine:
+                gate = engine.read_gate()
+                held = {(a["user"], a["host"]) for a in gate["accounts"]}  # type: ignore[attr-defined]
+                assert {(name, "10.%"), (name, "%"), (name, "role"), (lab.account, "127.0.0.1")} <= held
+                assert (name, "elsewhere") not in held
+                engine.cut(gate, MARKER)
+                assert "ACCOUNT LOCK" in shown(lab, name, "10.%")
+                assert "ACCOUNT LOCK" not in shown(lab, name, "elsewhere")
+                engine.open_gate(gate, 0.1)
+                assert "MAX_USER_CONNECTIONS 4 " in shown(lab, name, "10.%") + " "
+                assert "ACCOUNT LOCK" in shown(lab, name, "%")
+                assert "MAX_USER_CONNECTIONS 8 " in shown(lab, lab.account, "127.0.0.1") + " "
+                engine.open_gate(gate, None)
+                assert engine.gate_differences(gate) == []
+                assert "MAX_USER_CONNECTIONS 40" in shown(lab, name, "10.%")
+                assert "ACCOUNT LOCK" in shown(lab, name, "%")
+                assert "MAX_USER_CONNECTIONS" not in shown(lab, lab.account, "127.0.0.1")
+        finally:
+            for host in ("10.%", "%", "role", "elsewhere"):
+                lab.sql(f"DROP USER '{name}'@'{host}'")
+            lab.sql(f"DROP ROLE 'r_{name}'")
+
+    def test_neither_our_account_nor_the_local_administrator_is_locked(self, lab: MariaDBLab) -> None:
+        with engine_of(lab) as engine:
+            held = {a["user"] + "@" + a["host"] for a in engine.read_gate()["accounts"]}  # type: ignore[attr-defined]
+        assert not held & {"dbmaint@127.0.0.1", "root@localhost", "mariadb.sys@localhost"}
+
+    def test_events_sleep_under_the_cut_and_wake_as_they_were(self, lab: MariaDBLab) -> None:
+        lab.difficult()
+        lab.sql("CREATE DEFINER = 'mariadb.sys'@'localhost' EVENT alien ON SCHEDULE EVERY 1 HOUR DO SELECT 1")
+        before = event_states(lab)
+        with engine_of(lab) as engine:
+            gate, catalog = engine.read_gate(), engine.catalog()
+            engine.cut(gate, MARKER)
+            assert {state for _, state, *_ in event_states(lab)} == {"DISABLED"}
+            assert engine.catalog() == catalog
+            engine.open_gate(gate, 0.5)
+            engine.open_gate(gate, None)
+            assert engine.gate_differences(gate) == []
+        assert event_states(lab) == before
+
+    def test_a_change_by_somebody_else_meanwhile_is_told(self, lab: MariaDBLab) -> None:
+        lab.difficult()
+        with engine_of(lab) as engine:
+            gate = engine.read_gate()
+            lab.sql(f"ALTER USER '{lab.account}'@'127.0.0.1' WITH MAX_USER_CONNECTIONS 3")
+            lab.sql("DROP EVENT tidy")
+            told = engine.gate_differences(gate)
+        assert told == [f"account {lab.account}@127.0.0.1 may have 3 connections, was 0", "event tidy is gone"]
+
+    def test_an_application_on_our_own_account_is_named_and_not_overlooked(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        stop: list[bool] = []
+
+        def intruding() -> None:
+            while not stop:
+                try:
+                    connection = MySQLdb.connect(
+                        host="127.0.0.1", port=lab.server.port, user="dbmaint", passwd="emergency-only", db=lab.database
+                    )
+                    connection.cursor().execute("SELECT SLEEP(0.3)")
+                except MySQLdb.Error:
+                    time.sleep(0.005)
+
+        client = background(intruding)
+        try:
+            with engine_of(lab, cut_seconds=1) as engine:
+                gate = engine.read_gate()
+                with pytest.raises(Transient, match="our own account dbmaint"):
+                    engine.cut(gate, MARKER)
+                engine.open_gate(gate, None)
+                assert engine.gate_differences(gate) == []
+        finally:
+            stop.append(True)
+            client.join(5)
+
+    def test_a_crash_after_any_effect_of_cut_or_release_ends_as_before(self, lab: MariaDBLab) -> None:
+        lab.difficult()
+        tokens = iter(range(2, 100))
+        with engine_of(lab, token=1) as engine:
+            original = engine.read_gate()
+
+        def cut_and_release(token: int) -> None:
+            with engine_of(lab, token=token) as engine:
+                engine.fence()
+                gate = engine.read_gate()
+                engine.cut(gate, MARKER)
+                engine.open_gate(gate, 0.5)
+                engine.open_gate(gate, None)
+
+        points = 0
+        for _ in crash_everywhere(lambda: cut_and_release(next(tokens))):
+            points += 1
+            with engine_of(lab, token=next(tokens)) as engine:
+                engine.fence()
+                assert engine.read_gate() == original
+                engine.cut(engine.read_gate(), MARKER)
+                with pytest.raises(MySQLdb.Error):
+                    lab.app_connection()
+                engine.open_gate(original, None)
+                assert engine.gate_differences(original) == []
+        assert points >= 8

@@ -1,0 +1,88 @@
+"""One maintenance at a time, and a killed worker's sessions end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import MySQLdb
+import pytest
+
+from maintenance.engines.errors import Transient, Unreachable
+from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.mariadb.world import MARKER, action, engine_of, running
+
+
+class TestWhoseTurn:
+    def test_a_later_claim_ends_the_sessions_of_a_killed_worker(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        worker = subprocess.Popen(
+            [sys.executable, "-c", WORKER, lab.url.render_as_string(hide_password=False)],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+        )
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"working\n"
+        until = time.monotonic() + 10
+        while not running(lab, "SLEEP(61)") and time.monotonic() < until:
+            time.sleep(0.05)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        worker.stdout.close()
+        assert running(lab, "SLEEP(61)") == 1
+        with engine_of(lab, token=2) as engine:
+            assert engine.fence() >= 1
+            assert engine.leftovers() == []
+        assert running(lab, "SLEEP(61)") == 0
+
+    def test_a_slow_worker_can_do_nothing_after_another_took_over(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        with engine_of(lab, token=1) as slow, engine_of(lab, token=2) as engine:
+            slow.fence()
+            assert engine.fence() == 1
+            with pytest.raises(Transient, match="another maintenance"):
+                slow.perform(action("orders", "rebuild"), False)
+            assert engine.perform(action("orders", "rebuild"), False).bytes_after
+
+    def test_another_run_on_the_same_database_waits(self, lab: MariaDBLab) -> None:
+        with engine_of(lab, target=7) as first, engine_of(lab, target=8) as second:
+            first.fence()
+            assert first.fence() == 0
+            with pytest.raises(Transient):
+                second.fence()
+            first.close()
+            assert second.fence() == 0
+
+    def test_work_goes_on_after_the_server_restarted(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        with engine_of(lab) as engine:
+            engine.fence()
+            gate = engine.read_gate()
+            engine.cut(gate, MARKER)
+            lab.server.kill()
+            with pytest.raises(Unreachable):
+                engine.fingerprint(None)
+            lab.server.start()
+            with pytest.raises(MySQLdb.Error):
+                lab.app_connection()
+            assert engine.fence() == 0
+            assert engine.read_gate() == gate
+            engine.cut(gate, MARKER)
+            assert engine.fingerprint(["orders"])["orders"].rows == 8000
+            engine.open_gate(gate, None)
+            assert engine.gate_differences(gate) == []
+
+
+WORKER = """
+import sys
+from sqlalchemy import make_url
+from maintenance.engines import open_engine
+from maintenance.engines.values import Limits, Tag
+engine = open_engine(make_url(sys.argv[1]), Tag(7, 1), Limits())
+engine.fence()
+print("working", flush=True)
+engine.query("SELECT SLEEP(61)")
+"""

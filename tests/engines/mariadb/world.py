@@ -1,0 +1,149 @@
+"""What the tests of MariaDB share: an engine on a lab, and ways to die in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import MySQLdb
+import pytest
+
+from maintenance.archive import Seal
+from maintenance.engines.errors import EngineError
+from maintenance.engines.mysql import Family, MariaDB
+from maintenance.engines.mysql.server import Session
+from maintenance.engines.values import Action, Json, Limits, Thresholds
+from maintenance.engines.words import say
+from tests.engines.lab_mariadb import MariaDBLab
+
+PLAIN = Seal()
+
+
+SMALL = Thresholds(minimum_bytes=10_000)
+
+
+MARKER: Json = {"run": 5}
+
+
+EFFECTS = ("ALTER", "CREATE", "DROP", "INSERT", "RENAME", "DELETE", "UPDATE")
+
+
+@contextmanager
+def engine_of(lab: MariaDBLab, token: int = 1, target: int = 7, **limits: Any) -> Iterator[MariaDB]:
+    with lab.engine(target, token, Limits(**{"jobs": 2, "lock_seconds": 5, "cut_seconds": 10, **limits})) as engine:
+        assert isinstance(engine, MariaDB)
+        yield engine
+
+
+def action(table: str, kind: str) -> Action:
+    return Action(table, kind, say("for the test"), say("none"), 1, 1)
+
+
+def backed_up(engine: Family, lab: MariaDBLab, which: int = 0, seal: Seal = PLAIN) -> Any:
+    return engine.back_up(engine.backup_methods[which], lab.folder, "shop", seal)
+
+
+class Crash(BaseException):
+    """Ends the engine's work as kill -9 would: nothing of it cleans up on the server."""
+
+
+@contextmanager
+def crashing_after(effects: int) -> Iterator[list[str]]:
+    """The statement after so many with an effect does not come about any more. Yields what was said."""
+    said: list[str] = []
+    ask, verbatim = Session.ask, Session.verbatim
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(session: Session, sql: str, **binds: object) -> Any:
+            if sql.lstrip().upper().startswith(EFFECTS):
+                if len(said) == effects:
+                    raise Crash(sql)
+                said.append(sql)
+            return original(session, sql, **binds)
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "ask", guarded(ask))
+        patch.setattr(Session, "verbatim", guarded(verbatim))
+        yield said
+
+
+def crash_everywhere(work: Callable[[], None]) -> Iterator[int]:
+    """Runs `work` with a crash after 0, 1, 2, … effects, and gives control after each; ends when it got through."""
+    for effects in range(200):
+        try:
+            with crashing_after(effects):
+                work()
+        except Crash:
+            yield effects
+        else:
+            assert effects > 0
+            return
+    raise AssertionError("never got through")
+
+
+@contextmanager
+def crash_before(beginning: str) -> Iterator[list[str]]:
+    """The first statement that begins so does not come about."""
+    reached: list[str] = []
+    ask, verbatim = Session.ask, Session.verbatim
+
+    def guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(session: Session, sql: str, **binds: object) -> Any:
+            if sql.startswith(beginning):
+                reached.append(sql)
+                raise Crash(sql)
+            return original(session, sql, **binds)
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "ask", guarded(ask))
+        patch.setattr(Session, "verbatim", guarded(verbatim))
+        yield reached
+
+
+def background(work: Callable[[], object]) -> Any:
+    import threading
+
+    def quietly() -> None:
+        try:
+            work()
+        except (MySQLdb.Error, EngineError):
+            pass
+
+    thread = threading.Thread(target=quietly, daemon=True)
+    thread.start()
+    return thread
+
+
+def running(lab: MariaDBLab, text: str) -> int:
+    return sum(1 for row in lab.sql("SHOW FULL PROCESSLIST") if text in str(row[7]) and row[1] != "root")
+
+
+def crashed_table(lab: MariaDBLab) -> Path:
+    """A MyISAM table with the mark that a server leaves which died while writing. Returns its index file."""
+    lab.sql("CREATE TABLE old_log (id INT PRIMARY KEY, t VARCHAR(40)) ENGINE=MyISAM")
+    lab.sql("INSERT INTO old_log SELECT seq, CONCAT('line ', seq) FROM seq_1_to_500")
+    lab.sql("FLUSH TABLES old_log")
+    index = lab.server.data / lab.database / "old_log.MYI"
+    with open(index, "r+b") as file:
+        file.seek(26)
+        mark = file.read(1)[0] | 2
+        file.seek(26)
+        file.write(bytes([mark]))
+    return index
+
+
+def shown(lab: MariaDBLab, user: str, host: str) -> str:
+    return str(lab.sql(f"SHOW CREATE USER '{user}'@'{host}'")[0][0])
+
+
+def event_states(lab: MariaDBLab) -> list[tuple[object, ...]]:
+    return lab.sql(
+        "SELECT event_name, status, definer, sql_mode, time_zone, starts, interval_value, event_definition"
+        " FROM information_schema.events WHERE event_schema = DATABASE() ORDER BY 1"
+    )
