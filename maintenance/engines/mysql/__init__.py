@@ -30,7 +30,21 @@ from ..values import (
     Tag,
     Thresholds,
 )
-from . import backup, benchmark, diagnosis, gate, grants, names, planning, proof, rollback, structure, switch, work
+from . import (
+    backup,
+    benchmark,
+    damage,
+    diagnosis,
+    gate,
+    grants,
+    names,
+    planning,
+    proof,
+    rollback,
+    structure,
+    switch,
+    work,
+)
 from .grants import MARIADB, MYSQL
 from .server import Server
 
@@ -56,7 +70,7 @@ class Family(Server):
         return diagnosis.diagnose(self, thresholds, tables)
 
     def unreadable_tables(self) -> dict[str, str]:
-        self.spared = diagnosis.unreadable_tables(self)
+        self.spared = damage.unreadable_tables(self)
         return self.spared
 
     def plan(

@@ -19,7 +19,7 @@ from ..errors import Damaged, EngineError
 from ..values import Loss, Performed
 from ..words import say
 from . import structure
-from .diagnosis import log_lines
+from .errorlog import log_lines
 from .failures import MEANING, code_of
 from .names import bindable, canonical, full, quoted
 from .proof import check_table

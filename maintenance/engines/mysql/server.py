@@ -63,6 +63,10 @@ class Session:
         finally:
             self.busy = False
 
+    def named(self, sql: str) -> list[dict[str, Any]]:
+        """Rows by column name, for statements whose columns differ by version."""
+        return [dict(row) for row in self.connection.exec_driver_sql(sql).mappings()]
+
     def value(self, sql: str, **binds: object) -> Any:
         """First column of the first row, None when there is no row."""
         rows = self.ask(sql, **binds)

@@ -1,0 +1,204 @@
+"""Each finding of the diagnosis, provoked on a real server; the same for MariaDB and MySQL where both can."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import MySQLdb
+import pytest
+
+from maintenance.engines.mysql import diagnosis, keys, surroundings
+from maintenance.engines.values import Finding
+from tests.engines.conftest import short_folder
+from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.mariadb.world import SMALL
+
+Provoking = Callable[[MariaDBLab, ExitStack], None]
+
+
+def sql(*statements: str) -> Provoking:
+    def provoke(lab: MariaDBLab, stack: ExitStack) -> None:
+        for statement in statements:
+            lab.sql(statement)
+
+    return provoke
+
+
+def variable(name: str, value: object, before: object) -> Provoking:
+    def provoke(lab: MariaDBLab, stack: ExitStack) -> None:
+        stack.callback(lab.sql, f"SET GLOBAL {name} = {before}")
+        lab.sql(f"SET GLOBAL {name} = {value}")
+
+    return provoke
+
+
+def bloat(lab: MariaDBLab, stack: ExitStack) -> None:
+    lab.fill()
+    lab._wait_for_purge()
+    lab.sql("ANALYZE TABLE orders")
+
+
+def stale(lab: MariaDBLab, stack: ExitStack) -> None:
+    lab.fill()
+
+
+def open_transaction(lab: MariaDBLab, stack: ExitStack) -> None:
+    lab.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+    client = stack.enter_context(lab.application())
+    client.execute("BEGIN")
+    client.execute("INSERT INTO t VALUES (1)")
+    time.sleep(0.2)  # The server keeps its list of transactions for a tenth of a second.
+
+
+def crowd(lab: MariaDBLab, stack: ExitStack) -> None:
+    variable("max_connections", 12, 80)(lab, stack)
+    for _ in range(11):
+        stack.callback(lab.app_connection().close)
+
+
+def damaged_page(lab: MariaDBLab, stack: ExitStack) -> None:
+    lab.fill()
+    lab.damage_index()
+
+
+def killed(lab: MariaDBLab, stack: ExitStack) -> None:
+    lab.server.kill()
+    lab.server.start()
+
+
+def a_log_line(text: str) -> Provoking:
+    """As the server wrote it on another day."""
+
+    def provoke(lab: MariaDBLab, stack: ExitStack) -> None:
+        with open(lab.server.log, "a") as log:
+            log.write(f"2026-01-01  1:02:03 0 [ERROR] {text}\n")
+
+    return provoke
+
+
+def used_by_nobody(lab: MariaDBLab, stack: ExitStack) -> None:
+    if lab.sql("SHOW GLOBAL VARIABLES LIKE 'userstat'"):
+        variable("userstat", "ON", "OFF")(lab, stack)
+    lab.sql("CREATE TABLE t (id INT PRIMARY KEY, used INT, idle INT, KEY used_one (used), KEY idle_one (idle))")
+    lab.sql("INSERT INTO t VALUES (1, 1, 1), (2, 2, 2)")
+    lab.sql("SELECT id FROM t FORCE INDEX (used_one) WHERE used = 1")
+
+
+CASES: dict[str, tuple[str, Provoking]] = {
+    "table_bloat": ("orders", bloat),
+    "stale_statistics": ("orders", stale),
+    "no_primary_key": ("t", sql("CREATE TABLE t (a INT)")),
+    "duplicate_index": ("t", sql("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT, KEY x (a), KEY y (a, b))")),
+    "unused_index": ("t", used_by_nobody),
+    "long_transaction": ("", open_transaction),
+    "connections_near_limit": ("", crowd),
+    "unsafe_commit": ("", variable("innodb_flush_log_at_trx_commit", 2, 1)),
+    "read_only": ("", variable("read_only", "ON", "OFF")),
+    "no_binary_log": ("", sql()),
+    "damaged_page": ("orders", damaged_page),
+    "server_crashed": ("", killed),
+    "disk_was_full": ("", a_log_line("Disk is full writing './shop/t.MYD' (Errcode: 28 \"No space left on device\")")),
+    "disk_low": ("", sql("CREATE TABLE t (id INT PRIMARY KEY)")),
+}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes hours in life counts at once."""
+    monkeypatch.setattr(surroundings, "LONG_TRANSACTION_SECONDS", 0)
+    monkeypatch.setattr(keys, "UNUSED_SECONDS", 0)
+
+
+def findings(lab: MariaDBLab) -> Sequence[Finding]:
+    with lab.engine() as engine:
+        return engine.diagnose(SMALL).findings
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("code", CASES)
+def test_it_is_found_when_it_is_there(family_lab: MariaDBLab, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if code == "disk_low":
+        monkeypatch.setattr(diagnosis, "ROOM", 1e9)
+    place, provoke = CASES[code]
+    with ExitStack() as stack:
+        provoke(family_lab, stack)
+        found = [one for one in findings(family_lab) if one.code == code]
+    assert place in [one.object for one in found]
+    assert all(one.evidence and one.hint for one in found)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_only_the_index_that_nobody_used_is_called_so(family_lab: MariaDBLab) -> None:
+    with ExitStack() as stack:
+        used_by_nobody(family_lab, stack)
+        told = [one.evidence for one in findings(family_lab) if one.code == "unused_index"]
+    assert len(told) == 1
+    assert "idle_one" in told[0]
+
+
+def test_a_tidy_database_gives_no_finding_of_its_own(family_lab: MariaDBLab) -> None:
+    family_lab.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT, KEY (a))")
+    family_lab.sql("INSERT INTO t VALUES (1, 1)")
+    family_lab.sql("ANALYZE TABLE t")
+    assert [one.code for one in findings(family_lab) if one.object or one.code == "disk_low"] == []
+
+
+class TestReplication:
+    """A second server follows the first; both are diagnosed."""
+
+    def test_who_follows_and_who_has_stopped_following_is_told(self) -> None:
+        with following() as (primary, replica):
+            primary.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+            primary.sql("INSERT INTO t VALUES (1)")
+            wait_until(lambda: replica.sql("SELECT COUNT(*) FROM t") == [(1,)])
+            assert {"has_replicas", "unsafe_binary_log"} <= {one.code for one in findings(primary)}
+            codes = {one.code for one in findings(replica)}
+            assert "replica" in codes
+            assert "replication_stopped" not in codes
+            with replica.engine() as engine:
+                assert engine.facts().is_replica
+            # The same row on both: the replica cannot apply it.
+            replica.sql("INSERT INTO t VALUES (2)")
+            primary.sql("INSERT INTO t VALUES (2)")
+            wait_until(lambda: "replication_stopped" in {one.code for one in findings(replica)})
+            told = next(one for one in findings(replica) if one.code == "replication_stopped")
+            assert "Duplicate entry" in told.evidence
+
+
+@contextmanager
+def following() -> Iterator[tuple[MariaDBLab, MariaDBLab]]:
+    folders = [short_folder(), short_folder()]
+    try:
+        with (
+            MariaDBLab.opened(folders[0], {"log-bin": "binlog", "server-id": "1"}) as first,
+            MariaDBLab.opened(folders[1], {"server-id": "2", "read-only": "OFF"}) as second,
+        ):
+            server = first.server
+            second.sql(
+                f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={server.port},"
+                f" MASTER_USER='{server.administrator}', MASTER_PASSWORD='{server.password}', MASTER_USE_GTID=slave_pos"
+            )
+            second.sql("START SLAVE")
+            primary = first.fresh()
+            replica = type(primary)(second.server, second.scratch, primary.database)
+            replica.url = second.server.url(primary.database)
+            wait_until(lambda: replica.sql("SHOW DATABASES LIKE 'shop%'") != [])
+            yield primary, replica
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        try:
+            if true():
+                return
+        except MySQLdb.Error:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("it did not come about")
