@@ -31,8 +31,8 @@ def session_findings(server: Server, session: Session) -> list[Finding]:
             # trx_started is in the time zone of the server's machine, our sessions are in UTC.
             "SELECT t.trx_mysql_thread_id,"
             " TIMESTAMPDIFF(SECOND, t.trx_started, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', 'SYSTEM')),"
-            " t.trx_rows_modified, p.db, p.user FROM information_schema.innodb_trx t LEFT JOIN information_schema.processlist p"
-            " ON p.id = t.trx_mysql_thread_id"
+            " t.trx_rows_modified, p.db, p.user FROM information_schema.innodb_trx t"
+            " LEFT JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id"
         )
     for number, seconds, changed, database, user in rows:
         age = int(str(seconds or 0))
