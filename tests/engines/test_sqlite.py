@@ -490,7 +490,39 @@ class TestRepair:
         with lab.engine() as engine:
             found = engine.diagnose(SMALL)
             assert [finding.code for finding in found.findings] == ["file_damaged"]
-            assert engine.plan("repair", found, SMALL, None, True) == []
+            plan = engine.plan("repair", found, SMALL, None, True)
+            assert [action.kind for action in plan] == ["write_first_page", "vacuum"]
+            with under_cut(engine):
+                with pytest.raises(Damaged, match="not allowed"):
+                    engine.perform(plan[0], False)
+                with pytest.raises(Damaged, match="nowhere else in the file; restore the file from a backup"):
+                    engine.perform(plan[0], True)
+        assert lab.path.read_bytes()[:4096] == b"\xff" * 4096
+
+    @pytest.mark.parametrize("page_size", [1024, 4096])
+    def test_a_lost_first_page_is_written_again_from_the_pages_of_the_schema(
+        self, lab: SQLiteLab, page_size: int
+    ) -> None:
+        with closing(sqlite3.connect(lab.path, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA page_size = {page_size}")
+            connection.execute("VACUUM")
+        lab.fill()
+        columns = ", ".join(f"column_{number} TEXT" for number in range(20))
+        lab.script(*(f"CREATE TABLE more_{number} (id INTEGER PRIMARY KEY, {columns})" for number in range(60)))
+        lab.sql("INSERT INTO more_7 (id, column_3) VALUES (1, 'kept')")
+        lab.sql("PRAGMA user_version = 12")
+        before = content(lab)
+        with lab.engine() as engine:
+            catalog = engine.catalog()
+        lab.write(0, b"\xff" * page_size)
+        (loss,) = repaired(lab, allow_data_loss=True)
+        assert "user_version" in loss.detail
+        assert content(lab) == before
+        assert lab.sql("SELECT column_3 FROM more_7") == [("kept",)]
+        with lab.engine() as engine:
+            assert {name for name, digest in engine.catalog().items() if catalog[name] != digest} == {"settings"}
+            assert [check for check in engine.check(None) if not check.passed] == []
+            assert [finding.code for finding in engine.diagnose(SMALL).findings if finding.severity == "critical"] == []
 
     def test_an_action_done_twice_is_done_once(self, lab: SQLiteLab) -> None:
         lab.fill()

@@ -25,7 +25,7 @@ from . import structure
 from .failures import from_command
 from .names import canonical, plain
 from .proof import fingerprint
-from .server import Server
+from .server import LOAD_SLOT, Server
 
 DEFINITION = b"-- dbmaint definition "
 UNREAD = b"-- dbmaint unread "
@@ -444,16 +444,21 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
     ]
     with failures_told("restoring into", schema):
         reading = _Reading()
-        with (
-            archive.reading(path, seal) as stream,
-            commands.running(args, secrets=server.secrets(), stdin=commands.PIPE, stop=server.stopping) as child,
-        ):
-            assert child.stdin is not None
-            child.stdin.write(f"DO GET_LOCK('{mark}', 5);\n".encode())
-            for fresh, line in _lines(stream):
-                if reading.is_sql(fresh, line):
-                    child.stdin.write(line)
-            child.stdin.close()
+        try:
+            with (
+                archive.reading(path, seal) as stream,
+                commands.running(args, secrets=server.secrets(), stdin=commands.PIPE, stop=server.stopping) as child,
+            ):
+                assert child.stdin is not None
+                child.stdin.write(f"DO GET_LOCK('{mark}', 5);\n".encode())
+                for fresh, line in _lines(stream):
+                    if reading.is_sql(fresh, line):
+                        child.stdin.write(line)
+                child.stdin.close()
+        except commands.CommandFailed:
+            # Its connection may have ended before itself did.
+            server.raise_if_stopping("restoring into", schema)
+            raise
         if not reading.ended:
             raise ArchiveError(f"{path.name} ends before its end")
     return Trailer(tuple(reading.definitions), tuple(reading.unread), tuple(reading.tables))
@@ -479,10 +484,6 @@ class _Reading:
         elif fresh and line.startswith(END):
             self.ended, self.tables = True, json.loads(line[len(END) :])["tables"]
         return not self.objects
-
-
-LOAD_SLOT = 63
-"""The mark of the loading client; sessions of ours take lower numbers first."""
 
 
 def _lines(stream: IO[bytes]) -> Iterator[tuple[bool, bytes]]:

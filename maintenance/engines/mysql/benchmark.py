@@ -58,7 +58,7 @@ def measure(server: Server, query: str, repeats: int) -> Sample:
             _wait_for_purge(session)
             session.ask("START TRANSACTION READ ONLY")
             try:
-                rows = len(session.verbatim(query))  # warm-up
+                rows = session.counted(query)  # warm-up
                 times = [_timed(server, session, query) for _ in range(repeats)]
                 cost = _pages(server, session, query)
                 if cost is None:
@@ -76,7 +76,7 @@ def measure(server: Server, query: str, repeats: int) -> Sample:
 def _timed(server: Server, session: Session, query: str) -> float:
     server.raise_if_stopping("measuring", server.schema)
     begun = time.perf_counter()
-    session.verbatim(query)
+    session.counted(query)
     return (time.perf_counter() - begun) * 1000
 
 
@@ -120,7 +120,7 @@ def _figures(part: object) -> list[int]:
 def _handled(session: Session, query: str) -> int:
     """Handler_read_* of this session: one value for one plan, whatever else the server does."""
     before = _handler_reads(session)
-    session.verbatim(query)
+    session.counted(query)
     return _handler_reads(session) - before - _reading_status_itself(session)
 
 

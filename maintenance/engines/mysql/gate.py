@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import shlex
 import time
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ POLL_SECONDS = 0.03
 REPLICATION_COMMANDS = frozenset(("Binlog Dump", "Binlog Dump GTID", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"))
 SERVER_USERS = frozenset(("system user", "event_scheduler"))
 SERVER_SCHEMAS = frozenset(("sys", "mysql", "information_schema", "performance_schema"))
+OUR_SCHEMAS = r"dbm\_%"
+"""The switch of another target on this server is an event of ours."""
 NOT_YET_KNOWN = "unauthenticated user"
 LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 REACHING = (
@@ -123,12 +126,17 @@ def _grantees(server: Server, session: Session, schema: str) -> set[str]:
 def _leading_here(server: Server, session: Session) -> list[str]:
     """Other schemas with a view, routine or trigger that names this one."""
     rows = session.ask(
-        "SELECT table_schema FROM information_schema.views WHERE INSTR(view_definition, %(s)s)"
-        " UNION SELECT routine_schema FROM information_schema.routines WHERE INSTR(routine_definition, %(s)s)"
-        " UNION SELECT trigger_schema FROM information_schema.triggers WHERE INSTR(action_statement, %(s)s)",
-        s=server.schema,
+        "SELECT table_schema FROM information_schema.views WHERE view_definition REGEXP %(n)s"
+        " UNION SELECT routine_schema FROM information_schema.routines WHERE routine_definition REGEXP %(n)s"
+        " UNION SELECT trigger_schema FROM information_schema.triggers WHERE action_statement REGEXP %(n)s",
+        n=_named(server.schema),
     )
     return sorted({str(row[0]) for row in rows} - {server.schema, *SERVER_SCHEMAS})
+
+
+def _named(schema: str) -> str:
+    """Regular expression for the name as a word of its own, quoted or not."""
+    return f"(^|[^[:alnum:]_$]){re.escape(schema)}([^[:alnum:]_$]|$)"
 
 
 def _rescuing(server: Server, session: Session) -> set[str]:
@@ -156,8 +164,11 @@ def _events(server: Server, session: Session) -> list[Json]:
     """Those of the schema, and those of others that name it: an event runs although its definer is locked."""
     rows = session.ask(
         "SELECT event_schema, event_name, status, definer, sql_mode, time_zone FROM information_schema.events"
-        " WHERE event_schema = %(s)s OR INSTR(event_definition, %(s)s) ORDER BY event_schema <> %(s)s, 1, 2",
+        " WHERE event_schema = %(s)s OR (event_definition REGEXP %(n)s AND event_schema NOT LIKE %(ours)s)"
+        " ORDER BY event_schema <> %(s)s, 1, 2",
         s=server.schema,
+        n=_named(server.schema),
+        ours=OUR_SCHEMAS,
     )
     keys = ("schema", "name", "status", "definer", "sql_mode", "time_zone")
     return [dict(zip(keys, map(str, row), strict=True)) for row in rows]

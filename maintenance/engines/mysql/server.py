@@ -28,7 +28,11 @@ Row = tuple[Any, ...]
 
 SLOTS = 64
 """Sessions one run target has at a time, at most."""
+LOAD_SLOT = SLOTS - 1
+"""The mark of the client program that loads a dump; sessions of ours take lower numbers first."""
 CONNECT_SECONDS = 10
+PIECE = 1000
+"""Rows fetched at a time where only their number matters."""
 
 
 class Session:
@@ -60,6 +64,16 @@ class Session:
         try:
             result = self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
             return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            self.busy = False
+
+    def counted(self, sql: str) -> int:
+        """Rows of a statement that came whole from elsewhere; fetched piece by piece and not kept."""
+        self.statement, self.busy = sql, True
+        options = {"no_parameters": True, "stream_results": True}
+        try:
+            with self.connection.exec_driver_sql(sql, execution_options=options) as result:
+                return sum(len(part) for part in result.partitions(PIECE)) if result.returns_rows else 0
         finally:
             self.busy = False
 
@@ -304,6 +318,10 @@ class Server(Engine):
         """Again and again until nothing of ours runs, at most 5 s."""
         until = time.monotonic() + 4.5
         with suppress(EngineError), self.outside("stopping") as other:
+            loading = other.value("SELECT IS_USED_LOCK(%(n)s)", n=self.slot_name(self.tag.token, LOAD_SLOT))
+            if loading is not None:
+                # The client program is gone soon; what it asked for would go on to its end.
+                self.kill(other, f"{self.kill_session} {int(loading)}")
             while (busy := self._busy()) and time.monotonic() < until:
                 # What does not listen to the gentle word for two seconds loses its connection.
                 how = "KILL QUERY" if until - time.monotonic() > 2.5 else self.kill_session

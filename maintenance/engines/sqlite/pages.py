@@ -35,14 +35,15 @@ class Cell:
 class PageFile:
     """A copy of a database, as numbered pages."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int | None = None) -> None:
+        """`size` of a page where the header that tells it is lost; then nothing else is believed of it either."""
         self._file = open(path, "rb")  # noqa: SIM115 - closed in __exit__
         self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        size = int.from_bytes(self._map[16:18], "big")
-        self.size = 65536 if size == 1 else size
-        self.usable = self.size - self._map[20]
+        told = int.from_bytes(self._map[16:18], "big")
+        self.size = size or (65536 if told == 1 else told)
+        self.usable = self.size - (0 if size else self._map[20])
         self.count = len(self._map) // self.size
-        self.encoding = _ENCODINGS.get(int.from_bytes(self._map[56:60], "big"), "utf-8")
+        self.encoding = "utf-8" if size else _ENCODINGS.get(int.from_bytes(self._map[56:60], "big"), "utf-8")
 
     def __enter__(self) -> PageFile:
         return self

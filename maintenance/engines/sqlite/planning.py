@@ -55,6 +55,9 @@ def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> li
     if "header_damaged" in codes:
         reason = say("The first 16 bytes are wrong; they are the same in every SQLite file.")
         return [Action(file_name, "restore_header", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
+    if "file_damaged" in codes:
+        reason = say("The first page is lost; it is written again if the rest of the file tells what was on it.")
+        return [Action(file_name, "write_first_page", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR, True)]
     if "file_truncated" in codes:
         reason = say("The file ends early; the missing pages are filled with zeros so that the rest can be read.")
         return [Action(file_name, "pad", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]

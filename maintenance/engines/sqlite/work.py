@@ -9,11 +9,12 @@ import sqlite3
 from collections.abc import Callable
 
 from ..errors import Damaged, EngineError, Unable
-from ..values import Action, Performed
+from ..values import Action, Loss, Performed
 from ..words import say, size
 from .backup import raw_copy, sync_name
 from .diagnosis import indexes_of
 from .file import MAGIC, DatabaseFile
+from .firstpage import write_first_page
 from .hold import hold
 from .names import Table, quoted, tables_in
 from .proof import structure
@@ -168,8 +169,27 @@ def _restore_header(file: DatabaseFile, action: Action, allow_data_loss: bool) -
     return Performed(say("The header was written again; {count} tables can be seen.", count=count), before, before)
 
 
+def _write_first_page(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """On a copy first, as above. What else the page held is not in the file any more, and is told."""
+    before = file.path.stat().st_size
+    if file.header().plausible and file.header().magic:
+        return Performed(say("The first page is as it must be already."), before, before)
+    copy = file.sides.restored
+    raw_copy(file, copy)
+    tables = write_first_page(copy)
+    with file.side(copy, "checking") as connection:
+        tables_in(connection)
+    put_in_place(file, copy)
+    detail = say("user_version, application_id and the list of free pages were on the lost page; they begin at zero")
+    loss = Loss(file.name, 0, (1,), detail)
+    return Performed(
+        say("The first page was written again; {count} tables can be seen.", count=tables), before, before, (loss,)
+    )
+
+
 ACTIONS: dict[str, Callable[[DatabaseFile, Action, bool], Performed]] = {
     "restore_header": _restore_header,
+    "write_first_page": _write_first_page,
     "pad": _pad,
     "replace_indexes": _replace_indexes,
     "replace_table": _replace_table,

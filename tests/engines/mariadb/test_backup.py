@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pyrage
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from maintenance import archive
 from maintenance.archive import Seal
 from maintenance.engines.errors import Damaged, Interrupted
-from maintenance.engines.mysql import open_server
+from maintenance.engines.mysql import open_server, rollback
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import MARKER, PLAIN, backed_up, background, engine_of
@@ -95,3 +99,23 @@ class TestBackup:
             thread.join(5)
             assert [type(error) for error in ended] == [Interrupted]
         assert [p.name for p in lab.folder.iterdir() if p.name != "shop.sql.zst"] == []
+
+    def test_a_physical_copy_is_restored_by_the_commands_that_are_told(self, lab: MariaDBLab, tmp_path: Path) -> None:
+        lab.fill()
+        with engine_of(lab) as engine:
+            backup = backed_up(engine, lab, 1)
+            before = engine.fingerprint(["orders"])
+            told = str(rollback._incomplete({"orders"}, backup))
+            lab.sql("DELETE FROM orders WHERE id < 5000")
+            unpacked = Path(tempfile.mkdtemp(dir=lab.folder))
+            commands = told[told.index("zstd -dc") : told.index("; then")].replace("DIR", str(unpacked))
+            subprocess.run(["bash", "-ec", commands], cwd=lab.folder, check=True, capture_output=True)
+            lab.sql("ALTER TABLE orders DISCARD TABLESPACE")
+            for ending in ("ibd", "cfg"):
+                target = lab.server.data / lab.database / f"orders.{ending}"
+                shutil.copy(unpacked / lab.database / f"orders.{ending}", target)
+                owner = (lab.server.data / "ibdata1").stat()
+                os.chown(target, owner.st_uid, owner.st_gid)
+            lab.sql("ALTER TABLE orders IMPORT TABLESPACE")
+            assert engine.fingerprint(["orders"]) == before
+            shutil.rmtree(unpacked)
