@@ -357,7 +357,7 @@ def opening(server: Server, session: Session, gate: Json) -> list[str]:
             user, _, host = event["definer"].rpartition("@")
             statements += [
                 f"SET SESSION sql_mode = {literal(event['sql_mode'])}",
-                f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(server.schema, event['name'])} ENABLE",
+                f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} ENABLE",
             ]
     return statements
 
