@@ -53,7 +53,7 @@ def _queries(comparison: Comparison) -> FigureOfRun | None:
         "high": [q.interval.high if q.interval else None for _n, q in chosen],
         "words": {
             "before": _("before"),
-            "after": _("after, with its 95 percent interval"),
+            "after": _("after, with interval"),
             "axis": _("time, before = 1"),
         },
     }

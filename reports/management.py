@@ -110,14 +110,19 @@ def span(seconds: float | None) -> str:
     return "—" if seconds is None else words.duration(seconds)
 
 
+def out(figures: Figures, seconds: float) -> str:
+    """No outage is told only where there was a run."""
+    return span(seconds if figures.runs else None)
+
+
 def summary(found: Glance) -> Sheet:
     spans = (found.month, found.before, found.quarter)
     columns = [Column("", "name"), *(Column(s.name, "number", 21) for s in spans)]
     lines: Sequence[tuple[str, Any]] = (
         (_("Runs"), lambda s: words.count(s.runs)),
         (_("Success rate"), lambda s: percent(s.success)),
-        (_("Outage, sum"), lambda s: span(s.outage)),
-        (_("Outage, longest"), lambda s: span(s.longest_outage)),
+        (_("Outage, sum"), lambda s: out(s, s.outage)),
+        (_("Outage, longest"), lambda s: out(s, s.longest_outage)),
         (_("Duration, average"), lambda s: span(s.average)),
         (_("Duration, longest"), lambda s: span(s.longest if s.timed else None)),
         (_("Longer than {minutes} minutes").format(minutes=LIMIT_SECONDS // 60), lambda s: words.count(s.over_limit)),
@@ -176,7 +181,7 @@ def trend(found: Glance) -> Sheet:
             m.name,
             words.count(m.runs),
             percent(m.success),
-            span(m.outage),
+            out(m, m.outage),
             span(m.longest if m.timed else None),
             words.size(m.won) if m.won_known else "—",
         ]
@@ -200,7 +205,7 @@ def chart(found: Glance) -> dict[str, Any]:
 def render(month: Month, asked: Asked) -> bytes:
     """The PDF in the active language; the same bytes for the same numbers."""
     found = contents(month, asked)
-    bars = [Bar(m.name, m.outage, f"{span(m.outage)} · {percent(m.success)}", m.missed) for m in found["found"].trend]
+    bars = [Bar(m.name, m.outage, f"{out(m, m.outage)} · {percent(m.success)}", m.missed) for m in found["found"].trend]
     page = render_to_string(
         "reports/management.html",
         {

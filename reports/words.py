@@ -122,7 +122,7 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return unknown()
     if 0 < round(seconds, 3) < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return _("{milliseconds} ms").format(milliseconds=f"{seconds * 1000:.0f}")
     if round(seconds, 1) < 60:
         return _("{seconds} s").format(seconds=f"{seconds:.1f}")
     whole = round(seconds)

@@ -29,7 +29,7 @@ const FIGURES = {
     ],
     ground({
       xaxis: axis({ type: "category" }), yaxis: axis({ title: titled(words.outage), rangemode: "tozero" }),
-      yaxis2: axis({ title: titled(words.success), overlaying: "y", side: "right", range: [Math.min(80, ...success.filter((x) => x !== null)) - 2, 101], showgrid: false }),
+      yaxis2: axis({ title: titled(words.success), overlaying: "y", side: "right", range: [Math.min(80, ...success.filter((x) => x !== null)), 100.5], dtick: 5, showgrid: false }),
     }),
   ],
 

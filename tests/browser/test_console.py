@@ -62,7 +62,7 @@ def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, 
     expect(page.locator("#after table").first).to_be_visible()
     expect(page.locator("svg.flow .now")).to_have_count(0)
     for figure in ("queries", "sizes", "steps", "latency"):
-        expect(page.locator(f"[data-figure=figure-{figure}] .main-svg").first).to_be_visible()
+        expect(page.locator(f"[data-figure=figure-{figure}] .main-svg").first).to_be_visible(timeout=LONG)
     keep(page, f"run-ended-{language}")
     for selector, ending in (
         ('a[href$="report.pdf"]', "-report.pdf"),
@@ -142,7 +142,7 @@ def test_the_chart_of_a_database_opens(theme: str, visit: Visit, console: Consol
 def test_the_trend_of_the_management_section_is_drawn(theme: str, visit: Visit, console: Console) -> None:
     page = visit("manager", theme=theme)
     page.click("nav a[href='/reports/']")
-    expect(page.locator("[data-figure=trend] .main-svg").first).to_be_visible()
+    expect(page.locator("[data-figure=trend] .main-svg").first).to_be_visible(timeout=LONG)
     expect(page.locator("[data-figure=trend] .bars .point").first).to_be_attached()
     keep(page, f"reports-trend-{theme}")
 

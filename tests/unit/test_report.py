@@ -20,7 +20,7 @@ from maintenance.engines.errors import Transient
 from maintenance.engines.words import say
 from maintenance.journal import resaid, said
 from maintenance.models import MaintenanceRun, Status
-from reports import drawings, paper, pdf, performance, words
+from reports import drawings, management, paper, pdf, performance, words
 from reports.drawings import Pair
 from reports.outcome import outcome
 from reports.retelling import again
@@ -139,12 +139,12 @@ def test_the_report_names_the_audit_entry_that_ended_the_run() -> None:
 
 def test_the_same_run_gives_the_same_file(tmp_path: Path) -> None:
     run = records.finished_run()
-    first = pdf.write(run, tmp_path).read_bytes()
+    first = pdf.write(run, tmp_path / "reports").read_bytes()
     run.report_pdf = str(tmp_path / "elsewhere.pdf")
     audit.record("console", "run.ended", run.number)
     time.sleep(1.1)
-    assert pdf.write(run, tmp_path).read_bytes() == first
-    assert [p.name for p in tmp_path.iterdir()] == [f"{run.number}-report.pdf"]
+    assert pdf.write(run, tmp_path / "reports").read_bytes() == first
+    assert [p.name for p in (tmp_path / "reports").iterdir()] == [f"{run.number}-report.pdf"]
 
 
 def test_an_outage_that_goes_on_has_no_length() -> None:
@@ -407,3 +407,9 @@ def test_a_name_is_never_a_formula_in_a_spreadsheet(tmp_path: Path) -> None:
 def test_a_run_without_measurements_has_a_csv_with_its_heading(tmp_path: Path) -> None:
     path = performance.write(records.empty_run(), tmp_path)
     assert path.read_text("utf-8-sig").strip() == ",".join(performance.COLUMNS)
+
+
+@pytest.mark.parametrize("columns", [performance.COLUMNS, management.COLUMNS])
+def test_every_column_is_documented(columns: dict[str, str]) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
+    assert [name for name, told in columns.items() if f"| `{name}` | {told} |" not in document] == []
