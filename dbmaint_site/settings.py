@@ -146,21 +146,38 @@ LEASE_SECONDS = float(os.environ.get("DBMAINT_LEASE_SECONDS", "20"))
 SWEEP_SECONDS = float(os.environ.get("DBMAINT_SWEEP_SECONDS", "10"))
 """How often a live cluster looks for targets without a worker."""
 
+KEEP_LOGS_DAYS = {"maintenance": 366, "error": 366, "performance": 184}
+"""Specification 7.2: a year, a year, six months."""
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "filters": {
+        "about": {"()": "maintenance.logs.About"},
+        "errors": {"()": "maintenance.logs.ErrorsAndResponses"},
+    },
+    "formatters": {
+        "json": {"()": "maintenance.logs.JsonLine"},
+        "line": {"()": "maintenance.logs.Line", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+    },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line", "level": "WARNING"},
-        "maintenance": {
-            "class": "logging.handlers.WatchedFileHandler",
-            "filename": LOGS_DIR / "maintenance.log",
-            "formatter": "line",
-            "delay": True,
+        **{
+            kind: {
+                "class": "maintenance.logs.DailyFile",
+                "folder": LOGS_DIR,
+                "kind": kind,
+                "keep_days": days,
+                "formatter": "json",
+                "filters": ["about", "errors"] if kind == "error" else ["about"],
+            }
+            for kind, days in KEEP_LOGS_DAYS.items()
         },
     },
     "loggers": {
-        "maintenance": {"handlers": ["maintenance", "console"], "level": "INFO", "propagate": False},
-        "django-q": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        "maintenance": {"handlers": ["maintenance", "error", "console"], "level": "INFO", "propagate": False},
+        "performance": {"handlers": ["performance"], "level": "INFO", "propagate": False},
+        "reports": {"handlers": ["maintenance", "error", "console"], "level": "INFO", "propagate": False},
+        "django": {"handlers": ["error", "console"], "level": "INFO", "propagate": False},
+        "django-q": {"handlers": ["error", "console"], "level": "WARNING", "propagate": False},
     },
 }

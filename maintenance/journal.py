@@ -42,6 +42,9 @@ from .models import (
 )
 
 log = logging.getLogger("maintenance")
+performance = logging.getLogger("performance")
+WAYS_OUT = frozenset("LMNOPQRSTUX")
+"""Nodes that answer a failure: their lines belong to the error log too, as the record of the response."""
 PATIENCE_SECONDS = 300.0
 """How long a write waits for the control database before it gives up."""
 P = ParamSpec("P")
@@ -174,6 +177,7 @@ def claim(target_id: int, worker: str | None = None) -> Journal | None:
         )
     journal = Journal(target_id, target.token + 1, worker)
     journal.first_of_run = bool(began)
+    journal.about = {"run": target.run.number, "database": target.database}
     crash_point("claimed")
     return journal
 
@@ -191,6 +195,8 @@ class Journal:
     def __init__(self, target_id: int, token: int, worker: str) -> None:
         self.target_id, self.token, self.worker = target_id, token, worker
         self.first_of_run = False
+        self.about: dict[str, str] = {}
+        """Run and database, as log lines name them."""
         self.box: blackbox.BlackBox | None = None
         self._lock = threading.Lock()
         self._boxing = threading.Lock()
@@ -323,7 +329,10 @@ class Journal:
         with self._owning(**changes):
             line.save(update_fields=["state", "sentence", "result", "said", "finished_at"])
         level = logging.INFO if state == StepState.FINISHED else logging.ERROR
-        log.log(level, "run target %s: %s %s: %s", self.target_id, line.step, line.state, sentence)
+        told = {**self.about, "step": line.step, "object": line.part or None, "seconds": line.seconds}
+        log.log(level, "%s", sentence, extra={**told, "response": line.node in WAYS_OUT})
+        if line.step == "benchmark":
+            performance.info("%s", sentence, extra={**told, "figures": result})
         self._note(state.value, step=line.step, part=line.part, sentence=str(sentence), node=changes.get("node"))
         crash_point(f"{line.step}.{line.part}.{state.value}" if line.part else f"{line.step}.{state.value}")
 
@@ -369,6 +378,9 @@ class Journal:
         ]
         with self._owning():
             line.save()
+        sizes = {"bytes_before": line.bytes_before, "bytes_after": line.bytes_after}
+        told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
+        log.info("%s", line.sentence, extra={**told, "figures": sizes})
         self._note("action finished", object=line.object, action=line.action, sentence=line.sentence)
         crash_point("action.finished")
 
@@ -378,6 +390,8 @@ class Journal:
         line.sentence, line.said = str(sentence), said(sentence)
         with self._owning():
             line.save()
+        told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
+        log.error("%s", line.sentence, extra=told)
         self._note("action " + state.value, object=line.object, action=line.action, sentence=line.sentence)
 
     @patient
@@ -396,6 +410,16 @@ class Journal:
                     "error": sample.error or "",
                 },
             )
+        figures = {
+            "phase": phase,
+            "round": round,
+            "times_ms": list(sample.times_ms),
+            "cost": sample.cost,
+            "cost_unit": sample.cost_unit,
+            "rows": sample.rows,
+        }
+        said_ = sample.error or f"Measured {phase} the work: {sample.query}"
+        performance.info("%s", said_, extra={**self.about, "step": "measure", "figures": figures})
 
     @patient
     def backed_up(self, role: str, backup: Backup) -> None:

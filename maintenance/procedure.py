@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, close_old_connections, connections, transaction
 from django.utils import timezone
 
-from . import config, ending, notify
+from . import config, ending, logs, notify
 from .blackbox import BlackBoxUnwritable
 from .engines import open_engine
 from .engines.errors import EngineError, Interrupted
@@ -125,7 +125,8 @@ def advance(target_id: int) -> bool:
     if journal is None:
         return False
     try:
-        _walk(journal)
+        with logs.about(**journal.about):
+            _walk(journal)
     except LeaseLost as lost:
         log.warning("%s; leaving it to its new worker", lost)
         if must_leave():

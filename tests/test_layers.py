@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 LAYERS = [
-    ["maintenance.commands", "maintenance.archive", "maintenance.engines", "maintenance.secrets"],
+    ["maintenance.commands", "maintenance.archive", "maintenance.engines", "maintenance.secrets", "maintenance.logs"],
     ["maintenance.config", "maintenance.applications", "maintenance.control", "maintenance.blackbox"],
     ["maintenance.models"],
     ["maintenance.audit", "maintenance.checkpoints", "maintenance.journal", "maintenance.notify", "maintenance.usual",
