@@ -8,6 +8,7 @@ encryption). Everything else that a DBA changes is in TBL-098.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,6 +42,11 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.forms",
+    "axes",
+    "csp",
+    "django_otp",
+    "django_otp.plugins.otp_static",
+    "django_otp.plugins.otp_totp",
     "django_htmx",
     "django_q",
     "ninja",
@@ -50,16 +56,21 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "maintenance.views.signing_in.session_rules",
+    "maintenance.views.signing_in.second_factor_first",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "maintenance.views.account.own_language_and_time",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "dbmaint_site.urls"
@@ -92,7 +103,27 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
-SESSION_COOKIE_AGE = 8 * 3600
+SESSION_HOURS = float(os.environ.get("DBMAINT_SESSION_HOURS", "8"))
+IDLE_MINUTES = float(os.environ.get("DBMAINT_IDLE_MINUTES", "60"))
+"""A page that only refreshes itself is nobody's presence."""
+SESSION_COOKIE_AGE = int(SESSION_HOURS * 3600)
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECOND_FACTOR_REQUIRED = os.environ.get("DBMAINT_SECOND_FACTOR", "required" if SECURE else "optional") == "required"
+"""Of everybody who may launch, approve or change settings. Others may have one if they like."""
+OTP_TOTP_ISSUER = "dbmaint"
+OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 1
+
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+"""By name and address together: a stranger cannot keep the DBA out in an emergency."""
+AXES_CLIENT_IP_CALLABLE = "maintenance.views.signing_in.address"
+AXES_LOCKOUT_CALLABLE = "maintenance.views.signing_in.locked_out"
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 31536000 if SECURE else 0
@@ -106,6 +137,21 @@ KEEP_AUDIT_DAYS = int(os.environ.get("DBMAINT_KEEP_AUDIT_DAYS", "1826"))
 KEEP_BACKUP_DAYS = int(os.environ.get("DBMAINT_KEEP_BACKUP_DAYS", "30"))
 KEEP_BACKUPS = int(os.environ.get("DBMAINT_KEEP_BACKUPS", "3"))
 """Of each database, however old they are; never fewer than one."""
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "font-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+"""Nothing inline, nothing from another host. `data:` is for the icons of the admin site and the API's page."""
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ja", "日本語")]

@@ -171,6 +171,26 @@ class ConfirmForm(GlassForm):
         return str(self.cleaned_data["glass"]) if "break_glass" in self.data else ""
 
 
+def code_field(help_text: Any) -> forms.CharField:
+    widget = forms.TextInput(
+        {"autocomplete": "one-time-code", "spellcheck": "false", "autocapitalize": "none", "class": "mono"}
+    )
+    return forms.CharField(label=_("Code"), max_length=40, widget=widget, help_text=help_text)
+
+
+class CodeForm(forms.Form):
+    """The second factor after the password."""
+
+    code = code_field(_("Six digits from your authenticator app, or one of your recovery codes."))
+
+
+class NewFactorForm(Proven):
+    """The first code, and the password: an open session alone must not bind somebody else's telephone."""
+
+    code = code_field(_("The six digits that the app shows now."))
+    field_order = ["code", "password"]
+
+
 class DateInput(forms.DateInput):
     input_type = "date"
 

@@ -16,6 +16,8 @@ from .views import (
     launching,
     reporting,
     runs,
+    second_factor,
+    signing_in,
 )
 
 urlpatterns = [
@@ -54,7 +56,11 @@ urlpatterns = [
     path("account/tokens/", account.token_create, name="token_create"),
     path("account/tokens/<int:pk>/revoke/", account.token_revoke, name="token_revoke"),
     path("account/language/", account.language, name="set_language"),
-    path("accounts/login/", auth.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("account/second-factor/", second_factor.second_factor, name="second_factor"),
+    path("account/second-factor/enrol/", second_factor.second_factor_enrol, name="second_factor_enrol"),
+    path("account/second-factor/remove/", second_factor.second_factor_remove, name="second_factor_remove"),
+    path("account/recovery-codes/", second_factor.recovery_codes, name="recovery_codes"),
+    path("accounts/login/", signing_in.Login.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path(
         "accounts/password/",

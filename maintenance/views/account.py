@@ -20,10 +20,11 @@ from django.views.decorators.http import require_GET, require_POST
 from django.views.i18n import set_language
 
 from .. import audit
-from ..forms import PreferencesForm, TokenForm
+from ..forms import PreferencesForm, Proven, TokenForm
 from ..models import ApiToken, Preference
 from ..tokens import issue
 from .access import open_to, person
+from .second_factor import device_of
 
 ZONE_COOKIE = "dbmaint_time_zone"
 """Written by static/live.js: no header tells where a browser is."""
@@ -71,6 +72,8 @@ def told(request: HttpRequest, **more: Any) -> dict[str, Any]:
         "groups": list(user.groups.values_list("name", flat=True)),
         "preferences": PreferencesForm(initial={"language": chosen.language, "time_zone": chosen.time_zone}),
         "token_form": TokenForm(),
+        "factor": device_of(user),
+        "proven": Proven(user, auto_id="id_factor_%s"),
         **more,
     }
 

@@ -110,7 +110,7 @@ def test_the_rights_of_the_account_are_shown_with_the_statements_that_give_them(
 def test_people_and_their_groups_are_audited(people: dict[str, User]) -> None:
     User.objects.create_superuser("root", password="root-password")
     client = Client()
-    client.login(username="root", password="root-password")
+    client.force_login(User.objects.get(username="root"))
     group = Group.objects.get(name="DBA")
     manager = people["manager"]
     sent = {"username": "manager", "is_active": "on", "groups": [group.pk], "date_joined_0": "2026-01-01"}
