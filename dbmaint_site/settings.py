@@ -138,11 +138,16 @@ KEEP_BACKUP_DAYS = int(os.environ.get("DBMAINT_KEEP_BACKUP_DAYS", "30"))
 KEEP_BACKUPS = int(os.environ.get("DBMAINT_KEEP_BACKUPS", "3"))
 """Of each database, however old they are; never fewer than one."""
 X_FRAME_OPTIONS = "DENY"
+PLOTLY_STYLES = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='",
+    "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='",
+)
+"""Of the two style elements that plotly makes: an empty one, whose rules it adds by the DOM, and that of its maps."""
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
         "script-src": ["'self'"],
-        "style-src": ["'self'"],
+        "style-src": ["'self'", *PLOTLY_STYLES],
         "img-src": ["'self'", "data:"],
         "font-src": ["'self'"],
         "connect-src": ["'self'"],

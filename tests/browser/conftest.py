@@ -137,6 +137,7 @@ def visit(console: Console, chromium: Browser) -> Iterator[Callable[..., Page]]:
         opened.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda m: wrong.append(m.text) if "Content Security Policy" in m.text else None)
         page.on(
             "request", lambda r: None if r.url.startswith((console.url, "data:")) else wrong.append(f"asks {r.url}")
         )
