@@ -5,17 +5,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
 from ..values import Diagnosis, Finding, TableFacts, Thresholds
-from ..words import say, size
+from ..words import Sentence, say, size
+from .disk import Disk
 from .failures import lost
 from .privileges import Privileges
 from .questions import (
@@ -30,12 +29,15 @@ from .questions import (
 )
 from .server import Server
 from .sizes import INDEXES, TABLES
-from .sql import Row, ask, canonical, data_directory, quoted, transaction, words_of
+from .sql import Row, ask, canonical, quoted, words_of
 from .structure import Examined, Structure
 
 READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
 EXAMINE_SECONDS = 15.0
 """Time for structural checks during diagnosis; what does not fit is told, and looked at under the cut."""
+
+MEASURED = 5
+"""Tables that pgstattuple measures at most."""
 
 AT_ONCE = 200
 """Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""
@@ -48,7 +50,7 @@ LOG_SIGNS = re.compile(
 )
 
 
-class Diagnosing(Privileges, Structure, Server):
+class Diagnosing(Privileges, Disk, Structure, Server):
     """Collects facts about tables, and findings."""
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
@@ -65,15 +67,21 @@ class Diagnosing(Privileges, Structure, Server):
             files = ask(connection, FILES)
             free = self._free_bytes(connection)
             rows, packed = self._sizes(connection, findings)
+            findings += self.headroom(connection, rows)
         findings += self._of_the_server(files)
         findings += self._rights()
         examined = self._examined(tables, findings)
+        about: dict[str, list[Finding]] = {}
+        for finding in findings:
+            about.setdefault(finding.object, []).append(finding)
+        wanted = None if tables is None else set(tables)
         facts = [
-            found
+            table_facts(row, packed.get(row[0]), examined, about.get(name, []))
             for row in rows
-            if tables is None or canonical(row[1], row[2]) in set(tables)
-            for found in [table_facts(row, packed.get(row[0]), examined, findings)]
+            for name in [canonical(row[1], row[2])]
+            if wanted is None or name in wanted
         ]
+        facts = self._measured(facts, thresholds)
         facts.sort(key=lambda fact: (-fact.bytes, fact.name))
         for fact in facts:
             findings += findings_about(fact, thresholds)
@@ -168,6 +176,32 @@ class Diagnosing(Privileges, Structure, Server):
             findings.append(cannot_tell("the structure of tables and indexes", reason))
         return by_table
 
+    def _measured(self, facts: list[TableFacts], thresholds: Thresholds) -> list[TableFacts]:
+        """Where pgstattuple is installed it measures what the estimate calls bloated, or cannot judge: largest first.
+
+        It reads only pages that are not wholly visible, and trusts none of them.
+        """
+        doubtful = [
+            fact
+            for fact in sorted(facts, key=lambda fact: -fact.bytes)
+            if fact.bytes >= thresholds.minimum_bytes
+            and not fact.damaged
+            and (fact.bloat_share is None or fact.bloat_share >= thresholds.bloat_share)
+        ][:MEASURED]
+        with self.session("measuring bloat", settings={**READ_ONLY, "statement_timeout": "10s"}) as connection:
+            rows = ask(
+                connection,
+                """SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                   WHERE e.extname = 'pgstattuple'""",
+            )
+            shares = {fact.name: measured(connection, quoted(rows[0][0]), fact.name) for fact in doubtful if rows}
+        return [
+            replace(fact, bloat_share=shares[fact.name], notes={**fact.notes, "measured": True})
+            if shares.get(fact.name) is not None
+            else fact
+            for fact in facts
+        ]
+
     def _log(self, connection: Connection) -> list[Finding]:
         """Signs of damage in the last part of the server's log, where the server lets us read it."""
         try:
@@ -198,34 +232,6 @@ class Diagnosing(Privileges, Structure, Server):
             )
         ]
 
-    def _free_bytes(self, connection: Connection) -> int | None:
-        """Free space where the data lies: seen directly when the server is on this host, otherwise asked of
-        the server by way of `df` where this account may run programs there. None when neither is possible."""
-        folder = data_directory(connection)
-        if folder and self._is_local(connection):
-            with suppress(OSError):
-                return shutil.disk_usage(folder).free
-        try:
-            with transaction(connection, "BEGIN READ WRITE"):
-                ask(connection, "CREATE TEMPORARY TABLE dbmaint_df (line text) ON COMMIT DROP")
-                ask(connection, "COPY dbmaint_df FROM PROGRAM 'df -Pk .'")
-                lines = [str(line) for (line,) in ask(connection, "SELECT line FROM dbmaint_df")]
-            return int(lines[-1].split()[3]) * 1024
-        except (DBAPIError, IndexError, ValueError):
-            return None
-
-    def _is_local(self, connection: Connection) -> bool:
-        """The data folder on this host carries the start time of the very server that we speak to."""
-        try:
-            [(started, folder)] = ask(
-                connection,
-                "SELECT extract(epoch FROM pg_postmaster_start_time()), current_setting('data_directory')",
-            )
-            lines = (Path(folder) / "postmaster.pid").read_text().splitlines()
-            return abs(int(lines[2]) - float(started)) < 3
-        except (DBAPIError, OSError, IndexError, ValueError):
-            return False
-
 
 def grouped(items: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
     for first in range(0, len(items), most):
@@ -253,6 +259,21 @@ def sequence_behind(connection: Connection, row: Row) -> Row | None:
     return next(iter(sequences_behind(connection, [row])), None)
 
 
+def measured(connection: Connection, schema: str, table: str) -> float | None:
+    """Share of the table that holds no living row; None where it could not be measured."""
+    try:
+        [(free, dead)] = ask(
+            connection,
+            f"SELECT approx_free_percent, dead_tuple_percent FROM {schema}.pgstattuple_approx(%(table)s::regclass)",
+            table=table,
+        )
+    except DBAPIError as error:
+        if lost(error.orig):
+            raise
+        return None
+    return min(1.0, (float(free) + float(dead)) / 100)
+
+
 def refused(error: DBAPIError, topic: str) -> list[Finding]:
     """A right that lacks has a finding of its own; a session that is lost ends the diagnosis."""
     if lost(error.orig):
@@ -273,7 +294,7 @@ def cannot_tell(topic: str, words: str) -> Finding:
 
 
 def table_facts(
-    row: Row, packed: tuple[float, float] | None, examined: dict[str, list[Examined]], findings: list[Finding]
+    row: Row, packed: tuple[float, float] | None, examined: dict[str, list[Examined]], own: list[Finding]
 ) -> TableFacts:
     """`bloat_share` is the larger of the estimate and the share of dead rows: a rewrite gives both back."""
     _, schema, table, estimated_rows, heap, indexes, total, ideal, live, dead, changed, analyzed, other = row
@@ -292,7 +313,6 @@ def table_facts(
     results = examined.get(name, [])
     faulty_heap = [result for result in results if result.fault and not result.part.index]
     faulty_indexes = [result for result in results if result.fault and result.part.index]
-    own = [finding for finding in findings if finding.object == name]
     return TableFacts(
         name=name,
         bytes=int(total),
@@ -320,6 +340,12 @@ def table_facts(
             "missing": any(finding.code in ("file_missing", "file_shorter_than_catalog") for finding in own),
         },
     )
+
+
+def bloat_words(share: float, count: int, measured: bool) -> Sentence:
+    if measured:
+        return say("Measured: {share:.0%} of {size} holds no living row", share=share, size=size(count))
+    return say("About {share:.0%} of {size} holds no living row", share=share, size=size(count))
 
 
 def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
@@ -354,7 +380,7 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "table_bloat",
                 "medium",
                 fact.name,
-                say("About {share:.0%} of {size} holds no living row", share=fact.bloat_share, size=size(fact.bytes)),
+                bloat_words(fact.bloat_share, fact.bytes, bool(notes.get("measured"))),
                 say("Many updates or deletes without enough cleaning; reading it costs more than needed"),
             )
         )
@@ -366,6 +392,16 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 fact.name,
                 say("{share:.0%} of the rows are dead", share=fact.dead_share),
                 say("Cleaning does not keep up, or something holds old rows back"),
+            )
+        )
+    elif fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
+        found.append(
+            Finding(
+                "stale_statistics",
+                "low",
+                fact.name,
+                say("{share:.0%} of the rows changed since the last analysis", share=fact.stale_share),
+                say("The planner counts on figures that are no longer true; ANALYZE takes new ones"),
             )
         )
     index_bloat = notes["index_bloat_share"]

@@ -18,12 +18,18 @@ WITH p AS (
   FROM pg_stats WHERE NOT inherited GROUP BY 1, 2),
 t AS (
   SELECT c.oid, n.nspname, c.relname, c.reltuples, current_setting('block_size')::int AS bs,
-    pg_relation_size(c.oid) AS heap, pg_indexes_size(c.oid) AS indexes, pg_total_relation_size(c.oid) AS total,
+    CASE WHEN l.held THEN c.relpages::bigint * current_setting('block_size')::int
+      ELSE pg_relation_size(c.oid) END AS heap,
+    CASE WHEN l.held THEN 0 ELSE pg_indexes_size(c.oid) END AS indexes,
+    CASE WHEN l.held THEN c.relpages::bigint * current_setting('block_size')::int
+      ELSE pg_total_relation_size(c.oid) END AS total,
     coalesce((SELECT (regexp_match(o, 'fillfactor=([0-9]+)'))[1]::int FROM unnest(c.reloptions) o
               WHERE o LIKE 'fillfactor=%'), 100) AS ff,
     (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
     coalesce(p.known, 0) AS known, p.header, p.width
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  CROSS JOIN LATERAL (SELECT c.oid IN (SELECT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) AS held) l
   LEFT JOIN p ON p.schemaname = n.nspname AND p.tablename = c.relname WHERE {USER_TABLES})
 SELECT t.oid, t.nspname, t.relname, t.reltuples::float8, t.heap, t.indexes, t.total,
   CASE WHEN t.reltuples > 0 AND t.known >= t.columns THEN
@@ -35,6 +41,7 @@ SELECT t.oid, t.nspname, t.relname, t.reltuples::float8, t.heap, t.indexes, t.to
    WHERE x.indrelid = t.oid AND i.relam <> (SELECT oid FROM pg_am WHERE amname = 'btree')) AS other_indexes
 FROM t LEFT JOIN pg_stat_all_tables s ON s.relid = t.oid
 """
+"""The size functions wait for whoever holds a table locked; of such a table the catalog's last count tells."""
 
 INDEXES = """
 WITH i AS (
