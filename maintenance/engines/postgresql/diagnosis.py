@@ -188,7 +188,7 @@ class Diagnosing(Privileges, Disk, Structure, Server):
             and not fact.damaged
             and (fact.bloat_share is None or fact.bloat_share >= thresholds.bloat_share)
         ][:MEASURED]
-        with self.session("measuring bloat", settings={**READ_ONLY, "statement_timeout": "10s"}) as connection:
+        with self.session("measuring", settings={**READ_ONLY, "statement_timeout": "10s"}) as connection:
             rows = ask(
                 connection,
                 """SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
