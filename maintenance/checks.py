@@ -49,3 +49,18 @@ def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
             )
         )
     return wrong
+
+
+@register()
+def retention_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Nought would remove what ended a moment ago."""
+    kept = ("KEEP_RECORDS_DAYS", "KEEP_PERFORMANCE_DAYS", "KEEP_AUDIT_DAYS", "KEEP_BACKUP_DAYS", "KEEP_BACKUPS")
+    return [
+        Error(
+            f"{name} is {getattr(settings, name)}; it must be 1 or more.",
+            hint="Set the environment variable DBMAINT_" + name + ".",
+            id=f"maintenance.E{number:03d}",
+        )
+        for number, name in enumerate(kept, 20)
+        if getattr(settings, name) < 1
+    ]

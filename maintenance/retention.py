@@ -8,7 +8,7 @@ a backup that is gone; what is marked and still lies there is removed by the nex
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -144,11 +144,11 @@ def _unlink_csv(run: MaintenanceRun, found: Removed) -> bool:
 
 
 def _records(found: Removed, by: str, old: datetime) -> None:
-    ended = MaintenanceRun.objects.filter(finished_at__lt=old).order_by("pk")
+    ended, reports = MaintenanceRun.objects.filter(finished_at__lt=old).order_by("pk"), _reports()
     for runs in _some(ended):
         backed = _with_backups(runs)
         due = [run for run in runs if run.pk not in backed and not _waits(run)]
-        gone = due if found.dry else [run for run in due if _unlink_all(run, found)]
+        gone = due if found.dry else [run for run in due if _unlink_all(run, reports, found)]
         found.records += [run.number for run in gone]
         if gone and not found.dry:
             crash_point("record.files_removed")
@@ -157,9 +157,17 @@ def _records(found: Removed, by: str, old: datetime) -> None:
                 MaintenanceRun.objects.filter(pk__in=[run.pk for run in gone]).delete()
 
 
-def _unlink_all(run: MaintenanceRun, found: Removed) -> bool:
+def _reports() -> dict[str, list[Path]]:
+    """Number of the run -> its PDFs in every language. One look, because the folder may hold a hundred thousand."""
+    known: dict[str, list[Path]] = {}
+    for path in Path(settings.REPORTS_DIR).glob("EM-*-report*.pdf"):
+        known.setdefault(path.name.partition("-report")[0], []).append(path)
+    return known
+
+
+def _unlink_all(run: MaintenanceRun, reports: Mapping[str, list[Path]], found: Removed) -> bool:
     """Each is tried, also after one that could not be removed."""
-    return False not in [_unlink(path, found) for path in _files(run)]
+    return False not in [_unlink(path, found) for path in _files(run, reports)]
 
 
 def _with_backups(runs: Sequence[MaintenanceRun]) -> set[int]:
@@ -168,10 +176,9 @@ def _with_backups(runs: Sequence[MaintenanceRun]) -> set[int]:
     return {run for run, path in files.values_list("target__run", "path") if Path(path).is_file()}
 
 
-def _files(run: MaintenanceRun) -> list[Path]:
-    reports = Path(settings.REPORTS_DIR).glob(f"{run.number}-report*.pdf")
+def _files(run: MaintenanceRun, reports: Mapping[str, list[Path]]) -> list[Path]:
     named = [run.report_pdf, run.performance_csv, *run.targets.values_list("black_box", flat=True)]
-    return list(dict.fromkeys([*reports, *(Path(name) for name in named if name)]))
+    return list(dict.fromkeys([*reports.get(run.number, ()), *(Path(name) for name in named if name)]))
 
 
 def _looks(found: Removed, by: str, old: datetime) -> None:

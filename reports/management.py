@@ -117,7 +117,7 @@ def out(figures: Figures, seconds: float) -> str:
 
 def summary(found: Glance) -> Sheet:
     spans = (found.month, found.before, found.quarter)
-    columns = [Column("", "name"), *(Column(s.name, "number", 21) for s in spans)]
+    columns = [Column(_("Figure"), "name"), *(Column(s.name, "number", 21) for s in spans)]
     lines: Sequence[tuple[str, Any]] = (
         (_("Runs"), lambda s: words.count(s.runs)),
         (_("Success rate"), lambda s: percent(s.success)),

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from maintenance import audit, retention
+from maintenance import audit, checks, retention
 from maintenance.models import (
     AuditEntry,
     BackupFile,
@@ -262,3 +262,10 @@ def test_a_file_that_cannot_be_removed_is_told_and_tried_again(tmp_path: Path, m
     assert there(target) == [True]
     retention.remove("test")
     assert there(target) == [False]
+
+
+def test_nought_days_are_refused_at_the_start(settings: Any) -> None:
+    assert checks.retention_settings(None) == []
+    settings.KEEP_RECORDS_DAYS = 0
+    [refused] = checks.retention_settings(None)
+    assert refused.msg == "KEEP_RECORDS_DAYS is 0; it must be 1 or more."
