@@ -60,6 +60,7 @@ METHODS: Mapping[str, Promise] = {
     "file_copy": lazy("copy of the file"),
 }
 """Of those that are not a program's name."""
+ENGINES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
 VERDICTS: Mapping[str, Promise] = {
     "improved": lazy("improved"),
     "not improved": lazy("not improved"),
@@ -135,7 +136,7 @@ def duration(seconds: float | None) -> str:
 def server(engine: str, version: str) -> str:
     """What the server calls itself; most say their product's name already."""
     version = " ".join(version.split())[:60]
-    return version if version[:1].isalpha() else f"{engine} {version}".strip()
+    return version if version[:1].isalpha() else f"{ENGINES.get(engine, engine)} {version}".strip()
 
 
 def local(at: str | datetime | None) -> datetime | None:

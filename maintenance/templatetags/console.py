@@ -69,7 +69,6 @@ TITLES = {
     "optimize": gettext_lazy("Optimization of {databases}"),
     "rebuild": gettext_lazy("Rebuild of {databases}"),
 }
-ENGINES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
 
 register.filter("size", words.size)
 register.filter("duration", words.duration)
@@ -109,7 +108,7 @@ def severity(name: str) -> SafeString:
 @register.filter
 def version_of(version: str | None, engine: str) -> str:
     """'SQLite 3.40.1'; a server that says its own name is not told twice."""
-    name = ENGINES.get(engine, engine)
+    name = words.ENGINES.get(engine, engine)
     if version and "mariadb" in version.lower():
         name, version = "MariaDB", version.split("-")[0]
     if not version:
