@@ -27,15 +27,18 @@ from .engines.errors import EngineError
 from .engines.values import Json, Tag
 from .journal import said
 from .management.commands.register_target import described
-from .models import MaintenanceSetting, SeverityLevel
+from .models import Incident, MaintenanceSetting, Notification, SeverityLevel
 from .secrets import SecretUnreadable
 
 if TYPE_CHECKING:
     SettingModelForm = forms.ModelForm[MaintenanceSetting]
     SettingModelAdmin = admin.ModelAdmin[MaintenanceSetting]
     BaseUserAdmin = UserAdmin[User]
+    NotificationModelAdmin = admin.ModelAdmin[Notification]
+    IncidentModelAdmin = admin.ModelAdmin[Incident]
 else:
     SettingModelForm, SettingModelAdmin, BaseUserAdmin = forms.ModelForm, admin.ModelAdmin, UserAdmin
+    NotificationModelAdmin = IncidentModelAdmin = admin.ModelAdmin
 
 NO_CONNECTION = (EngineError, SecretUnreadable, LookupError)
 LISTS = ("applications", "benchmark_queries", "functional_checks", "release_stages", "approval_severities")
@@ -296,3 +299,31 @@ admin.site.unregister(User)
 admin.site.unregister(Group)
 admin.site.register(User, PersonAdmin)
 admin.site.register(Group, PeopleAdmin)
+
+
+class ReadOnly:
+    """The console alone writes these rows."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Notification)
+class NotificationAdmin(ReadOnly, NotificationModelAdmin):
+    list_display = ("created_at", "event", "audience", "channel", "address", "delivered_at", "tries", "error")
+    list_filter = ("event", "audience", "channel")
+    search_fields = ("title", "body", "error")
+    list_select_related = ("run",)
+
+
+@admin.register(Incident)
+class IncidentAdmin(ReadOnly, IncidentModelAdmin):
+    list_display = ("alert", "database", "severity_level", "opened_at", "closed_at", "closed_by")
+    list_filter = ("severity_level", "alert")
+    search_fields = ("alert", "database", "summary")

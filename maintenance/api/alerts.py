@@ -13,10 +13,10 @@ from ..models import Incident
 from .callers import Called, Scope, actor, open_to
 from .routers import alerts as routes
 from .shapes.alerts import AlertReport, AlertsReport, IncidentList
-from .shapes.problems import WRONG, Problem
+from .shapes.problems import NO_BODY, WRONG
 
 
-@routes.post("", auth=open_to(Scope.ALERT, "add_incident"), response={200: IncidentList, 413: Problem, **WRONG})
+@routes.post("", auth=open_to(Scope.ALERT, "add_incident"), response={200: IncidentList, **NO_BODY, **WRONG})
 def take(request: Called, given: AlertsReport) -> HttpResponse:
     """Alerts open incidents, which wait for a person and pre-fill the launch form; resolved ones close them."""
     found = incidents.take(actor(request).name, [alert(sent) for sent in given.alerts])

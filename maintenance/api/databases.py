@@ -17,7 +17,7 @@ from ..models import DatabaseState, MaintenanceSetting, RunTarget
 from ..views.standing import Standing, standings
 from .callers import Called, Scope, actor, open_to
 from .routers import databases as routes
-from .shapes.problems import WRONG, Problem
+from .shapes.problems import NO_BODY, WRONG, Problem
 from .shapes.states import DatabaseList, DatabaseStatus, StateReport
 
 FINDING = ("code", "severity", "object", "evidence", "hint")
@@ -46,7 +46,7 @@ def status(request: Called, name: str) -> HttpResponse:
 @routes.post(
     "/{name}/status",
     auth=open_to(Scope.MONITOR, "add_databasestate"),
-    response={201: DatabaseStatus, 404: Problem, 413: Problem, **WRONG},
+    response={201: DatabaseStatus, 404: Problem, **NO_BODY, **WRONG},
 )
 def report(request: Called, name: str, given: StateReport) -> HttpResponse:
     """DB状態情報 from monitoring: one row of TBL-097. Audited when it says something new, not every minute."""

@@ -17,7 +17,7 @@ from ..planning import plain
 from .callers import Called, Scope, actor, open_to
 from .problems import Conflict
 from .routers import maintenance as routes
-from .shapes.problems import WRONG, Problem
+from .shapes.problems import NO_BODY, WRONG, Problem
 from .shapes.starting import Accepted, MaintenanceRequest, Plan, StartRequest
 
 LOOKED_AT = 10
@@ -34,7 +34,7 @@ Key = Annotated[
 @routes.post(
     "",
     auth=open_to(Scope.LAUNCH, "launch_maintenance"),
-    response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
+    response={202: Accepted, 404: Problem, 409: Problem, **NO_BODY, **WRONG},
 )
 def start(request: Called, given: StartRequest, idempotency_key: Key = None) -> HttpResponse:
     """Starts an emergency maintenance. The answer does not wait for it."""
@@ -84,7 +84,7 @@ def earlier(request: Called, asked: launch.Request, key: str | None) -> Maintena
 @routes.post(
     "/plan",
     auth=open_to(Scope.LAUNCH, "launch_maintenance"),
-    response={200: Plan, 404: Problem, **WRONG},
+    response={200: Plan, 404: Problem, **NO_BODY, **WRONG},
 )
 def plan(request: Called, given: MaintenanceRequest) -> HttpResponse:
     """What would be done and why, with locks, disk and times. Changes nothing.

@@ -73,6 +73,8 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "readyz"): (503,) * 6,
     ("GET", "admin:index"): (LOGIN, NO, NO, NO, OK, NO),
     ("GET", "admin:maintenance_maintenancesetting_changelist"): (LOGIN, NO, NO, NO, OK, NO),
+    ("GET", "admin:maintenance_notification_changelist"): (LOGIN, NO, NO, NO, OK, NO),
+    ("GET", "admin:maintenance_incident_changelist"): (LOGIN, NO, NO, NO, OK, NO),
     ("GET", "admin:maintenance_maintenancesetting_add"): (LOGIN, NO, NO, NO, OK, NO),
     ("GET", "admin:maintenance_maintenancesetting_change"): (LOGIN, NO, NO, NO, OK, NO),
     ("POST", "admin:maintenance_maintenancesetting_test"): (LOGIN, NO, NO, NO, GOES, NO),
@@ -90,7 +92,7 @@ ADMIN = tuple(
     f"admin:{name}"
     for name in (
         *("login", "logout", "password", "jsi18n", "view_on_site", "app_list", "autocomplete"),
-        *("auth", "maintenance_maintenancesetting_", "django_q"),
+        *("auth", "maintenance_maintenancesetting_", "maintenance_notification_", "maintenance_incident_", "django_q"),
     )
 )
 """Django's own, behind the same door as the rows above."""

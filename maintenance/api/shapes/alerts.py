@@ -5,14 +5,23 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, WithJsonSchema
 
 from ...models import SeverityLevel
-from .fields import Answered, Text
+from .fields import PLAIN, Answered, Text
 
 ALERTS = 1000
 """Alertmanager groups; more at once is a mistake in its grouping."""
-Labels = dict[Annotated[Text, Field(max_length=200)], Annotated[Text, Field(max_length=2000)]]
+Labels = Annotated[
+    dict[Annotated[Text, Field(max_length=200)], Annotated[Text, Field(max_length=2000)]],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"maxLength": 200, "pattern": PLAIN},
+            "additionalProperties": {"type": "string", "maxLength": 2000, "pattern": PLAIN},
+        }
+    ),
+]
 
 
 class AlertReport(BaseModel):
@@ -24,7 +33,7 @@ class AlertReport(BaseModel):
     startsAt: AwareDatetime
     endsAt: AwareDatetime | None = None
     generatorURL: Annotated[Text, Field(max_length=2000)] = ""
-    fingerprint: Annotated[Text, Field(pattern=r"^[0-9A-Za-z_-]{1,100}$")]
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,100}$")]
 
 
 class AlertsReport(BaseModel):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from django.utils import timezone
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 
@@ -23,10 +25,26 @@ def not_ahead(at: datetime) -> datetime:
     return at
 
 
-Text = Annotated[str, AfterValidator(storable)]
+def whole(number: Any) -> Any:
+    """28.0 is an integer in JSON."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+PLAIN = r"^[^\u0000]*$"
+
+
+class Described:
+    """What `storable` refuses, for the description of the API; half a surrogate pair no pattern can say."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "pattern": PLAIN}
+
+
+Text = Annotated[str, AfterValidator(storable), Described()]
 Name = Annotated[Text, Field(min_length=1, max_length=500)]
-Count = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-Size = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**31), BeforeValidator(whole)]
+Size = Annotated[int, Field(strict=True, ge=0, lt=2**63), BeforeValidator(whole)]
+Health = Annotated[int, Field(strict=True, ge=0, le=100), BeforeValidator(whole)]
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Severity = Literal["critical", "high", "medium", "low"]
 

@@ -31,3 +31,5 @@ class Problem(Answered):
 
 WRONG: dict[int, type[BaseModel]] = {401: Problem, 403: Problem, 422: Problem, 429: Problem}
 """What every call may answer."""
+NO_BODY: dict[int, type[BaseModel]] = {400: Problem, 413: Problem}
+"""What a call that is sent something may answer besides: no JSON, or too much of it."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from ...models import MaintenanceType, SeverityLevel, Status
-from .fields import Answered, Name, Sent, Text
+from .fields import PLAIN, Answered, Name, Sent, Text
 from .states import Finding
 
 
@@ -18,10 +18,11 @@ def all_or_named(value: Any) -> Any:
     return None if value == "all" else value
 
 
+NAME = {"type": "string", "minLength": 1, "maxLength": 500, "pattern": PLAIN}
 Databases = Annotated[
     list[Name] | None,
     BeforeValidator(all_or_named),
-    WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"const": "all"}]}),
+    WithJsonSchema({"anyOf": [{"type": "array", "items": NAME, "minItems": 1}, {"const": "all"}]}),
 ]
 
 

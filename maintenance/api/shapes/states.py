@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
-from .fields import Answered, Count, Name, Sent, Severity, Share, Size, Text, not_ahead
+from .fields import Answered, Count, Health, Name, Sent, Severity, Share, Size, Text, not_ahead
 
 FINDINGS, TABLES = 500, 5000
 """More than this from monitoring is a mistake of monitoring."""
@@ -36,7 +36,7 @@ class StateReport(Sent):
 
     schema_version: Literal[1]
     state: Literal["well", "watch", "degraded", "critical", "unreachable"]
-    health: Annotated[int, Field(strict=True, ge=0, le=100)] | None = None
+    health: Health | None = None
     findings: list[FindingReport] = Field([], max_length=FINDINGS)
     tables: list[TableReport] = Field([], max_length=TABLES)
     size_bytes: Size | None = None
