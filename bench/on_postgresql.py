@@ -35,10 +35,9 @@ SERVER = {
     "fsync": "on",
 }
 """As a server for real data, except that nothing begins by itself in the middle of a measurement."""
-FINGERPRINTS = r"hashtextextended\("
-STRUCTURE = r"bt_index_check\(|verify_heapam\("
-IMAGE = r"CREATE DATABASE"
-WORK = r"^(VACUUM|REINDEX|ANALYZE)"
+SESSIONS = r"dbmaint:\d+:\d+"
+"""The console's own, but for the switch that only waits for its death."""
+FINGERPRINTS = r"hashtextextended\(\(dbmaint_row"
 
 
 class Stage:
@@ -87,7 +86,7 @@ class Stage:
         with self.copy():
             self.log.since_last_time()
             run = self.console.maintain(kind, DATABASE)
-            return run, parsed(self.log.since_last_time(), "dbmaint:")
+            return run, parsed(self.log.since_last_time(), SESSIONS)
 
     def vacuumdb(self, jobs: int) -> tuple[float, float]:
         """Seconds of `vacuumdb --full --analyze`, and of the VACUUM (ANALYZE) after it.

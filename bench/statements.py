@@ -26,14 +26,14 @@ class Statement:
 
 
 def parsed(lines: Iterable[str], application: str) -> list[Statement]:
-    """The statements of sessions whose application name begins so."""
+    """The statements of sessions whose application name is of this pattern."""
     found: list[tuple[Span, list[str]]] = []
     ours = False
     for line in lines:
         match = ENDED.match(line)
         if match:
             at, who, milliseconds, text = match.groups()
-            ours = who.startswith(application)
+            ours = re.fullmatch(application, who) is not None
             if ours:
                 found.append((Span(float(at) - float(milliseconds) / 1000, float(at)), [text]))
         elif BEGINS.match(line):

@@ -13,7 +13,7 @@ LONGEST_RUN = 180 * 60
 """Seconds; specification 3.1."""
 
 
-@register()
+@register("queue")
 def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """django-q2 hands a long task to a second worker, or repeats a failing one, unless told otherwise."""
     q: dict[str, Any] = settings.Q_CLUSTER

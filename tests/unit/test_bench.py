@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.figures import Row, Span, covered, ratios, spread
-from bench.on_postgresql import filling, shares, table_names
+from bench.on_postgresql import SESSIONS, filling, shares, table_names
 from bench.statements import parsed, saying
 from bench.tables import cells, markdown
 
@@ -54,11 +54,12 @@ def test_statements_are_read_with_their_duration_and_only_ours() -> None:
     log = """\
 100.500 [dbmaint:1:1] LOG:  duration: 500.000 ms  statement: SELECT count(*),
 \t   sum(hashtextextended(1))
+100.550 [dbmaint:1:1:switch] LOG:  duration: 90000.000 ms  statement: DO $$ wait $$
 100.600 [vacuumdb] LOG:  duration: 90.000 ms  statement: VACUUM (FULL) orders
 100.700 [dbmaint:1:1] ERROR:  canceling statement
 100.700 [dbmaint:1:1] STATEMENT:  SELECT 2
 101.000 [dbmaint:1:1] LOG:  duration: 250.000 ms  statement: VACUUM x""".splitlines()
-    first, second = parsed(log, "dbmaint:")
+    first, second = parsed(log, SESSIONS)
     assert first.text == "SELECT count(*), sum(hashtextextended(1))"
     assert (first.span, second.span) == (Span(100.0, 100.5), Span(100.75, 101.0))
     assert covered(saying([first, second], "^VACUUM", Span(100.8, 200.0))) == pytest.approx(0.2)
