@@ -26,7 +26,8 @@ COMPLAINT = re.compile(
     r"Failed to read page|Database page corruption|marked as crashed|Flagged corruption|is corrupted|index .* corrupt",
     re.I,
 )
-STAMP = re.compile(r"^(\d{4}-\d\d-\d\d)[ T](\d\d?:\d\d:\d\d)")
+STAMP = re.compile(r"^(\d{4}-\d\d-\d\d)[ T] ?(\d\d?:\d\d:\d\d)")
+"""MariaDB writes the hours before ten with one digit and a second space."""
 
 
 def log_suspects(server: Server, session: Session, measured: dict[str, Size]) -> dict[str, str]:

@@ -10,11 +10,14 @@ Each part can be done again by another process: it looks at which tables are whe
 
 from __future__ import annotations
 
+from sqlalchemy.exc import DBAPIError
+
 from ...archive import Seal
 from ..errors import Damaged, Unable
 from ..values import Backup, Image, Json
 from . import structure
 from .backup import PHYSICAL, Trailer, load
+from .failures import code_of
 from .gate import mirror_schema, mirrored
 from .names import canonical, full, plain, quoted
 from .quarantine import (
@@ -172,10 +175,26 @@ def clean(server: Server, keep: tuple[str, ...]) -> list[str]:
     with server.session("cleaning") as session:
         for schema in side_schemas(server):
             if schema not in keep and structure.schema_exists(session, schema):
-                session.ask(f"DROP DATABASE IF EXISTS {quoted(schema)}")
+                drop_side_schema(server, session, schema)
                 removed.append(schema)
         mirror = mirror_schema(server)
         if mirror not in keep and structure.schema_exists(session, mirror) and mirrored(server, session) is None:
             session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror)}")
             removed.append(mirror)
     return removed
+
+
+def drop_side_schema(server: Server, session: Session, schema: str) -> None:
+    """Also where files lie in its folder that are no tables to the server: kept ones, and what a repair left."""
+    try:
+        session.ask(f"DROP DATABASE IF EXISTS {quoted(schema)}")
+    except DBAPIError as error:
+        folder = server.data_folder(session)
+        if code_of(error) != FOLDER_NOT_EMPTY or folder is None:
+            raise
+        for path in structure.file_stem(folder, schema, "").iterdir():
+            path.unlink()
+        session.ask(f"DROP DATABASE IF EXISTS {quoted(schema)}")
+
+
+FOLDER_NOT_EMPTY = 1010

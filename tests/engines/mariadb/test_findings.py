@@ -146,6 +146,15 @@ def test_a_tidy_database_gives_no_finding_of_its_own(family_lab: MariaDBLab) -> 
     assert [one.code for one in findings(family_lab) if one.object or one.code == "disk_low"] == []
 
 
+@pytest.mark.parametrize("hour", [" 1", "11"])
+def test_a_complaint_of_before_the_rebuild_is_old_at_any_hour(lab: MariaDBLab, hour: str) -> None:
+    lab.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+    complaint = f"2026-01-01 {hour}:02:03 11 [ERROR] InnoDB: Flagged corruption of `k` in table `{lab.database}`.`t`"
+    with open(lab.server.log, "a") as log:
+        log.write(f"{complaint} in CHECK TABLE\n")
+    assert "damaged_page" not in [one.code for one in findings(lab)]
+
+
 class TestReplication:
     """A second server follows the first; both are diagnosed."""
 
