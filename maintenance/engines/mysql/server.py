@@ -152,6 +152,8 @@ class Server(Engine):
         self._fenced = False
         self.spared: dict[str, str] | None = None
         """What `spared_tables` knows; None after a repair."""
+        self.standing_history = 0
+        """Length of InnoDB's history that purge left as it is when it was waited for last."""
         self.dumped_definitions: dict[Path, tuple[str, ...]] = {}
         """Digests of the definitions in backups this object wrote."""
 
