@@ -42,6 +42,8 @@ MEASURED = 5
 AT_ONCE = 200
 """Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""
 
+VISIBILITY_SECONDS = 5.0
+
 LOG_TAIL = 256 * 1024
 LOG_SIGNS = re.compile(
     r"XX00[012]|PANIC|invalid page in block|page verification failed|could not read block|missing chunk"
@@ -71,6 +73,7 @@ class Diagnosing(Privileges, Disk, Structure, Server):
         findings += self._of_the_server(files)
         findings += self._rights()
         examined = self._examined(tables, findings)
+        findings += self._marked_wrongly(tables)
         about: dict[str, list[Finding]] = {}
         for finding in findings:
             about.setdefault(finding.object, []).append(finding)
@@ -121,6 +124,23 @@ class Diagnosing(Privileges, Disk, Structure, Server):
             else:
                 findings += [FILE_MISSING(row) for row in files if row[2] in gone]
         return findings
+
+    def _marked_wrongly(self, tables: Sequence[str] | None) -> list[Finding]:
+        try:
+            wrong = self.invisible(tables, VISIBILITY_SECONDS)
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            return [cannot_tell("the visibility maps", error.words)]
+        return [
+            Finding(
+                "visibility_damage",
+                "high",
+                table,
+                say("{count} rows are marked as visible to all, and are not", count=count),
+                say("Reading an index alone shows rows that were deleted; the map is built anew without loss"),
+            )
+            for table, count in wrong.items()
+        ]
 
     def _rights(self) -> list[Finding]:
         try:
@@ -337,7 +357,9 @@ def table_facts(
             ],
             "sequence_behind": [str(finding.evidence) for finding in own if finding.code == "sequence_behind"],
             "examined": bool(results) and not any(result.unknown for result in results) and not other,
-            "missing": any(finding.code in ("file_missing", "file_shorter_than_catalog") for finding in own),
+            "missing": any(finding.code == "file_missing" for finding in own),
+            "short": any(finding.code == "file_shorter_than_catalog" for finding in own),
+            "visibility": any(finding.code == "visibility_damage" for finding in own),
         },
     )
 

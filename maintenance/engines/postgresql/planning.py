@@ -41,7 +41,10 @@ class Planning(Server):
             elif kind == "optimize":
                 actions += optimized(fact, thresholds, allow_data_loss)
             else:
-                actions += mends(fact, allow_data_loss, reindexing=False) + rebuilds(fact)
+                rebuilding = rebuilds(fact)
+                kinds = {action.kind for action in rebuilding}
+                mending = mends(fact, allow_data_loss, reindexing=False)
+                actions += [action for action in mending if action.kind not in kinds] + rebuilding
         return sorted(actions, key=lambda action: (action.stage, -action.bytes, action.object, action.kind))
 
 
@@ -74,10 +77,15 @@ def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> l
     """What is broken must be mended whatever the type of maintenance."""
     actions: list[Action] = []
     fault = fact.notes.get("heap_fault")
-    if fault or fact.notes.get("missing"):
+    short = fact.notes.get("short")
+    if fault or short or fact.notes.get("missing"):
         reason = say("The table is damaged: {fault}", fault=str(fault or "its file is shorter than the catalog says"))
-        kind = "salvage" if allow_data_loss and fault else "read_test"
+        kind = "salvage" if allow_data_loss and (fault or short) and not fact.notes.get("missing") else "read_test"
         actions.append(act(fact, kind, 0, reason, exclusive(), fact.bytes if kind == "salvage" else 0))
+    if fact.notes.get("visibility"):
+        reason = say("Its visibility map is wrong, so queries may show deleted rows")
+        actions.append(act(fact, "reset_visibility", 0, reason, exclusive()))
+        actions.append(act(fact, "vacuum", 3, say("Visibility map built anew"), light()))
     leftovers = [
         index for index in texts(fact, "invalid_indexes") if index.rstrip('"0123456789').endswith(("_ccnew", "_ccold"))
     ]
@@ -117,7 +125,7 @@ def repairs(fact: TableFacts, named: bool, allow_data_loss: bool) -> list[Action
             )
         elif "salvage" not in kinds and not fact.notes.get("examined"):
             actions.append(reindex(fact, say("Its indexes could not all be examined, so they are built anew")))
-    if named or actions:
+    if (named or actions) and "vacuum" not in kinds:
         actions.append(act(fact, "analyze", 3, say("New statistics after the repair"), light()))
     return actions
 

@@ -55,6 +55,8 @@ class Saved:
     kill: list[list[int]]
     rows_lost: int | None
     words: str
+    cut_off: int = 0
+    """Pages that the catalog knows and the file has no more."""
 
 
 class Salvage(Structure, Server):
@@ -78,14 +80,14 @@ class Salvage(Structure, Server):
         self._put_back(relation)
         rows, after = self._verify(relation)
         losses: tuple[Loss, ...] = ()
-        if saved.pages:
+        if saved.pages or saved.cut_off:
             losses = (Loss(action.object, saved.rows_lost, tuple(saved.pages), say("{words}", words=saved.words)),)
         return Performed(
             say(
                 "Salvaged {table}: {rows:,} rows are there, {pages} pages were damaged",
                 table=action.object,
                 rows=rows,
-                pages=len(saved.pages),
+                pages=len(saved.pages) + saved.cut_off,
             ),
             relation.bytes,
             after,
@@ -163,17 +165,33 @@ class Salvage(Structure, Server):
             self._drop_own(connection, "amcheck")
             freeze = {(page, item) for page, item, words in faults.items if FREEZABLE.match(words)}
             kill = {(page, item) for page, item, words in faults.items} - freeze
+            cut_off, counted = self._cut_off(connection, relation)
+            words = self._tell(connection, relation, faults, len(rescued))
+            if cut_off:
+                gone = f"the last {cut_off} pages are missing with their file; the catalog counted about {counted} rows"
+                words = "; ".join(part for part in (words, gone) if part)
             saved = Saved(
                 node=node,
                 pages=sorted(set(faults.pages) | {page for page, _, _ in faults.items}),
                 freeze=sorted(list(item) for item in freeze),
                 kill=sorted(list(item) for item in kill | set(rescued)),
-                rows_lost=None if unreadable else len(kill),
-                words=self._tell(connection, relation, faults, len(rescued)),
+                rows_lost=None if unreadable or cut_off else len(kill),
+                words=words,
+                cut_off=cut_off,
             )
             [(literal,)] = ask(connection, "SELECT quote_literal(%(text)s)", text=json.dumps(asdict(saved)))
             ask(connection, f"COMMENT ON TABLE {side} IS {literal}")
         return saved
+
+    def _cut_off(self, connection: Connection, relation: Relation) -> tuple[int, int]:
+        """Pages that the file has no more (a missing segment hides all that follow it), and rows counted before."""
+        [(missing, rows)] = ask(
+            connection,
+            """SELECT greatest(0, relpages - pg_relation_size(oid) / current_setting('block_size')::int),
+                 greatest(0, reltuples)::bigint FROM pg_class WHERE oid = %(oid)s""",
+            oid=relation.oid,
+        )
+        return int(missing), int(rows)
 
     def _save_pages(
         self, connection: Connection, amcheck: str, relation: Relation, side: str, faults: Faults

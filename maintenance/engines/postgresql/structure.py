@@ -83,6 +83,40 @@ class Structure(Server):
                 self.await_server()
         return done
 
+    def invisible(self, tables: Sequence[str] | None, seconds: float) -> dict[str, int]:
+        """Table -> rows that not everybody can see although their page is marked so: index-only scans show them.
+
+        Small tables first until `seconds` are over; nothing where pg_visibility is not to be had.
+        """
+        found: dict[str, int] = {}
+        until = time.monotonic() + seconds
+        with self.session("looking for tables") as connection:
+            relations = sorted(self.relations(connection, tables), key=lambda relation: relation.bytes)
+        with self.session("looking at the visibility map of", settings={"client_min_messages": "error"}) as connection:
+            ask(connection, "BEGIN")
+            try:
+                schema = extension(connection, "pg_visibility", self.tag.suffix)
+                for group in together([Part(x.name, None, x.oid, x.bytes) for x in relations]):
+                    configure(
+                        connection, {"statement_timeout": max(1, int((until - time.monotonic()) * 1000))}, local=True
+                    )
+                    rows = ask(
+                        connection,
+                        f"""SELECT o, count(*) FROM unnest(%(oids)s::oid[]) o,
+                              LATERAL {schema}.pg_check_visible(o::regclass) GROUP BY o""",
+                        oids=[part.oid for part in group],
+                    )
+                    names = {part.oid: part.table for part in group}
+                    found.update({names[int(oid)]: int(count) for oid, count in rows})
+            except DBAPIError as error:
+                # Not to be had, no time left, or a page that other checks tell of.
+                if lost(error.orig):
+                    raise
+            finally:
+                with suppress(DBAPIError):
+                    ask(connection, "ROLLBACK")
+        return found
+
     @contextmanager
     def _examiner(self) -> Iterator[tuple[Connection, str]]:
         """A session inside a transaction that is rolled back at the end, and where amcheck is in it."""

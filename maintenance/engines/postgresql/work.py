@@ -16,11 +16,13 @@ from ..errors import Damaged, EngineError, Unable
 from ..values import Action, Performed, Progress
 from ..words import say, size
 from .diagnosis import sequence_behind
+from .duplicates import duplicates
 from .proof import PINNED, fingerprint_of
 from .questions import OWNED_SEQUENCES
 from .salvage import Salvage
 from .server import Relation, Server
-from .sql import ask, canonical, quoted
+from .sql import ask, canonical, quoted, transaction
+from .structure import extension
 from .versions import Ways
 
 
@@ -35,6 +37,7 @@ class Work(Salvage, Server):
             "reindex": self._reindex,
             "drop_index": self._drop_index,
             "set_sequences": self._set_sequences,
+            "reset_visibility": self._reset_visibility,
             "read_test": self._read_test,
             "salvage": self.salvage,
         }
@@ -69,7 +72,7 @@ class Work(Salvage, Server):
         with self.session("rewriting", action.object, settings=self._room(action)) as connection:
             relation = self.relation(connection, action)
             before, node = relation.bytes, filenode(connection, relation.oid)
-            self._run(connection, action, f"VACUUM (FULL) {relation.name}")
+            self._unique(action, relation, lambda: self._run(connection, action, f"VACUUM (FULL) {relation.name}"))
             if filenode(connection, relation.oid) == node:
                 raise Unable(
                     "rewriting", action.object, "the server says done, but the table still lies in the same file"
@@ -101,7 +104,7 @@ class Work(Salvage, Server):
         with self.session("building the indexes anew of", action.object, settings=self._room(action)) as connection:
             relation = self.relation(connection, action)
             before = index_nodes(connection, relation.oid)
-            self._run(connection, action, f"REINDEX TABLE {relation.name}")
+            self._unique(action, relation, lambda: self._run(connection, action, f"REINDEX TABLE {relation.name}"))
             after = index_nodes(connection, relation.oid)
             stale = [name for name, (node, valid, _) in after.items() if not valid or node == before[name][0]]
             if stale:
@@ -223,6 +226,29 @@ class Work(Salvage, Server):
         skipped = [warning for warning in warnings if "skipping" in warning or "only" in warning]
         if skipped:
             raise Unable(action.kind.replace("_", " "), action.object, skipped[0])
+
+    def _unique(self, action: Action, relation: Relation, work: Callable[[], None]) -> None:
+        """Does what builds indexes. Raises Damaged with the keys where rows contradict a unique index."""
+        try:
+            work()
+        except Damaged as error:
+            if "could not create unique index" not in error.words:
+                raise
+            with self.session("looking for equal keys in", action.object, settings=PINNED) as connection:
+                found = duplicates(connection, relation)
+            raise Damaged(error.doing, action.object, "; ".join(found) or error.words) from error
+
+    def _reset_visibility(self, action: Action) -> Performed:
+        """Forgets which pages are wholly visible; the next cleaning finds out anew."""
+        with self.session("resetting the visibility map of", action.object) as connection:
+            relation = self.relation(connection, action)
+            with transaction(connection):
+                schema = extension(connection, "pg_visibility", self.tag.suffix)
+                ask(connection, f"SELECT {schema}.pg_truncate_visibility_map(%(oid)s::regclass)", oid=relation.oid)
+                self._drop_own(connection, "pg_visibility")
+        if wrong := self.invisible([relation.name], 600).get(relation.name):
+            raise Damaged("resetting the visibility map of", action.object, f"{wrong} rows are still marked wrongly")
+        return Performed(say("Reset the visibility map of {table}", table=action.object), None, None)
 
     def _counted(self, connection: Connection, relation: Relation, action: Action, statement: str, column: str) -> None:
         """Runs and sees the server's own count of such runs go up."""
