@@ -179,7 +179,8 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
         target = ["--exit-on-error", "--no-password", f"--dbname={self.conninfo(name)}"]
         try:
             with self.translated("restoring", name):
-                if image.path is not None and not image.tables:
+                if image.path is not None and not image.name:
+                    # Whole. One that names the backup completes it, if only with the values of the sequences.
                     self._restore(image.path, seal, target)
                 elif image.path is None:
                     self._restore(backup.path, seal, target)
