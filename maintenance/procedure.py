@@ -23,7 +23,7 @@ from django.utils import timezone
 from . import config, ending, logs, notify
 from .blackbox import BlackBoxUnwritable
 from .engines import open_engine
-from .engines.errors import EngineError, Interrupted
+from .engines.errors import EngineError, Interrupted, Transient, Unreachable
 from .engines.values import Json, Tag
 from .engines.words import Sentence, say
 from .journal import PATIENCE_SECONDS, Journal, LeaseLost, claim, resaid, said
@@ -383,6 +383,7 @@ class Heart(threading.Thread):
         self.listening = False
         """Cancel and timeout wait until the claim has taken the target up."""
         self._seen: Json | None = None
+        self._answered = time.monotonic()
         self._forecast = Forecast(ctx.target.pk)
         self._asking = threading.Thread(target=self._ask_for_progress, daemon=True)
 
@@ -393,7 +394,11 @@ class Heart(threading.Thread):
                 self.ctx.engine.still_here()
                 self._seen = self._forecast.look(self.ctx.engine.progress())
                 self._tell_late(self._seen)
+                self._answered = time.monotonic()
+            except (Unreachable, Transient):
+                log.debug("No answer from the target of run target %s", self.ctx.target.pk, exc_info=True)
             except Exception:
+                self._answered = time.monotonic()
                 log.debug("No progress from run target %s", self.ctx.target.pk, exc_info=True)
         connections.close_all()
 
@@ -411,6 +416,7 @@ class Heart(threading.Thread):
             try:
                 if must_leave() and self.ctx.reason != "left":
                     self.order("left")
+                self._hang_up_when_silent()
                 self.beat()
             except LeaseLost:
                 self.order("lost")
@@ -418,6 +424,13 @@ class Heart(threading.Thread):
             except Exception:
                 log.exception("The heartbeat of run target %s failed", self.ctx.target.pk)
         connections.close_all()
+
+    def _hang_up_when_silent(self) -> None:
+        """A line that is cut without a word leaves a statement waiting for ever."""
+        if time.monotonic() - self._answered > settings.SILENCE_SECONDS:
+            log.error("The target of run target %s answers nothing; the line is given up.", self.ctx.target.pk)
+            self._answered = time.monotonic()
+            self.ctx.engine.hang_up()
 
     def _wait_for_the_next_beat(self) -> bool:
         """True when the work is over. An order to leave is heard sooner than at the next beat."""

@@ -109,6 +109,9 @@ class Engine(ABC):
         if self.stopping.is_set():
             raise Interrupted(doing, object, "stopped on request")
 
+    def hang_up(self) -> None:  # noqa: B027
+        """Ends our connections to a server that answers no more: who waits for it then gets a lost connection."""
+
     @abstractmethod
     def close(self) -> None:
         """Gives back connections and locks this object holds; the gate stays as it is."""

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from ..base import Engine
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
+from ..line import hang_up
 from ..values import Limits, Severity, Tag
 from ..words import Sentence
 from .failures import LOST, MEANING, code_of, from_driver, from_words, words_of
@@ -330,6 +331,9 @@ class Server(Engine):
                 for session_id in busy:
                     self.kill(other, f"{how} {session_id}")
                 time.sleep(0.05)
+
+    def hang_up(self) -> None:
+        hang_up(self.url, 3306)
 
     def _busy(self) -> list[int]:
         with self._guard:

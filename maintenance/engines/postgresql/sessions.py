@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 from ...commands import CommandFailed, CommandStopped
 from ..base import Engine
 from ..errors import EngineError, Interrupted, Transient, Unreachable
+from ..line import hang_up
 from ..values import Limits, Tag
 from .failures import by_words, from_driver
 from .sql import ask, configure
@@ -220,6 +221,9 @@ class Sessions(Engine):
             cause = error.orig or error
             raise from_driver(cause, doing, object, stopping=self.stopping.is_set(), connecting=True) from error
         return connection
+
+    def hang_up(self) -> None:
+        hang_up(self.url, 5432)
 
     def _arguments(self) -> dict[str, object]:
         options = str(self.url.query.get("options", ""))

@@ -2,7 +2,8 @@
 
 A session beside the target runs one block that looks every second whether anybody holds the maintenance
 lock. The server frees that lock with the session that holds it - at once when our process dies, and within
-25 s by TCP keep-alive (turn.KEEP_ALIVE) when the whole host does. The block runs on when its client is gone, because
+25 s by TCP keep-alive (turn.KEEP_ALIVE) when the whole host does, and from version 14 on also when only the line
+is silent. The block runs on when its client is gone, because
 nothing makes the server look at that connection (client_connection_check_interval is 0 in it). It counts its
 own seconds, so no clock moves it, and ends when the mark of the cut is gone, whoever opened. It does not
 outlive a restart of the server.
@@ -23,6 +24,8 @@ from ..values import Json
 from .gate import Gate, literal
 from .sql import ask, words_of
 
+LEAST_IDLE_SECONDS = 15
+"""Several times the pause between two signs of life."""
 UNLIMITED = (
     "SET statement_timeout = 0; SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = 0;"
     " SET client_min_messages = warning"
@@ -48,9 +51,12 @@ class Switch(Gate):
             raise Unable("arming the switch of", self.database, words_of(error)) from error
         threading.Thread(target=_run, args=(connection, statement), name="switch", daemon=True).start()
         self._need_running()
+        self.give_up_turn_when_idle(max(seconds, LEAST_IDLE_SECONDS))
 
     def disarm(self) -> None:
         """Ends the block, also one that an earlier object armed, and waits until it is gone."""
+        self.keep_turn()
+        self.give_up_turn_when_idle(0)
         with self.control("disarming the switch of") as connection:
             for _ in range(100):
                 pids = self._switches(connection)

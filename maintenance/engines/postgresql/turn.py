@@ -46,6 +46,12 @@ class Turn(Sessions):
                 self.still_ours()
                 self._take_turn()
 
+    def give_up_turn_when_idle(self, seconds: float) -> None:
+        """The server frees the lock when it hears nothing of us for so long, although the line may seem to stand."""
+        with self._turn:
+            if self._holder is not None and self.ways.idle_session_timeout:
+                configure(self._holder, {"idle_session_timeout": int(seconds * 1000)})
+
     def _end_other_tokens(self, connection: Connection, seconds: float = 20) -> int:
         until = time.monotonic() + seconds
         ended: set[int] = set()

@@ -18,6 +18,7 @@ class Ways:
     copy_progress: bool  # 14
     heap_check: bool  # 14: verify_heapam in amcheck, and pg_surgery
     checks_client: bool  # 14: client_connection_check_interval
+    idle_session_timeout: bool  # 14
     copy_strategy: bool  # 15: before, a database was always copied by file
     locale_provider: bool  # 15
     database_collation_version: bool  # 15
@@ -45,6 +46,7 @@ def ways_of(number: int) -> Ways:
         copy_progress=major >= 14,
         heap_check=major >= 14,
         checks_client=major >= 14,
+        idle_session_timeout=major >= 14,
         copy_strategy=major >= 15,
         locale_provider=major >= 15,
         database_collation_version=major >= 15,
