@@ -398,7 +398,7 @@ class Server(Engine):
                     old, self._hold, self._fenced = self._hold, control, True
                 if old is not None:
                     with suppress(Exception):
-                        old.connection.close()
+                        old.connection.invalidate()
                 return
             with suppress(Exception):
                 control.connection.close()
@@ -431,7 +431,8 @@ class Server(Engine):
             self._slots.clear()
         if hold is not None:
             with suppress(Exception):
-                hold.connection.close()
+                # Not `close`, which waits for an answer to a ROLLBACK.
+                hold.connection.invalidate()
         if door is not None:
             door.dispose()
 
