@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
 from maintenance import launch, procedure
 from maintenance.launch import Actor, Request
@@ -30,22 +31,27 @@ def line(lab: Lab, tmp_path: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
     if lab.url.get_backend_name() != "postgresql":
         lab.sql("SET GLOBAL event_scheduler = ON")
     with proxy(lab.url.port) as made:
-        setting = MaintenanceSetting(
-            name="shop",
-            url=lab.url.set(host="127.0.0.1", port=made.port).render_as_string(hide_password=False),
-            backup_dir=str(lab.folder),
-            stage_wait_seconds=0,
-            load_seconds=0.1,
-            benchmark_repeats=2,
-            transient_wait_seconds=0.2,
-            minimum_bytes=100_000,
-            lock_seconds=4,
-            cut_seconds=5,
-            switch_seconds=3,
-        )
-        setting.full_clean()
-        setting.save()
+        registered(lab, lab.url.set(host="127.0.0.1", port=made.port))
         yield made
+
+
+def registered(lab: Lab, url: URL) -> None:
+    """As target `shop`, with short waits."""
+    setting = MaintenanceSetting(
+        name="shop",
+        url=url.render_as_string(hide_password=False),
+        backup_dir=str(lab.folder),
+        stage_wait_seconds=0,
+        load_seconds=0.1,
+        benchmark_repeats=2,
+        transient_wait_seconds=0.2,
+        minimum_bytes=100_000,
+        lock_seconds=4,
+        cut_seconds=5,
+        switch_seconds=3,
+    )
+    setting.full_clean()
+    setting.save()
 
 
 def at_the_first(monkeypatch: pytest.MonkeyPatch, verb: str, happens: Callable[[], None]) -> None:
