@@ -182,3 +182,35 @@ def test_a_release_that_dies_can_be_given_again(
     assert target.status == "needs_operator"
     assert not ScopeHold.objects.exists()
     assert audit.verify().whole
+
+
+def test_a_cancel_from_the_command_line_reaches_the_work_and_ends_in_service(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    setting = fake()
+    rows = state(setting)["tables"]
+    settings.LEASE_SECONDS = 1.0
+    perform = fakes.FakeEngine.perform
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    asked: list[str] = []
+
+    def slowly(engine: fakes.FakeEngine, action: Any, allow_data_loss: bool) -> Any:
+        if not asked:
+            asked.append(run.number)
+            call_command("cancel", run.number)
+        assert engine.stopping.wait(20), "the order arrives"
+        return perform(engine, action, allow_data_loss)
+
+    monkeypatch.setattr(fakes.FakeEngine, "perform", slowly)
+    MaintenanceSetting.objects.update(jobs=1)
+    procedure.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == "cancelled", run.ended_because
+    assert state(setting)["gate"] == fakes.OPEN
+    assert state(setting)["tables"] == rows
+    with pytest.raises(SystemExit) as again:
+        call_command("cancel", str(run.pk))
+    assert again.value.code == 2
+    with pytest.raises(SystemExit) as unknown:
+        call_command("cancel", "EM-2026-9999")
+    assert unknown.value.code == 2

@@ -1,0 +1,34 @@
+"""Cancels a run from the command line: the same door as the page and the API."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from maintenance import launch, terminal
+from maintenance.models import MaintenanceRun
+
+
+class Command(BaseCommand):
+    help = "Cancels a run; its worker ends the statement in hand and brings service back."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("run", help="the run's number, e.g. EM-2026-0147 or 147")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        number = options["run"].rpartition("-")[2]
+        run = MaintenanceRun.objects.filter(pk=number).first() if number.isdecimal() else None
+        if run is None:
+            self.stderr.write(f"There is no run {options['run']}.")
+            sys.exit(2)
+        try:
+            launch.cancel(terminal.actor(), run)
+        except launch.BadInput as error:
+            self.stderr.write(str(error))
+            sys.exit(2)
+        except launch.Refused as error:
+            self.stderr.write(str(error))
+            sys.exit(4)
+        self.stdout.write(f"{run.number} is being cancelled.")
