@@ -55,6 +55,30 @@ ACTIONS: Mapping[str, Promise] = {
     "pad": lazy("fill up the file’s end"),
 }
 """What an engine's own word for a piece of work means."""
+PARTS: Mapping[str, Promise] = {
+    "arm the switch": lazy("arm the switch"),
+    "disarm the switch": lazy("disarm the switch"),
+    "put the switch away": lazy("put the switch away"),
+    "cut": lazy("cut"),
+    "check": lazy("check"),
+    "clean": lazy("clean up"),
+    "data": lazy("data"),
+    "fingerprint": lazy("fingerprint"),
+    "image": lazy("image for a rollback"),
+    "load test": lazy("load test"),
+    "measure before": lazy("measure before"),
+    "measure after": lazy("measure after"),
+    "step back": lazy("step back"),
+    "swap": lazy("swap"),
+    "release as before": lazy("release as before"),
+    "release": lazy("release"),
+    "stop": lazy("stop"),
+    "start": lazy("start"),
+    "repair": lazy("repair"),
+    "primary": lazy("primary"),
+    "alternate": lazy("alternate"),
+}
+"""Effects inside a step; of those that name a thing the first word, the thing follows."""
 METHODS: Mapping[str, Promise] = {
     "sqlite_backup": lazy("SQLite online backup"),
     "file_copy": lazy("copy of the file"),
@@ -78,6 +102,14 @@ SEVERITIES: Mapping[str, Promise] = {
 def label(names: Mapping[str, Promise], key: str) -> str:
     """The name in the active language; an unknown key is shown as it is."""
     return str(names.get(key, key.replace("_", " ")))
+
+
+def part(name: str) -> str:
+    """'stop shop-web' in the active language; the name of the thing stays."""
+    if name in PARTS:
+        return str(PARTS[name])
+    verb, _space, thing = name.partition(" ")
+    return f"{PARTS[verb]} {thing}" if verb in PARTS else name
 
 
 def unknown() -> str:

@@ -259,7 +259,7 @@ def sort_head(context: template.Context, column: str, name: str, css: str = "") 
 def line_name(line: Any) -> str:
     """The step, and inside it the effect that the line is about."""
     name = words.label(words.STEPS, line.step)
-    return f"{name}: {line.part}" if line.part else name
+    return f"{name}: {words.part(line.part)}" if line.part else name
 
 
 @register.filter

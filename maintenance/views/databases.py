@@ -23,7 +23,7 @@ from .. import audit, tasks
 from ..models import DatabaseState, MaintenanceSetting, RunTarget
 from .access import actor, open_to
 from .live import fragment
-from .standing import SEVERITIES, standings
+from .standing import standings, worst_first
 
 SHOWN_STATES = 120
 SHOWN_TABLES = 50
@@ -103,7 +103,7 @@ def told(request: HttpRequest, name: str) -> dict[str, Any]:
         "setting": setting,
         "state": state,
         "standing": next((s for s in standings() if s.setting.pk == setting.pk), None),
-        "findings": sorted(state.findings, key=lambda f: SEVERITIES.index(f["severity"])) if state else [],
+        "findings": worst_first(state.findings) if state else [],
         "tables": sorted(state.tables, key=lambda t: -(t["bytes"] or 0))[:SHOWN_TABLES] if state else [],
         "tables_more": max(0, len(state.tables) - SHOWN_TABLES) if state else 0,
         "states": states[:12],

@@ -23,7 +23,7 @@ from ..models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, St
 from ..usual import usual_outage
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .runs import refused
-from .standing import standings
+from .standing import standings, worst_first
 
 CHOSEN, PLANNED, SEEN_BEFORE = "launch", "launch_plan", "launch_plan_before"
 FRESH = timedelta(minutes=10)
@@ -201,6 +201,7 @@ def described(target: dict[str, Any], maintenance_type: str) -> dict[str, Any]:
     """A target of the plan with the usual length of its outage, and where that number comes from."""
     return {
         **target,
+        "findings": worst_first(target["findings"]),
         "usual": usual_outage(target["database"], maintenance_type),
         "bytes": sum(a["bytes"] for a in target["actions"]),
         "objects": len({a["object"] for a in target["actions"]}),

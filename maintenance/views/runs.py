@@ -43,6 +43,7 @@ from ..usual import usual_outage
 from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
+from .standing import worst_first
 
 SILENT = timedelta(seconds=settings.LEASE_SECONDS)
 """A worker that says nothing for this long is told as missing: its successor may take the run."""
@@ -186,7 +187,7 @@ def _recorded(record: ActionRecord) -> Work:
 def findings(target: RunTarget) -> list[dict[str, Any]]:
     """Of the diagnosis before the work."""
     state = target.states.filter(source="diagnosis").defer("tables").order_by("-id").first()
-    return state.findings if state else []
+    return worst_first(state.findings) if state else []
 
 
 def proof(target: RunTarget, lines: Sequence[StepRecord]) -> dict[str, Any] | None:

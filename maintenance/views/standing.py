@@ -51,6 +51,10 @@ class Standing:
         return self.state.measured_at if self.state else None
 
 
+def worst_first(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(findings, key=lambda f: SEVERITIES.index(f["severity"]))
+
+
 def standings() -> list[Standing]:
     """Five queries, however many databases there are."""
     looks = DatabaseState.objects.filter(setting=OuterRef("pk")).order_by("-measured_at")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from pypdf import PdfReader
 
 from .conftest import PASSWORD, Console, keep
 
@@ -21,7 +23,9 @@ PAGES = {
         "/history/",
         "/reports/",
         "/account/",
+        "/accounts/password/",
         "/runs/1/",
+        "/runs/1/log/",
     ),
     "auditor": ("/audit/",),
     "administrator": ("/admin/", "/admin/maintenance/maintenancesetting/1/change/"),
@@ -45,25 +49,46 @@ def confirm(page: Page, name: str, password: str = PASSWORD) -> None:
     page.click("form.form button.danger")
 
 
+def violations(page: Page, axe: Path) -> list[tuple[str, str]]:
+    """What axe-core says against the page as it stands."""
+    page.evaluate(axe.read_text())  # a script tag would be refused by the content security policy
+    return [(v["id"], v["nodes"][0]["html"][:120]) for v in page.evaluate("axe.run()")["violations"]]
+
+
+def squeezed(paper: bytes | str) -> str:
+    """Without spaces, because a line may break anywhere."""
+    text = paper if isinstance(paper, str) else "".join(p.extract_text() for p in PdfReader(io.BytesIO(paper)).pages)
+    return re.sub(r"\s+", "", text)
+
+
 @pytest.mark.parametrize("language", ["en", "ja"])
-def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, console: Console) -> None:
+def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, console: Console, axe: Path) -> None:
     console.database("shop")
-    page = visit("dba", language=language)
+    page = visit("dba", language=language, theme={"en": "light", "ja": "dark"}[language])
     plan(page, console, "shop")
-    expect(page.locator("table").first).to_contain_text("visits")
+    expect(page.locator("table").first).to_contain_text("visits", timeout=LONG)
     keep(page, f"plan-{language}")
+    assert violations(page, axe) == []
     page.click("a.primary")
+    expect(page.locator("#id_names")).to_be_visible()
+    assert violations(page, axe) == []
     confirm(page, "shop")
     expect(page).to_have_url(re.compile(r"/runs/\d+/$"))
     expect(page.locator("svg.flow .now")).to_have_count(1, timeout=LONG)
     expect(page.locator("#clocks [data-since]")).to_be_visible(timeout=LONG)
     keep(page, f"run-live-{language}")
+    assert violations(page, axe) == []
     expect(page.locator("#says .notice.success")).to_be_visible(timeout=LONG)
     expect(page.locator("#after table").first).to_be_visible()
     expect(page.locator("svg.flow .now")).to_have_count(0)
     for figure in ("queries", "sizes", "steps", "latency"):
         expect(page.locator(f"[data-figure=figure-{figure}] .main-svg").first).to_be_visible(timeout=LONG)
     keep(page, f"run-ended-{language}")
+    assert violations(page, axe) == []
+    paper = squeezed(page.pdf())
+    assert squeezed({"en": "Before and after", "ja": "前後の比較"}[language]) in paper
+    assert "visits" in paper
+    assert squeezed({"en": "Log out", "ja": "ログアウト"}[language]) not in paper
     for selector, ending in (
         ('a[href$="report.pdf"]', "-report.pdf"),
         ('a[href$="performance.csv"]', "-performance.csv"),
@@ -95,6 +120,38 @@ def test_refused_with_the_wrong_name_or_password(visit: Visit, console: Console)
     keep(page, "confirm-refused")
 
 
+def test_everything_goes_by_keyboard(visit: Visit, console: Console) -> None:
+    page = visit("dba")
+    page.goto(f"{console.url}/launch/")
+
+    def reach(selector: str) -> None:
+        for _ in range(40):
+            if page.evaluate("(wanted) => document.activeElement.matches(wanted)", selector):
+                return
+            page.keyboard.press("Tab")
+        raise AssertionError(f"no way to {selector} by Tab")
+
+    reach(".skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    for name, key in (("maintenance_type", "ArrowRight"), ("databases", "Space"), ("severity_level", "ArrowRight")):
+        reach(f"input[name={name}]")
+        page.keyboard.press(key)
+    reach("#id_reason")
+    page.keyboard.type("visits page times out")
+    reach("form.form button.primary")
+    page.keyboard.press("Enter")
+    expect(page.locator("a.primary")).to_be_visible(timeout=LONG)
+    reach("a.primary")
+    page.keyboard.press("Enter")
+    reach("#id_names")
+    page.keyboard.type("nothing")
+    reach("#id_password")
+    page.keyboard.type("guess")
+    page.keyboard.press("Enter")
+    expect(page.locator(".errorlist")).to_have_count(2)
+
+
 def test_a_manager_finds_no_way_to_launch(visit: Visit, console: Console) -> None:
     page = visit("manager")
     expect(page.locator('a[href^="/launch/"]')).to_have_count(0)
@@ -111,7 +168,12 @@ def test_cancel_brings_service_back(visit: Visit, console: Console) -> None:
     page.click("a.primary")
     confirm(page, "billing")
     expect(page.locator("#clocks [data-since]")).to_be_visible(timeout=LONG)
-    page.click("#doing a.danger")
+    page.locator("#doing a.danger").focus()
+    page.evaluate("window.scrollTo(0, 120)")
+    for _ in range(2):
+        page.wait_for_event("response", lambda answer: "/live/" in answer.url)
+    assert page.evaluate("[document.activeElement.matches('#doing a.danger'), window.scrollY]") == [True, 120]
+    page.keyboard.press("Enter")
     page.click("form button.danger")
     expect(page.locator("#says .notice").first).to_be_visible()
     keep(page, "cancelling-390")
@@ -169,9 +231,7 @@ def test_pages_are_accessible_and_fit(width: int, theme: str, visit: Visit, cons
         page = visit(who, width=width, theme=theme)
         for path in paths:
             page.goto(console.url + path)
-            page.evaluate(axe.read_text())  # a script tag would be refused by the content security policy
-            for violation in page.evaluate("axe.run()")["violations"]:
-                found.append((path, violation["id"], violation["nodes"][0]["html"][:120]))
+            found += [(path, *violation) for violation in violations(page, axe)]
             if not path.startswith("/admin/") and page.evaluate("document.documentElement.scrollWidth") > width:
                 found.append((path, "wider than the screen", ""))
             keep(page, f"{path.strip('/').split('?')[0].replace('/', '-') or 'dashboard'}-{width}-{theme}")
