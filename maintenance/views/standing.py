@@ -71,7 +71,7 @@ def standings() -> list[Standing]:
     wanted = [pk for s in settings for pk in (s.last_look, s.last_told)]
     states = {s.pk: s for s in DatabaseState.objects.filter(pk__in=wanted).defer("tables")}
     light = RunTarget.objects.defer("plan", "gate", "image").select_related("run")
-    held = {t.database: t for t in light.filter(status__in=ACTIVE)}
+    held = {t.database: t for t in light.filter(status__in=ACTIVE).order_by()}
     ended = {t.pk: t for t in light.filter(pk__in=[s.last_target for s in settings])}
     stuck = {t.database: t for t in waiting_for_people()}
     found = []

@@ -144,6 +144,7 @@ def test_everything_goes_by_keyboard(visit: Visit, console: Console) -> None:
     expect(page.locator("a.primary")).to_be_visible(timeout=LONG)
     reach("a.primary")
     page.keyboard.press("Enter")
+    expect(page.locator("#id_names")).to_be_visible(timeout=LONG)
     reach("#id_names")
     page.keyboard.type("nothing")
     reach("#id_password")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -74,6 +75,24 @@ def test_a_page_costs_the_same_queries_however_many_rows(
     with CaptureQueriesContext(connection) as many:
         text(client, path)
     assert len(many) == len(few), "\n".join(q["sql"][:160] for q in many.captured_queries)
+
+
+@pytest.mark.parametrize("path", ["/alarm/", "/live/", "/databases/", "/account/"])
+def test_no_page_reads_all_run_targets_to_find_those_in_trouble(path: str, as_: As, fake: Register, ran: Ran) -> None:
+    ran(fake("stuck"), Status.NEEDS_OPERATOR), ran(fake("busy"), Status.RUNNING)
+    call_command("seed_history", 3000, verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    client = as_("dba")
+    with CaptureQueriesContext(connection) as asked:
+        text(client, path)
+    wanted = [q["sql"] for q in asked.captured_queries if 'FROM "run_target"' in q["sql"] and '"status"' in q["sql"]]
+    assert wanted
+    for sql in wanted:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+            steps = [row[3] for row in cursor.fetchall()]
+        assert [step for step in steps if step.startswith("SCAN run_target")] == [], sql
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
