@@ -13,7 +13,7 @@ packages:
 	@sh deploy/packages.sh
 
 test-packages:
-	@sh deploy/packages.sh chromium=chromium npm=npm \
+	@sh deploy/packages.sh chromium=chromium npm=npm age=age redis-server=redis-server \
 	  prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager \
 	  prometheus-postgres-exporter=prometheus-postgres-exporter
 

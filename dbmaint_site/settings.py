@@ -178,9 +178,11 @@ if PLOTLY is not None and PLOTLY.origin is not None:
 
 # django-q2 as this console needs it; maintenance.checks refuses other values and says why.
 WORKERS = int(os.environ.get("DBMAINT_WORKERS", "4"))
+BROKER = os.environ.get("DBMAINT_BROKER", "")
+"""Empty: the control database. redis://…: the messages only, for many hosts; everything that counts stays there."""
 Q_CLUSTER = {
     "name": "dbmaint",
-    "orm": "default",
+    **({"redis": BROKER} if BROKER else {"orm": "default"}),
     "workers": WORKERS,
     "queue_limit": WORKERS,
     "timeout": 4 * 3600,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from . import config
 
 LONGEST_RUN = 180 * 60
 """Seconds; specification 3.1."""
@@ -63,4 +66,23 @@ def retention_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -
         )
         for number, name in enumerate(kept, 20)
         if getattr(settings, name) < 1
+    ]
+
+
+@register()
+def configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """config.json, read as a maintenance would; a program that is missing is told before it is needed."""
+    try:
+        found = config.load()
+    except config.ConfigError as error:
+        return [Error(str(error), hint="docs/configuration.md tells every key.", id="maintenance.E010")]
+    return [
+        Warning(
+            f"{settings.CONFIG_FILE}: applications.{name}.{verb}: there is no program {words[0]}.",
+            hint="The application could not be stopped or started.",
+            id="maintenance.W011",
+        )
+        for name, application in found.applications.items()
+        for verb, words in (("stop", application.stop), ("start", application.start), ("check", application.check))
+        if shutil.which(words[0]) is None
     ]

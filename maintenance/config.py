@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import pyrage
 from django.conf import settings
 
 from .archive import Seal
 
 Scope = Literal["all", "database"]
+KEYS = {
+    "applications",
+    "encryption",
+    "exclusive_scope",
+    "notification_languages",
+    "notifications",
+    "prometheus",
+    "reminder_minutes",
+}
+ENCRYPTION_KEYS = {"recipients", "identity_file"}
+APPLICATION_KEYS = {"stop", "start", "check", "timeout_seconds", "order"}
+PROMETHEUS_KEYS = {"url", "token_file", "interval_seconds", "timeout_seconds", "queries", "findings", "databases"}
 MEASURES = ("up", "health", "connections", "max_connections", "size_bytes", "free_bytes")
 """What a query of Prometheus can measure of a database."""
 SEVERITIES = ("critical", "high", "medium", "low")
@@ -90,20 +104,29 @@ def _parse(path: Path, changed: int) -> Config:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the top level must be an object")
+    _only(path, "", data, KEYS)
+    _refuse_writable(path)
     scope = data.get("exclusive_scope", "all")
     if scope not in ("all", "database"):
         raise ConfigError(f"{path}: exclusive_scope is {scope!r}; it is 'all' or 'database'")
-    encryption = data.get("encryption", {})
-    identity = encryption.get("identity_file")
+    encryption = _object(path, "encryption", data.get("encryption", {}))
+    _only(path, "encryption", encryption, ENCRYPTION_KEYS)
+    identity = _file(path, "encryption.identity_file", encryption.get("identity_file"))
     return Config(
-        applications={name: _application(path, name, entry) for name, entry in data.get("applications", {}).items()},
-        notifications={k: _strings(path, f"notifications.{k}", v) for k, v in data.get("notifications", {}).items()},
+        applications={
+            name: _application(path, name, entry)
+            for name, entry in _object(path, "applications", data.get("applications", {})).items()
+        },
+        notifications={
+            k: _strings(path, f"notifications.{k}", v)
+            for k, v in _object(path, "notifications", data.get("notifications", {})).items()
+        },
         notification_languages=_languages(path, data.get("notification_languages", {})),
         reminder_minutes=_seconds(path, "reminder_minutes", data.get("reminder_minutes", 15)),
         prometheus=_prometheus(path, data["prometheus"]) if "prometheus" in data else None,
         seal=Seal(
-            recipients=_strings(path, "encryption.recipients", encryption.get("recipients", [])),
-            identity_file=Path(identity) if identity else None,
+            recipients=_recipients(path, encryption.get("recipients", [])),
+            identity_file=identity,
         ),
         exclusive_scope=cast(Scope, scope),
     )
@@ -113,6 +136,7 @@ def _application(path: Path, name: str, entry: Any) -> Application:
     where = f"applications.{name}"
     if not isinstance(entry, dict):
         raise ConfigError(f"{path}: {where} must be an object with stop, start and check")
+    _only(path, where, entry, APPLICATION_KEYS)
     for verb in ("stop", "start", "check"):
         if not entry.get(verb):
             raise ConfigError(f"{path}: {where}.{verb} is missing; give the command as a list of words")
@@ -121,9 +145,49 @@ def _application(path: Path, name: str, entry: Any) -> Application:
         stop=_strings(path, f"{where}.stop", entry["stop"]),
         start=_strings(path, f"{where}.start", entry["start"]),
         check=_strings(path, f"{where}.check", entry["check"]),
-        timeout_seconds=float(entry.get("timeout_seconds", 60)),
-        order=int(entry.get("order", 0)),
+        timeout_seconds=_seconds(path, f"{where}.timeout_seconds", entry.get("timeout_seconds", 60)),
+        order=_whole(path, f"{where}.order", entry.get("order", 0)),
     )
+
+
+def _only(path: Path, where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    """A misspelt key would silently do nothing."""
+    if unknown := sorted(set(given) - set(known)):
+        named = f"{where}.{unknown[0]}" if where else unknown[0]
+        raise ConfigError(f"{path}: {named} is not known; known are {', '.join(sorted(known))}")
+
+
+def _refuse_writable(path: Path) -> None:
+    """Commands come from this file: whoever may write it may run them."""
+    mode, owner = path.stat().st_mode, path.stat().st_uid
+    if mode & 0o022:
+        raise ConfigError(f"{path}: others than its owner may write it; chmod go-w it, because commands come from it")
+    if owner not in (0, os.geteuid()):
+        raise ConfigError(f"{path}: it belongs to user id {owner}; it must belong to root")
+
+
+def _whole(path: Path, where: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{path}: {where} must be a whole number")
+    return value
+
+
+def _file(path: Path, where: str, value: Any) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ConfigError(f"{path}: {where} must be an absolute path")
+    return Path(value)
+
+
+def _recipients(path: Path, value: Any) -> tuple[str, ...]:
+    found = _strings(path, "encryption.recipients", value)
+    for recipient in found:
+        try:
+            pyrage.x25519.Recipient.from_str(recipient)
+        except pyrage.RecipientError as error:
+            raise ConfigError(f"{path}: encryption.recipients: {recipient!r} is no age recipient (age1…)") from error
+    return found
 
 
 def _strings(path: Path, where: str, value: Any) -> tuple[str, ...]:
@@ -143,10 +207,8 @@ def _languages(path: Path, value: Any) -> dict[str, str]:
 
 
 def _prometheus(path: Path, entry: Any) -> Prometheus:
-    known = {"url", "token_file", "interval_seconds", "timeout_seconds", "queries", "findings", "databases"}
     given = _object(path, "prometheus", entry)
-    if unknown := sorted(set(given) - known):
-        raise ConfigError(f"{path}: prometheus.{unknown[0]} is not known; known are {', '.join(sorted(known))}")
+    _only(path, "prometheus", given, PROMETHEUS_KEYS)
     url = given.get("url")
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise ConfigError(f"{path}: prometheus.url must begin with http:// or https://")
@@ -159,7 +221,7 @@ def _prometheus(path: Path, entry: Any) -> Prometheus:
             for code, x in _object(path, "prometheus.findings", given.get("findings", {})).items()
         },
         databases=None if databases is None else _labels(path, databases),
-        token_file=Path(given["token_file"]) if given.get("token_file") else None,
+        token_file=_file(path, "prometheus.token_file", given.get("token_file")),
         interval_seconds=_seconds(path, "prometheus.interval_seconds", given.get("interval_seconds", 60)),
         timeout_seconds=_seconds(path, "prometheus.timeout_seconds", given.get("timeout_seconds", 5)),
     )

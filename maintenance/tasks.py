@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import signal
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
+from django.conf import settings
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django_q.models import Schedule
 from django_q.tasks import async_task
+from redis.exceptions import RedisError
 
 from . import audit, ending, journal, monitoring, monthly, planning, procedure, recovery, retention, watch
 from .models import MaintenanceRun, RunTarget, Status, Worker
@@ -78,20 +83,39 @@ def pull() -> None:
     monitoring.pull()
 
 
+def send(function: str, *args: Any, task_name: str) -> None:
+    """A message to the workers. In the control database it is part of the caller's transaction.
+
+    Redis knows no transaction of ours: there it goes out after the commit, and when Redis is away the sweep
+    sends what still waits again (`LOST_MESSAGE`).
+    """
+    if settings.Q_CLUSTER.get("redis"):
+        transaction.on_commit(partial(_send_to_redis, function, args, task_name))
+    else:
+        async_task(function, *args, task_name=task_name)
+
+
+def _send_to_redis(function: str, args: tuple[Any, ...], task_name: str) -> None:
+    try:
+        async_task(function, *args, task_name=task_name)
+    except RedisError as error:
+        log.error("The queue does not take %s now, the sweep sends it again: %s", task_name, error)
+
+
 def enqueue(target_id: int) -> None:
     """In the caller's transaction: run, audit entry and message are one commit."""
     RunTarget.objects.filter(pk=target_id).update(enqueued_at=timezone.now())
-    async_task("maintenance.tasks.advance", target_id, task_name=f"run target {target_id}")
+    send("maintenance.tasks.advance", target_id, task_name=f"run target {target_id}")
 
 
 def enqueue_look(setting_id: int) -> None:
     """A diagnosis by a worker: never inside a page request."""
-    async_task("maintenance.tasks.look", setting_id, task_name=f"look at {setting_id}")
+    send("maintenance.tasks.look", setting_id, task_name=f"look at {setting_id}")
 
 
 def enqueue_plan(plan_id: int) -> None:
     """A plan needs a diagnosis: made by a worker, never inside a page request."""
-    async_task("maintenance.tasks.make_plan", plan_id, task_name=f"plan {plan_id}")
+    send("maintenance.tasks.make_plan", plan_id, task_name=f"plan {plan_id}")
 
 
 def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
@@ -114,7 +138,7 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     for setting_id in watch.due():
         enqueue_look(setting_id)
     if monitoring.due():
-        async_task("maintenance.tasks.pull", task_name="pull from Prometheus")
+        send("maintenance.tasks.pull", task_name="pull from Prometheus")
     return found
 
 
