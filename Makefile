@@ -60,6 +60,8 @@ lint: $(VENV)/.installed-dev messages
 	@$(BIN)/mypy .
 	@DBMAINT_INSECURE=0 $(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
+	@$(BIN)/pip check
+	@echo "Known vulnerabilities of the dependencies: NOT checked here, no advisory service is asked (docs/security.md)."
 
 ## make chaos   dies at every write on every path, then recovers; also real processes on real servers
 chaos: test-packages $(VENV)/.installed-dev messages
