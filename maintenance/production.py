@@ -26,7 +26,7 @@ def production(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
         return [
             Info(
                 "DBMAINT_HOME is not set: this is no installation, its check list was not gone through.",
-                id="maintenance.I020",
+                id="maintenance.I120",
             )
         ]
     return [message for look in LIST for message in look()]
@@ -35,12 +35,12 @@ def production(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
 def config_file() -> Found:
     path = Path(settings.CONFIG_FILE)
     if not path.exists():
-        yield Error(f"{path} is not there.", hint="Copy deploy/config.json and change it.", id="maintenance.E021")
+        yield Error(f"{path} is not there.", hint="Copy deploy/config.json and change it.", id="maintenance.E121")
         return
     if path.stat().st_uid != 0:
-        yield Error(f"{path} does not belong to root.", hint=f"chown root:db_admin {path}", id="maintenance.E022")
+        yield Error(f"{path} does not belong to root.", hint=f"chown root:db_admin {path}", id="maintenance.E122")
     if path.parent.stat().st_mode & stat.S_IWOTH:
-        yield Error(f"Everybody may write in {path.parent}.", hint=f"chmod 755 {path.parent}", id="maintenance.E023")
+        yield Error(f"Everybody may write in {path.parent}.", hint=f"chmod 755 {path.parent}", id="maintenance.E123")
 
 
 def encryption() -> Found:
@@ -52,47 +52,47 @@ def encryption() -> Found:
         yield Error(
             "encryption.recipients is empty: backups would be readable for whoever gets the file.",
             hint="age-keygen -o /etc/db-maintenance/age.key; its public key goes into config.json.",
-            id="maintenance.E024",
+            id="maintenance.E124",
         )
     elif seal.identity_file is None:
         yield Error(
             "encryption.identity_file is missing: no backup could be read back, so none would count.",
-            id="maintenance.E025",
+            id="maintenance.E125",
         )
     elif not seal.identity_file.exists():
-        yield Error(f"encryption.identity_file: {seal.identity_file} is not there.", id="maintenance.E025")
+        yield Error(f"encryption.identity_file: {seal.identity_file} is not there.", id="maintenance.E125")
     elif seal.identity_file.stat().st_mode & 0o007:
         yield Error(
             f"Everybody may read {seal.identity_file}.",
             hint=f"chown root:db_admin {seal.identity_file}; chmod 640 {seal.identity_file}",
-            id="maintenance.E026",
+            id="maintenance.E126",
         )
 
 
 def home() -> Found:
     folder = Path(settings.HOME)
     if folder.stat().st_mode & 0o007:
-        yield Error(f"Everybody may look into {folder}.", hint=f"chmod 750 {folder}", id="maintenance.E027")
+        yield Error(f"Everybody may look into {folder}.", hint=f"chmod 750 {folder}", id="maintenance.E127")
 
 
 def web() -> Found:
     if not settings.SECURE:
-        yield Error("DBMAINT_INSECURE is 1: logins travel unencrypted.", id="maintenance.E028")
+        yield Error("DBMAINT_INSECURE is 1: logins travel unencrypted.", id="maintenance.E128")
     if not settings.SECOND_FACTOR_REQUIRED:
-        yield Error("DBMAINT_SECOND_FACTOR is not required.", id="maintenance.E029")
+        yield Error("DBMAINT_SECOND_FACTOR is not required.", id="maintenance.E129")
     if settings.DEBUG:
-        yield Error("DBMAINT_DEBUG is 1: error pages would show what is inside.", id="maintenance.E030")
+        yield Error("DBMAINT_DEBUG is 1: error pages would show what is inside.", id="maintenance.E130")
     site = urlsplit(settings.SITE_URL)
     if site.scheme != "https":
         yield Warning(
             f"DBMAINT_SITE_URL is {settings.SITE_URL}: links in messages lead nowhere, or through plain http.",
             hint="https://… as people reach the console.",
-            id="maintenance.W031",
+            id="maintenance.W131",
         )
     elif site.hostname not in settings.ALLOWED_HOSTS:
         yield Warning(
             f"DBMAINT_ALLOWED_HOSTS does not have {site.hostname} of DBMAINT_SITE_URL: pages would be refused.",
-            id="maintenance.W032",
+            id="maintenance.W132",
         )
 
 
@@ -105,7 +105,7 @@ def audit_chain() -> Found:
                 yield Warning(
                     f"{name} lies with the control database: who takes one gets both.",
                     hint="/etc/db-maintenance/audit.key and a folder on another disk.",
-                    id="maintenance.W033",
+                    id="maintenance.W133",
                 )
 
 
@@ -113,15 +113,15 @@ def backups() -> Found:
     try:
         found = list(MaintenanceSetting.objects.filter(enabled=True))
     except DatabaseError:
-        yield Warning("The control database has no tables yet: manage.py migrate.", id="maintenance.W034")
+        yield Warning("The control database has no tables yet: manage.py migrate.", id="maintenance.W134")
         return
     for setting in found:
         if not setting.alternate_backup_dir:
-            yield Warning(f"{setting.name} has no alternate backup folder (specification 6.1).", id="maintenance.W035")
+            yield Warning(f"{setting.name} has no alternate backup folder (specification 6.1).", id="maintenance.W135")
         elif _device(setting.backup_dir) == _device(setting.alternate_backup_dir):
             yield Warning(
                 f"Both backup folders of {setting.name} are on one file system: one full disk takes both.",
-                id="maintenance.W036",
+                id="maintenance.W136",
             )
 
 

@@ -93,11 +93,11 @@ class TestCheckList:
     @pytest.mark.parametrize(
         ("name", "value", "found"),
         [
-            ("SECURE", False, "E028"),
-            ("SECOND_FACTOR_REQUIRED", False, "E029"),
-            ("DEBUG", True, "E030"),
-            ("SITE_URL", "http://127.0.0.1:8905", "W031"),
-            ("ALLOWED_HOSTS", ["localhost"], "W032"),
+            ("SECURE", False, "E128"),
+            ("SECOND_FACTOR_REQUIRED", False, "E129"),
+            ("DEBUG", True, "E130"),
+            ("SITE_URL", "http://127.0.0.1:8905", "W131"),
+            ("ALLOWED_HOSTS", ["localhost"], "W132"),
         ],
     )
     def test_a_setting_that_is_wrong(
@@ -108,47 +108,47 @@ class TestCheckList:
 
     def test_no_config(self, installation: Path, settings: Any) -> None:
         Path(settings.CONFIG_FILE).unlink()
-        assert ids() == ["E021", "E024"]
+        assert ids() == ["E121", "E124"]
 
     def test_config_of_somebody_else(self, installation: Path, settings: Any) -> None:
         os.chown(settings.CONFIG_FILE, 12345, -1)
-        assert "E022" in ids()
+        assert "E122" in ids()
 
     def test_config_in_a_folder_that_everybody_writes(self, installation: Path) -> None:
         installation.chmod(0o777)
-        assert ids() == ["E023"]
+        assert ids() == ["E123"]
 
     def test_backups_without_encryption(self, installation: Path, settings: Any) -> None:
         Path(settings.CONFIG_FILE).write_text('{"exclusive_scope": "database"}')
         config._parse.cache_clear()
-        assert ids() == ["E024"]
+        assert ids() == ["E124"]
 
     def test_backups_that_nobody_could_read_back(self, installation: Path) -> None:
         (installation / "age.key").unlink()
-        assert ids() == ["E025"]
+        assert ids() == ["E125"]
 
     def test_a_key_for_everybody(self, installation: Path) -> None:
         (installation / "age.key").chmod(0o644)
-        assert ids() == ["E026"]
+        assert ids() == ["E126"]
 
     def test_a_home_for_everybody(self, installation: Path, settings: Any) -> None:
         settings.HOME.chmod(0o755)
-        assert ids() == ["E027"]
+        assert ids() == ["E127"]
 
     def test_the_key_of_the_audit_chain_beside_it(
         self, installation: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(settings.DATABASES["default"], "NAME", str(settings.HOME / "control.sqlite3"))
         settings.AUDIT_KEY = settings.HOME / "audit.key"
-        assert ids() == ["W033"]
+        assert ids() == ["W133"]
 
     def test_both_backups_on_one_disk(self, installation: Path, fake: Callable[..., MaintenanceSetting]) -> None:
         fake()
-        assert ids() == ["W036"]
+        assert ids() == ["W136"]
         MaintenanceSetting.objects.update(alternate_backup_dir="")
-        assert ids() == ["W035"]
+        assert ids() == ["W135"]
 
 
 def test_a_source_tree_is_no_installation(settings: Any) -> None:
     settings.HOME = settings.BASE_DIR / "var"
-    assert ids() == ["I020"]
+    assert ids() == ["I120"]
