@@ -90,7 +90,7 @@ def test_the_example_of_deploy_is_right(settings: Any) -> None:
 
 class TestAtStart:
     def said(self) -> list[str]:
-        return [m.id for m in run_checks() if str(m.id).startswith(("maintenance.E01", "maintenance.W01"))]
+        return [str(m.id) for m in run_checks() if str(m.id).startswith(("maintenance.E01", "maintenance.W01"))]
 
     def test_a_mistake_stops_every_command(self, settings: Any) -> None:
         write(settings, "{")

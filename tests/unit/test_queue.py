@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 from redis.exceptions import ConnectionError as RedisGone
 
-from maintenance import launch, tasks
+from maintenance import launch, recovery, tasks
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceSetting, RunTarget, Status
 
@@ -70,5 +70,5 @@ def test_what_redis_did_not_take_the_sweep_sends_again(
     target = RunTarget.objects.get()
     assert (run.status, target.status, sent) == (Status.QUEUED, Status.QUEUED, [])
     RunTarget.objects.update(enqueued_at=timezone.now() - tasks.LOST_MESSAGE - timedelta(seconds=1))
-    assert tasks.sweep() == [target.pk]
+    assert tasks.sweep(recovery.Watch(), recovery.Recoverers()) == [target.pk]
     assert ("maintenance.tasks.advance", target.pk) in sent
