@@ -26,6 +26,7 @@ def lab() -> Iterator[PostgreSQLLab]:
         with PostgreSQLServer.opened(folder) as server:
             made = server.fresh()
             made.fill()
+            made.sql("CREATE EXTENSION amcheck")
             made.sql(
                 f"""
                 ALTER DATABASE {made.name} OWNER TO plain_owner;
