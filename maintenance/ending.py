@@ -16,9 +16,11 @@ from reports import performance
 from reports.comparison import compare_target
 
 from . import audit, notify
+from .journal import resaid
 from .models import ENDED, WORST_FIRST, ActionRecord, MaintenanceRun, RunTarget, ScopeHold, Status, StepState
 
 log = logging.getLogger("maintenance")
+WENT_WRONG = frozenset({Status.ROLLED_BACK, Status.FAILED, Status.TIMED_OUT})
 
 
 def conclude(run_id: int) -> bool:
@@ -49,9 +51,19 @@ def conclude(run_id: int) -> bool:
             RunTarget.objects.filter(pk=target.pk).update(**figures(target))
         ScopeHold.objects.filter(run_id=run_id).delete()
         audit.record("console", "run.ended", run.number, after={"status": status, "because": run.ended_because})
-        notify.announce(run, status)
+        announce(run, targets)
     log.info("%s %s: %s", run.number, status, run.ended_because)
     return True
+
+
+def announce(run: MaintenanceRun, targets: Sequence[RunTarget]) -> None:
+    """Who needs an operator was told when it ended (`Journal.ended`): then only what else went wrong."""
+    if run.status != Status.NEEDS_OPERATOR:
+        notify.announce(run, run.status)
+        return
+    for target in targets:
+        if target.status in WENT_WRONG:
+            notify.announce(run, target.status, resaid(target.ended_said, target.ended_because), target.database)
 
 
 def figures(target: RunTarget) -> dict[str, float | int | None]:

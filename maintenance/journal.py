@@ -25,7 +25,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import audit, blackbox
+from . import audit, blackbox, notify
 from .engines.values import Action, Backup, Diagnosis, Finding, Json, Performed, Sample
 from .engines.words import Sentence, say
 from .models import (
@@ -444,7 +444,10 @@ class Journal:
 
     @patient
     def ended(self, status: Status, because: Sentence, **changes: Any) -> None:
-        """The last word on this target; the lease is given back in the same commit."""
+        """The last word on this target; the lease is given back in the same commit.
+
+        People who are needed are called in it too: other databases of the run may be hours from their end.
+        """
         with self._owning(
             ended_because=str(because), ended_said=said(because), finished_at=timezone.now(), progress={}, **changes
         ):
@@ -457,6 +460,8 @@ class Journal:
                 after={"status": status, "because": str(because)},
             )
             RunTarget.objects.filter(pk=self.target_id, token=self.token).update(status=status, lease_until=None)
+            if status == Status.NEEDS_OPERATOR:
+                notify.announce(target.run, status, because, target.database)
         self._note("ended", status=status.value, sentence=str(because))
         crash_point("target.ended")
 

@@ -242,7 +242,7 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
 def acknowledge(actor: Actor, run: MaintenanceRun) -> None:
     """Somebody is on it: the reminders of a run that needs an operator stop. It changes nothing else."""
     actor.need("launch_maintenance", "acknowledge a maintenance")
-    if run.status != Status.NEEDS_OPERATOR:
+    if not run.targets.filter(status=Status.NEEDS_OPERATOR).exists():
         raise BadInput(say("{run} does not need an operator.", run=run.number))
     with transaction.atomic():
         said, new = Acknowledgement.objects.get_or_create(run=run, defaults={"by": actor.user, "by_name": actor.name})

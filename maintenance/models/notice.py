@@ -37,7 +37,7 @@ class Notification(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["run", "audience", "digest", "repetition"],
-                condition=models.Q(event="needs_operator"),
+                condition=models.Q(event="needs_operator", repetition__gt=0),
                 name="one_reminder_an_address",
             )
         ]

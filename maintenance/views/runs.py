@@ -101,6 +101,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "no_worker": run.status == Status.QUEUED and not tasks.workers_alive(),
         "acknowledgement": Acknowledgement.objects.filter(run=run).first(),
         "deliveries": list(run.notifications.order_by("-id")[:DELIVERIES]),
+        "to_acknowledge": any(t.status == Status.NEEDS_OPERATOR for t in targets),
         "asked_by_me": request.user.get_username() == run.requested_by_name,
     }
     if target is None:

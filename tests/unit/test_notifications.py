@@ -344,6 +344,51 @@ def test_a_mail_server_that_hangs_delays_neither_the_procedure_nor_other_message
     assert all(m.error for m in Notification.objects.filter(channel="mailto"))
 
 
+@pytest.mark.django_db(transaction=True)
+class TestOneDatabaseOfSeveral:
+    """Nobody waits for the end of a long run to hear that one of its databases is shut."""
+
+    @pytest.fixture(autouse=True)
+    def _no_reports(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+
+    def told_of(self, event: str) -> list[str]:
+        return [message.body for message in Notification.objects.filter(event=event)]
+
+    def test_people_are_called_when_it_ends_and_not_again_with_the_run(self, fake: Register, told: Told) -> None:
+        told({"dba": [SLACK], "stakeholders": [SLACK]})
+        fake("crm", perform=["damage"], restore_beside=["permanent"])
+        fake("shop")
+        run = launch.launch(Actor("somebody", "command"), Request("rebuild", None, "high", "slow"), enqueue=False)
+        crm, shop = run.targets.order_by("database")
+        procedure.advance(crm.pk)
+        run.refresh_from_db()
+        assert (run.status, run.finished_at) == (Status.RUNNING, None)
+        [body] = self.told_of("needs_operator")
+        assert "crm: " in body
+        assert "told to fail" in body
+        launch.acknowledge(Actor("somebody", "command"), run)
+        procedure.advance(shop.pk)
+        run.refresh_from_db()
+        assert run.status == Status.NEEDS_OPERATOR
+        assert self.told_of("needs_operator") == [body]
+        assert self.told_of("succeeded") == [], "a run with a database that is shut is not complete"
+
+    def test_each_that_is_shut_is_told_once_and_what_else_went_wrong_too(self, fake: Register, told: Told) -> None:
+        told({"dba": [SLACK]})
+        for name in ("crm", "erp"):
+            fake(name, perform=["damage"], restore_beside=["permanent"])
+        fake("shop", perform=["permanent"])
+        run = launch.launch(Actor("somebody", "command"), Request("rebuild", None, "high", "slow"), enqueue=False)
+        for target in run.targets.order_by("database"):
+            procedure.advance(target.pk)
+        shut = self.told_of("needs_operator")
+        assert [name in body for name, body in zip(("crm: ", "erp: "), shut, strict=True)] == [True, True]
+        [other] = self.told_of("rolled_back")
+        assert "shop: " in other
+        assert "crm: " not in other
+
+
 @pytest.mark.django_db
 class TestUntilSomebodyIsOnIt:
     def test_it_is_repeated(self, fake: Register, receiver: Receiver, told: Told) -> None:
