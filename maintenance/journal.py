@@ -129,6 +129,14 @@ def worker_is_gone(worker: str) -> bool:
     return place == here and (boot != this_boot or _born(int(pid)) != ticks)
 
 
+def worker_lost(target: RunTarget) -> bool:
+    """What pages tell of a target in work: its worker is gone, gave it up, or was silent for a whole lease."""
+    if target.status not in (Status.RUNNING, Status.CANCELLING) or target.beat_at is None:
+        return False
+    silent = timezone.now() - target.beat_at > timedelta(seconds=settings.LEASE_SECONDS)
+    return silent or target.lease_until is None or worker_is_gone(target.worker)
+
+
 def _over() -> Q:
     """No lease in force. One that ends later than any could was given by a clock that has jumped since."""
     now, lease = timezone.now(), timedelta(seconds=settings.LEASE_SECONDS)

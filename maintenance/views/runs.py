@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
@@ -26,7 +24,7 @@ from reports.retelling import again
 
 from .. import launch, tasks
 from ..forms import GlassForm
-from ..journal import said
+from ..journal import said, worker_lost
 from ..kept import kept
 from ..models import (
     ACTIVE,
@@ -45,8 +43,6 @@ from .flowchart import draw
 from .live import fragment
 from .standing import worst_first
 
-SILENT = timedelta(seconds=settings.LEASE_SECONDS)
-"""A worker that says nothing for this long is told as missing: its successor may take the run."""
 JOURNAL_LINES = 14
 LOG_PAGE = 200
 DELIVERIES = 50
@@ -91,6 +87,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
     targets = list(run.targets.defer("gate", "image"))
     target = chosen(targets, request.GET.get("database", ""))
     over = run.finished_at is not None
+    lost = target is not None and worker_lost(target)
     context: dict[str, Any] = {
         "run": run,
         "targets": targets,
@@ -98,7 +95,8 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "over": over,
         "approval": getattr(run, "approval", None),
         "may_cancel": not over and run.cancel_requested_at is None,
-        "no_worker": run.status == Status.QUEUED and not tasks.workers_alive(),
+        "no_worker": (run.status == Status.QUEUED or lost) and not tasks.workers_alive(),
+        "lost": lost,
         "acknowledgement": Acknowledgement.objects.filter(run=run).first(),
         "deliveries": list(run.notifications.order_by("-id")[:DELIVERIES]),
         "to_acknowledge": any(t.status == Status.NEEDS_OPERATOR for t in targets),
@@ -118,7 +116,6 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "left": left(target),
         "outage_now": target.outage_started_at is not None and target.outage_ended_at is None,
         "usual": usual_outage(target.database, run.maintenance_type, target.pk),
-        "silent": target.beat_at is not None and timezone.now() - target.beat_at > SILENT,
         "findings": findings(target),
         "backups": list(target.backup_files.all()),
         "losses": [loss for record in records for loss in record.losses],

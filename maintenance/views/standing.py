@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db.models import OuterRef, Subquery
 
+from ..journal import worker_lost
 from ..models import ACTIVE, BackupFile, DatabaseState, MaintenanceSetting, RunTarget
 from .frame import waiting_for_people
 
@@ -35,6 +36,10 @@ class Standing:
     @property
     def in_trouble(self) -> bool:
         return self.word in TROUBLE
+
+    @property
+    def worker_lost(self) -> bool:
+        return self.target is not None and worker_lost(self.target)
 
     @property
     def worst(self) -> dict[str, Any] | None:

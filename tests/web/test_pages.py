@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from maintenance import audit
-from maintenance.models import ApiToken, AuditEntry, DatabaseState, MaintenanceRun, MaintenanceSetting, Status
+from maintenance.journal import this_worker
+from maintenance.models import ApiToken, AuditEntry, DatabaseState, MaintenanceRun, MaintenanceSetting, Status, Worker
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -166,6 +168,36 @@ def test_a_fragment_after_the_session_ended_leads_to_the_login(as_: As) -> None:
 def test_a_queued_run_without_workers_says_so(as_: As, fake: Register, ran: Ran) -> None:
     run = ran(fake("shop"), Status.QUEUED)
     assert "No worker is alive" in text(as_("dba"), f"/runs/{run.pk}/")
+
+
+@pytest.mark.parametrize("why", ["silent for a lease", "gave its lease back", "its process is gone"])
+def test_a_lost_worker_is_told_on_the_run_and_on_the_dashboard(
+    as_: As, fake: Register, ran: Ran, settings: Any, why: str
+) -> None:
+    run = ran(fake("shop"), Status.RUNNING)
+    client, pages = as_("dba"), (f"/runs/{run.pk}/", f"/runs/{run.pk}/live/", "/", "/live/")
+    now = timezone.now()
+    well = {"beat_at": now, "lease_until": now + timedelta(seconds=20), "worker": this_worker()}
+    run.targets.update(**well)
+    for page in pages:
+        assert "orker lost" not in text(client, page), page
+    wrong: dict[str, dict[str, Any]] = {
+        "silent for a lease": {"beat_at": now - timedelta(seconds=settings.LEASE_SECONDS + 1)},
+        "gave its lease back": {"lease_until": None},
+        "its process is gone": {"worker": f"{this_worker()}0"},
+    }
+    run.targets.update(**wrong[why])
+    for page in pages:
+        assert "orker lost" in text(client, page), page
+        assert "ワーカー喪失" in text(client, page, **{"Accept-Language": "ja"}), page
+    assert "No worker is alive: nobody will take this run over" in text(client, pages[0])
+    Worker.objects.create(name="another")
+    said = text(client, pages[0])
+    assert "No worker is alive" not in said
+    assert "Another one takes over by itself within a minute." in said
+    run.targets.update(status=Status.NEEDS_OPERATOR, finished_at=now)
+    MaintenanceRun.objects.update(status=Status.NEEDS_OPERATOR, finished_at=now)
+    assert "orker lost" not in text(client, pages[0])
 
 
 def test_what_people_write_is_shown_as_text(as_: As, fake: Register, ran: Ran) -> None:
