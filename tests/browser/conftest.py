@@ -128,8 +128,12 @@ def visit(console: Console, chromium: Browser) -> Iterator[Callable[..., Page]]:
     opened: list[BrowserContext] = []
     wrong: list[str] = []
 
-    def open_page(who: str = "dba", width: int = 1280, theme: str = "light", language: str = "en") -> Page:
+    def open_page(
+        who: str = "dba", width: int = 1280, theme: str = "light", language: str = "en", examined: bool = False
+    ) -> Page:
+        """`examined`: axe-core sets styles of its own in the page, which the policy would refuse."""
         context = chromium.new_context(
+            bypass_csp=examined,
             viewport={"width": width, "height": 900},
             color_scheme=theme,  # type: ignore[arg-type]
             locale={"en": "en-US", "ja": "ja-JP"}[language],
@@ -137,7 +141,10 @@ def visit(console: Console, chromium: Browser) -> Iterator[Callable[..., Page]]:
         opened.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda m: wrong.append(m.text) if "Content Security Policy" in m.text else None)
+        page.on(
+            "console",
+            lambda m: wrong.append(f"{page.url}: {m.text}") if "Content Security Policy" in m.text else None,
+        )
         page.on(
             "request", lambda r: None if r.url.startswith((console.url, "data:")) else wrong.append(f"asks {r.url}")
         )

@@ -49,6 +49,11 @@ def confirm(page: Page, name: str, password: str = PASSWORD) -> None:
     page.click("form.form button.danger")
 
 
+WIDEST = """[...document.querySelectorAll("main *")]
+  .filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest("svg"))
+  .slice(0, 3).map((e) => e.outerHTML.slice(0, 160)).join(" ¦ ")"""
+
+
 def violations(page: Page, axe: Path) -> list[tuple[str, str]]:
     """What axe-core says against the page as it stands."""
     page.evaluate(axe.read_text())  # a script tag would be refused by the content security policy
@@ -229,12 +234,12 @@ def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> 
 def test_pages_are_accessible_and_fit(width: int, theme: str, visit: Visit, console: Console, axe: Path) -> None:
     found = []
     for who, paths in PAGES.items():
-        page = visit(who, width=width, theme=theme)
+        page = visit(who, width=width, theme=theme, examined=True)
         for path in paths:
             page.goto(console.url + path)
             found += [(path, *violation) for violation in violations(page, axe)]
             if not path.startswith("/admin/") and page.evaluate("document.documentElement.scrollWidth") > width:
-                found.append((path, "wider than the screen", ""))
+                found.append((path, "wider than the screen", page.evaluate(WIDEST)))
             keep(page, f"{path.strip('/').split('?')[0].replace('/', '-') or 'dashboard'}-{width}-{theme}")
     assert found == []
 
