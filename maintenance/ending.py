@@ -99,9 +99,12 @@ def longest_outage(targets: Sequence[RunTarget]) -> float:
 
 
 def make_reports(run: MaintenanceRun) -> None:
-    """PDF and CSV. A failing report never changes the outcome; `manage.py report` makes it again."""
+    """PDF and CSV, each by itself. A failing report never changes the outcome; `manage.py report` makes it again."""
     try:
         run.performance_csv = str(performance.write(run, Path(settings.PERFORMANCE_DIR), settings.CSV_BOM))
+    except Exception:
+        log.exception("The performance data of %s could not be written", run.number)
+    try:
         run.report_pdf = str(_pdf(run))
     except Exception:
         log.exception("The report of %s could not be made", run.number)
