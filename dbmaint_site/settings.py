@@ -198,6 +198,8 @@ LEASE_SECONDS = float(os.environ.get("DBMAINT_LEASE_SECONDS", "20"))
 """How long a silent worker keeps its targets. It beats four times in this span."""
 SILENCE_SECONDS = float(os.environ.get("DBMAINT_SILENCE_SECONDS", "300"))
 """How long a target may leave every question unanswered before the line to it is given up and tried anew."""
+PATIENCE_SECONDS = float(os.environ.get("DBMAINT_PATIENCE_SECONDS", "300"))
+"""How long a worker waits for the control database before it gives up; then `release` works from the black box."""
 SWEEP_SECONDS = float(os.environ.get("DBMAINT_SWEEP_SECONDS", "10"))
 """How often a live cluster looks for targets without a worker."""
 

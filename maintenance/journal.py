@@ -45,8 +45,6 @@ log = logging.getLogger("maintenance")
 performance = logging.getLogger("performance")
 WAYS_OUT = frozenset("LMNOPQRSTUX")
 """Nodes that answer a failure: their lines belong to the error log too, as the record of the response."""
-PATIENCE_SECONDS = 300.0
-"""How long a write waits for the control database before it gives up."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -80,7 +78,7 @@ def patient(function: Callable[P, R]) -> Callable[P, R]:
     """Waits while the control database is locked or gone."""
 
     def waiting(*args: P.args, **kwargs: P.kwargs) -> R:
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + settings.PATIENCE_SECONDS
         while True:
             try:
                 return function(*args, **kwargs)

@@ -26,7 +26,7 @@ from .engines import open_engine
 from .engines.errors import EngineError, Interrupted, Transient, Unreachable
 from .engines.values import Json, Tag
 from .engines.words import Sentence, say
-from .journal import PATIENCE_SECONDS, Journal, LeaseLost, claim, resaid, said
+from .journal import Journal, LeaseLost, claim, resaid, said
 from .models import Status, StepState
 from .progress import Forecast
 from .steps import (
@@ -300,7 +300,7 @@ def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
     because a database must not stay locked over a bug - but they say so."""
     assert node.work is not None
     work = node.work
-    patience = time.monotonic() + PATIENCE_SECONDS
+    patience = time.monotonic() + settings.PATIENCE_SECONDS
     while True:
         try:
             return _once(ctx, node, work)

@@ -19,6 +19,7 @@ from rich.text import Text
 from reports.outcome import outcome
 
 from .engines.words import size
+from .journal import patient
 from .launch import Actor
 from .models import ENDED, MaintenanceRun, RunTarget, Status, StepRecord
 
@@ -56,13 +57,21 @@ def follow(run_id: int, working: Callable[[], bool] = lambda: True) -> Maintenan
             if over:
                 break
             time.sleep(0.25)
+    return found(run_id)
+
+
+@patient
+def found(run_id: int) -> MaintenanceRun:
+    """The run as it is now."""
     return MaintenanceRun.objects.get(pk=run_id)
 
 
+@patient
 def _over(run_id: int) -> bool:
     return MaintenanceRun.objects.filter(pk=run_id, finished_at__isnull=False).exists()
 
 
+@patient
 def _new_lines(run_id: int, shown: int) -> int:
     """Plain lines for a log file: every journal line once, when it is closed."""
     lines = StepRecord.objects.filter(target__run_id=run_id, finished_at__isnull=False).order_by("finished_at")
@@ -76,6 +85,7 @@ def _new_lines(run_id: int, shown: int) -> int:
     return shown
 
 
+@patient
 def _picture(run_id: int) -> RenderableType:
     targets = RunTarget.objects.filter(run_id=run_id)
     table = Table(box=None, pad_edge=False)

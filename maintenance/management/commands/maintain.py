@@ -112,8 +112,9 @@ def work_here(run: MaintenanceRun) -> MaintenanceRun:
     post.start()
     with ThreadPoolExecutor(len(ids)) as pool:
         futures = [pool.submit(one, target_id) for target_id in ids]
+        # Waits for the control database as the work does.
         terminal.follow(run.pk, working=lambda: any(not f.done() for f in futures))
         for future in futures:
             future.result()
     post.finish(within=30)
-    return MaintenanceRun.objects.get(pk=run.pk)
+    return terminal.found(run.pk)

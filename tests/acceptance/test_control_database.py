@@ -1,0 +1,125 @@
+"""The control database goes away in the midst of an outage: for some seconds, and for good."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg2
+import pytest
+
+from maintenance.commands import CommandFailed
+from tests.acceptance.conftest import PROJECT
+from tests.acceptance.test_brokers import Spread
+from tests.acceptance.test_maintain import ROWS, assert_open
+from tests.acceptance.test_worker import FAST, one_server_is_enough
+from tests.engines.conftest import short_folder
+from tests.engines.lab import Lab
+
+CLOSED = "GHI"
+"""Nodes of the procedure in which nobody but the console gets in."""
+
+
+class Away(Spread):
+    """A console whose control database can be taken away."""
+
+    server: Any
+
+    def start(self, **environment: str) -> subprocess.Popen[str]:
+        words = ["maintain", "--type", "rebuild", "--database", "shop", "--severity", "high", "--reason", "a test"]
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *words, "--foreground", "--json"],
+            cwd=PROJECT,
+            env=self.environment(**FAST, **environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def until_closed(self) -> None:
+        over = time.monotonic() + 60
+        with closing(psycopg2.connect(self.database)) as control:
+            control.autocommit = True
+            cursor = control.cursor()
+            while time.monotonic() < over:
+                cursor.execute("SELECT node FROM run_target WHERE finished_at IS NULL")
+                row = cursor.fetchone()
+                if row and row[0] in CLOSED:
+                    return
+                time.sleep(0.02)
+        raise AssertionError("the outage never began")
+
+
+@pytest.fixture(scope="module")
+def away() -> Iterator[Away]:
+    folder = short_folder()
+    try:
+        from tests.engines.lab_postgresql import PostgreSQLLab
+
+        opening = PostgreSQLLab.opened(folder)
+        server = opening.__enter__()
+    except (ImportError, FileNotFoundError, CommandFailed) as error:
+        pytest.skip(f"no postgresql here: {error}")
+    try:
+        console = Away(short_folder())
+        console.database = server.fresh().url.render_as_string(hide_password=False)
+        console.server = server.server
+        migrated = console.run("migrate", "-v0")
+        assert migrated.returncode == 0, migrated.stderr
+        yield console
+        shutil.rmtree(console.home, ignore_errors=True)
+    finally:
+        opening.__exit__(None, None, None)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_gone_for_some_seconds_the_worker_waits_for_it_and_goes_on(lab: Lab, away: Away) -> None:
+    one_server_is_enough(lab)
+    lab.fill()
+    before = lab.sql(ROWS)
+    away.register(lab, "shop", "load_seconds=2")
+    with away.start() as worker:
+        away.until_closed()
+        away.server.stop("immediate")
+        time.sleep(3)
+        assert worker.poll() is None
+        away.server.start()
+        out, said = worker.communicate(timeout=120)
+    assert out, said
+    told = json.loads(out)
+    assert told["status"] == "succeeded", (told["ended_because"], said)
+    assert "The control database does not answer" in said
+    assert lab.sql(ROWS) == before
+    assert_open(lab)
+    checked = away.run("verify_audit")
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: Away) -> None:
+    one_server_is_enough(lab)
+    lab.fill()
+    before = lab.sql(ROWS)
+    with lab.engine(target=99) as engine:
+        gate = engine.read_gate()
+    # Without the dead man's switch: nothing but `release` may open it.
+    away.register(lab, "shop", "load_seconds=2", "switch_seconds=0")
+    with away.start(DBMAINT_PATIENCE_SECONDS="2") as worker:
+        away.until_closed()
+        away.server.stop("immediate")
+        _, said = worker.communicate(timeout=120)
+    assert worker.returncode != 0, said
+    with pytest.raises(Exception, match=lab.name):  # type: ignore[attr-defined]
+        assert_open(lab)
+    done = away.run("release", "shop")
+    assert done.returncode == 0, done.stderr
+    assert "The control database does not answer, going on without it" in done.stderr
+    with lab.engine(target=99) as engine:
+        assert engine.gate_differences(gate) == []
+    assert lab.sql(ROWS) == before
+    assert_open(lab)
