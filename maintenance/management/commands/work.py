@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-from django.db import Error, close_old_connections
+from django.db import Error, close_old_connections, connections
 from django_q.cluster import Cluster
 
 from maintenance import delivery, procedure, recovery, tasks
@@ -25,6 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         tasks.keep_schedules()
         cluster = Cluster()
+        connections.close_all()  # A child that closes what it inherited ends our session on the server as well.
         cluster.start()
         delivery.Post().start()
         name = f"{socket.gethostname()}:{os.getpid()}"
