@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -21,68 +21,26 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from reports.retelling import again
 
-from . import audit, config, rights
-from .engines import ENGINES, open_engine
+from . import audit, rights
+from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Json, Tag
 from .journal import said
 from .management.commands.register_target import described
-from .models import Incident, MaintenanceSetting, Notification, SeverityLevel
+from .models import Incident, MaintenanceSetting, Notification
 from .secrets import SecretUnreadable
+from .setting_form import SettingForm
 
 if TYPE_CHECKING:
-    SettingModelForm = forms.ModelForm[MaintenanceSetting]
     SettingModelAdmin = admin.ModelAdmin[MaintenanceSetting]
     BaseUserAdmin = UserAdmin[User]
     NotificationModelAdmin = admin.ModelAdmin[Notification]
     IncidentModelAdmin = admin.ModelAdmin[Incident]
 else:
-    SettingModelForm, SettingModelAdmin, BaseUserAdmin = forms.ModelForm, admin.ModelAdmin, UserAdmin
+    SettingModelAdmin, BaseUserAdmin = admin.ModelAdmin, UserAdmin
     NotificationModelAdmin = IncidentModelAdmin = admin.ModelAdmin
 
 NO_CONNECTION = (EngineError, SecretUnreadable, LookupError)
-LISTS = ("applications", "benchmark_queries", "functional_checks", "release_stages", "approval_severities")
-
-
-class SettingForm(SettingModelForm):
-    """The password goes in and never comes out."""
-
-    new_password = forms.CharField(
-        label=_("New password"),
-        required=False,
-        strip=False,
-        widget=forms.PasswordInput({"autocomplete": "new-password"}),
-        help_text=_("Empty: stays as it is. It is kept encrypted and shown nowhere."),
-    )
-
-    class Meta:
-        model = MaintenanceSetting
-        exclude = ("sealed_password",)
-
-    def clean(self) -> dict[str, Any] | None:
-        data = super().clean() or {}
-        for name in LISTS:
-            if not isinstance(data.get(name, []), list):
-                self.add_error(name, gettext('This must be a list, e.g. [] or ["one"].'))
-        unknown = set(_strings(data.get("applications"))) - set(config.load().applications)
-        if unknown:
-            self.add_error(
-                "applications",
-                gettext("config.json does not describe: {names}.").format(names=", ".join(sorted(unknown))),
-            )
-        if set(_strings(data.get("approval_severities"))) - set(SeverityLevel.values):
-            self.add_error("approval_severities", gettext("Known are: critical, high, medium."))
-        return data
-
-    def clean_url(self) -> str:
-        url = str(self.cleaned_data["url"])
-        if url.split(":")[0].split("+")[0] not in ENGINES:
-            raise ValidationError(gettext("Use one of: {names}.").format(names=", ".join(sorted(ENGINES))))
-        return url
-
-
-def _strings(value: Any) -> list[str]:
-    return [x for x in value if isinstance(x, str)] if isinstance(value, list) else []
 
 
 @admin.register(MaintenanceSetting)
@@ -95,47 +53,46 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     change_form_template = "admin/maintenance_setting.html"
     actions = None
     formfield_overrides = {
-        models.JSONField: {"widget": forms.Textarea({"rows": 3, "cols": 80, "spellcheck": "false"})},
         models.CharField: {"widget": forms.TextInput({"size": 80, "spellcheck": "false"})},
     }
     fieldsets = (
-        (None, {"fields": ("name", "url", "new_password", "enabled")}),
+        (_("Connection"), {"fields": ("name", "url", "new_password", "enabled")}),
         (_("Backups"), {"fields": ("backup_dir", "alternate_backup_dir")}),
         (_("Applications and approval"), {"fields": ("applications", "approval_severities")}),
         (_("Thresholds"), {"fields": ("bloat_share", "dead_share", "stale_share", "minimum_bytes")}),
-        (
-            _("Proof and benchmark"),
-            {"fields": ("functional_checks", "benchmark_queries", "benchmark_repeats", "load_seconds", "load_clients")},
-        ),
+        (_("Proof of correctness"), {"fields": ("functional_checks",)}),
+        (_("Benchmark"), {"fields": ("benchmark_queries", "benchmark_repeats", "load_seconds", "load_clients")}),
         (
             _("Retries (specification 6.2)"),
             {
-                "classes": ["collapse"],
                 "fields": (
-                    ("transient_retries", "transient_wait_seconds"),
-                    ("resource_retries", "resource_wait_seconds"),
-                    ("integrity_retries", "integrity_wait_seconds"),
+                    "transient_retries",
+                    "transient_wait_seconds",
+                    "resource_retries",
+                    "resource_wait_seconds",
+                    "integrity_retries",
+                    "integrity_wait_seconds",
                     "additional_rounds",
                 ),
             },
         ),
         (
-            _("Time and resources"),
+            _("Time limits"),
             {
-                "classes": ["collapse"],
                 "fields": (
-                    ("timeout_minutes", "reserve_minutes"),
-                    ("jobs", "memory_limit_mb", "cpu_limit_percent"),
-                    ("lock_seconds", "statement_seconds", "cut_seconds", "switch_seconds"),
-                ),
+                    "timeout_minutes",
+                    "reserve_minutes",
+                    "lock_seconds",
+                    "statement_seconds",
+                    "cut_seconds",
+                    "switch_seconds",
+                )
             },
         ),
+        (_("Resources"), {"fields": ("jobs", "memory_limit_mb", "cpu_limit_percent")}),
         (
             _("Back to service"),
-            {
-                "classes": ["collapse"],
-                "fields": ("release_stages", "stage_wait_seconds", ("watch_minutes", "watch_interval_seconds")),
-            },
+            {"fields": ("release_stages", "stage_wait_seconds", "watch_minutes", "watch_interval_seconds")},
         ),
         (None, {"fields": ("created_at", "updated_at")}),
     )

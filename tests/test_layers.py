@@ -20,7 +20,7 @@ LAYERS = [
     ["maintenance.tasks"],
     ["maintenance.launch"],
     ["maintenance.terminal", "maintenance.forms", "maintenance.views", "maintenance.templatetags", "maintenance.urls",
-     "maintenance.admin", "maintenance.checks", "maintenance.production",
+     "maintenance.admin", "maintenance.setting_form", "maintenance.checks", "maintenance.production",
      "maintenance.management", "maintenance.apps", "maintenance.api",
      "maintenance.metrics"],
     ["dbmaint_site"],

@@ -17,6 +17,8 @@ from ..engines.values import Limits, Thresholds
 from ..secrets import open_secret, seal_secret
 
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
+NOT_NEGATIVE = [MinValueValidator(0)]
+ABOVE_ZERO = [MinValueValidator(0.001, _("Give a number above 0."))]
 
 
 class MaintenanceSetting(models.Model):
@@ -27,67 +29,197 @@ class MaintenanceSetting(models.Model):
         max_length=63,
         unique=True,
         validators=[RegexValidator(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", _("Letters, digits, dot, dash and underscore."))],
+        help_text=_("What people, commands and monitoring call this database. Typed to confirm a maintenance."),
     )
-    url = models.CharField(_("URL"), max_length=500, help_text=_("SQLAlchemy URL without the password."))
+    url = models.CharField(
+        _("URL"),
+        max_length=500,
+        help_text=_("SQLAlchemy URL without the password: postgresql://user@host:5432/db, mysql://…, sqlite:////path."),
+    )
     sealed_password = models.TextField(_("password, encrypted"), blank=True, editable=False)
-    enabled = models.BooleanField(_("enabled"), default=True)
-    backup_dir = models.CharField(_("backup folder"), max_length=500)
-    alternate_backup_dir = models.CharField(_("alternate backup folder"), max_length=500, blank=True)
+    enabled = models.BooleanField(
+        _("enabled"), default=True, help_text=_("Otherwise it is neither offered, nor watched, nor part of “all”.")
+    )
+    backup_dir = models.CharField(
+        _("backup folder"),
+        max_length=500,
+        help_text=_("Absolute path on the worker's host, with room for a whole backup. The black box lies there too."),
+    )
+    alternate_backup_dir = models.CharField(
+        _("alternate backup folder"),
+        max_length=500,
+        blank=True,
+        help_text=_("Another disk, used when the backup fails. Empty: another method into the first folder."),
+    )
     applications = models.JSONField(
-        _("applications"), default=list, blank=True, help_text=_('Names from config.json, e.g. ["shop-web"].')
+        _("applications"),
+        default=list,
+        blank=True,
+        help_text=_("Stopped before connections are cut and started again afterwards, as config.json describes."),
     )
 
-    bloat_share = models.FloatField(_("bloat from which an object is rewritten"), default=0.30, validators=SHARE)
-    dead_share = models.FloatField(_("dead rows from which a table is vacuumed"), default=0.20, validators=SHARE)
-    stale_share = models.FloatField(_("changed rows from which statistics are renewed"), default=0.10, validators=SHARE)
-    minimum_bytes = models.BigIntegerField(_("size below which bloat is ignored (bytes)"), default=1_000_000)
+    bloat_share = models.FloatField(
+        _("bloat from which an object is rewritten"),
+        default=0.30,
+        validators=SHARE,
+        help_text=_("Share of its size that holds nothing, 0 to 1. Rewriting locks the object."),
+    )
+    dead_share = models.FloatField(
+        _("dead rows from which a table is vacuumed"),
+        default=0.20,
+        validators=SHARE,
+        help_text=_("Share of all its rows, 0 to 1."),
+    )
+    stale_share = models.FloatField(
+        _("changed rows from which statistics are renewed"),
+        default=0.10,
+        validators=SHARE,
+        help_text=_("Share of all its rows changed since the last statistics, 0 to 1."),
+    )
+    minimum_bytes = models.BigIntegerField(
+        _("size below which bloat is ignored (bytes)"),
+        default=1_000_000,
+        validators=NOT_NEGATIVE,
+        help_text=_("Smaller objects are not worth a lock."),
+    )
 
     benchmark_queries = models.JSONField(
-        _("benchmark queries"), default=list, blank=True, help_text=_("SELECT statements; empty: chosen by the engine.")
+        _("benchmark queries"),
+        default=list,
+        blank=True,
+        help_text=_("SELECT statements measured before and after. Empty: chosen by the engine."),
     )
-    benchmark_repeats = models.PositiveIntegerField(_("measurements of each query"), default=9)
+    benchmark_repeats = models.PositiveIntegerField(
+        _("measurements of each query"),
+        default=9,
+        validators=[MinValueValidator(1)],
+        help_text=_("The median counts. More of them: less noise, longer outage."),
+    )
     functional_checks = models.JSONField(
         _("functional checks"),
         default=list,
         blank=True,
         help_text=_("SELECT statements that must return a row whose first value is true."),
     )
-    load_seconds = models.FloatField(_("load test (seconds)"), default=5.0)
-    load_clients = models.PositiveIntegerField(_("load test (clients)"), default=2)
+    load_seconds = models.FloatField(
+        _("load test (seconds)"),
+        default=5.0,
+        validators=NOT_NEGATIVE,
+        help_text=_("How long the queries run at once before service comes back."),
+    )
+    load_clients = models.PositiveIntegerField(
+        _("load test (clients)"), default=2, help_text=_("How many of them at the same time.")
+    )
 
-    transient_retries = models.PositiveIntegerField(_("retries after a transient error"), default=2)
-    transient_wait_seconds = models.FloatField(_("wait after a transient error (s)"), default=60)
-    resource_retries = models.PositiveIntegerField(_("retries after a resource shortage"), default=1)
-    resource_wait_seconds = models.FloatField(_("wait after a resource shortage (s)"), default=300)
-    integrity_retries = models.PositiveIntegerField(_("repairs after an integrity error"), default=1)
-    integrity_wait_seconds = models.FloatField(_("wait after an integrity error (s)"), default=600)
-    additional_rounds = models.PositiveIntegerField(_("additional rounds when not improved"), default=1)
+    transient_retries = models.PositiveIntegerField(
+        _("retries after a transient error"),
+        default=2,
+        help_text=_("Lost connection, lock timeout, deadlock, server restarting."),
+    )
+    transient_wait_seconds = models.FloatField(
+        _("wait after a transient error (s)"), default=60, validators=NOT_NEGATIVE, help_text=_("Before each retry.")
+    )
+    resource_retries = models.PositiveIntegerField(
+        _("retries after a resource shortage"), default=1, help_text=_("Disk full, out of memory, no connection free.")
+    )
+    resource_wait_seconds = models.FloatField(
+        _("wait after a resource shortage (s)"), default=300, validators=NOT_NEGATIVE, help_text=_("Before each retry.")
+    )
+    integrity_retries = models.PositiveIntegerField(
+        _("repairs after an integrity error"), default=1, help_text=_("Then the database is rolled back.")
+    )
+    integrity_wait_seconds = models.FloatField(
+        _("wait after an integrity error (s)"), default=600, validators=NOT_NEGATIVE, help_text=_("Before the repair.")
+    )
+    additional_rounds = models.PositiveIntegerField(
+        _("additional rounds when not improved"),
+        default=1,
+        help_text=_("Work and measurement once more; then it is reported as not improved."),
+    )
 
-    timeout_minutes = models.FloatField(_("maximum duration (minutes)"), default=180)
-    reserve_minutes = models.FloatField(_("of which kept back for a rollback (minutes)"), default=30)
+    timeout_minutes = models.FloatField(
+        _("maximum duration (minutes)"),
+        default=180,
+        validators=ABOVE_ZERO,
+        help_text=_("Of the whole maintenance. What is not done by then is rolled back."),
+    )
+    reserve_minutes = models.FloatField(
+        _("of which kept back for a rollback (minutes)"),
+        default=30,
+        validators=NOT_NEGATIVE,
+        help_text=_("No work begins or goes on in this last part of it."),
+    )
     release_stages = models.JSONField(
-        _("stages of release (percent)"), default=list, blank=True, help_text=_("Empty: 10, 50, then as before.")
+        _("stages of release (percent)"),
+        default=list,
+        blank=True,
+        help_text=_("Shares of the connections let in one after the other. Empty: 10, 50, then as before."),
     )
-    stage_wait_seconds = models.FloatField(_("wait between stages (s)"), default=10)
-    watch_minutes = models.FloatField(_("watch window after maintenance (minutes)"), default=60)
-    watch_interval_seconds = models.FloatField(_("interval in the watch window (s)"), default=60)
+    stage_wait_seconds = models.FloatField(
+        _("wait between stages (s)"),
+        default=10,
+        validators=NOT_NEGATIVE,
+        help_text=_("After it the database is asked how it does; a stage that it does not bear is taken back."),
+    )
+    watch_minutes = models.FloatField(
+        _("watch window after maintenance (minutes)"),
+        default=60,
+        validators=NOT_NEGATIVE,
+        help_text=_("The database is looked at again and again for so long. 0: not at all."),
+    )
+    watch_interval_seconds = models.FloatField(
+        _("interval in the watch window (s)"),
+        default=60,
+        validators=NOT_NEGATIVE,
+        help_text=_("Between two looks."),
+    )
 
-    jobs = models.PositiveIntegerField(_("parallel connections"), default=2, validators=[MinValueValidator(1)])
-    memory_limit_mb = models.PositiveIntegerField(_("memory limit (MB)"), default=8192)
-    cpu_limit_percent = models.PositiveIntegerField(
-        _("CPU limit (%)"), default=90, validators=[MinValueValidator(10), MaxValueValidator(100)]
+    jobs = models.PositiveIntegerField(
+        _("parallel connections"),
+        default=2,
+        validators=[MinValueValidator(1)],
+        help_text=_("Objects worked on at the same time; never more than the CPU limit leaves processors."),
     )
-    lock_seconds = models.FloatField(_("lock timeout (s)"), default=10)
-    statement_seconds = models.FloatField(_("statement timeout (s)"), default=7200)
-    cut_seconds = models.FloatField(_("time to get everybody out (s)"), default=30)
+    memory_limit_mb = models.PositiveIntegerField(
+        _("memory limit (MB)"),
+        default=8192,
+        help_text=_("Bounds what sorting and building indexes may take, all connections together."),
+    )
+    cpu_limit_percent = models.PositiveIntegerField(
+        _("CPU limit (%)"),
+        default=90,
+        validators=[MinValueValidator(10), MaxValueValidator(100)],
+        help_text=_("Of the processors of the worker's host, 10 to 100."),
+    )
+    lock_seconds = models.FloatField(
+        _("lock timeout (s)"),
+        default=10,
+        validators=ABOVE_ZERO,
+        help_text=_("A statement that does not get its lock by then fails as a transient error."),
+    )
+    statement_seconds = models.FloatField(
+        _("statement timeout (s)"),
+        default=7200,
+        validators=ABOVE_ZERO,
+        help_text=_("A single statement that runs longer is ended by the server."),
+    )
+    cut_seconds = models.FloatField(
+        _("time to get everybody out (s)"),
+        default=30,
+        validators=ABOVE_ZERO,
+        help_text=_("No work begins while somebody is left: then the maintenance ends, and everything is as before."),
+    )
     switch_seconds = models.FloatField(
         _("silence of the console after which a closed database opens by itself (s)"),
         default=900,
-        validators=[MinValueValidator(0)],
+        validators=NOT_NEGATIVE,
         help_text=_("0: never. Only while its data is known to be whole."),
     )
     approval_severities = models.JSONField(
-        _("severities that need a second person"), default=list, blank=True, help_text=_('E.g. ["critical"].')
+        _("severities that need a second person"),
+        default=list,
+        blank=True,
+        help_text=_("A maintenance of this severity waits until somebody else approves it. None: nobody has to."),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
@@ -119,6 +251,10 @@ class MaintenanceSetting(models.Model):
                 raise ValidationError({field: _("Give an absolute path.")})
         if self.alternate_backup_dir and Path(self.alternate_backup_dir) == Path(self.backup_dir):
             raise ValidationError({"alternate_backup_dir": _("The alternate must be another folder.")})
+        if self.timeout_minutes <= self.reserve_minutes:
+            raise ValidationError(
+                {"reserve_minutes": _("Less than the maximum duration, or no time is left for the work.")}
+            )
 
     @property
     def password(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,12 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.forms.models import model_to_dict
 from django.test import Client
+from django.utils import translation
 
 from maintenance import audit
+from maintenance.admin import MaintenanceSettingAdmin
 from maintenance.models import AuditEntry, MaintenanceSetting
+from maintenance.setting_form import SettingForm
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -23,7 +27,11 @@ Register = Callable[..., MaintenanceSetting]
 def values(setting: MaintenanceSetting, **changes: Any) -> dict[str, Any]:
     """The form as a browser would send it."""
     found = {k: v for k, v in model_to_dict(setting).items() if v is not None}
-    lists = {k: json.dumps(v) for k, v in found.items() if isinstance(v, list)}
+    lists: dict[str, Any] = {
+        "release_stages": ", ".join(str(x) for x in setting.release_stages),
+        "functional_checks": "".join(f"{x};\n" for x in setting.functional_checks),
+        "benchmark_queries": "".join(f"{x};\n" for x in setting.benchmark_queries),
+    }
     return {**found, **lists, "new_password": "", **changes}
 
 
@@ -65,10 +73,17 @@ def test_the_password_goes_in_and_never_comes_out(as_: As, fake: Register) -> No
         ({"url": "oracle://host/db"}, "Use one of: "),
         ({"url": "what"}, "Use one of: "),
         ({"backup_dir": "relative/folder"}, "Give an absolute path."),
-        ({"applications": '["shop-web"]'}, "config.json does not describe: shop-web."),
-        ({"applications": '{"a": 1}'}, "This must be a list"),
-        ({"approval_severities": '["terrible"]'}, "Known are: critical, high, medium."),
+        ({"applications": ["no-such"]}, "no-such is not one of the available choices"),
+        ({"approval_severities": ["terrible"]}, "terrible is not one of the available choices"),
         ({"bloat_share": "1.5"}, "less than or equal to 1"),
+        ({"release_stages": "ten"}, "Give percentages separated by commas, e.g. 10, 50."),
+        ({"release_stages": "50, 10"}, "larger than the one before it"),
+        ({"release_stages": "10, 100"}, "below 100"),
+        ({"functional_checks": "DELETE FROM orders;"}, "This does not read: DELETE FROM orders"),
+        ({"benchmark_queries": "SELECT 1;\nDROP TABLE orders;"}, "This does not read: DROP TABLE orders"),
+        ({"timeout_minutes": "30", "reserve_minutes": "30"}, "Less than the maximum duration"),
+        ({"lock_seconds": "0"}, "Give a number above 0."),
+        ({"stage_wait_seconds": "-1"}, "greater than or equal to 0"),
     ],
 )
 def test_what_could_never_work_is_refused_at_save(
@@ -76,6 +91,53 @@ def test_what_could_never_work_is_refused_at_save(
 ) -> None:
     assert sentence in save(as_("administrator"), fake(), **changes)
     assert not AuditEntry.objects.exists()
+
+
+def test_lists_are_ticked_or_typed_as_people_write_them(as_: As, fake: Register, tmp_path: Path, settings: Any) -> None:
+    stop = {"stop": ["true"], "start": ["true"], "check": ["true"]}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"applications": {"shop-web": stop, "shop-mail": stop}}))
+    settings.CONFIG_FILE = config
+    setting, client = fake(), as_("administrator")
+    save(
+        client,
+        setting,
+        applications=["shop-mail"],
+        approval_severities=["critical", "high"],
+        release_stages="5, 12.5 , 50",
+        functional_checks="SELECT count(*) > 0\n  FROM orders;\r\nselect ';' = ';'",
+    )
+    setting.refresh_from_db()
+    assert setting.applications == ["shop-mail"]
+    assert setting.approval_severities == ["critical", "high"]
+    assert setting.release_stages == [5, 12.5, 50]
+    assert setting.functional_checks == ["SELECT count(*) > 0\n  FROM orders", "select ';' = ';'"]
+    page = client.get(f"/admin/maintenance/maintenancesetting/{setting.pk}/change/").content.decode()
+    assert 'value="5, 12.5, 50"' in page
+    assert re.search(r'value="shop-mail"[^>]* checked', page)
+    assert re.search(r'value="shop-web"(?![^>]* checked)', page)
+    assert page.count(" checked") == 4, "enabled, an application, two severities"
+
+
+def test_an_application_that_config_json_lost_is_still_shown_and_named(as_: As, fake: Register) -> None:
+    setting, client = fake(), as_("administrator")
+    setting.applications = ["shop-web"]
+    setting.save()
+    assert "config.json does not describe: shop-web." in save(client, setting)
+    save(client, setting, applications=[])
+    setting.refresh_from_db()
+    assert setting.applications == []
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "Default: 7200."), ("ja", "既定値: 7200。")])
+def test_every_field_says_what_it_does_and_what_it_is_by_default(language: str, word: str, fake: Register) -> None:
+    with translation.override(language):
+        form = SettingForm(instance=fake())
+        told = {name: str(field.help_text) for name, field in form.fields.items()}
+    assert [name for name, text in told.items() if not text] == []
+    assert told["statement_seconds"].endswith(word)
+    shown = {name for _, options in MaintenanceSettingAdmin.fieldsets for name in options["fields"]}
+    assert set(told) <= shown
 
 
 def test_deleting_is_audited(as_: As, fake: Register) -> None:
