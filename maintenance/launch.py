@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from . import audit, config, ending, notify, tasks
 from .engines.words import say
+from .journal import said
 from .models import (
     ACTIVE,
     Acknowledgement,
@@ -229,9 +230,11 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
         )
         if not changed:
             raise BadInput(say("{run} has ended or is being cancelled already.", run=run.number))
+        why = say("Cancelled by {who} before it began.", who=actor.name)
         run.targets.filter(status__in=[Status.AWAITING_APPROVAL, Status.QUEUED]).update(
             status=Status.CANCELLED,
-            ended_because=f"Cancelled by {actor.name} before it began.",
+            ended_because=str(why),
+            ended_said=said(why),
             finished_at=timezone.now(),
         )
         run.targets.filter(status=Status.RUNNING).update(status=Status.CANCELLING)
@@ -245,8 +248,8 @@ def acknowledge(actor: Actor, run: MaintenanceRun) -> None:
     if not run.targets.filter(status=Status.NEEDS_OPERATOR).exists():
         raise BadInput(say("{run} does not need an operator.", run=run.number))
     with transaction.atomic():
-        said, new = Acknowledgement.objects.get_or_create(run=run, defaults={"by": actor.user, "by_name": actor.name})
+        word, new = Acknowledgement.objects.get_or_create(run=run, defaults={"by": actor.user, "by_name": actor.name})
         if not new:
-            raise BadInput(say("{run} was acknowledged by {who} already.", run=run.number, who=said.by_name))
+            raise BadInput(say("{run} was acknowledged by {who} already.", run=run.number, who=word.by_name))
         audit.record(actor.name, "run.acknowledged", run.number)
         notify.announce(run, "acknowledged", say("{who} is on it.", who=actor.name))

@@ -92,7 +92,7 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
         except EngineError as error:
             refused = error.sentence
     except EngineError as error:
-        raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
+        raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
     finally:
         engine.close()
     return {

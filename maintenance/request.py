@@ -112,7 +112,7 @@ def check(request: Request) -> Checked:
             _refuse_target(setting, facts)
             found, unknown = engine.resolve(list(request.target_tables)) if request.target_tables else ([], [])
         except EngineError as error:
-            raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
+            raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
         finally:
             engine.close()
         for name, other in checked.facts.items():

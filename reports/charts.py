@@ -46,7 +46,7 @@ def space(found: Json, most: int = MOST) -> SafeString:
         return SafeString("")
     pairs = [
         Pair(
-            f"{a['object']} ({a['action'].replace('_', ' ')})",
+            words.work(a["object"], a["action"]),
             a["bytes_before"],
             a["bytes_after"],
             f"{words.size(a['bytes_before'])} → {words.size(a['bytes_after'])}",

@@ -82,7 +82,7 @@ def _queries(comparison: Comparison) -> FigureOfRun | None:
 def _sizes(records: Sequence[ActionRecord]) -> FigureOfRun | None:
     """Finished work that changed a size; the largest come first."""
     sized = [
-        (f"{r.object} ({r.action.replace('_', ' ')})", r.bytes_before, r.bytes_after)
+        (words.work(r.object, r.action), r.bytes_before, r.bytes_after)
         for r in records
         if r.state == StepState.FINISHED and r.bytes_before is not None and r.bytes_after is not None
     ]

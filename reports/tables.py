@@ -152,7 +152,7 @@ def actions(found: Json, retell: Retelling, dense: bool = False) -> Sheet:
     rows = [
         [
             a["object"],
-            a["action"].replace("_", " "),
+            words.label(words.ACTIONS, a["action"]),
             words.size(a["bytes_before"]),
             words.size(a["bytes_after"]),
             words.duration(a["seconds"]),
@@ -258,7 +258,8 @@ def queries(found: Json) -> Sheet:
 def _cost(query: Json) -> str:
     if query["cost_before"] is None and query["cost_after"] is None:
         return words.unknown()
-    return f"{words.count(query['cost_before'])} → {words.count(query['cost_after'])} {query['cost_unit']}"
+    unit = words.label(words.COSTS, query["cost_unit"])
+    return f"{words.count(query['cost_before'])} → {words.count(query['cost_after'])} {unit}"
 
 
 def backups(found: Json) -> list[Json]:
@@ -281,7 +282,7 @@ def troubles(found: Json, retell: Retelling) -> list[Trouble]:
         if s["state"] in BAD or s["attempt"] > 1 or (s["round"] > 1 and s["part"] is None)
     ]
     actions = [
-        Trouble("", f"{a['action'].replace('_', ' ')} {a['object']}", retell(a["sentence"]) or a["state"])
+        Trouble("", words.work(a["object"], a["action"]), retell(a["sentence"]) or a["state"])
         for a in found["actions"]
         if a["state"] in BAD
     ]

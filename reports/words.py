@@ -53,8 +53,17 @@ ACTIONS: Mapping[str, Promise] = {
     "replace_indexes": lazy("make the indexes again from the rows"),
     "restore_header": lazy("restore the file’s header"),
     "pad": lazy("fill up the file’s end"),
+    "write_first_page": lazy("write the file’s first page anew"),
 }
 """What an engine's own word for a piece of work means."""
+COSTS: Mapping[str, Promise] = {
+    "blocks": lazy("blocks"),
+    "pages": lazy("pages"),
+    "pages read": lazy("pages read"),
+    "rows handled": lazy("rows handled"),
+    "VM steps": lazy("VM steps"),
+}
+"""Units of the cost that does not depend on how busy the machine is."""
 PARTS: Mapping[str, Promise] = {
     "arm the switch": lazy("arm the switch"),
     "disarm the switch": lazy("disarm the switch"),
@@ -102,6 +111,11 @@ SEVERITIES: Mapping[str, Promise] = {
 def label(names: Mapping[str, Promise], key: str) -> str:
     """The name in the active language; an unknown key is shown as it is."""
     return str(names.get(key, key.replace("_", " ")))
+
+
+def work(object: str, action: str) -> str:
+    """'public.orders: renew the statistics (ANALYZE)'."""
+    return f"{object}: {label(ACTIONS, action)}"
 
 
 def part(name: str) -> str:

@@ -86,8 +86,11 @@ def _refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[s
         raise Unable(
             "planning the work on",
             ctx.target.database,
-            f"rows of {', '.join(new)} may be lost, which the plan of {at} did not say; "
-            "look at a new plan and confirm that",
+            say(
+                "rows of {tables} may be lost, which the plan of {at} did not say; look at a new plan and confirm that",
+                tables=", ".join(new),
+                at=at,
+            ),
         )
 
 
@@ -101,6 +104,9 @@ def refuse_without_room(actions: list[Action], diagnosis: Diagnosis, jobs: int, 
         raise Unable(
             "planning the work on",
             database,
-            f"it needs {size(needed)} of free disk space, {size(diagnosis.free_bytes)} are free; "
-            "make room or name fewer tables",
+            say(
+                "it needs {needed} of free disk space, {free} are free; make room or name fewer tables",
+                needed=size(needed),
+                free=size(diagnosis.free_bytes),
+            ),
         )

@@ -38,7 +38,7 @@ def configured(ctx: Context) -> list[Application]:
         raise Unable(
             "stopping the applications of",
             ctx.target.database,
-            f"{', '.join(unknown)} not described in config.json; an administrator has to add it there",
+            say("{names} not described in config.json; an administrator has to add it there", names=", ".join(unknown)),
         )
     return sorted((ctx.config.applications[n] for n in ctx.setting.applications), key=lambda a: (a.order, a.name))
 

@@ -214,6 +214,11 @@ def action_name(kind: str) -> str:
 
 
 @register.filter
+def cost_name(unit: str) -> str:
+    return words.label(words.COSTS, unit)
+
+
+@register.filter
 def method_name(method: str) -> str:
     return str(words.METHODS.get(method, method))
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from maintenance.management.commands.makemessages import ERRORS
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = Path("locale/ja/LC_MESSAGES/django.po")
@@ -46,3 +49,16 @@ def test_translations_fit_their_messages() -> None:
         ["msgfmt", "--check", "--output-file=/dev/null", str(ROOT / CATALOGUE)], capture_output=True, text=True
     )
     assert checked.returncode == 0, checked.stderr
+
+
+def test_what_errors_say_of_themselves_can_be_said_again() -> None:
+    """Words with values in them are a Sentence: an f-string would stay English on every page."""
+    wrong = []
+    for folder in ("engines", "steps"):
+        for path in (ROOT / "maintenance" / folder).rglob("*.py"):
+            for call in ast.walk(ast.parse(path.read_text())):
+                if not isinstance(call, ast.Call) or getattr(call.func, "id", "") not in ERRORS:
+                    continue
+                if any(isinstance(a, ast.JoinedStr) for a in call.args[2:3]):
+                    wrong.append(f"{path.name}:{call.lineno}")
+    assert wrong == []

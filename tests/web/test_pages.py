@@ -19,8 +19,9 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from maintenance import audit
+from maintenance import audit, launch
 from maintenance.journal import this_worker
+from maintenance.launch import Actor
 from maintenance.models import ApiToken, AuditEntry, DatabaseState, MaintenanceRun, MaintenanceSetting, Status, Worker
 
 pytestmark = pytest.mark.django_db
@@ -142,6 +143,18 @@ def test_a_run_shows_where_it_is_and_what_it_does(as_: As, fake: Register, ran: 
     assert f'hx-get="/runs/{run.pk}/live/"' in page
     assert f"/runs/{run.pk}/cancel/" in page
     assert "data-since" in page
+
+
+def test_what_was_cancelled_before_it_began_says_so_in_the_readers_language(
+    as_: As, fake: Register, ran: Ran, someone: Actor
+) -> None:
+    run = ran(fake(), Status.QUEUED)
+    launch.cancel(someone, run)
+    run.refresh_from_db()
+    assert "Cancelled by somebody (command line) before it began." in run.ended_because
+    page = text(as_("manager"), f"/runs/{run.pk}/", accept_language="ja")
+    assert "開始前に somebody (command line) が取り消しました。" in page
+    assert "before it began" not in page
 
 
 def test_progress_that_the_engine_does_not_tell_is_not_made_up(as_: As, fake: Register, ran: Ran) -> None:

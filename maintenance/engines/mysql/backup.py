@@ -21,6 +21,7 @@ from ... import archive, commands
 from ...archive import Archive, ArchiveError, Seal
 from ..errors import Damaged, EngineError, ResourceShortage, Unable
 from ..values import Backup, Fingerprint, Image
+from ..words import say
 from . import structure
 from .failures import from_command
 from .names import canonical, plain
@@ -48,7 +49,7 @@ def back_up(server: Server, method: str, folder: Path, stem: str, seal: Seal) ->
         return _by_table(server, folder, stem, seal)
     if method == server.backup_methods[0]:
         return _whole(server, method, folder, stem, seal)
-    raise Unable("backing up", server.schema, f"unknown method {method}")
+    raise Unable("backing up", server.schema, say("unknown method {method}", method=method))
 
 
 # -- logical ---------------------------------------------------------------------------------------
@@ -212,7 +213,11 @@ def client_program(server: Server) -> str:
 def _program(names: Sequence[str], server: Server) -> str:
     found = next((path for name in names if (path := shutil.which(name))), None)
     if found is None:
-        raise Unable("backing up", server.schema, f"none of {', '.join(names)} is installed on the console's machine")
+        raise Unable(
+            "backing up",
+            server.schema,
+            say("none of {names} is installed on the console's machine", names=", ".join(names)),
+        )
     return found
 
 
@@ -227,8 +232,9 @@ def _dump_options(server: Server, program: str) -> tuple[str, ...]:
             s=server.schema,
         )
     if generated is not None:
-        words = (
-            f"MariaDB's dump tool cannot dump the generated column {generated} of MySQL; install MySQL's own mysqldump"
+        words = say(
+            "MariaDB's dump tool cannot dump the generated column {column} of MySQL; install MySQL's own mysqldump",
+            column=str(generated),
         )
         raise Unable("backing up", server.schema, words)
     return ()

@@ -36,15 +36,27 @@ def repair_files(server: Server, table: Table, allow_data_loss: bool) -> Perform
     if complaint is None:
         return Performed(say("{table} is sound", table=name), None, None)
     if table.engine not in REPAIRABLE:
-        raise Damaged("repairing", name, f"{complaint}; the storage engine {table.engine} cannot repair")
+        raise Damaged(
+            "repairing",
+            name,
+            say("{complaint}; the storage engine {engine} cannot repair", complaint=complaint, engine=table.engine),
+        )
     kept = _keep_files(server, table)
     if kept is None and not allow_data_loss:
-        raise Damaged("repairing", name, f"{complaint}; a repair may drop rows, and its files cannot be kept from here")
+        raise Damaged(
+            "repairing",
+            name,
+            say("{complaint}; a repair may drop rows, and its files cannot be kept from here", complaint=complaint),
+        )
     words = _repaired(server, table)
     lost = _lost(before, _rows_by_header(server, table), words)
     if lost != 0 and not allow_data_loss and kept is not None:
         _put_files_back(server, table, kept)
-        raise Damaged("repairing", name, f"a repair would drop rows ({'; '.join(words)}); the files were put back")
+        raise Damaged(
+            "repairing",
+            name,
+            say("a repair would drop rows ({words}); the files were put back", words="; ".join(words)),
+        )
     if lost == 0:
         return Performed(say("{table} was damaged and was repaired; no row is missing", table=name), None, None)
     loss = Loss(name, lost, (), say("Rows that REPAIR TABLE could not read"))
@@ -138,7 +150,9 @@ def _put_files_back(server: Server, table: Table, kept: Path) -> None:
     with server.session("putting back the files of", canonical(table.name)) as session:
         folder = server.data_folder(session)
         if folder is None:
-            raise Damaged("putting back the files of", canonical(table.name), f"they are kept as {kept}.*")
+            raise Damaged(
+                "putting back the files of", canonical(table.name), say("they are kept as {kept}.*", kept=str(kept))
+            )
         session.ask(f"FLUSH LOCAL TABLES {full(server.schema, table.name)}")
         live = structure.file_stem(folder, server.schema, table.name)
         for ending in FILES:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..values import Cut, Json
+from ..words import say
 from . import structure
 from .failures import code_of
 from .names import account, full, quoted, shortened
@@ -256,7 +257,9 @@ def _lock(session: Session, one: dict[str, Any]) -> None:
         if code_of(error) == 1396:
             return  # dropped meanwhile
         if code_of(error) in (1227, 1044, 1045):
-            raise Unable("locking", name, f"{error.orig}; this account needs the right to alter it") from error
+            raise Unable(
+                "locking", name, say("{words}; this account needs the right to alter it", words=str(error.orig))
+            ) from error
         raise
 
 
@@ -315,11 +318,15 @@ def _stayed(server: Server, session: Session, inside: list[Row]) -> EngineError:
     own = str(session.value("SELECT USER()")).rpartition("@")[0]
     names = sorted({str(row[1]) for row in inside})
     if own in names:
-        words = (
-            f"applications use our own account {own}, which cannot be locked; give the console an account of its own"
+        words = say(
+            "applications use our own account {account}, which cannot be locked; "
+            "give the console an account of its own",
+            account=own,
         )
         return Transient("cutting connections of", server.schema, words)
-    return Transient("cutting connections of", server.schema, f"sessions of {', '.join(names)} stay or come back")
+    return Transient(
+        "cutting connections of", server.schema, say("sessions of {names} stay or come back", names=", ".join(names))
+    )
 
 
 # -- open ------------------------------------------------------------------------------------------

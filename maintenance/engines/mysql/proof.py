@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..values import Check, Fingerprint
+from ..words import say
 from . import structure
 from .failures import code_of
 from .names import canonical, full, quoted
@@ -87,7 +88,11 @@ def read_whole(session: Session, schema: str, table: Table) -> Fingerprint:
         f" CAST(CONV(LEFT(SHA2({row}, 256), 15), 16, 10) AS UNSIGNED) AS piece FROM {source} USE INDEX ()) r"
     )[0]
     if unread:
-        raise Damaged("reading", canonical(table.name), f"{unread} rows could not be hashed (max_allowed_packet)")
+        raise Damaged(
+            "reading",
+            canonical(table.name),
+            say("{unread} rows could not be hashed (max_allowed_packet)", unread=unread),
+        )
     return Fingerprint(int(count), f"{int(total or 0):x}")
 
 

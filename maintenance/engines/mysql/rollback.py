@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from ...archive import Seal
 from ..errors import Damaged, Unable
 from ..values import Backup, Image, Json
+from ..words import say
 from . import structure
 from .backup import PHYSICAL, Trailer, load
 from .failures import code_of
@@ -42,7 +43,7 @@ DONE = "dbmaint_restored"
 def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> str:
     """See Engine.restore_beside. Tables only; nothing in the side schema can act by itself."""
     if image.kind != "dump":
-        raise Unable("restoring", server.schema, f"an image of kind {image.kind} is not ours")
+        raise Unable("restoring", server.schema, say("an image of kind {kind} is not ours", kind=image.kind))
     side = new_schema(server)
     with server.session("preparing", side) as session:
         session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
@@ -81,13 +82,15 @@ def _tidy(session: Session, side: str, live: set[str], unread: set[str]) -> None
 def _incomplete(missing: set[str], backup: Backup) -> Exception:
     names = ", ".join(sorted(map(canonical, missing)))
     if backup.method == PHYSICAL:
-        words = (
-            f"{names} are only in the physical backup; on the database server: zstd -dc {backup.path.name} |"
+        words = say(
+            "{names} are only in the physical backup; on the database server: zstd -dc {file} |"
             " mbstream -x -C DIR; mariabackup --prepare --export --target-dir=DIR; then for each table DISCARD"
-            " TABLESPACE, copy its .ibd and .cfg, IMPORT TABLESPACE (decrypt with age -d first where it ends in .age)"
+            " TABLESPACE, copy its .ibd and .cfg, IMPORT TABLESPACE (decrypt with age -d first where it ends in .age)",
+            names=names,
+            file=backup.path.name,
         )
         return Unable("restoring", names, words)
-    return Damaged("restoring", names, f"not in {backup.path.name} and not in the image")
+    return Damaged("restoring", names, say("not in {name} and not in the image", name=backup.path.name))
 
 
 def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
@@ -98,7 +101,7 @@ def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
         if not structure.schema_exists(session, side):
             if structure.schema_exists(session, old):
                 return old
-            raise Unable("exchanging", server.schema, f"neither {side} nor {old} is there")
+            raise Unable("exchanging", server.schema, say("neither {side} nor {old} is there", side=side, old=old))
         restored = [t.name for t in structure.tables(session, side) if t.name not in (SAVED, DONE)]
         if restored:
             _exchange(server, session, side, old, restored)
@@ -114,7 +117,7 @@ def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
 def _exchange(server: Server, session: Session, side: str, old: str, restored: list[str]) -> None:
     names = {table.name for table in structure.tables(session, side)}
     if DONE not in names:
-        raise Unable("exchanging", server.schema, f"{side} is not completely restored")
+        raise Unable("exchanging", server.schema, say("{side} is not completely restored", side=side))
     structure.create_schema(session, old, server.schema)
     live = {table.name for table in structure.tables(session, server.schema)}
     aside = {table.name for table in structure.tables(session, old)}

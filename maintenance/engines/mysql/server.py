@@ -21,7 +21,7 @@ from ..base import Engine
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..line import hang_up
 from ..values import Limits, Severity, Tag
-from ..words import Sentence
+from ..words import Sentence, say
 from .failures import LOST, MEANING, code_of, from_driver, from_words, words_of
 from .names import quoted, shortened
 
@@ -210,7 +210,9 @@ class Server(Engine):
                 session.connection.close()
 
     def _overran(self, doing: str, object: str) -> EngineError:
-        return Transient(doing, object, f"the statement took longer than {self.limits.statement_seconds:.0f} s")
+        return Transient(
+            doing, object, say("the statement took longer than {seconds:.0f} s", seconds=self.limits.statement_seconds)
+        )
 
     def _connected(self, doing: str, object: str) -> Session:
         try:
@@ -271,7 +273,11 @@ class Server(Engine):
                 with self._guard:
                     self._slots.add(slot)
                 return slot
-        raise ResourceShortage("connecting to", self.schema, f"{SLOTS} sessions of {self.tag.session} are open already")
+        raise ResourceShortage(
+            "connecting to",
+            self.schema,
+            say("{slots} sessions of {session} are open already", slots=SLOTS, session=self.tag.session),
+        )
 
     def admin(self, session: Session, sql: str) -> list[Row]:
         """Runs CHECK, OPTIMIZE, ALTER and their kind under a deadline of our own, and looks whether we ended it.
@@ -361,7 +367,9 @@ class Server(Engine):
                 for session_id in older:
                     ended += self.kill(session, f"{self.kill_session} {session_id}")
                 if time.monotonic() > until:
-                    raise Transient("ending older sessions of", self.schema, f"sessions {older} do not end")
+                    raise Transient(
+                        "ending older sessions of", self.schema, say("sessions {older} do not end", older=str(older))
+                    )
                 time.sleep(0.02)
             self._take_hold(session)
         return ended
@@ -404,7 +412,9 @@ class Server(Engine):
                 control.connection.close()
             holder = session.value("SELECT IS_USED_LOCK(%(name)s)", name=self.hold_name)
         raise Transient(
-            "taking the maintenance lock of", self.schema, f"another maintenance holds it (session {holder})"
+            "taking the maintenance lock of",
+            self.schema,
+            say("another maintenance holds it (session {holder})", holder=holder),
         )
 
     def _still_ours(self, session: Session) -> None:
@@ -484,7 +494,11 @@ class Server(Engine):
     def need_schema(self, session: Session) -> None:
         """Raises Unable when there is no such database."""
         if not session.ask("SELECT 1 FROM information_schema.schemata WHERE schema_name = %(s)s", s=self.schema):
-            raise Unable("opening", self.schema, f"there is no database {self.schema} that this account can see")
+            raise Unable(
+                "opening",
+                self.schema,
+                say("there is no database {database} that this account can see", database=self.schema),
+            )
 
 
 def _fine(status: str) -> bool:

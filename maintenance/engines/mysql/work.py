@@ -32,7 +32,7 @@ def perform(server: Server, action: Action, allow_data_loss: bool) -> Performed:
         return analyze(server, table)
     if action.kind == planning.REBUILD:
         return rebuild(server, table)
-    raise Unable("performing", action.object, f"unknown action {action.kind}")
+    raise Unable("performing", action.object, say("unknown action {action}", action=action.kind))
 
 
 def _table(server: Server, name: str) -> Table:
@@ -143,7 +143,11 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
     _approved(server, table)
     again = _readable(server, table)
     if again != rows:
-        raise Damaged("repairing", name, f"rows differ after the rebuild: {rows} before, {again} after")
+        raise Damaged(
+            "repairing",
+            name,
+            say("rows differ after the rebuild: {rows} before, {again} after", rows=rows, again=again),
+        )
     return Performed(
         say(
             "Indexes of {table} were damaged ({complaint}) and were rebuilt; all {rows:,} rows are there",
@@ -163,9 +167,10 @@ def _need_index_damage_only(server: Server, table: Table, why: str) -> None:
         sizes = structure.sizes(server, session, [table], server.schema)
         bad = verify_pages(server, session, [table], sizes).damaged.get(table.name)
     if bad is None or any(page.holds_rows for page in bad):
-        words = (
-            f"{why}. Restore it from a backup, or start the server with innodb_force_recovery=1, dump the table,"
-            " drop it, start the server normally and load the dump; rows of the bad pages may be wrong or missing"
+        words = say(
+            "{words}. Restore it from a backup, or start the server with innodb_force_recovery=1, dump the table,"
+            " drop it, start the server normally and load the dump; rows of the bad pages may be wrong or missing",
+            words=why,
         )
         raise Damaged("repairing", name, words)
 
@@ -194,7 +199,9 @@ def _complaint(server: Server, table: Table) -> str | None:
 def _approved(server: Server, table: Table) -> None:
     complaint = _complaint(server, table)
     if complaint is not None:
-        raise Damaged("repairing", canonical(table.name), f"still damaged after the rebuild: {complaint}")
+        raise Damaged(
+            "repairing", canonical(table.name), say("still damaged after the rebuild: {complaint}", complaint=complaint)
+        )
 
 
 # -- progress --------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from ...archive import Archive, ArchiveError, Seal
 from ...commands import PIPE, running
 from ..errors import ResourceShortage, Unable
 from ..values import Backup, Fingerprint
+from ..words import say
 from .failures import from_system
 from .proof import Proof
 from .server import Server
@@ -52,7 +53,7 @@ class BackingUp(Proof, Server):
             return self._dump_with_snapshot(folder, stem, seal)
         if method == "pg_basebackup":
             return self._base_backup(folder, stem, seal)
-        raise Unable("backing up", self.database, f"there is no method {method}")
+        raise Unable("backing up", self.database, say("there is no method {method}", method=method))
 
     def _dump_with_snapshot(self, folder: Path, stem: str, seal: Seal) -> Backup:
         """The fingerprints are of exactly the rows in the file: both see one exported snapshot."""

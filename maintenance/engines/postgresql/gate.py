@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..values import Cut, Json
+from ..words import say
 from .failures import lost
 from .server import Server
 from .sessions import mark_in
@@ -238,7 +239,9 @@ class Gate(Server):
             name=door.name,
         )
         if not superuser and not owns:
-            raise AccessDenied("cutting the connections to", self.database, f"{me} does not own the database")
+            raise AccessDenied(
+                "cutting the connections to", self.database, say("{me} does not own the database", me=me)
+            )
         if (superuser or may_create) and not self._keeps_its_name(connection, door.name):
             return "hide"
         if superuser:
@@ -247,8 +250,11 @@ class Gate(Server):
             raise Unable(
                 "cutting the connections to",
                 self.database,
-                f"applications connect as {me}, the role of this console; "
-                f"give the console its own role, or CREATEDB to {me}",
+                say(
+                    "applications connect as {me}, the role of this console; "
+                    "give the console its own role, or CREATEDB to {me}",
+                    me=me,
+                ),
             )
         return "revoke"
 

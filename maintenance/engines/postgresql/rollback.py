@@ -16,6 +16,7 @@ from ... import archive
 from ...archive import ArchiveError, Seal
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable
 from ..values import Backup, Fingerprint, Image, Json
+from ..words import say
 from .backup import BackingUp
 from .diagnosis import Diagnosing
 from .gate import Gate, Method
@@ -60,7 +61,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             except Interrupted:
                 raise
             except EngineError as error:
-                words = f"a copy: {refusal.words}; a dump: {error.words}"
+                words = say("a copy: {copy}; a dump: {dump}", copy=refusal.words, dump=error.words)
                 raise type(error)("keeping the state before the maintenance of", self.database, words) from error
 
     def _copy(self) -> Image:
@@ -70,7 +71,9 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             free = self._free_bytes(inside)
         if free is not None and free < int(size) * 1.2:
             raise ResourceShortage(
-                "copying", self.database, f"{free:,} bytes are free, {int(int(size) * 1.2):,} are needed"
+                "copying",
+                self.database,
+                say("{free:,} bytes are free, {needed:,} are needed", free=free, needed=int(int(size) * 1.2)),
             )
         with self.control("copying the database") as connection:
             self.drop_database(connection, name)
@@ -151,11 +154,13 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             with self.control("looking for the image") as connection:
                 swapped = self.exists(connection, self.side_name("broken"))
                 if not self.exists(connection, image.name) and not swapped:
-                    raise Unable("restoring", self.database, f"the image {image.name} is not there")
+                    raise Unable("restoring", self.database, say("the image {image} is not there", image=image.name))
             return image.name
         if image.path is None and backup.method != "pg_dump":
             raise Unable(
-                "restoring", self.database, f"{backup.path} holds a whole cluster and must be restored by hand"
+                "restoring",
+                self.database,
+                say("{path} holds a whole cluster and must be restored by hand", path=str(backup.path)),
             )
         name = self.side_name("restore")
         with self.control("creating a database to restore into") as connection:
@@ -248,7 +253,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
                     return broken
                 raise Unable("putting in place", side, "there is no such database")
             if self.exists(connection, broken):
-                raise Unable("putting in place", side, f"{broken} of an earlier swap is still there")
+                raise Unable("putting in place", side, say("{broken} of an earlier swap is still there", broken=broken))
             live = self.door(connection)
             mark = live.mark or {}
             method: Method = mark.get("method", "limit")

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import Transient
 from ..values import Limits, Tag
+from ..words import say
 from .failures import from_driver
 from .sessions import Sessions
 from .sql import ask, configure
@@ -72,7 +73,11 @@ class Turn(Sessions):
                 ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
             ended.update(pids)
             if time.monotonic() > until:
-                raise Transient("ending the sessions of an earlier attempt on", self.database, f"sessions {pids} stay")
+                raise Transient(
+                    "ending the sessions of an earlier attempt on",
+                    self.database,
+                    say("sessions {pids} stay", pids=str(pids)),
+                )
             time.sleep(0.1)
 
     def _take_turn(self) -> None:

@@ -25,6 +25,8 @@ from .sql import ask, canonical, quoted, transaction
 from .structure import extension
 from .versions import Ways
 
+ADVICE = say("run a repair that is allowed to lose data, or restore these rows from an older backup")
+
 
 class Work(Salvage, Server):
     """Performs one action at a time in each thread."""
@@ -42,9 +44,13 @@ class Work(Salvage, Server):
             "salvage": self.salvage,
         }
         if action.kind not in kinds:
-            raise Unable("performing", action.object, f"unknown action {action.kind}")
+            raise Unable("performing", action.object, say("unknown action {action}", action=action.kind))
         if action.kind == "salvage" and not allow_data_loss:
-            raise Damaged("reading", action.object, f"{action.reason}; only a salvage that may lose rows would help")
+            raise Damaged(
+                "reading",
+                action.object,
+                say("{reason}; only a salvage that may lose rows would help", reason=action.reason),
+            )
         self.keep_turn()
         return kinds[action.kind](action)
 
@@ -108,7 +114,11 @@ class Work(Salvage, Server):
             after = index_nodes(connection, relation.oid)
             stale = [name for name, (node, valid, _) in after.items() if not valid or node == before[name][0]]
             if stale:
-                raise Unable("building the indexes anew of", action.object, f"{', '.join(stale)} stayed as it was")
+                raise Unable(
+                    "building the indexes anew of",
+                    action.object,
+                    say("{names} stayed as it was", names=", ".join(stale)),
+                )
         was, now = (sum(size_ for _, _, size_ in nodes.values()) for nodes in (before, after))
         return Performed(
             say(
@@ -165,7 +175,9 @@ class Work(Salvage, Server):
                 found = fingerprint_of(connection, relation.name)
         except EngineError as error:
             if error.kind in ("integrity", "transient"):
-                raise Damaged("reading", action.object, f"{error.words}; {self._advice()}") from error
+                raise Damaged(
+                    "reading", action.object, say("{words}; {advice}", words=error.words, advice=ADVICE)
+                ) from error
             raise
         if not whole or str(action.reason.values.get("fault")) != "None":
             # It reads, yet its structure was found faulty: rows may be absent without any error.
@@ -174,14 +186,15 @@ class Work(Salvage, Server):
                 raise Damaged(
                     "reading",
                     action.object,
-                    f"{'; '.join(faults) or 'a part of its file is missing'}; {self._advice()}",
+                    say(
+                        "{words}; {advice}",
+                        words="; ".join(map(str, faults)) or say("a part of its file is missing"),
+                        advice=ADVICE,
+                    ),
                 )
         return Performed(
             say("Read all {rows:,} rows of {table}", rows=found.rows or 0, table=action.object), None, None
         )
-
-    def _advice(self) -> str:
-        return "run a repair that is allowed to lose data, or restore these rows from an older backup"
 
     def _pages_whole(self, connection: Connection, relation: Relation) -> bool:
         [(whole,)] = ask(
@@ -247,7 +260,11 @@ class Work(Salvage, Server):
                 ask(connection, f"SELECT {schema}.pg_truncate_visibility_map(%(oid)s::regclass)", oid=relation.oid)
                 self._drop_own(connection, "pg_visibility")
         if wrong := self.invisible([relation.name], 600).get(relation.name):
-            raise Damaged("resetting the visibility map of", action.object, f"{wrong} rows are still marked wrongly")
+            raise Damaged(
+                "resetting the visibility map of",
+                action.object,
+                say("{wrong} rows are still marked wrongly", wrong=wrong),
+            )
         return Performed(say("Reset the visibility map of {table}", table=action.object), None, None)
 
     def _counted(self, connection: Connection, relation: Relation, action: Action, statement: str, column: str) -> None:

@@ -15,6 +15,7 @@ from typing import IO, cast
 from ... import archive, commands
 from ..errors import Damaged, ResourceShortage, Transient, Unable
 from ..values import Backup, Fingerprint, Image
+from ..words import say
 from .file import MAGIC, DatabaseFile, connect, copied
 from .fingerprints import fingerprint_all
 from .names import JOURNALS
@@ -44,7 +45,11 @@ def back_up(file: DatabaseFile, method: str, folder: Path, stem: str, seal: arch
         return _online(file, folder, stem, seal)
     if method == METHODS[1]:
         return _raw(file, folder, stem, seal)
-    raise Unable("backing up", file.name, f"there is no method {method}; use {' or '.join(METHODS)}")
+    raise Unable(
+        "backing up",
+        file.name,
+        say("there is no method {method}; use {methods}", method=method, methods=" or ".join(METHODS)),
+    )
 
 
 def _online(file: DatabaseFile, folder: Path, stem: str, seal: archive.Seal) -> Backup:
@@ -333,7 +338,11 @@ def _place(file: DatabaseFile, folder: Path, stem: str) -> Path:
         return folder / f"{stem}.image.sqlite"
     if shutil.disk_usage(file.path.parent).free > needed:
         return file.sides.image
-    raise ResourceShortage("copying", file.name, f"{needed} bytes are needed beside it or in {folder}")
+    raise ResourceShortage(
+        "copying",
+        file.name,
+        say("{needed} bytes are needed beside it or in {folder}", needed=needed, folder=str(folder)),
+    )
 
 
 def _remove(path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ..errors import AccessDenied, Transient
 from ..values import Tag
+from ..words import say
 from .names import Sides
 
 
@@ -106,7 +107,7 @@ class Claim:
                 break
             ended += self._end_older()
             if time.monotonic() > until:
-                raise Transient("claiming", self.path.name, f"held by {self._who()}")
+                raise Transient("claiming", self.path.name, say("held by {who}", who=self._who()))
             time.sleep(0.05)
         return ended
 
@@ -161,8 +162,13 @@ class Claim:
     def _who(self) -> str:
         held = self._signature()
         if not held:
-            return "another maintenance"
-        return f"run target {held['target']} in process {held['pid']} ({command(held['pid'])})"
+            return say("another maintenance")
+        return say(
+            "run target {target} in process {pid} ({command})",
+            target=held["target"],
+            pid=held["pid"],
+            command=command(held["pid"]),
+        )
 
     def _end_older(self) -> int:
         """Ends an older claim of the same run target; anybody else is left alone."""

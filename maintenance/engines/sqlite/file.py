@@ -21,6 +21,7 @@ from urllib.parse import quote
 from ... import commands
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, Transient, Unable, Unreachable
 from ..values import Limits, Tag
+from ..words import say
 from .names import Sides
 from .refusals import BUSY, LOCKED, saying
 
@@ -158,7 +159,7 @@ class DatabaseFile:
         except EngineError as error:
             self._undo_open_transaction(connection)
             if isinstance(error, Interrupted) and not self.stopping.is_set():
-                words = f"took longer than {self.limits.statement_seconds:.0f} s"
+                words = say("took longer than {seconds:.0f} s", seconds=self.limits.statement_seconds)
                 raise Transient(doing, object, words) from error
             raise
         finally:
@@ -234,7 +235,7 @@ class DatabaseFile:
         except PermissionError as error:
             raise AccessDenied(doing, object, str(error)) from error
         except OSError as error:
-            raise Unreachable(doing, object, f"there is no such file ({error.strerror})") from error
+            raise Unreachable(doing, object, say("there is no such file ({words})", words=error.strerror)) from error
         if not self.path.is_file():
             raise Unreachable(doing, object, "it is not a file")
         if not os.access(self.path, os.R_OK | os.W_OK) or not os.access(self.path.parent, os.W_OK | os.X_OK):

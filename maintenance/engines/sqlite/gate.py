@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import Damaged, EngineError, Transient
 from ..values import Cut, Json
+from ..words import say
 from .file import DatabaseFile
 from .hold import hold, in_the_way, quiet_polls
 from .refusals import saying
@@ -145,7 +146,11 @@ _JOURNAL_MODES = {
 
 def _change_journal_mode(file: DatabaseFile, found: str, wanted: str) -> None:
     if found != wanted:
-        raise Transient("restoring the journal mode of", file.name, f"it stays {found} instead of {wanted}")
+        raise Transient(
+            "restoring the journal mode of",
+            file.name,
+            say("it stays {found} instead of {wanted}", found=found, wanted=wanted),
+        )
 
 
 def _number(value: object) -> int:

@@ -40,7 +40,9 @@ def replace_indexes(file: DatabaseFile, name: str) -> Performed:
         harm = Harm(connection, [table], whole=False)
         sick = [*harm.broken.get(name, []), *harm.wrong.get(name, [])]
         if name in harm.rows:
-            raise Damaged("making the indexes again of", name, f"its rows cannot all be read: {harm.rows[name]}")
+            raise Damaged(
+                "making the indexes again of", name, say("its rows cannot all be read: {words}", words=harm.rows[name])
+            )
         if not sick:
             return Performed(say("All indexes are sound already."), None, None)
         texts = _texts(connection, "index", table, sick)
@@ -314,7 +316,9 @@ def _put(connection: sqlite3.Connection, table: Table, shape: Shape, rows: sqlit
         connection.execute(text)
     kept = int(connection.execute(f"SELECT count(*) FROM {quoted(table.name)} NOT INDEXED").fetchone()[0])
     if kept != _count(rows):
-        raise Damaged("replacing", table.canonical, f"{_count(rows)} rows went in and {kept} came out")
+        raise Damaged(
+            "replacing", table.canonical, say("{rows} rows went in and {kept} came out", rows=_count(rows), kept=kept)
+        )
     return kept
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import Damaged, ResourceShortage, Unable
 from ..values import Image
+from ..words import say
 from .backup import copy_database, sync_name, synced
 from .file import DatabaseFile, connect, copied
 from .hold import hold
@@ -47,7 +48,9 @@ def restore_beside(file: DatabaseFile, image: Image) -> str:
 def _room_for(source: Path, file: DatabaseFile) -> None:
     needed, free = source.stat().st_size, shutil.disk_usage(file.path.parent).free
     if free < needed:
-        raise ResourceShortage("restoring", file.name, f"{needed} bytes are needed and {free} are free")
+        raise ResourceShortage(
+            "restoring", file.name, say("{needed} bytes are needed and {free} are free", needed=needed, free=free)
+        )
 
 
 def swap(file: DatabaseFile, side: Path) -> str:

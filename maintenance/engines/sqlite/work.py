@@ -45,7 +45,7 @@ def _vacuum(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Perfor
         after = used_bytes(connection)
         free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
     if free:
-        raise Damaged("rewriting", file.name, f"{free} free pages are left after the rewrite")
+        raise Damaged("rewriting", file.name, say("{free} free pages are left after the rewrite", free=free))
     return Performed(
         say("The file was rewritten, {before} before and {after} after.", before=size(before), after=size(after)),
         before,
@@ -143,7 +143,9 @@ def _pad(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     found = file.path.stat().st_size
     if found < wanted:
-        raise Damaged("filling up", file.name, f"the file has {found} bytes instead of {wanted}")
+        raise Damaged(
+            "filling up", file.name, say("the file has {found} bytes instead of {wanted}", found=found, wanted=wanted)
+        )
     return Performed(say("{bytes} of zeros were added at the end.", bytes=size(found - before)), before, found)
 
 

@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('maintenance', '0012_figures'),
+        ('maintenance', '0013_reminders'),
     ]
 
     operations = [
