@@ -15,6 +15,8 @@ import psycopg2
 from sqlalchemy import make_url
 
 from demo.postgresql import ThrowawayPostgreSQL
+from maintenance.engines.base import Engine
+from maintenance.engines.postgresql import PostgreSQL
 
 from .lab import Application, Lab
 
@@ -99,6 +101,13 @@ class PostgreSQLLab(Lab):
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
         return self.server.run(self.name, statement)
+
+    def under_cut(self, engine: Engine, statement: str) -> None:
+        """Where the database is meanwhile: hidden under another name."""
+        assert isinstance(engine, PostgreSQL)
+        with engine.control("spoiling") as connection:
+            name = engine.door(connection).name
+        self.server.run(name, statement)
 
     @contextmanager
     def application(self, user: str = "shop_app") -> Iterator[Application]:

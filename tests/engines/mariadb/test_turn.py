@@ -21,7 +21,7 @@ class TestWhoseTurn:
         lab.fill()
         worker = subprocess.Popen(
             [sys.executable, "-c", WORKER, lab.url.render_as_string(hide_password=False)],
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
             stdout=subprocess.PIPE,
         )
         assert worker.stdout is not None
