@@ -31,7 +31,10 @@ EXPECTED = {
     "timed out": {"timed_out"},
 }
 AFTER_TWO_DEATHS = {"rolled_back", "failed"}
-MORE_OF = {"databases", "schemas", "objects", "files", "sessions", "slots", "prepared", "events", "extensions"}
+MORE_OF = {
+    "databases", "schemas", "objects", "files", "sessions", "slots", "prepared", "events", "extensions", "comments",
+    "indexes",
+}  # fmt: skip
 """Settings of which more than before is something left behind."""
 
 

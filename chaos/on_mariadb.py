@@ -95,6 +95,13 @@ class OnMariaDB(Target):
                 ),
                 key=str,
             ),
+            "comments": sorted(
+                ask(
+                    "SELECT table_schema, table_name, table_comment FROM information_schema.tables"
+                    f" WHERE table_schema NOT IN {OF_THE_SERVER} AND table_comment <> ''"
+                )
+            ),
+            "prepared": ask("XA RECOVER"),
             "routines": sorted(ask("SELECT db, name FROM mysql.proc WHERE db NOT IN ('mysql', 'sys')")),
             "variables": variables,
             "files": sorted(p.name for p in (self.lab.server.data / DATABASE).iterdir()),

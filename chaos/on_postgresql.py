@@ -97,6 +97,12 @@ class OnPostgreSQL(Target):
             " LEFT JOIN pg_index i ON i.indexrelid = c.oid"
             " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast' ORDER BY 1, 2",
         )
+        found["comments"] = ask(
+            DATABASE,
+            "SELECT classoid::regclass::text, objoid::regclass::text, objsubid, description FROM"
+            " pg_description WHERE objoid >= 16384 ORDER BY 1, 2, 3",
+        )
+        found["indexes"] = ask(DATABASE, "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid")
         return found
 
     def _sessions(self) -> list[tuple[object, ...]]:
