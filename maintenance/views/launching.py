@@ -20,7 +20,7 @@ from reports.retelling import again
 from .. import launch, tasks
 from ..forms import ConfirmForm, LaunchForm
 from ..models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
-from ..usual import usual_outage
+from ..usual import usual_outages
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .runs import refused
 from .standing import standings, worst_first
@@ -101,7 +101,7 @@ def plan(request: HttpRequest) -> HttpResponseBase:
         messages.error(request, again(made.refused, made.refused_said))
         del request.session[PLANNED]
         return redirect("/launch/?change")
-    told = [described(target, asked.maintenance_type) for target in made.targets]
+    told = described(made)
     before = kept_plan(request, SEEN_BEFORE)
     context = {
         "asked": asked,
@@ -154,7 +154,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         )
         ask(request, asked)
         return redirect("launch_plan")
-    told = [summary(described(target, asked.maintenance_type)) for target in made.targets]
+    told = [summary(target) for target in described(made)]
     form = ConfirmForm(person(request), [t["database"] for t in told], request.POST or None)
     if request.method == "POST":
         if form.is_valid():
@@ -197,15 +197,19 @@ def needs_approval(asked: launch.Request) -> bool:
     return any(asked.severity_level in s.approval_severities for s in settings)
 
 
-def described(target: dict[str, Any], maintenance_type: str) -> dict[str, Any]:
-    """A target of the plan with the usual length of its outage, and where that number comes from."""
-    return {
-        **target,
-        "findings": worst_first(target["findings"]),
-        "usual": usual_outage(target["database"], maintenance_type),
-        "bytes": sum(a["bytes"] for a in target["actions"]),
-        "objects": len({a["object"] for a in target["actions"]}),
-    }
+def described(made: StoredPlan) -> list[dict[str, Any]]:
+    """Each target of the plan with the usual length of its outage, and where that number comes from."""
+    usual = usual_outages([t["database"] for t in made.targets], made.request["maintenance_type"])
+    return [
+        {
+            **target,
+            "findings": worst_first(target["findings"]),
+            "usual": usual[target["database"]],
+            "bytes": sum(a["bytes"] for a in target["actions"]),
+            "objects": len({a["object"] for a in target["actions"]}),
+        }
+        for target in made.targets
+    ]
 
 
 def summary(target: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from maintenance import tasks
@@ -55,6 +57,24 @@ def test_three_screens_start_one_run(as_: As, fake: Register) -> None:
     assert answer.headers["Location"] == f"/runs/{run.pk}/"
     assert (run.status, run.requested_by_name, run.origin, run.reason) == ("queued", "dba", "web", "checkout times out")
     assert client.get("/launch/confirm/").headers["Location"] == "/launch/", "sent twice it starts nothing"
+
+
+def test_plan_and_confirmation_cost_the_same_queries_however_many_databases(
+    as_: As, fake: Register, ran: Callable[..., MaintenanceRun]
+) -> None:
+    counted = []
+    for names in (["shop"], ["shop", "billing", "stock", "mail"]):
+        for name in names:
+            if not MaintenanceSetting.objects.filter(name=name).exists():
+                ran(fake(name))
+        client = as_("dba")
+        plan = page(choose(client, databases=names))
+        assert plan.count("about 13.0 s: so long was the last such maintenance") == len(names)
+        for path in ("/launch/plan/", "/launch/confirm/"):
+            with CaptureQueriesContext(connection) as queries:
+                client.get(path)
+            counted.append(len(queries))
+    assert counted[:2] == counted[2:]
 
 
 @pytest.mark.parametrize(
