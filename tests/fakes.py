@@ -244,6 +244,16 @@ class FakeEngine(Engine):
         with opened(self.path) as state:
             return {f"table {name}": "" for name in state["tables"]}
 
+    def encryption(self, side: str | None = None) -> dict[str, list[str]]:
+        """'encrypted' in the state: tables; 'encrypted by the image': those of any side copy."""
+        with opened(self.path) as state:
+            key = "encrypted by the image" if side else "encrypted"
+            return {name: ["encrypted with key 1"] for name in state.get(key, [])}
+
+    def tls(self) -> dict[str, list[str]]:
+        with opened(self.path) as state:
+            return {name: ["REQUIRE SSL"] for name in state.get("tls", [])}
+
     def query(self, sql: str) -> list[tuple[object, ...]]:
         with self.doing("query", sql) as state:
             return [(len(state["tables"]["orders"]),)]

@@ -225,6 +225,17 @@ class Engine(ABC):
     def catalog(self, side: str | None = None) -> dict[str, str]:
         """Object -> digest of its definition: columns, indexes, constraints, views, triggers, routines."""
 
+    def encryption(self, side: str | None = None) -> dict[str, list[str]]:
+        """Table -> what shows that it is encrypted on disk; of the side copy when given.
+
+        Only tables that are. Empty also where the product encrypts nothing itself.
+        """
+        return {}
+
+    def tls(self) -> dict[str, list[str]]:
+        """Account or rule that leads to the target -> what it demands of a connection; only where TLS is demanded."""
+        return {}
+
     @abstractmethod
     def query(self, sql: str) -> list[tuple[object, ...]]:
         """Runs an operator's read-only functional check, in a transaction that cannot write."""

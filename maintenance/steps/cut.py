@@ -96,7 +96,12 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
     failed = [c for c in checks if not c.passed]
     return Done(
         say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),
-        {"checks": [asdict(c) for c in checks], "catalog": ctx.engine.catalog()},
+        {
+            "checks": [asdict(c) for c in checks],
+            "catalog": ctx.engine.catalog(),
+            "encryption": ctx.engine.encryption(),
+            "tls": ctx.engine.tls(),
+        },
     )
 
 

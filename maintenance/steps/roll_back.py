@@ -13,7 +13,7 @@ from .complete import tidy
 from .context import Context, Done, Outcome, fingerprints
 from .cut import close
 from .resume import bring_back
-from .verify import different
+from .verify import different, failed_checks, kept
 
 
 def run(ctx: Context) -> Outcome:
@@ -55,7 +55,8 @@ def _bring_data_back(ctx: Context) -> Done:
     if swap and not ctx.target.hold_lost:
         return _swap(ctx, str(swap["side"]), len(baseline))
     now = ctx.engine.fingerprint(None)
-    differing = different(baseline, now) + _worse(baseline, now)
+    rows = different(baseline, now) + _worse(baseline, now)
+    differing = rows + _exposed(ctx, set(baseline))
     if swap and (not differing or _same(_seen_last(ctx, baseline), now)):
         return _swap(ctx, str(swap["side"]), len(baseline))
     if not differing:
@@ -63,19 +64,27 @@ def _bring_data_back(ctx: Context) -> Done:
             say("All {tables} tables are as they were: nothing to restore.", tables=len(baseline)),
             {"tables": len(baseline)},
         )
-    if ctx.target.hold_lost and not _same(_seen_last(ctx, baseline), now):
-        return _keep_what_was_written(ctx, baseline, now, differing)
+    if ctx.target.hold_lost and rows and not _same(_seen_last(ctx, baseline), now):
+        return _keep_what_was_written(ctx, baseline, now, rows)
     backup, image, gate = ctx.backup, ctx.image, ctx.target.gate
     if backup is None or image is None or gate is None:
         raise Unable("rolling back", ctx.target.database, "there is no image to restore from")
     side = ctx.engine.restore_beside(image, backup, ctx.seal)
     restored = ctx.engine.fingerprint(None, side)
-    wrong = different(baseline, restored)
+    wrong = different(baseline, restored) + _exposed(ctx, set(restored), side)
     if wrong:
         raise Damaged(
             "restoring", ctx.target.database, "the restored copy is not as at the cut: " + "; ".join(wrong[:5])
         )
     return _swap(ctx, side, len(restored))
+
+
+def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[str]:
+    """Of these tables, those that were encrypted on disk at the cut and are not; restoring makes them so again."""
+    before = (ctx.recorded("F", "check") or {}).get("encryption") or {}
+    assert isinstance(before, dict)
+    wanted = {name: marks for name, marks in before.items() if name in tables}
+    return failed_checks(kept("encryption", wanted, ctx.engine.encryption(side)), []) if wanted else []
 
 
 def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:

@@ -51,6 +51,8 @@ def prove(ctx: Context) -> Done:
     before = ctx.recorded("F", "check") or {"checks": [], "catalog": {}}
     baseline = ctx.baseline or {}
     checks = ctx.engine.check(ctx.touched) + functional_checks(ctx)
+    checks += kept("encryption", before.get("encryption"), ctx.engine.encryption())
+    checks += kept("TLS", before.get("tls"), ctx.engine.tls())
     names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
     after = ctx.engine.fingerprint(names)
     expected = baseline if names is None else {t: baseline[t] for t in names}
@@ -93,7 +95,7 @@ def accepted_losses(ctx: Context) -> set[str]:
     return {loss["object"] for record in records for loss in record.losses}
 
 
-def failed_checks(checks: list[Check], before: object, repairing: bool, same_rows: bool = False) -> list[str]:
+def failed_checks(checks: list[Check], before: object, repairing: bool = False, same_rows: bool = False) -> list[str]:
     """Failures that are new; in a repair also structural ones that were to be repaired.
 
     With the `same_rows` as before, what follows from the rows failed before, too.
@@ -125,6 +127,16 @@ def different(
                 found.append(f"{name} cannot be read: {now.error}")
         elif (was.rows, was.digest) != (now.rows, now.digest):
             found.append(f"{name} had {was.rows} rows and has {now.rows}, or their content differs")
+    return found
+
+
+def kept(what: str, before: object, now: Mapping[str, list[str]]) -> list[Check]:
+    """Whether all that guarded the data before guards it still. More than before is welcome."""
+    assert before is None or isinstance(before, Mapping)
+    found = []
+    for name, marks in (before or {}).items():
+        lost = [mark for mark in marks if mark not in now.get(name, [])]
+        found.append(Check(what, name, not lost, f"lost: {', '.join(lost)}" if lost else ", ".join(marks)))
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from maintenance import audit, launch, procedure
 from maintenance.engines.errors import Unable
-from maintenance.engines.values import Action, Load
+from maintenance.engines.values import Action, Json, Load, Performed
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from reports.outcome import outcome
@@ -235,6 +235,63 @@ def test_lost_rows_are_found_repaired_at_most_once_and_rolled_back(
     assert parts == ["", "proof 1", "repair 1", "proof 2"]
     assert state_of(setting)["tables"] == before
     assert "orders had 4 rows and has 3" in run.ended_because
+    assert_in_service(setting)
+
+
+def lose_encryption(monkeypatch: pytest.MonkeyPatch, image: list[str]) -> None:
+    """Any work makes the tables plain; a side copy is encrypted as `image` says."""
+    perform = FakeEngine.perform
+
+    def work(self: FakeEngine, action: Action, allow: bool) -> Performed:
+        with fakes.opened(self.path) as state:
+            state["encrypted"], state["encrypted by the image"] = [], image
+        return perform(self, action, allow)
+
+    def swap(self: FakeEngine, side: str, gate: Json, marker: Json) -> str:
+        with fakes.opened(self.path) as state:
+            state["encrypted"] = state["encrypted by the image"]
+        return original(self, side, gate, marker)
+
+    original = FakeEngine.swap
+    monkeypatch.setattr(FakeEngine, "perform", work)
+    monkeypatch.setattr(FakeEngine, "swap", swap)
+
+
+def test_a_table_that_lost_its_encryption_is_rolled_back_though_its_rows_are_equal(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = fake()
+    with fakes.opened(str(setting.engine_url.database)) as state:
+        state["encrypted"] = ["orders"]
+    lose_encryption(monkeypatch, image=["orders"])
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("rolled_back", "ABCDEFGHOSU")
+    assert "encryption of orders: lost: encrypted with key 1" in run.ended_because
+    assert state_of(setting)["encrypted"] == ["orders"]
+    assert_in_service(setting)
+
+
+def test_a_copy_that_is_not_encrypted_never_takes_the_place_of_what_was(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = fake()
+    with fakes.opened(str(setting.engine_url.database)) as state:
+        state["encrypted"] = ["orders"]
+    lose_encryption(monkeypatch, image=[])
+    run = go(someone, request_for("shop"))
+    assert run.status == "needs_operator"
+    assert "swap" not in " ".join(state_of(setting)["calls"])
+
+
+def test_an_account_that_need_not_use_tls_any_more_fails_the_proof(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = fake()
+    demanded = iter([["shop_app"]])
+    monkeypatch.setattr(FakeEngine, "tls", lambda self: {name: ["REQUIRE SSL"] for name in next(demanded, [])})
+    run = go(someone, request_for("shop"))
+    assert run.status == "rolled_back"
+    assert "TLS of shop_app: lost: REQUIRE SSL" in run.ended_because
     assert_in_service(setting)
 
 

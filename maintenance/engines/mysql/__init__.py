@@ -40,6 +40,7 @@ from . import (
     names,
     planning,
     proof,
+    protection,
     rollback,
     structure,
     switch,
@@ -134,6 +135,12 @@ class Family(Server):
     def catalog(self, side: str | None = None) -> dict[str, str]:
         return proof.catalog(self, side)
 
+    def encryption(self, side: str | None = None) -> dict[str, list[str]]:
+        return protection.encryption(self, side)
+
+    def tls(self) -> dict[str, list[str]]:
+        return protection.tls(self)
+
     def query(self, sql: str) -> list[tuple[object, ...]]:
         return proof.query(self, sql)
 
@@ -177,6 +184,13 @@ class MariaDB(Family):
         " COALESCE(JSON_VALUE(priv, '$.max_user_connections'), 0) FROM mysql.global_priv"
         " WHERE LOWER(COALESCE(JSON_VALUE(priv, '$.is_role'), '0')) NOT IN ('1', 'true')"
     )
+    # Names are in the file system's spelling, in which # occurs only before a partition.
+    encrypted_sql = (
+        "SELECT CONVERT(CONVERT(CAST(SUBSTRING_INDEX(name, '/', 1) AS BINARY) USING filename) USING utf8mb4),"
+        " CONVERT(CONVERT(CAST(SUBSTRING_INDEX(SUBSTRING_INDEX(name, '/', -1), '#', 1) AS BINARY) USING filename)"
+        " USING utf8mb4), encryption_scheme > 0 AND min_key_version > 0, current_key_id"
+        " FROM information_schema.innodb_tablespaces_encryption"
+    )
     role_edges_sql = "SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.roles_mapping WHERE host <> ''"
     roles_of_all_sql: ClassVar[str | None] = None
     system_accounts = frozenset(("mariadb.sys",))
@@ -208,6 +222,11 @@ class MySQL(Family):
     innodb_tables = "innodb_tables"
     flagged_indexes_sql: ClassVar[str | None] = None
     accounts_sql = "SELECT user, host, IF(account_locked = 'Y', 1, 0), max_user_connections FROM mysql.user"
+    # One master key for all; no tablespace has a number of its own.
+    encrypted_sql = (
+        "SELECT SUBSTRING_INDEX(name, '/', 1), SUBSTRING_INDEX(SUBSTRING_INDEX(name, '/', -1), '#p#', 1),"
+        " encryption = 'Y', 'of the server' FROM information_schema.innodb_tablespaces"
+    )
     role_edges_sql = "SELECT CONCAT('''', to_user, '''@''', to_host, '''') FROM mysql.role_edges"
     roles_of_all_sql = "SELECT @@GLOBAL.mandatory_roles <> ''"
     system_accounts = frozenset(("mysql.sys", "mysql.session", "mysql.infoschema"))

@@ -74,7 +74,7 @@ def observed(server: Server, session: Session) -> Json:
 
 def _accounts(server: Server, session: Session) -> list[Json]:
     me = str(session.value("SELECT CURRENT_USER()"))
-    reaching = _reaching(server, session)
+    reaching = reaching_accounts(server, session)
     rescuing = _rescuing(server, session)
     found: list[Json] = []
     for user, host, locked, limit in session.ask(server.accounts_sql):
@@ -94,7 +94,7 @@ def _accounts(server: Server, session: Session) -> list[Json]:
     return found
 
 
-def _reaching(server: Server, session: Session) -> set[str] | None:
+def reaching_accounts(server: Server, session: Session) -> set[str] | None:
     """Accounts with any right on the schema, in the server's spelling 'user'@'host'; None: all (PUBLIC).
 
     A role may lead anywhere, so whoever has one counts; so does whoever may take another's identity, because

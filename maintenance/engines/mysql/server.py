@@ -114,6 +114,8 @@ class Server(Engine):
     """Indexes that the server itself has marked corrupt; None where it does not tell."""
     accounts_sql: ClassVar[str]
     """user, host, locked (0 or 1), max_user_connections of every account that is not a role."""
+    encrypted_sql: ClassVar[str]
+    """Schema and table of every tablespace, whether it is encrypted (0 or 1), and the key."""
     role_edges_sql: ClassVar[str]
     roles_of_all_sql: ClassVar[str | None]
     """True where roles are given to every account; None where grants to PUBLIC say so."""

@@ -2,7 +2,8 @@
 
 One topic a file: `sql` and `sessions` (the way to the server), `turn` (fencing), `server` (who it is), `versions`,
 `privileges`, `diagnosis` with `questions` and `sizes`, `planning`, `backup`, `gate` (cut and
-release), `switch` (opens it without us), `work` and `salvage`, `proof` and `structure`, `benchmark`, `rollback`.
+release), `switch` (opens it without us), `work` and `salvage`, `proof` and `structure`, `benchmark`, `rollback`,
+`transport` (TLS).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from .benchmark import Benchmark
 from .planning import Planning
 from .rollback import Rollback
 from .switch import Switch
+from .transport import Transport
 from .work import Work
 
 
-class PostgreSQL(Planning, Work, Benchmark, Switch, Rollback):
+class PostgreSQL(Planning, Work, Benchmark, Switch, Rollback, Transport):
     """One database of a PostgreSQL server."""

@@ -1,0 +1,118 @@
+"""What was encrypted stays so, and who had to use TLS has to; what was lost is found."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from maintenance.steps.verify import failed_checks, kept
+from tests.engines.conftest import short_folder
+from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.mariadb.world import MARKER, PLAIN, action, backed_up, engine_of
+
+
+@pytest.fixture(scope="module")
+def encrypting() -> Iterator[MariaDBLab]:
+    """A server of its own, with two keys in a file beside its data."""
+    folder = short_folder()
+    keys = folder / "keys.txt"
+    keys.write_text("".join(f"{number};{secrets.token_hex(32)}\n" for number in (1, 2)))
+    keys.chmod(0o644)
+    options = {
+        "plugin-load-add": "file_key_management",
+        "file-key-management-filename": str(keys),
+        "innodb-encrypt-tables": "ON",
+    }
+    try:
+        with MariaDBLab.opened(folder, options) as opened:
+            yield opened
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def lab(encrypting: MariaDBLab) -> Iterator[MariaDBLab]:
+    """Tables encrypted by the server's default, by their own option, in partitions; and one that is not."""
+    made = encrypting.fresh()
+    made.fill()
+    for statement in (
+        "CREATE TABLE `Kün den` (id INT PRIMARY KEY, iban VARCHAR(40)) ENCRYPTED=YES ENCRYPTION_KEY_ID=2",
+        "INSERT INTO `Kün den` VALUES (1, 'DE89 secret')",
+        "CREATE TABLE parts (id INT PRIMARY KEY) PARTITION BY HASH (id) PARTITIONS 2",
+        "CREATE TABLE open_to_all (id INT PRIMARY KEY) ENCRYPTED=NO",
+    ):
+        made.sql(statement)
+    yield made
+    made.sql("SET GLOBAL innodb_encrypt_tables = ON")
+
+
+ON_DISK = "encrypted on disk with key 1"
+OWN_KEY = ["ENCRYPTED=YES", "ENCRYPTION_KEY_ID=2", "encrypted on disk with key 2"]
+AT_FIRST = {"customers": [ON_DISK], "orders": [ON_DISK], "parts": [ON_DISK], "`Kün den`": OWN_KEY}
+
+
+def test_encrypted_tables_stay_so_through_a_rebuild_and_a_restart(lab: MariaDBLab) -> None:
+    with engine_of(lab) as engine:
+        assert engine.encryption() == AT_FIRST
+        for table in ("orders", "`Kün den`", "parts"):
+            engine.perform(action(table, "rebuild"), False)
+        assert engine.encryption() == AT_FIRST
+    lab.server.restart()
+    with engine_of(lab) as engine:
+        assert engine.encryption() == AT_FIRST
+    lab.server.stop()
+    files = list((lab.server.data / lab.database).glob("K*.ibd"))
+    lab.server.start()
+    assert files
+    assert not [file for file in files if b"DE89 secret" in file.read_bytes()]
+
+
+def test_the_side_copy_of_a_rollback_is_encrypted_before_it_takes_the_place(lab: MariaDBLab) -> None:
+    with engine_of(lab) as engine:
+        backup = backed_up(engine, lab)
+        image = engine.image(backup, engine.fingerprint(None), lab.folder, "image", PLAIN)
+        side = engine.restore_beside(image, backup, PLAIN)
+        assert engine.encryption(side) == AT_FIRST
+        engine.swap(side, {}, MARKER)
+        assert engine.encryption() == AT_FIRST
+        engine.clean()
+
+
+def test_a_table_that_lost_its_encryption_is_found(lab: MariaDBLab) -> None:
+    with engine_of(lab) as engine:
+        before = engine.encryption()
+        lab.sql("ALTER TABLE `Kün den` ENCRYPTED=NO")
+        lab.sql("SET GLOBAL innodb_encrypt_tables = OFF")
+        engine.perform(action("orders", "rebuild"), False)
+        assert failed_checks(kept("encryption", before, engine.encryption()), []) == [
+            "encryption of `Kün den`: lost: ENCRYPTED=YES, ENCRYPTION_KEY_ID=2, encrypted on disk with key 2",
+            "encryption of orders: lost: encrypted on disk with key 1",
+        ]
+
+
+def test_an_account_that_must_use_tls_must_still_after_cut_and_release(family_lab: MariaDBLab) -> None:
+    lab = family_lab
+    user = f"'tls_{lab.database}'@'%'"
+    strict = f"'strict_{lab.database}'@'%'"
+    lab.sql(f"CREATE USER {user} REQUIRE SSL")
+    lab.sql(f"CREATE USER {strict} REQUIRE ISSUER '/CN=ours' AND CIPHER 'AES256-SHA'")
+    lab.sql(f"CREATE USER 'elsewhere_{lab.database}'@'%' REQUIRE SSL")
+    for name in (user, strict):
+        lab.sql(f"GRANT SELECT ON `{lab.database}`.* TO {name}")
+    demanded = {user: ["REQUIRE SSL"], strict: ["REQUIRE CIPHER AES256-SHA", "REQUIRE ISSUER /CN=ours"]}
+    with lab.engine() as engine:
+        assert engine.tls() == demanded
+        engine.fence()
+        gate = engine.read_gate()
+        engine.cut(gate, MARKER)
+        assert engine.tls() == demanded
+        engine.open_gate(gate, None)
+        assert engine.gate_differences(gate) == []
+        assert engine.tls() == demanded
+        lab.sql(f"ALTER USER {user} REQUIRE NONE")
+        assert failed_checks(kept("TLS", demanded, engine.tls()), []) == [f"TLS of {user}: lost: REQUIRE SSL"]
+        for name in (user, strict, f"'elsewhere_{lab.database}'@'%'"):
+            lab.sql(f"DROP USER {name}")

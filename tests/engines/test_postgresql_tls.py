@@ -1,0 +1,53 @@
+"""Who must come by TLS, as pg_hba.conf says; only where the account may read it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.values import Limits, Tag
+from maintenance.steps.verify import failed_checks, kept
+
+from .conftest import short_folder
+from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
+from .test_postgresql import engine
+
+RULES = """
+hostssl all shop_app 10.0.0.0/8 scram-sha-256
+hostssl {name},other all all ldap ldapserver=d ldapbasedn="o=x" ldapbinddn="o=x" ldapbindpasswd="not-to-be-told"
+hostssl elsewhere all all md5
+host all all 192.168.0.0/16 scram-sha-256
+"""
+
+
+@pytest.fixture
+def lab() -> Iterator[PostgreSQLLab]:
+    """A server of its own: a rule that is gone must not shut out other tests."""
+    folder = short_folder()
+    try:
+        with PostgreSQLServer.opened(folder) as server:
+            yield server.fresh()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_rule_that_demands_tls_and_is_gone_fails_the_proof(lab: PostgreSQLLab) -> None:
+    rules = lab.server.server.data / "pg_hba.conf"
+    text = rules.read_text()
+    with engine(lab) as made:
+        assert made.tls() == {}
+        rules.write_text(RULES.format(name=lab.name) + text)
+        before = made.tls()
+        assert before == {
+            "pg_hba.conf: hostssl all shop_app 10.0.0.0 255.0.0.0 scram-sha-256": ["hostssl"],
+            f"pg_hba.conf: hostssl {lab.name},other all all ldap": ["hostssl"],
+        }
+        rules.write_text(RULES.format(name=lab.name).replace("hostssl all", "host all") + text)
+        assert failed_checks(kept("TLS", before, made.tls()), []) == [
+            "TLS of pg_hba.conf: hostssl all shop_app 10.0.0.0 255.0.0.0 scram-sha-256: lost: hostssl"
+        ]
+        assert made.encryption() == {}
+        assert PostgreSQL(lab.url.set(username="plain_owner"), Tag(8, 1), Limits()).tls() == {}
