@@ -47,7 +47,8 @@ test: test-packages $(VENV)/.installed-dev messages
 	@$(BIN)/python -m pytest -n 2 tests/engines tests/acceptance tests/browser
 
 test-quick: $(VENV)/.installed-dev messages
-	@$(BIN)/python -m pytest tests/test_layers.py tests/unit tests/web --deselect tests/unit/test_crashes.py
+	@$(BIN)/python -m pytest tests/test_layers.py tests/unit tests/web \
+	  --deselect tests/unit/test_crashes.py --deselect tests/web/api/test_schemathesis.py
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
 test-mysql: test-packages $(VENV)/.installed-dev messages

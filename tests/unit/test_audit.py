@@ -51,7 +51,8 @@ def insert(pk: int) -> None:
     sql("UPDATE audit_entry SET id = -id WHERE id < 0")
     sql(
         "INSERT INTO audit_entry (id, at, actor, operation, object, before, after, previous_hash, hash) "
-        "SELECT %s, at, 'nobody', operation, object, before, after, previous_hash, 'x' FROM audit_entry WHERE id = %s",
+        "SELECT %s, at, 'nobody', operation, object, before, after, previous_hash, hex(randomblob(32)) "
+        "FROM audit_entry WHERE id = %s",
         pk,
         pk + 1000,
     )
