@@ -39,7 +39,7 @@ def finished_run(databases: Sequence[str] = ("shop",), tables: int = 4, **change
     run = empty_run(databases, status=Status.SUCCEEDED, outage_seconds=41.5, **changes)
     for name in databases:
         finished_target(run, name, tables)
-    Approval.objects.create(run=run, by_name="Suzuki Hana", at=at(-30))
+    Approval.objects.create(run=run, by_name="second-dba", at=at(-30))
     return run
 
 
@@ -50,7 +50,7 @@ def empty_run(databases: Sequence[str] = ("shop",), **changes: Any) -> Maintenan
         "target_databases": list(databases),
         "severity_level": "high",
         "reason": "Checkout times out since the night import; 決済が遅い",
-        "requested_by_name": "Tanaka Ken",
+        "requested_by_name": "first-dba",
         "origin": "web",
         "status": Status.FAILED,
         "created_at": at(-60),

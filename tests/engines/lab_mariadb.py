@@ -181,7 +181,7 @@ class MariaDBLab(Lab):
             "CREATE TABLE `with space``tick%` (a INT, b INT)",
             "INSERT INTO `with space``tick%` VALUES (1, 1), (1, 1), (NULL, 2)",
             "CREATE TABLE `顧客` (`番号` INT PRIMARY KEY, `名前` TEXT)",
-            "INSERT INTO `顧客` VALUES (1, '山田'), (2, '100% \\'\"')",
+            "INSERT INTO `顧客` VALUES (1, '東京'), (2, '100% \\'\"')",
             f"CREATE TABLE {LONG} (id INT PRIMARY KEY, {LONG_COLUMN} INT, KEY {LONG_COLUMN} ({LONG_COLUMN}))",
             f"INSERT INTO {LONG} VALUES (1, 1)",
             (
