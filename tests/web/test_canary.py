@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 from collections.abc import Callable
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from pypdf import PdfReader
@@ -68,6 +71,12 @@ def bad_calls(machine: Machine) -> bytes:
     ):
         said += content_of(machine.post(path, body))
     return said + content_of(Machine().get("databases", Authorization=f"Bearer {BEARER}"))
+
+
+@pytest.fixture(autouse=True)
+def groups(transactional_db: None) -> None:
+    """Made by a migration, and gone with the tables that an earlier test emptied."""
+    importlib.import_module("maintenance.migrations.0002_groups").create(apps, connection.schema_editor())
 
 
 @pytest.mark.django_db(transaction=True)
