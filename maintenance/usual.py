@@ -1,4 +1,4 @@
-"""How long an outage usually is: what happened before, with how often, and no other estimate."""
+"""How long an outage and a maintenance usually take: what happened before, how often, and no other estimate."""
 
 from __future__ import annotations
 
@@ -31,6 +31,15 @@ def usual_outages(databases: Collection[str], maintenance_type: str) -> dict[str
     ):
         spans[name].append((start, end))
     return {name: _told(of_one) for name, of_one in spans.items()}
+
+
+def usual_durations(database: str, maintenance_type: str) -> list[float]:
+    """Seconds that the last maintenances of this database by the same type took from begin to end."""
+    done = RunTarget.objects.filter(
+        database=database, run__maintenance_type=maintenance_type, started_at__isnull=False, finished_at__isnull=False
+    )
+    spans = done.order_by("-id").values_list("started_at", "finished_at")[:LOOKED_AT]
+    return [(end - start).total_seconds() for start, end in spans if start and end]
 
 
 def _over(maintenance_type: str) -> QuerySet[RunTarget]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from statistics import median
 from typing import Annotated, Any
 
@@ -12,15 +13,15 @@ from ninja import Header
 
 from .. import launch
 from ..engines.words import say
-from ..models import MaintenanceRun, RunTarget, StoredPlan
+from ..models import MaintenanceRun, StoredPlan
 from ..planning import plain
+from ..usual import usual_durations, usual_outage
 from .callers import Called, Scope, actor, open_to
 from .problems import Conflict
 from .routers import maintenance as routes
 from .shapes.problems import NO_BODY, WRONG, Problem
 from .shapes.starting import Accepted, MaintenanceRequest, Plan, StartRequest
 
-LOOKED_AT = 10
 Key = Annotated[
     str | None,
     Header(
@@ -107,17 +108,13 @@ def plan(request: Called, given: MaintenanceRequest) -> HttpResponse:
 
 
 def estimate(database: str, maintenance_type: str) -> dict[str, Any]:
-    """From what it took before; without any such maintenance nobody knows."""
-    done = RunTarget.objects.filter(
-        database=database, run__maintenance_type=maintenance_type, started_at__isnull=False, finished_at__isnull=False
-    )
-    lines = done.order_by("-id").only("started_at", "finished_at", "outage_started_at", "outage_ended_at")
-    last = list(lines[:LOOKED_AT])
-    durations = [(t.finished_at - t.started_at).total_seconds() for t in last if t.finished_at and t.started_at]
+    """From what it took before, as the pages tell it; without any such maintenance nobody knows."""
+    outage = usual_outage(database, maintenance_type)
+    durations = usual_durations(database, maintenance_type)
     return {
-        "outage_seconds": median(t.outage_seconds for t in last) if last else None,
+        "outage_seconds": outage["seconds"] if outage else None,
         "duration_seconds": median(durations) if durations else None,
-        "based_on_runs": len(last),
+        "based_on_runs": len(durations),
     }
 
 
@@ -128,13 +125,7 @@ def estimate(database: str, maintenance_type: str) -> dict[str, Any]:
 )
 def cancel(request: Called, id: int) -> HttpResponse:
     """Asks the workers to stop; service comes back as it was before."""
-    run = _found(id)
-    try:
-        launch.cancel(actor(request), run)
-    except launch.BadInput as refusal:
-        raise Conflict(refusal.sentence) from refusal
-    run.refresh_from_db()
-    return accepted(request, run)
+    return told_to(launch.cancel, request, id)
 
 
 @routes.post(
@@ -144,13 +135,7 @@ def cancel(request: Called, id: int) -> HttpResponse:
 )
 def approve(request: Called, id: int) -> HttpResponse:
     """A second person's word; the one who asked cannot give it."""
-    run = _found(id)
-    try:
-        launch.approve(actor(request), run)
-    except launch.BadInput as refusal:
-        raise Conflict(refusal.sentence) from refusal
-    run.refresh_from_db()
-    return accepted(request, run)
+    return told_to(launch.approve, request, id)
 
 
 @routes.post(
@@ -160,11 +145,17 @@ def approve(request: Called, id: int) -> HttpResponse:
 )
 def acknowledge(request: Called, id: int) -> HttpResponse:
     """Somebody is on a run that needs an operator; the reminders stop."""
-    run = _found(id)
+    return told_to(launch.acknowledge, request, id)
+
+
+def told_to(door: Callable[[launch.Actor, MaintenanceRun], None], request: Called, id: int) -> HttpResponse:
+    """One word on a run through one of the doors. Raises Conflict when the run is not in the state for it."""
+    run = get_object_or_404(MaintenanceRun, pk=id)
     try:
-        launch.acknowledge(actor(request), run)
+        door(actor(request), run)
     except launch.BadInput as refusal:
         raise Conflict(refusal.sentence) from refusal
+    run.refresh_from_db()
     return accepted(request, run)
 
 
@@ -176,7 +167,3 @@ def accepted(request: HttpRequest, run: MaintenanceRun) -> HttpResponse:
     answer = JsonResponse(told, status=202)
     answer["Location"] = url
     return answer
-
-
-def _found(id: int) -> MaintenanceRun:
-    return get_object_or_404(MaintenanceRun, pk=id)
