@@ -18,11 +18,9 @@ from maintenance.models import Measurement, RunTarget
 Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
 Times = tuple[float, ...]
 LEAST_CHANGE = 0.10
-"""A change of the median below this share is of no use to anybody, however sure it is."""
+"""A change of the median, or of the cost, below this share is of no use to anybody, however sure it is."""
 LEAST_MS = 1.0
 """A query is not called worse for less than this."""
-LESS_WORK = 0.95
-"""Cost is free of noise: this share of it or less is an improvement unless the time contradicts."""
 LEAST_SAMPLES = 5
 """The range of five values holds their true median in 94 of 100 cases; of fewer nothing can be said."""
 CONFIDENCE = 0.95
@@ -129,7 +127,8 @@ def _verdict(before: Measurement, after: Measurement, ratio: float | None, inter
     cost = after.cost / before.cost if before.cost and after.cost is not None else None
     faster = interval is not None and interval.high < 1 and ratio < 1 - LEAST_CHANGE
     slower = interval is not None and interval.low > 1 and ratio > 1 + LEAST_CHANGE
-    if faster or (cost is not None and cost <= LESS_WORK and not slower):
+    # Cost is free of noise, so it needs no interval; but the time must not say the contrary, be it only by its median.
+    if faster or (cost is not None and cost < 1 - LEAST_CHANGE and ratio <= 1 + LEAST_CHANGE):
         return "improved"
     if slower and median(after.times_ms) - median(before.times_ms) > LEAST_MS and (cost is None or cost > 1):
         return "worse"

@@ -50,6 +50,12 @@ def test_less_work_is_an_improvement_that_needs_no_statistics() -> None:
     assert compared(STEADY, 1.5, cost_before=1000, cost=400).verdict != "improved"
 
 
+def test_a_little_less_work_or_a_slower_median_is_no_improvement() -> None:
+    assert compared(STEADY, 1.0, cost_before=14, cost=13).verdict == "not improved"
+    assert compared(NOISY, 1.19, cost_before=14, cost=13).verdict != "improved"
+    assert compared(NOISY, 1.19, cost_before=1000, cost=400).verdict != "improved"
+
+
 def test_slower_with_less_work_is_not_called_worse() -> None:
     assert compared(STEADY, 1.5, cost_before=1000, cost=400).verdict == "not improved"
 
