@@ -6,7 +6,7 @@ import random
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Self
@@ -62,6 +62,24 @@ class PostgreSQLServer:
         files = self.folder / f"files{number}"
         files.mkdir()
         return PostgreSQLLab(self, name, files)
+
+    @contextmanager
+    def lent(self) -> Iterator[PostgreSQLLab]:
+        """A fresh database, which is dropped afterwards with all that a maintenance made beside it."""
+        made = self.fresh()
+        try:
+            yield made
+        finally:
+            with suppress(psycopg2.Error):
+                self._drop_like(made.name)
+            shutil.rmtree(made.folder, ignore_errors=True)
+
+    def _drop_like(self, name: str) -> None:
+        like = f"WHERE datname = '{name}' OR starts_with(datname, '{name}_dbm')"
+        for (database,) in self.run("postgres", f"SELECT datname FROM pg_database {like}"):
+            self.run("postgres", f'ALTER DATABASE "{database}" IS_TEMPLATE false')
+            self.run("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+            self.run("postgres", f'DROP DATABASE "{database}"')
 
     def connect(self, database: str, user: str = "postgres") -> Any:
         connection = psycopg2.connect(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -11,28 +10,18 @@ import pytest
 from maintenance.engines.errors import Damaged
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Diagnosis, Performed, Thresholds
+from tests.engines.lab_postgresql import PAGE, PostgreSQLLab, PostgreSQLServer
 
-from .conftest import short_folder
-from .lab_postgresql import PAGE, PostgreSQLLab, PostgreSQLServer
-from .test_postgresql import engine
-
-
-@pytest.fixture(scope="module", params=[False, True], ids=["without checksums", "with checksums"])
-def server(request: pytest.FixtureRequest) -> Iterator[PostgreSQLServer]:
-    folder = short_folder()
-    try:
-        with PostgreSQLServer.opened(folder, with_checksums=request.param) as opened:
-            yield opened
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+from .world import engine
 
 
-@pytest.fixture
-def lab(server: PostgreSQLServer) -> PostgreSQLLab:
-    made = server.fresh()
-    made.fill()
-    made.sql("VACUUM (FULL, ANALYZE) orders")
-    return made
+@pytest.fixture(params=["server", "server_with_checksums"], ids=["without checksums", "with checksums"])
+def lab(request: pytest.FixtureRequest) -> Iterator[PostgreSQLLab]:
+    server: PostgreSQLServer = request.getfixturevalue(request.param)
+    with server.lent() as made:
+        made.fill()
+        made.sql("VACUUM (FULL, ANALYZE) orders")
+        yield made
 
 
 def codes(diagnosis: Diagnosis) -> set[tuple[str, str]]:

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-
 import pytest
 
 from maintenance.engines.values import Action, Limits
 from maintenance.engines.words import say
-
-from .conftest import short_folder
-from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQLServer]:
-    folder = short_folder()
-    try:
-        with PostgreSQLServer.opened(folder) as opened:
-            yield opened
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+from tests.engines.lab_postgresql import PostgreSQLLab
 
 
 @pytest.fixture
-def lab(server: PostgreSQLServer) -> PostgreSQLLab:
-    made = server.fresh()
-    made.fill()
-    return made
+def lab(lab: PostgreSQLLab) -> PostgreSQLLab:
+    lab.fill()
+    return lab
 
 
 def test_work_on_one_table_does_not_wait_for_the_rewrite_of_another(lab: PostgreSQLLab) -> None:

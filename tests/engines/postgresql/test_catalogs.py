@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import Connection
 
-from maintenance.archive import Seal
 from maintenance.engines.postgresql import PostgreSQL, disk
 from maintenance.engines.values import Thresholds
+from tests.engines.lab_postgresql import PostgreSQLLab
 
-from .conftest import short_folder
-from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
-from .test_postgresql import MARKER, engine
-
-PLAIN = Seal()
+from .world import MARKER, PLAIN, engine
 
 OF_THE_DATABASE = """
 SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datlocprovider, d.datcollate, d.datctype,
@@ -46,27 +38,12 @@ AROUND = {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQLServer]:
-    folder = short_folder()
-    try:
-        with PostgreSQLServer.opened(folder, settings={"wal_level": "logical"}) as opened:
-            place = opened.server.folder / "space"
-            place.mkdir()
-            owner = opened.server.data.stat()
-            os.chown(place, owner.st_uid, owner.st_gid)
-            opened.run("postgres", f"CREATE TABLESPACE space LOCATION '{place}'")
-            yield opened
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def lab(server: PostgreSQLServer) -> PostgreSQLLab:
+def lab(lab_with_checksums: PostgreSQLLab) -> PostgreSQLLab:
     """Everything that is not the default."""
-    made = server.fresh()
-    server.run("postgres", f"DROP DATABASE {made.name}")
-    server.run(
+    made = lab_with_checksums
+    made.server.run("postgres", f"DROP DATABASE {made.name}")
+    made.server.run(
         "postgres",
         f"""CREATE DATABASE {made.name} OWNER shop_owner TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'
             LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' TABLESPACE space CONNECTION LIMIT 17""",

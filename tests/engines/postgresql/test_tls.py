@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Limits, Tag
 from maintenance.steps.verify import failed_checks, kept
+from tests.engines.lab_postgresql import PostgreSQLLab
 
-from .conftest import short_folder
-from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
-from .test_postgresql import engine
+from .world import engine
 
 RULES = """
 hostssl all shop_app 10.0.0.0/8 scram-sha-256
@@ -24,18 +23,15 @@ host all all 192.168.0.0/16 scram-sha-256
 
 
 @pytest.fixture
-def lab() -> Iterator[PostgreSQLLab]:
-    """A server of its own: a rule that is gone must not shut out other tests."""
-    folder = short_folder()
-    try:
-        with PostgreSQLServer.opened(folder) as server:
-            yield server.fresh()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def rules(lab: PostgreSQLLab) -> Iterator[Path]:
+    """The server's rules, which other tests need as they were."""
+    path = lab.server.server.data / "pg_hba.conf"
+    text = path.read_text()
+    yield path
+    path.write_text(text)
 
 
-def test_a_rule_that_demands_tls_and_is_gone_fails_the_proof(lab: PostgreSQLLab) -> None:
-    rules = lab.server.server.data / "pg_hba.conf"
+def test_a_rule_that_demands_tls_and_is_gone_fails_the_proof(lab: PostgreSQLLab, rules: Path) -> None:
     text = rules.read_text()
     with engine(lab) as made:
         assert made.tls() == {}

@@ -18,10 +18,10 @@ import pytest
 
 from maintenance.engines.postgresql import diagnosis, disk, questions
 from maintenance.engines.values import Thresholds
+from tests.engines.conftest import short_folder
+from tests.engines.lab_postgresql import PAGE, PostgreSQLLab
 
-from .conftest import short_folder
-from .lab_postgresql import PAGE, PostgreSQLLab, PostgreSQLServer
-from .test_postgresql import engine
+from .world import engine
 
 Holding = Callable[[PostgreSQLLab], AbstractContextManager[object]]
 
@@ -42,16 +42,6 @@ class Case:
     holding: Holding = quietly
     soon: dict[str, str] = field(default_factory=dict)
     """Parts of the questions' SQL that are replaced, where a test cannot wait for days or millions."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQLServer]:
-    folder = short_folder()
-    try:
-        with PostgreSQLServer.opened(folder, with_checksums=True, settings={"wal_level": "logical"}) as opened:
-            yield opened
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -242,8 +232,10 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.code}-{number}" for number, case in enumerate(CASES)])
-def test_it_is_found_and_explained(server: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
-    lab = server.fresh()
+def test_it_is_found_and_explained(
+    lab_with_checksums: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    lab = lab_with_checksums
     for statement in case.sql:
         text = statement.replace("{name}", lab.name)
         if text.startswith("!"):
@@ -277,8 +269,8 @@ def tidy(lab: PostgreSQLLab) -> None:
         lab.sql(f"ROLLBACK PREPARED '{gid}'")
 
 
-def test_a_healthy_database_has_no_findings(server: PostgreSQLServer) -> None:
-    lab = server.fresh()
+def test_a_healthy_database_has_no_findings(lab_with_checksums: PostgreSQLLab) -> None:
+    lab = lab_with_checksums
     lab.sql(T)
     lab.sql(ROWS)
     lab.sql("VACUUM ANALYZE t")

@@ -2,56 +2,52 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from maintenance.archive import Seal
 from maintenance.engines.errors import AccessDenied
 from maintenance.engines.values import Grant, Thresholds
+from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 
-from .conftest import short_folder
-from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
-from .test_postgresql import MARKER, engine
-
-PLAIN = Seal()
+from .world import MARKER, PLAIN, engine
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[PostgreSQLLab]:
+def lab(server: PostgreSQLServer) -> Iterator[PostgreSQLLab]:
     """A database of plain_owner with everything in it that needs a right of its own."""
-    folder = short_folder()
-    try:
-        with PostgreSQLServer.opened(folder) as server:
-            made = server.fresh()
-            made.fill()
-            made.sql("CREATE EXTENSION amcheck")
-            made.sql(
-                f"""
-                ALTER DATABASE {made.name} OWNER TO plain_owner;
-                ALTER DATABASE {made.name} SET log_statement = 'ddl';
-                ALTER ROLE shop_app IN DATABASE {made.name} SET work_mem = '5MB';
-                ALTER TABLE customers OWNER TO plain_owner;
-                CREATE SCHEMA closed;
-                CREATE TABLE closed.things (id serial PRIMARY KEY, name text);
-                INSERT INTO closed.things (name) SELECT 'thing ' || i FROM generate_series(1, 500) i;
-                ALTER TABLE closed.things OWNER TO shop_owner;
-                CREATE TABLE hidden (id int PRIMARY KEY, who text);
-                INSERT INTO hidden SELECT i, 'somebody' FROM generate_series(1, 300) i;
-                ALTER TABLE hidden OWNER TO plain_owner;
-                ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
-                ALTER TABLE hidden FORCE ROW LEVEL SECURITY;
-                SELECT setval('orders_id_seq', 10)
-                """
-            )
-            [(blob,)] = made.sql("SELECT lo_from_bytea(0, 'a large object'::bytea)")
-            made.sql(f"ALTER LARGE OBJECT {blob} OWNER TO plain_owner")
-            server.run("postgres", "REVOKE pg_signal_backend FROM shop_owner, plain_owner")
-            server.run("postgres", "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
-            yield made
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with server.lent() as made:
+        prepare(made)
+        server.run("postgres", "REVOKE pg_signal_backend FROM shop_owner, plain_owner")
+        server.run("postgres", "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+        yield made
+        server.run("postgres", "GRANT pg_signal_backend TO shop_owner, plain_owner")
+        server.run("postgres", "GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+
+
+def prepare(made: PostgreSQLLab) -> None:
+    made.fill()
+    made.sql("CREATE EXTENSION amcheck")
+    made.sql(
+        f"""
+        ALTER DATABASE {made.name} OWNER TO plain_owner;
+        ALTER DATABASE {made.name} SET log_statement = 'ddl';
+        ALTER ROLE shop_app IN DATABASE {made.name} SET work_mem = '5MB';
+        ALTER TABLE customers OWNER TO plain_owner;
+        CREATE SCHEMA closed;
+        CREATE TABLE closed.things (id serial PRIMARY KEY, name text);
+        INSERT INTO closed.things (name) SELECT 'thing ' || i FROM generate_series(1, 500) i;
+        ALTER TABLE closed.things OWNER TO shop_owner;
+        CREATE TABLE hidden (id int PRIMARY KEY, who text);
+        INSERT INTO hidden SELECT i, 'somebody' FROM generate_series(1, 300) i;
+        ALTER TABLE hidden OWNER TO plain_owner;
+        ALTER TABLE hidden ENABLE ROW LEVEL SECURITY;
+        ALTER TABLE hidden FORCE ROW LEVEL SECURITY;
+        SELECT setval('orders_id_seq', 10)
+        """
+    )
+    [(blob,)] = made.sql("SELECT lo_from_bytea(0, 'a large object'::bytea)")
+    made.sql(f"ALTER LARGE OBJECT {blob} OWNER TO plain_owner")
 
 
 def needed(lab: PostgreSQLLab, role: str) -> list[Grant]:

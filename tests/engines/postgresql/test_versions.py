@@ -14,10 +14,10 @@ import pytest
 from maintenance.archive import Seal
 from maintenance.engines.postgresql.versions import ways_of
 from maintenance.engines.values import Thresholds
+from tests.engines.conftest import short_folder
+from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 
-from .conftest import short_folder
-from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
-from .test_postgresql import MARKER, action, engine, hammering
+from .world import MARKER, action, engine, hammering
 
 PLAIN = Seal()
 FOLDERS = {16: "pginstall", 18: "pginstall18"}

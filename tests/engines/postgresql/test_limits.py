@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -19,29 +18,15 @@ from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.postgresql.sessions import Sessions
 from maintenance.engines.values import MaintenanceType, Thresholds
+from tests.engines.lab_postgresql import PostgreSQLLab
 
-from .conftest import short_folder
-from .lab_postgresql import PostgreSQLLab, PostgreSQLServer
-from .test_postgresql import MARKER, action, engine
-
-PLAIN = Seal()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgreSQLServer]:
-    folder = short_folder()
-    try:
-        with PostgreSQLServer.opened(folder) as opened:
-            yield opened
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+from .world import MARKER, PLAIN, action, engine
 
 
 @pytest.fixture
-def lab(server: PostgreSQLServer) -> PostgreSQLLab:
-    made = server.fresh()
-    made.fill()
-    return made
+def lab(lab: PostgreSQLLab) -> PostgreSQLLab:
+    lab.fill()
+    return lab
 
 
 def test_every_session_of_a_whole_procedure_has_a_lock_and_a_statement_timeout(

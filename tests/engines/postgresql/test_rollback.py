@@ -1,0 +1,116 @@
+"""What a rollback restores from, and how it takes the place."""
+
+from __future__ import annotations
+
+import pytest
+
+from maintenance.engines.errors import Unable
+from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.rollback import entries_without
+from tests.engines.lab_postgresql import PostgreSQLLab
+
+from .world import MARKER, PLAIN, engine, hammering
+
+
+@pytest.mark.parametrize("as_superuser_applications", [False, True])
+def test_the_copy_made_under_the_cut_takes_the_place_with_everything_around_it(
+    lab: PostgreSQLLab, as_superuser_applications: bool
+) -> None:
+    lab.fill()
+    lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET search_path = public, pg_catalog")
+    lab.server.run("postgres", f"ALTER ROLE shop_app IN DATABASE {lab.name} SET work_mem = '5MB'")
+    lab.server.run("postgres", f"GRANT CREATE ON DATABASE {lab.name} TO shop_app")
+    lab.server.run("postgres", f"ALTER DATABASE {lab.name} OWNER TO shop_owner")
+    with engine(lab) as made, hammering(lab, "postgres" if as_superuser_applications else "shop_app"):
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        baseline = made.fingerprint(None)
+        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        assert image.kind == "copy"
+        with made.session("spoiling") as connection:
+            connection.exec_driver_sql("DELETE FROM orders")
+        side = made.restore_beside(image, backup, PLAIN)
+        assert made.fingerprint(None, side) == baseline
+        broken = made.swap(side, gate, MARKER)
+        # As after a crash just behind it.
+        assert made.restore_beside(image, backup, PLAIN) == side
+        assert made.fingerprint(None, side) == baseline
+        assert made.swap(side, gate, MARKER) == broken
+        assert made.fingerprint(None) == baseline
+        assert made.read_gate() == gate
+        made.open_gate(gate, None)
+        assert made.gate_differences(gate) == []
+        assert made.leftovers() == [broken]
+        assert made.clean([broken]) == []
+        assert made.clean() == [broken]
+    assert lab.sql("SHOW search_path") == [("public, pg_catalog",)]
+    with lab.application() as application:
+        assert application.execute("SHOW work_mem") == [("5MB",)]
+
+
+def test_without_room_for_a_copy_the_tables_that_changed_are_dumped_again(
+    lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = lab.difficult()
+    monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+    with engine(lab) as made:
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        definitions = made.catalog()
+        lab.sql('INSERT INTO "Order" (total) VALUES (1000)')
+        lab.sql("""INSERT INTO "Sales 50%"."a ""quoted"": name" VALUES (1000, 101, 'x')""")
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        baseline = made.fingerprint(None)
+        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        assert image.kind == "dump"
+        assert set(image.tables) == {names[0], names[2]}
+        side = made.restore_beside(image, backup, PLAIN)
+        assert made.restore_beside(image, backup, PLAIN) == side
+        assert made.fingerprint(None, side) == baseline
+        assert made.catalog(side) == definitions
+        made.swap(side, gate, MARKER)
+        made.open_gate(gate, None)
+        assert made.gate_differences(gate) == []
+        assert all(check.passed for check in made.check(None))
+    assert lab.sql('INSERT INTO "Order" (total) VALUES (1) RETURNING id') == [(102,)]
+
+
+def test_without_room_after_a_crash_everything_is_dumped_again(
+    lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.fill()
+    monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+    with engine(lab) as made:
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+    with engine(lab, token=2) as made:
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        baseline = made.fingerprint(None)
+        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        assert image.tables == ()
+        assert image.path == lab.folder / "image.dump.zst"
+        assert made.fingerprint(None, made.restore_beside(image, backup, PLAIN)) == baseline
+        made.open_gate(gate, None)
+        assert made.clean() == [f"{lab.name}_dbm7_restore"]
+
+
+def test_a_side_database_of_somebody_else_is_never_dropped(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    name = f"{lab.name}_dbm7_image"
+    lab.server.run("postgres", f"CREATE DATABASE {name}")
+    lab.server.run("postgres", f"COMMENT ON DATABASE {name} IS 'mine'")
+    with engine(lab) as made, pytest.raises(Unable, match="not ours"):
+        made.clean()
+    assert lab.server.run("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{name}'") == [(1,)]
+
+
+def test_the_rows_of_a_table_are_left_out_by_its_whole_name() -> None:
+    listing = (
+        "; comment\n1; 0 16 TABLE DATA public a owner\n2; 0 17 TABLE DATA public a b owner\n"
+        "3; 0 0 SEQUENCE SET public s owner"
+    )
+    assert entries_without(listing, {"public a": True, "public a b": False}) == [
+        "; comment",
+        "2; 0 17 TABLE DATA public a b owner",
+    ]
