@@ -27,8 +27,6 @@ class Lab(ABC):
 
     url: URL
     """As an administrator would register it."""
-    saves_rows: bool = True
-    """The product can read around a damaged page. MySQL ends when it meets one."""
     folder: Path
     """For backup files; not where the data lies."""
 

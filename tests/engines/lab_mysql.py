@@ -21,7 +21,6 @@ HOME = "DBMAINT_MYSQL_HOME"
 class MySQLLab(MariaDBLab):
     server_options = {"disable-log-bin": "ON", "cte-max-recursion-depth": "1000000"}
     innodb = "innodb"
-    saves_rows = False
 
     @classmethod
     @contextmanager

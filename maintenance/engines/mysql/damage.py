@@ -10,7 +10,8 @@ from ..values import Finding
 from ..words import Sentence, say
 from . import structure
 from .errorlog import log_suspects
-from .names import canonical, from_file
+from .filenames import from_file
+from .names import canonical
 from .pages import Verdict, verify_pages
 from .server import Server, Session
 from .structure import Size, Table

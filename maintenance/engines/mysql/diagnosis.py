@@ -18,8 +18,9 @@ from ..words import say, size
 from . import structure
 from .damage import damage_findings
 from .errorlog import log_findings
+from .filenames import from_file
 from .keys import key_findings, unused_findings
-from .names import canonical, from_file
+from .names import canonical
 from .pages import verify_pages
 from .server import Server, Session
 from .structure import Size, Table

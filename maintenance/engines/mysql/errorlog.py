@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from ..values import Finding, Severity
 from ..words import Sentence, say
 from . import structure
-from .names import from_file
+from .filenames import from_file
 from .server import Server, Session
 from .structure import Size
 

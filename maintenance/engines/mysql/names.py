@@ -1,9 +1,8 @@
-"""Names of tables, schemas and accounts: how people write them, how SQL does, how files do."""
+"""Names of tables, schemas and accounts: how people write them, and how SQL does."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy.dialects.mysql.base import MySQLDialect
@@ -49,11 +48,6 @@ def account(user: str, host: str) -> str:
 def shortened(name: str) -> str:
     """Ten characters that stand for a name where the server limits the length."""
     return hashlib.sha256(name.encode()).hexdigest()[:10]
-
-
-def from_file(name: str) -> str:
-    """A table name out of InnoDB's or the file system's spelling: '@0024' is '$'."""
-    return re.sub(r"@([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), name)
 
 
 def resolved(schema: str, tables: Iterable[str], names: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -85,15 +85,29 @@ def verify_pages(
         left -= sum(size for _, size in files)
         if not files or left < 0:
             continue
-        found = [(path, _bad_pages(server, path)) for path, _ in files]
-        if all(pages == [] for _, pages in found):
+        bad, whole = _bad_of(server, session, files)
+        if whole and not bad:
             sound.add(table.name)
-        bad = tuple(
-            BadPage(path, page, _owner(server, session, path, page)) for path, pages in found for page in pages or ()
-        )
         if bad:
             damaged[table.name] = bad
     return Verdict(damaged, frozenset(sound))
+
+
+def bad_pages(server: Server, session: Session, schema: str, table: Table) -> tuple[BadPage, ...] | None:
+    """Of one table, in any schema; None where its files cannot be judged whole."""
+    folder = server.data_folder(session)
+    files = _files(folder, schema, table) if folder is not None and shutil.which(TOOL) is not None else []
+    bad, whole = _bad_of(server, session, files)
+    return bad if files and whole else None
+
+
+def _bad_of(server: Server, session: Session, files: Sequence[tuple[Path, int]]) -> tuple[tuple[BadPage, ...], bool]:
+    """Bad pages, and whether the tool told of every file."""
+    found = [(path, _bad_pages(server, path)) for path, _ in files]
+    bad = tuple(
+        BadPage(path, page, _owner(server, session, path, page)) for path, pages in found for page in pages or ()
+    )
+    return bad, all(pages is not None for _, pages in found)
 
 
 def _files(folder: Path, schema: str, table: Table) -> list[tuple[Path, int]]:

@@ -19,9 +19,12 @@ from ..errors import Damaged, EngineError
 from ..values import Loss, Performed
 from ..words import say
 from . import structure
+from .around import copy_around, rows_listed
 from .errorlog import log_lines
 from .failures import MEANING, code_of
+from .filenames import in_file
 from .names import bindable, canonical, full, quoted
+from .pages import bad_pages
 from .proof import check_table
 from .quarantine import (
     FOREIGN_KEY,
@@ -68,12 +71,13 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
         raise Damaged("repairing", name, "the history it keeps cannot be saved row by row; only a backup helps")
     with server.session("salvaging", name, limited=False) as session:
         if not replaced_already(server, session, table.name):
-            _copy_readable(server, session, table.name)
+            _copy_readable(server, session, table)
             _replace(server, session, table.name)
+            server.spared = None
         _bring_back(server, session)
         saved = int(session.value(f"SELECT COUNT(*) FROM {full(server.schema, table.name)}"))
-        expected = _expected_rows(session, old_schema(server), table.name)
-        pages = _bad_pages(server, session, table.name)
+        expected = _expected_rows(server, session, old_schema(server), table)
+        pages = _bad_pages(server, session, table)
     check_table(server, table, extended=server.check_compares_indexes)
     lost = expected - saved if expected is not None else None
     loss = Loss(
@@ -91,15 +95,16 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
     )
 
 
-def _expected_rows(session: Session, schema: str, table: str) -> int | None:
+def _expected_rows(server: Server, session: Session, schema: str, table: Table) -> int | None:
     """All rows as a sound secondary index counts them; None when there is none."""
+    if server.reading_damage_kills:
+        return rows_listed(server, session, schema, table)
     with suppress(DBAPIError):
-        for index in structure.indexes(session, schema, table):
+        for index in structure.indexes(session, schema, table.name):
             if index.name != "PRIMARY" and index.kind == "BTREE":
+                name = full(schema, table.name)
                 with suppress(DBAPIError):
-                    return int(
-                        session.value(f"SELECT COUNT(*) FROM {full(schema, table)} FORCE INDEX ({quoted(index.name)})")
-                    )
+                    return int(session.value(f"SELECT COUNT(*) FROM {name} FORCE INDEX ({quoted(index.name)})"))
     return None
 
 
@@ -110,8 +115,8 @@ def replaced_already(server: Server, session: Session, table: str) -> bool:
     return table in aside and table in live
 
 
-def _copy_readable(server: Server, session: Session, table: str) -> None:
-    schema = salvage_schema(server)
+def _copy_readable(server: Server, session: Session, damaged: Table) -> None:
+    schema, table = salvage_schema(server), damaged.name
     structure.create_schema(session, schema, server.schema)
     session.ask(f"DROP TABLE IF EXISTS {full(schema, table)}")
     session.ask(f"CREATE TABLE {full(schema, table)} LIKE {full(server.schema, table)}")
@@ -130,7 +135,10 @@ def _copy_readable(server: Server, session: Session, table: str) -> None:
         columns=", ".join(map(quoted, stored)),
     )
     session.ask("SET SESSION foreign_key_checks = 0")
-    _copy_between(server, session, copy, None, None)
+    if server.reading_damage_kills:
+        copy_around(server, session, damaged, copy.target, copy.columns)
+    else:
+        _copy_between(server, session, copy, None, None)
     session.ask("SET SESSION foreign_key_checks = 1")
     if not session.ask(f"SELECT 1 FROM {copy.target} LIMIT 1"):
         raise Damaged("salvaging", canonical(table), "not one row can be read; only a backup helps")
@@ -273,10 +281,14 @@ def _bring_back(server: Server, session: Session) -> None:
         session.ask(f"DROP DATABASE IF EXISTS {quoted(salvage_schema(server))}")
 
 
-def _bad_pages(server: Server, session: Session, table: str) -> tuple[int, ...]:
-    """Page numbers that the server's log names for this table's file."""
-    pattern = re.compile(rf"page (\d+)\b.*?{re.escape(table)}\.ibd")
-    also = re.compile(rf"{re.escape(table)}\.ibd.*?page (\d+)")
+def _bad_pages(server: Server, session: Session, table: Table) -> tuple[int, ...]:
+    """Page numbers that the server's log names for this table's file; of a page that nobody read, by its file."""
+    if server.reading_damage_kills:
+        bad = bad_pages(server, session, old_schema(server), table)
+        return tuple(sorted(page.page for page in bad or ()))
+    file = re.escape(in_file(table.name))
+    pattern = re.compile(rf"page (\d+)\b.*?{file}\.ibd")
+    also = re.compile(rf"{file}\.ibd.*?page (\d+)")
     found = set()
     for line in log_lines(server, session):
         for one in (pattern.search(line), also.search(line)):

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from .names import from_file, full, plain, quoted
+from .filenames import from_file, in_file
+from .names import full, plain, quoted
 from .server import Server, Session
 
 REPAIRABLE = frozenset(("MyISAM", "Aria", "MRG_MyISAM"))
@@ -151,11 +152,7 @@ PARTITION = re.compile(r"#[Pp]#")
 
 def file_stem(folder: Path, schema: str, table: str) -> Path:
     """Where a table's files lie, without extension."""
-    return folder / _encoded(schema) / _encoded(table)
-
-
-def _encoded(name: str) -> str:
-    return "".join(c if c.isascii() and (c.isalnum() or c == "_") else f"@{ord(c):04x}" for c in name)
+    return folder / in_file(schema) / in_file(table)
 
 
 def _file_bytes(folder: Path | None, schema: str, table: str) -> int | None:

@@ -13,8 +13,9 @@ from ..values import Action, Fingerprint, Performed, Progress
 from ..words import say, size
 from . import planning, structure
 from .crashed import repair_files
-from .names import canonical, from_file, full, plain
-from .pages import verify_pages
+from .filenames import from_file
+from .names import canonical, full, plain
+from .pages import BadPage, bad_pages
 from .proof import EXTENDED_BYTES, check_table, read_whole
 from .salvage import replaced_already, salvage
 from .server import Server, Session
@@ -127,6 +128,8 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
         return salvage(server, table, allow_data_loss)
     before = measured(server, table)
     if server.reading_damage_kills and (why := server.unreadable_tables().get(table.name)):
+        if allow_data_loss and any(page.holds_rows for page in _bad_pages(server, table) or ()):
+            return salvage(server, table, allow_data_loss)
         _need_index_damage_only(server, table, why)
         # The rebuild reads the rows alone, not the index pages: it mends an index without touching it.
         done = rebuild(server, table)
@@ -162,17 +165,21 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
 
 def _need_index_damage_only(server: Server, table: Table, why: str) -> None:
     """Raises Damaged when a page with rows may be bad: reading it would end the server, a rebuild too."""
-    name = canonical(table.name)
-    with server.session("looking at the pages of", name) as session:
-        sizes = structure.sizes(server, session, [table], server.schema)
-        bad = verify_pages(server, session, [table], sizes).damaged.get(table.name)
+    bad = _bad_pages(server, table)
     if bad is None or any(page.holds_rows for page in bad):
         words = say(
-            "{words}. Restore it from a backup, or start the server with innodb_force_recovery=1, dump the table,"
-            " drop it, start the server normally and load the dump; rows of the bad pages may be wrong or missing",
+            "{words}. Restore it from a backup; or allow the loss of data, then all other rows are saved; or start the"
+            " server with innodb_force_recovery=1, dump the table, drop it, start the server normally and load the"
+            " dump: rows of the bad pages may be wrong or missing",
             words=why,
         )
-        raise Damaged("repairing", name, words)
+        raise Damaged("repairing", canonical(table.name), words)
+
+
+def _bad_pages(server: Server, table: Table) -> tuple[BadPage, ...] | None:
+    """None where its file cannot be judged."""
+    with server.session("looking at the pages of", canonical(table.name)) as session:
+        return bad_pages(server, session, server.schema, table)
 
 
 def _readable(server: Server, table: Table) -> Fingerprint | None:

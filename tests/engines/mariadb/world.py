@@ -12,7 +12,7 @@ import pytest
 
 from maintenance.archive import Seal
 from maintenance.engines.errors import EngineError
-from maintenance.engines.mysql import Family, MariaDB
+from maintenance.engines.mysql import Family
 from maintenance.engines.mysql.server import Session
 from maintenance.engines.values import Action, Json, Limits, Thresholds
 from maintenance.engines.words import say
@@ -31,9 +31,9 @@ EFFECTS = ("ALTER", "CREATE", "DROP", "INSERT", "RENAME", "DELETE", "UPDATE")
 
 
 @contextmanager
-def engine_of(lab: MariaDBLab, token: int = 1, target: int = 7, **limits: Any) -> Iterator[MariaDB]:
+def engine_of(lab: MariaDBLab, token: int = 1, target: int = 7, **limits: Any) -> Iterator[Family]:
     with lab.engine(target, token, Limits(**{"jobs": 2, "lock_seconds": 5, "cut_seconds": 10, **limits})) as engine:
-        assert isinstance(engine, MariaDB)
+        assert isinstance(engine, Family)
         yield engine
 
 

@@ -1,0 +1,140 @@
+"""Copying a table's rows around pages that would end the server: for MySQL, which dies of reading a bad page.
+
+Where the pages begin and end is read from the file; the server is asked only for what lies beside them, always
+downwards and with locks, because then it reads neither ahead of a row nor beyond the last one that it was asked for.
+"""
+
+# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import Damaged
+from ..words import say
+from . import structure
+from .filenames import in_file
+from .leaves import Key, Stretch, Way, way_around
+from .names import canonical, full, quoted
+from .pages import MOST_PAGES, bad_pages
+from .server import Server, Session
+from .structure import Table
+
+CHUNK = 5000
+WIDTHS = {"tinyint": 1, "smallint": 2, "mediumint": 3, "int": 4, "bigint": 8}
+DOING = "looking for a way around the bad pages of"
+
+
+@dataclass(frozen=True)
+class Copying:
+    """`source` and `target` are full names, `columns` what is copied, `key` the quoted key column."""
+
+    source: str
+    target: str
+    columns: str
+    key: str
+
+
+def copy_around(server: Server, session: Session, table: Table, target: str, columns: str) -> None:
+    """Copies into `target` every row of the live table but those on unreadable pages (and, where only reading such a
+    page would find it, the row after them). Raises Damaged when no such way can be told.
+    """
+    column, key = _key(session, server.schema, table.name)
+    way = _way(server, session, table, key)
+    copying = Copying(full(server.schema, table.name), target, columns, quoted(column))
+    for stretch in way.stretches:
+        _copy_stretch(server, session, copying, stretch)
+
+
+def _key(session: Session, schema: str, table: str) -> tuple[str, Key]:
+    rows = session.ask(
+        "SELECT c.column_name, c.data_type, c.column_type LIKE '%%unsigned%%' FROM information_schema.statistics s"
+        " JOIN information_schema.columns c ON c.table_schema = s.table_schema AND c.table_name = s.table_name"
+        " AND c.column_name = s.column_name"
+        " WHERE s.table_schema = %(s)s AND s.table_name = %(t)s AND s.index_name = 'PRIMARY'",
+        s=schema,
+        t=table,
+    )
+    if len(rows) != 1 or str(rows[0][1]).lower() not in WIDTHS:
+        raise Damaged(DOING, canonical(table), "its primary key is not one whole number; only a backup helps")
+    name, kind, unsigned = rows[0]
+    return str(name), Key(WIDTHS[str(kind).lower()], bool(unsigned))
+
+
+def _way(server: Server, session: Session, table: Table, key: Key) -> Way:
+    """From the file, with everything that the server has changed written into it and nothing written meanwhile."""
+    name = canonical(table.name)
+    index = session.value(
+        f"SELECT i.index_id FROM information_schema.{server.innodb_indexes} i"
+        f" JOIN information_schema.{server.innodb_tables} t ON t.table_id = i.table_id"
+        " WHERE i.name = 'PRIMARY' AND t.name = %(t)s",
+        t=f"{in_file(server.schema)}/{in_file(table.name)}",
+    )
+    size = int(session.value("SELECT @@GLOBAL.innodb_page_size"))
+    with server.session(DOING, name, limited=False) as still:
+        still.ask(f"FLUSH TABLES {full(server.schema, table.name)} FOR EXPORT")
+        try:
+            found = bad_pages(server, still, server.schema, table)
+            files = {page.file for page in found or ()}
+            if index is None or len(files) != 1 or size != 16_384:
+                raise Damaged(
+                    DOING, name, "its file is not the only one, has other pages than usual, or cannot be read"
+                )
+            if found is None or len(found) >= MOST_PAGES:
+                raise Damaged(DOING, name, say("more than {count} of its pages are bad", count=MOST_PAGES - 1))
+            return way_around(files.pop(), int(index), key, {page.page for page in found}, name)
+        finally:
+            still.ask("UNLOCK TABLES")
+
+
+def _copy_stretch(server: Server, session: Session, copying: Copying, stretch: Stretch) -> None:
+    """The rows above the edge, greatest first; then the edge itself, where that is harmless."""
+    highest = stretch.highest
+    while True:
+        server.raise_if_stopping("salvaging", copying.source)
+        copied = _copy(session, copying, stretch.above, highest, CHUNK)
+        if copied < CHUNK:
+            break
+        above = f" WHERE {copying.key} > {stretch.above:d}" if stretch.above is not None else ""
+        highest = int(session.value(f"SELECT MIN({copying.key}) FROM {copying.target}{above}")) - 1
+    if stretch.above is not None and stretch.edge_readable:
+        _copy(session, copying, stretch.alone_from, stretch.above, 1)
+
+
+def _copy(session: Session, copying: Copying, above: int | None, highest: int | None, limit: int) -> int:
+    """Rows copied of those greater than `above`, not greater than `highest`; at most `limit`, greatest first."""
+    borders = [f"{copying.key} > {above:d}"] if above is not None else []
+    borders += [f"{copying.key} <= {highest:d}"] if highest is not None else []
+    where = f" WHERE {' AND '.join(borders)}" if borders else ""
+    session.ask(
+        f"INSERT INTO {copying.target} ({copying.columns}) SELECT {copying.columns} FROM {copying.source}"
+        f" FORCE INDEX (PRIMARY){where} ORDER BY {copying.key} DESC LIMIT {limit:d} FOR SHARE"
+    )
+    return int(session.value("SELECT ROW_COUNT()"))
+
+
+def rows_listed(server: Server, session: Session, schema: str, table: Table) -> int | None:
+    """All rows as a sound secondary index lists them, without reading one; None when there is no such index."""
+    bad = bad_pages(server, session, schema, table)
+    if bad is None:
+        return None
+    damaged = {page.index for page in bad}
+    for index in structure.indexes(session, schema, table.name):
+        if index.name == "PRIMARY" or index.kind != "BTREE" or index.name in damaged or None in damaged:
+            continue
+        try:
+            # Uncommitted: what an index's page cannot prove to be old would be looked up among the rows. SUM, because
+            # a server may count through the rows whatever index it is told to use.
+            session.ask("SET SESSION transaction_isolation = 'READ-UNCOMMITTED'")
+            return int(
+                session.value(
+                    f"SELECT COALESCE(SUM(1), 0) FROM {full(schema, table.name)} FORCE INDEX ({quoted(index.name)})"
+                )
+            )
+        except DBAPIError:
+            return None
+        finally:
+            session.ask("SET SESSION transaction_isolation = DEFAULT")
+    return None
