@@ -16,6 +16,7 @@ from .journal import said
 from .models import (
     ACTIVE,
     Acknowledgement,
+    ApplicationHold,
     Approval,
     MaintenanceRun,
     RunTarget,
@@ -221,7 +222,7 @@ def _let_begin(run: MaintenanceRun, word: Approval) -> None:
 
 
 def cancel(actor: Actor, run: MaintenanceRun) -> None:
-    """Asks the workers to stop; what nobody began ends at once."""
+    """Asks the workers to stop; what nobody began ends at once, unless something stopped was left to it to start."""
     actor.need("cancel_maintenance", "cancel a maintenance")
     with transaction.atomic():
         open_states = [Status.AWAITING_APPROVAL, *ACTIVE]
@@ -231,6 +232,7 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
         if not changed:
             raise BadInput(say("{run} has ended or is being cancelled already.", run=run.number))
         why = say("Cancelled by {who} before it began.", who=actor.name)
+        run.targets.filter(pk__in=_left_to_start(run), status=Status.QUEUED).update(status=Status.CANCELLING)
         run.targets.filter(status__in=[Status.AWAITING_APPROVAL, Status.QUEUED]).update(
             status=Status.CANCELLED,
             ended_because=str(why),
@@ -240,6 +242,13 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
         run.targets.filter(status=Status.RUNNING).update(status=Status.CANCELLING)
         audit.record(actor.name, "run.cancelled", run.number, before={"status": run.status})
     ending.conclude(run.pk)
+
+
+def _left_to_start(run: MaintenanceRun) -> list[int]:
+    """Ids of targets that share an application which another target of the run stopped: a worker has to end them."""
+    stopped = set(ApplicationHold.objects.filter(run=run, was_running=True).values_list("name", flat=True))
+    targets = run.targets.filter(setting__isnull=False).select_related("setting")
+    return [t.pk for t in targets if t.setting is not None and stopped.intersection(t.setting.applications)]
 
 
 def acknowledge(actor: Actor, run: MaintenanceRun) -> None:

@@ -153,12 +153,14 @@ def _given_up(journal: Journal, error: Exception) -> bool:
     target = journal.target()
     if target.attempt < LAST_ATTEMPT:
         return False
-    out = target.gate is not None and target.outage_ended_at is None
     told = error.sentence if isinstance(error, EngineError) else str(error)
-    journal.ended(
-        Status.NEEDS_OPERATOR if out else Status.FAILED,
-        say("The console could not work on {database}: {error}", database=target.database, error=told),
-    )
+    because = say("The console could not work on {database}: {error}", database=target.database, error=told)
+    with transaction.atomic():
+        stopped = stop.left_stopped(target)
+        if stopped:
+            because = say("{because} - to be started by hand: {applications}", because=because, applications=stopped)
+        out = target.outage_started_at is not None and target.outage_ended_at is None
+        journal.ended(Status.NEEDS_OPERATOR if out or stopped else Status.FAILED, because)
     return True
 
 
@@ -186,6 +188,7 @@ def _walk(journal: Journal) -> None:
     try:
         _take_up(ctx)
         heart.listening = True
+        heart.beat()  # What was cancelled before it began must not begin until the next beat.
         while _step(ctx):
             pass
     finally:

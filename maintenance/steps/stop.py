@@ -106,6 +106,21 @@ def _turn(ctx: Context, name: str) -> Literal["ours", "others", "nobody"]:
         return "others" if coming or holds.filter(released_at=None).exists() else "ours"
 
 
+def left_stopped(target: RunTarget) -> str:
+    """Names of the applications that this target was to start and never will, because it cannot be worked on.
+
+    Call it in the transaction that ends the target: nobody may leave it another one meanwhile.
+    """
+    MaintenanceRun.objects.select_for_update().get(pk=target.run_id)
+    if target.outage_ended_at is not None:
+        return ""
+    stopped = ApplicationHold.objects.filter(run=target.run_id, was_running=True)
+    mine = set(stopped.filter(target=target).values_list("name", flat=True))
+    shared = stopped.filter(name__in=target.setting.applications if target.setting is not None else [])
+    kept = stopped.filter(released_at=None).exclude(target=target).values("name")
+    return ", ".join(sorted(mine.union(shared.exclude(name__in=kept).values_list("name", flat=True))))
+
+
 def _start(ctx: Context, name: str) -> bool:
     """False when it runs already, because it was started before."""
     application = ctx.config.applications.get(name)
