@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -441,6 +441,22 @@ class TestBenchmark:
             with pytest.raises(EngineError):
                 engine.query(statement)
             assert count_orders(engine) == KEPT
+
+    def test_a_statement_behind_a_semicolon_does_not_leave_the_transaction_that_cannot_write(self, lab: Lab) -> None:
+        """Who does not know each product's quoting may take the semicolon for a part of a text or a comment."""
+        lab.fill()
+        with lab.engine() as engine:
+            for statement in (
+                "SELECT 1; COMMIT; DROP TABLE orders",
+                r"SELECT E'\''; COMMIT; DROP TABLE orders; --'",
+                "SELECT 1 AS a$b$; COMMIT; DROP TABLE orders; SELECT 1 AS a$b$",
+                "SELECT 1 --\r; COMMIT; DROP TABLE orders",
+                "/* /* */ ' */ SELECT 1; COMMIT; DROP TABLE orders; --'",
+            ):
+                with suppress(EngineError):
+                    engine.query(statement)
+                engine.measure(statement, 1)
+                assert count_orders(engine) == KEPT, statement
 
     def test_a_short_load_test_counts_its_requests(self, lab: Lab) -> None:
         lab.fill()

@@ -245,6 +245,8 @@ class Server(Engine):
                         "connect_timeout": CONNECT_SECONDS,
                         # Only for a server that went silent: the limits proper are on the server.
                         "read_timeout": int(self.limits.statement_seconds) + 60,
+                        # A question of an operator must not end its read-only transaction and go on.
+                        "multi_statements": False,
                     },
                 )
             return self._door

@@ -236,11 +236,16 @@ class Proof(Structure, Server):
 
 
 def single(sql: str) -> str:
-    """The statement without its semicolon. Several could end our read-only transaction and write: Unable."""
-    bare = re.sub(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|(\$\w*\$).*?\1|--[^\n]*|/\*.*?\*/""", " ", sql, flags=re.DOTALL)
-    if ";" in bare.strip().rstrip(";"):
+    """The statement without its semicolon. Several could end our read-only transaction and write: Unable.
+
+    Where backslashes, dollars or comments may quote too, only the server's own scanner knows where a text ends:
+    there a semicolon in a text is refused as well.
+    """
+    statement = sql.strip().rstrip("; \t\r\n")
+    plain = statement if re.search(r"[\\$]|--|/\*", statement) else re.sub(r"'[^']*'|\"[^\"]*\"", "", statement)
+    if ";" in plain:
         raise Unable("asking", sql[:80], "only one statement is allowed")
-    return sql.strip().rstrip(";") if bare.strip().endswith(";") else sql
+    return statement
 
 
 def fingerprint_of(connection: Connection, name: str) -> Fingerprint:
