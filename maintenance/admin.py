@@ -27,7 +27,7 @@ from .engines.errors import EngineError
 from .engines.values import Json, Tag
 from .journal import said
 from .management.commands.register_target import described
-from .models import Incident, MaintenanceSetting, Notification
+from .models import Incident, MaintenanceSetting, Notification, RunTarget
 from .secrets import SecretUnreadable
 from .setting_form import SettingForm
 
@@ -116,6 +116,12 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
         with transaction.atomic():
             audit.record(who(request), "setting.deleted", obj.name, before=described(obj))
             super().delete_model(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """A maintenance that is not over needs its settings: without them nobody could end it."""
+        deleted, counts, needed, protected = super().get_deleted_objects(objs, request)
+        held = RunTarget.objects.filter(setting__in=objs, finished_at=None).select_related("run")
+        return deleted, counts, needed, [*protected, *map(str, held)]
 
     def get_urls(self) -> list[URLPattern]:
         test = path(

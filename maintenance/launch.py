@@ -25,7 +25,19 @@ from .models import (
     StoredPlan,
 )
 from .planning import forget_unused, plan, plan_now
-from .request import Actor, BadInput, Checked, Locked, NotFound, NotPermitted, Refused, Request, check, engine_of
+from .request import (
+    Actor,
+    BadInput,
+    Checked,
+    Locked,
+    NotFound,
+    NotPermitted,
+    Refused,
+    Request,
+    check,
+    engine_of,
+    refuse_unreleased,
+)
 
 __all__ = [
     "Actor",
@@ -79,6 +91,8 @@ def launch(
         with transaction.atomic():
             run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed)
             _hold_scope(run, checked)
+            for setting in checked.settings:
+                refuse_unreleased(setting)  # Once more: who held the scope until now may have left it closed.
             if waits and break_glass:
                 go_without_approval(actor, run, break_glass)
             elif waits:

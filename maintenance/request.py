@@ -9,13 +9,14 @@ from pathlib import Path
 from django.contrib.auth.models import User
 from django.db import connection
 
+from . import config
 from .control import control_url
 from .engines import open_engine
 from .engines.base import Engine
 from .engines.errors import EngineError
 from .engines.values import Facts, Json, Tag
 from .engines.words import Sentence, say
-from .models import ACTIVE, MaintenanceSetting, MaintenanceType, RunTarget, SeverityLevel, Status
+from .models import MaintenanceSetting, MaintenanceType, RunTarget, SeverityLevel, Status
 from .secrets import SecretUnreadable
 
 PLANNING = Tag(0, 0)
@@ -105,7 +106,8 @@ def check(request: Request) -> Checked:
     checked = Checked(request, _settings(request))
     known: dict[str, list[str]] = {}
     for setting in checked.settings:
-        _refuse_unreleased(setting)
+        refuse_unreleased(setting)
+        _refuse_unknown_applications(setting)
         engine = engine_of(setting)
         try:
             facts = engine.facts()
@@ -172,9 +174,9 @@ def _settings(request: Request) -> list[MaintenanceSetting]:
     return found
 
 
-def _refuse_unreleased(setting: MaintenanceSetting) -> None:
+def refuse_unreleased(setting: MaintenanceSetting) -> None:
     """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss."""
-    last = RunTarget.objects.filter(setting=setting).exclude(status__in=ACTIVE).order_by("-id").first()
+    last = RunTarget.objects.filter(setting=setting, finished_at__isnull=False).order_by("-id").first()
     closed = last is not None and last.gate is not None and last.outage_ended_at is None
     if last is not None and closed and last.status == Status.NEEDS_OPERATOR:
         raise BadInput(
@@ -184,6 +186,20 @@ def _refuse_unreleased(setting: MaintenanceSetting) -> None:
                 run=last.run.number,
             )
         )
+
+
+def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
+    """The work would come to them only after the backup."""
+    try:
+        known = config.load().applications
+    except config.ConfigError as error:
+        raise BadInput(say("{text}", text=str(error))) from error
+    unknown = [name for name in setting.applications if name not in known]
+    if unknown:
+        words = say(
+            "{names} not described in config.json; an administrator has to add it there", names=", ".join(unknown)
+        )
+        raise BadInput(say("{database}: {error}", database=setting.name, error=words))
 
 
 def engine_of(setting: MaintenanceSetting) -> Engine:

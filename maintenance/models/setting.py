@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from sqlalchemy import URL
 from sqlalchemy.engine import make_url
@@ -19,6 +23,11 @@ from ..secrets import open_secret, seal_secret
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
 NOT_NEGATIVE = [MinValueValidator(0)]
 ABOVE_ZERO = [MinValueValidator(0.001, _("Give a number above 0."))]
+READS = re.compile(r"(select|with|values|table)\b", re.IGNORECASE)
+SECRET_OPTIONS = {"password", "passwd", "sslpassword"}
+"""Of a URL, which pages show."""
+LISTS = ("applications", "benchmark_queries", "functional_checks", "approval_severities")
+SEVERITIES = ("critical", "high", "medium")
 
 
 class MaintenanceSetting(models.Model):
@@ -245,15 +254,55 @@ class MaintenanceSetting(models.Model):
             self.password = str(parsed.password)
             # `set(password=None)` would keep it: None means "as it is" there.
             self.url = parsed._replace(password=None).render_as_string(hide_password=False)
+        if SECRET_OPTIONS.intersection(parsed.query):
+            raise ValidationError({"url": _("Give the password before the @: what follows the address is shown.")})
+        self._refuse_another_database()
+        self._refuse_folders()
+        self._refuse_numbers()
+        self._refuse_lists()
+
+    def _refuse_another_database(self) -> None:
+        """A successor of a worker that died would go on with the new one where the first stopped with the old."""
+        before = MaintenanceSetting.objects.filter(pk=self.pk).first()
+        held = None if before is None else before.targets.filter(finished_at=None).select_related("run").first()
+        for field in ("name", "url"):
+            if held is not None and getattr(self, field) != getattr(before, field):
+                raise ValidationError(
+                    {field: gettext("{run} works on it; change this when that is over.").format(run=held.run.number)}
+                )
+
+    def _refuse_folders(self) -> None:
         for field in ("backup_dir", "alternate_backup_dir"):
             value = getattr(self, field)
             if value and not Path(value).is_absolute():
                 raise ValidationError({field: _("Give an absolute path.")})
         if self.alternate_backup_dir and Path(self.alternate_backup_dir) == Path(self.backup_dir):
             raise ValidationError({"alternate_backup_dir": _("The alternate must be another folder.")})
+
+    def _refuse_numbers(self) -> None:
+        for column in self._meta.fields:
+            value = getattr(self, column.name)
+            if isinstance(value, float) and not isfinite(value):
+                raise ValidationError({column.name: _("Give a number.")})
         if self.timeout_minutes <= self.reserve_minutes:
             raise ValidationError(
                 {"reserve_minutes": _("Less than the maximum duration, or no time is left for the work.")}
+            )
+
+    def _refuse_lists(self) -> None:
+        """The form makes them so; the command line takes any JSON."""
+        for field in LISTS:
+            value = getattr(self, field)
+            if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
+                raise ValidationError({field: _("Give a list of texts.")})
+        for field in ("benchmark_queries", "functional_checks"):
+            refuse_writing(field, getattr(self, field))
+        if set(self.approval_severities) - set(SEVERITIES):
+            known = ", ".join(SEVERITIES)
+            raise ValidationError({"approval_severities": gettext("It is one of: {names}.").format(names=known)})
+        if not rising_shares(self.release_stages):
+            raise ValidationError(
+                {"release_stages": _("Each is above 0, below 100, and larger than the one before it: 10, 50.")}
             )
 
     @property
@@ -290,3 +339,23 @@ class MaintenanceSetting(models.Model):
     def stages(self) -> list[float]:
         """Shares (0..1) before the full release."""
         return [float(p) / 100 for p in (self.release_stages or [10, 50]) if 0 < float(p) < 100]
+
+
+def refuse_writing(field: str, statements: list[str]) -> None:
+    for statement in statements:
+        if not READS.match(statement.strip()):
+            raise ValidationError(
+                {
+                    field: gettext("This does not read: {statement} - begin it with SELECT or WITH.").format(
+                        statement=statement[:60]
+                    )
+                }
+            )
+
+
+def rising_shares(stages: Any) -> bool:
+    """Whether these are percentages above 0 and below 100, each larger than the one before."""
+    numbers = isinstance(stages, list) and all(
+        isinstance(x, int | float) and not isinstance(x, bool) and 0 < x < 100 for x in stages
+    )
+    return numbers and stages == sorted(set(stages))

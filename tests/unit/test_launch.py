@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection, connections
+from django.utils import timezone
 from django_q.models import OrmQ
 
 from maintenance import audit, launch
@@ -24,6 +25,7 @@ from maintenance.models import (
     RunTarget,
     ScopeHold,
 )
+from maintenance.request import check
 
 Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]
@@ -150,6 +152,41 @@ class TestWhatIsRefused:
         MaintenanceSetting.objects.create(name="shop", url=f"sqlite:///{file}", backup_dir=str(file.parent))
         with pytest.raises(launch.BadInput, match="is the data folder; choose another"):
             launch.launch(someone, request_for("shop"))
+
+    def test_an_application_that_config_json_does_not_describe(
+        self, fake: Register, request_for: Ask, someone: Actor
+    ) -> None:
+        """It would be missed only after the backup, which may have taken hours."""
+        fake()
+        MaintenanceSetting.objects.update(applications=["web"])
+        with pytest.raises(launch.BadInput, match=r"web not described in config\.json"):
+            launch.launch(someone, request_for("shop"))
+
+    def test_a_broken_config_json(self, fake: Register, request_for: Ask, someone: Actor, settings: Any) -> None:
+        fake()
+        settings.CONFIG_FILE.write_text("{")
+        with pytest.raises(launch.BadInput, match=r"config\.json"):
+            launch.launch(someone, request_for("shop"))
+        assert not MaintenanceRun.objects.exists()
+
+    def test_what_another_run_leaves_to_people_while_this_one_is_checked(
+        self, fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The other holds the lock until its end, and its end leaves the database closed."""
+        fake()
+        other = launch.launch(someone, request_for("shop"))
+        looked = check
+
+        def checked(request: Request) -> Any:
+            found = looked(request)
+            other.targets.update(status="needs_operator", gate={"limit": -1}, finished_at=timezone.now())
+            ScopeHold.objects.all().delete()
+            return found
+
+        monkeypatch.setattr("maintenance.launch.check", checked)
+        with pytest.raises(launch.BadInput, match="shop waits for an operator since"):
+            launch.launch(someone, request_for("shop"))
+        assert MaintenanceRun.objects.get() == other
 
     def test_a_second_launch_is_told_who_holds_the_lock(self, fake: Register, request_for: Ask, someone: Actor) -> None:
         fake("shop")

@@ -14,9 +14,10 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.utils import translation
 
-from maintenance import audit
+from maintenance import audit, launch
 from maintenance.admin import MaintenanceSettingAdmin
-from maintenance.models import AuditEntry, MaintenanceSetting
+from maintenance.launch import Actor, Request
+from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting
 from maintenance.setting_form import SettingForm
 
 pytestmark = pytest.mark.django_db
@@ -72,6 +73,7 @@ def test_the_password_goes_in_and_never_comes_out(as_: As, fake: Register) -> No
     [
         ({"url": "oracle://host/db"}, "Use one of: "),
         ({"url": "what"}, "Use one of: "),
+        ({"url": "postgresql://dba@host/db?password=s3cret-words"}, "Give the password before the @"),
         ({"backup_dir": "relative/folder"}, "Give an absolute path."),
         ({"applications": ["no-such"]}, "no-such is not one of the available choices"),
         ({"approval_severities": ["terrible"]}, "terrible is not one of the available choices"),
@@ -145,6 +147,23 @@ def test_deleting_is_audited(as_: As, fake: Register) -> None:
     as_("administrator").post(f"/admin/maintenance/maintenancesetting/{setting.pk}/delete/", {"post": "yes"})
     assert not MaintenanceSetting.objects.exists()
     assert AuditEntry.objects.get().operation == "setting.deleted"
+
+
+def test_what_a_maintenance_works_on_stays_what_it_is_until_that_is_over(
+    as_: As, fake: Register, request_for: Callable[..., Request], someone: Actor
+) -> None:
+    """A successor of its worker would go to another server with the connection settings of the first."""
+    setting, client = fake(), as_("administrator")
+    launch.launch(someone, request_for("shop"))
+    assert "EM-" in save(client, setting, url=f"{setting.url}-elsewhere")
+    assert "EM-" in save(client, setting, name="store")
+    path = f"/admin/maintenance/maintenancesetting/{setting.pk}/delete/"
+    assert "EM-" in client.post(path, {"post": "yes"}).content.decode()
+    save(client, setting, jobs=7)
+    assert [(s.name, s.url, s.jobs) for s in MaintenanceSetting.objects.all()] == [("shop", setting.url, 7)]
+    launch.cancel(someone, MaintenanceRun.objects.get())
+    save(client, setting, name="store")
+    assert MaintenanceSetting.objects.get().name == "store"
 
 
 def test_the_connection_is_tested_with_the_servers_words(as_: As, fake: Register, tmp_path: Path) -> None:
