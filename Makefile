@@ -54,7 +54,7 @@ test-quick: $(VENV)/.installed-dev messages
 test-mysql: test-packages $(VENV)/.installed-dev messages
 	@home=$$(sh deploy/mysql.sh) && DBMAINT_MYSQL_HOME=$$home $(BIN)/python -m pytest -n 2 -m mysql tests/engines tests/acceptance
 
-## make lint    format, style, types, settings, migrations
+## make lint    format, style, types, settings, migrations, known vulnerabilities of the dependencies
 lint: $(VENV)/.installed-dev messages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -62,7 +62,7 @@ lint: $(VENV)/.installed-dev messages
 	@DBMAINT_INSECURE=0 $(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 	@$(BIN)/pip check
-	@echo "Known vulnerabilities of the dependencies: NOT checked here, no advisory service is asked (docs/security.md)."
+	@$(BIN)/python deploy/audit.py
 
 ## make chaos   dies at every write on every path, then recovers; also real processes on real servers
 chaos: test-packages $(VENV)/.installed-dev messages
