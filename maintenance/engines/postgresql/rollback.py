@@ -19,25 +19,21 @@ from ..values import Backup, Fingerprint, Image, Json
 from ..words import say
 from .backup import BackingUp
 from .diagnosis import Diagnosing
-from .gate import Gate, Method
+from .gate import Gate, Method, literal
 from .proof import LARGE_OBJECTS, differing
 from .server import Server
 from .sessions import mark_in
 from .sql import ask, quoted, transaction
 
 LISTS = {
-    "createrole_self_grant",
-    "datestyle",
-    "listen_addresses",
     "local_preload_libraries",
     "search_path",
     "session_preload_libraries",
     "shared_preload_libraries",
-    "synchronous_standby_names",
     "temp_tablespaces",
     "unix_socket_directories",
 }
-"""Settings whose stored value is a list that is quoted already."""
+"""Settings whose stored value is a list of quoted names (GUC_LIST_QUOTE; pg_dump has the same list)."""
 
 
 class Rollback(Gate, BackingUp, Diagnosing, Server):
@@ -283,17 +279,17 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
         ask(connection, f"ALTER DATABASE {quoted(to)} OWNER TO {quoted(self.door(connection, source).owner)}")
         rows = ask(
             connection,
-            """SELECT pg_get_userbyid(nullif(s.setrole, 0)), split_part(c, '=', 1), substr(c, strpos(c, '=') + 1),
-                      quote_literal(substr(c, strpos(c, '=') + 1))
+            """SELECT pg_get_userbyid(nullif(s.setrole, 0)), split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)
                FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c
                WHERE d.datname = %(name)s""",
             name=source,
         )
-        for role, setting, value, literal in rows:
+        for role, setting, value in rows:
             whom = f"ROLE {quoted(role)} IN DATABASE {quoted(to)}" if role else f"DATABASE {quoted(to)}"
             name = ".".join(quoted(part) for part in str(setting).split("."))
-            # The value is the catalog's own text, written there by SET and read back as SET expects it.
-            ask(connection, f"ALTER {whom} SET {name} = {value if setting.lower() in LISTS else literal}")
+            # Any role may store one for itself: only as quoted texts may it stand in what we run with our rights.
+            parts = listed(value) if setting.lower() in LISTS else [value]
+            ask(connection, f"ALTER {whom} SET {name} = {', '.join(literal(connection, part) for part in parts)}")
         self.set_grants(connection, to, gate)
         [(template,)] = ask(connection, "SELECT datistemplate FROM pg_database WHERE datname = %(name)s", name=source)
         if template:
@@ -421,3 +417,12 @@ def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:
                 continue
         kept.append(line)
     return kept
+
+
+def listed(value: str) -> list[str]:
+    """The names in a stored list: bare, or in double quotes with those inside doubled, between commas.
+
+    As pg_dump reads them (SplitGUCList): nothing else in the text means anything.
+    """
+    found = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(?:,|$)', value)
+    return [bare or text.replace('""', '"') for text, bare in found]

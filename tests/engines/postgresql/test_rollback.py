@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from maintenance.engines.errors import Unable
 from maintenance.engines.postgresql import PostgreSQL
-from maintenance.engines.postgresql.rollback import entries_without
+from maintenance.engines.postgresql.rollback import entries_without, listed
 from tests.engines.lab_postgresql import PostgreSQLLab
 
 from .world import MARKER, PLAIN, engine, hammering
@@ -114,3 +116,30 @@ def test_the_rows_of_a_table_are_left_out_by_its_whole_name() -> None:
         "; comment",
         "2; 0 17 TABLE DATA public a b owner",
     ]
+
+
+@pytest.mark.parametrize(
+    "value", ["a;alter/**/role/**/shop_app/**/superuser;--", 'public, "two words", "a""b"', '"$user", ""']
+)
+def test_a_list_that_a_plain_role_stored_is_carried_over_and_never_run(lab: PostgreSQLLab, value: str) -> None:
+    """Any role may store one for itself, unquoted; the console carries it over with the rights of its own account."""
+    lab.fill()
+    client = lab.server.connect(lab.name, "shop_app")
+    with closing(client), client.cursor() as cursor:
+        cursor.execute("SELECT set_config('search_path', %s, false)", [value])
+        cursor.execute(f"ALTER ROLE shop_app IN DATABASE {lab.name} SET search_path FROM CURRENT")
+        cursor.execute("SELECT current_schemas(false)")
+        before = cursor.fetchall()
+    with engine(lab) as made:
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+        made.swap(made.restore_beside(image, backup, PLAIN), gate, MARKER)
+        made.open_gate(gate, None)
+        made.clean()
+    assert lab.sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'shop_app'") == [(False,)]
+    with lab.application() as application:
+        assert application.execute("SELECT current_schemas(false)") == before
+        [(path,)] = application.execute("SHOW search_path")
+    assert listed(str(path)) == listed(value)
