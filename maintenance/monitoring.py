@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
@@ -108,7 +109,7 @@ def ask(told: Prometheus, query: str) -> list[Series]:
             return _series(query, json.loads(answer.read(LONGEST_ANSWER)))
     except HTTPError as error:
         raise NotRead(f"{query}: {_reason(error)}") from error
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         raise NotRead(str(getattr(error, "reason", error))) from error
     except ValueError as error:
         raise NotRead(f"{query}: the answer is no JSON") from error
@@ -203,14 +204,15 @@ def _object(series: Series) -> str:
 
 
 def keep(setting: MaintenanceSetting, seen: Seen) -> bool:
-    """Writes the state, unless nothing at all was measured."""
+    """Writes the state, unless nothing at all was measured. Sizes alone do not tell that a database is well."""
     if seen.up is None and not seen.values and not seen.findings:
         return False
     worst = next((s for s in STATES if any(f["severity"] == s for f in seen.findings)), "low")
+    told = seen.up is not None or seen.findings or "health" in seen.values
     DatabaseState.objects.create(
         setting=setting,
         source=DatabaseState.Source.MONITORING,
-        state="unreachable" if seen.up is False else STATES[worst],
+        state="unreachable" if seen.up is False else STATES[worst] if told else "unknown",
         findings=seen.findings,
         error="; ".join(seen.problems),
         **seen.values,

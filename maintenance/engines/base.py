@@ -268,7 +268,7 @@ class Engine(ABC):
                 turn += 1
 
         begun = time.monotonic()
-        if queries:
+        if queries and clients:
             with ThreadPoolExecutor(clients) as pool:
                 for future in [pool.submit(client, i) for i in range(clients)]:
                     future.result()

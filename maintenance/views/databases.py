@@ -120,7 +120,7 @@ def told(request: HttpRequest, name: str) -> dict[str, Any]:
 def waits(request: HttpRequest, state: DatabaseState | None) -> bool:
     """A diagnosis was asked for on this page and has not arrived."""
     after, since = request.GET.get("after", ""), request.GET.get("since", "")
-    if not after.isdigit() or not since.isdigit():
+    if not after.isdecimal() or not since.isdecimal():
         return False
     in_time = timezone.now().timestamp() - int(since) < PATIENCE.total_seconds()
     return in_time and (state is None or state.pk <= int(after))

@@ -45,7 +45,7 @@ def choose(request: HttpRequest) -> HttpResponseBase:
 
 def initial(request: HttpRequest) -> dict[str, Any]:
     """From an earlier run ('repeat'), from the screens before ('change'), or a database by name."""
-    if request.GET.get("repeat", "").isdigit():
+    if request.GET.get("repeat", "").isdecimal():
         run = MaintenanceRun.objects.filter(pk=request.GET["repeat"]).first()
         if run is not None:
             return {
@@ -55,7 +55,7 @@ def initial(request: HttpRequest) -> dict[str, Any]:
                 "tables": "\n".join(run.target_tables),
                 "reason": run.reason,
             }
-    if request.GET.get("incident", "").isdigit():
+    if request.GET.get("incident", "").isdecimal():
         incident = Incident.objects.filter(pk=request.GET["incident"]).select_related("setting").first()
         if incident is not None:
             return suggested(incident)

@@ -26,7 +26,15 @@ from ..api.problems import problem
 from ..models import AuditEntry
 
 BEGAN, SEEN = "session_began", "session_seen"
-GUARDED = ("launch_maintenance", "approve_maintenance", "allow_data_loss", "change_maintenancesetting", "verify_audit")
+GUARDED = (
+    "launch_maintenance",
+    "approve_maintenance",
+    "break_glass",
+    "cancel_maintenance",
+    "allow_data_loss",
+    "change_maintenancesetting",
+    "verify_audit",
+)
 """Whoever may do one of these needs a second factor where the installation asks for it."""
 OPEN = ("login", "logout", "set_language", "second_factor", "second_factor_enrol", "healthz", "readyz")
 """Addresses that somebody reaches who has given a password only."""

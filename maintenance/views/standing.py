@@ -105,7 +105,7 @@ def _what_counts(look: DatabaseState | None, told: DatabaseState | None) -> Data
     """Monitoring sees less than a look of our own: newer word of it counts unless it would hide what we found."""
     if look is None or told is None:
         return look or told
-    if told.measured_at <= look.measured_at:
+    if told.measured_at <= look.measured_at or told.state == "unknown":
         return look
     if look.state == "unreachable" or _place(told.state) < _place(look.state):
         return told

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,28 @@ class TestPulling:
         told({"connections": "q"}, url="http://127.0.0.1:1")
         assert monitoring.pull() == 0
         assert "refused" in Feed.objects.get().error
+
+    def test_an_answer_that_breaks_off_is_kept_too(
+        self, fake: Register, told: Told, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake("shop")
+        told({"connections": "q"})
+
+        def torn(*args: Any, **more: Any) -> None:
+            raise IncompleteRead(b"{")
+
+        monkeypatch.setattr(monitoring, "urlopen", torn)
+        assert monitoring.pull() == 0
+        assert "IncompleteRead" in Feed.objects.get().error
+
+    def test_sizes_alone_do_not_make_a_database_well(self, fake: Register, prometheus: Prometheus, told: Told) -> None:
+        fake("shop")
+        told({"connections": "q", "up": "u"})
+        prometheus.answers = {"q": [({"database": "shop"}, "7")]}
+        assert monitoring.pull() == 1
+        state = DatabaseState.objects.get()
+        assert (state.state, state.connections) == ("unknown", 7)
+        assert "up: no series" in state.error
 
     def test_the_token_is_sent_and_not_told(
         self, fake: Register, prometheus: Prometheus, told: Told, tmp_path: Path

@@ -294,3 +294,9 @@ def test_the_run_knows_the_plan_that_was_confirmed(as_: As, fake: Register) -> N
     run = MaintenanceRun.objects.get()
     assert run.agreed_plan == seen
     assert [a["object"] for a in seen.actions("shop")] == ["orders", "customers", "empty"]
+
+
+@pytest.mark.parametrize("path", ["/launch/?repeat=²", "/launch/?incident=²", "/databases/shop/?after=²&since=1"])
+def test_a_digit_that_is_no_number_is_passed_over(path: str, as_: As, fake: Register) -> None:
+    fake()
+    assert as_("dba").get(path).status_code == 200

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.http import HttpResponse
 from django.test import Client
@@ -111,6 +111,13 @@ class TestSecondFactor:
         assert client.post("/launch/").headers["Location"] == "/account/second-factor/enrol/"
         assert client.get("/api/v1/databases").status_code == 401
         assert client.get("/account/second-factor/enrol/").status_code == 200
+
+    @pytest.mark.parametrize("permission", ["break_glass", "cancel_maintenance"])
+    def test_one_permission_to_change_something_is_enough(
+        self, permission: str, required: None, as_: As, people: dict[str, User]
+    ) -> None:
+        people["manager"].user_permissions.add(Permission.objects.get(codename=permission))
+        assert as_("manager").get("/")["Location"].startswith("/account/second-factor/enrol/")
 
     def test_readers_do_not_need_one(self, required: None, as_: As) -> None:
         assert as_("manager").get("/").status_code == 200

@@ -20,7 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         asked = options["run"]
         id = asked.rpartition("-")[2]
-        run = MaintenanceRun.objects.filter(pk=int(id)).first() if id.isdigit() and len(id) < 19 else None
+        run = MaintenanceRun.objects.filter(pk=int(id)).first() if id.isdecimal() and len(id) < 19 else None
         if run is None or asked not in (run.number, id):
             self.refuse(f"There is no maintenance {asked}.")
         try:
