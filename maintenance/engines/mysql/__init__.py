@@ -74,6 +74,9 @@ class Family(Server):
         self.spared = damage.unreadable_tables(self)
         return self.spared
 
+    def unreadable_rows(self) -> dict[str, str]:
+        return damage.unreadable_tables(self, but_by_rows=True)
+
     def plan(
         self,
         kind: MaintenanceType,

@@ -12,7 +12,7 @@ from . import structure
 from .errorlog import log_suspects
 from .filenames import from_file
 from .names import canonical
-from .pages import Verdict, verify_pages
+from .pages import Verdict, only_indexes, verify_pages
 from .server import Server, Session
 from .structure import Size, Table
 
@@ -72,8 +72,11 @@ def _flagged_indexes(server: Server, session: Session) -> list[tuple[str, str]]:
     return found
 
 
-def unreadable_tables(server: Server) -> dict[str, str]:
-    """Tables that must not be read at all, with the reason: where one bad page would end the server."""
+def unreadable_tables(server: Server, but_by_rows: bool = False) -> dict[str, str]:
+    """Tables that must not be read, with the reason: where one bad page would end the server.
+
+    `but_by_rows`: without those of which only pages of secondary indexes are bad, which a scan of the rows never meets.
+    """
     if not server.reading_damage_kills:
         return {}
     with server.session("reading the log of") as session:
@@ -86,5 +89,9 @@ def unreadable_tables(server: Server) -> dict[str, str]:
             if name not in verdict.sound  # what the log says is of an earlier time
         }
         evidence.update({name: bad[0].told(canonical(name)) for name, bad in verdict.damaged.items()})
+        if but_by_rows:
+            for name, bad in verdict.damaged.items():
+                if only_indexes(bad):
+                    del evidence[name]
         words = "not read, because reading a bad page would end the server"
         return {name: f"{words}: {why}" for name, why in evidence.items()}

@@ -62,6 +62,11 @@ class BadPage:
         )
 
 
+def only_indexes(bad: Sequence[BadPage]) -> bool:
+    """Whether a scan of the rows meets none of them; no where there may be more than were told."""
+    return len(bad) < MOST_PAGES and not any(page.holds_rows for page in bad)
+
+
 @dataclass(frozen=True)
 class Verdict:
     """`damaged`: bad pages by table; `sound`: tables of which every page on disk has its checksum."""
@@ -127,7 +132,25 @@ def _is_of(file: str, stem: str) -> bool:
 
 
 def _bad_pages(server: Server, path: Path) -> list[int] | None:
-    """Pages that are bad twice; None when the tool could not tell."""
+    """Pages that are bad twice; None when the tool could not tell. A file that nobody wrote is not read again."""
+    state = _state(path)
+    if state is not None and path in server.judged and server.judged[path][0] == state:
+        return server.judged[path][1]
+    found = _judged(server, path)
+    if state is not None and found is not None:
+        server.judged[path] = (state, found)
+    return found
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _judged(server: Server, path: Path) -> list[int] | None:
     first = _looked(server, path)
     if not first:
         return first

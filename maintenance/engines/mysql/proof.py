@@ -52,7 +52,7 @@ def fingerprint(server: Server, tables: Sequence[str] | None, side: str | None) 
             server.need_schema(session)
         chosen = structure.chosen(structure.tables(session, schema), tables)
         chosen = [table for table in chosen if not (side and table.name.startswith(OUR_TABLES))]
-    spared = server.unreadable_tables() if side is None else {}
+    spared = server.unreadable_rows() if side is None else {}
     with ThreadPoolExecutor(max(1, server.limits.jobs)) as pool:
         found = list(pool.map(lambda table: _of_table(server, schema, table, spared), chosen))
     return {canonical(table.name): print_ for table, print_ in zip(chosen, found, strict=True)}

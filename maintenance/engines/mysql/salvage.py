@@ -73,7 +73,8 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
         if not replaced_already(server, session, table.name):
             _copy_readable(server, session, table)
             _replace(server, session, table.name)
-            server.spared = None
+            if server.spared is not None:
+                server.spared.pop(table.name, None)
         _bring_back(server, session)
         saved = int(session.value(f"SELECT COUNT(*) FROM {full(server.schema, table.name)}"))
         expected = _expected_rows(server, session, old_schema(server), table)

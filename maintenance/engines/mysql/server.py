@@ -154,7 +154,9 @@ class Server(Engine):
         self._hold: Session | None = None
         self._fenced = False
         self.spared: dict[str, str] | None = None
-        """What `spared_tables` knows; None after a repair."""
+        """What `spared_tables` knows; None before it looked. What is written anew is taken out."""
+        self.judged: dict[Path, tuple[tuple[int, int, int], list[int]]] = {}
+        """By file: inode, size and time of the last write when its pages were looked at, and those that were bad."""
         self.standing_history = 0
         """Length of InnoDB's history that purge left as it is when it was waited for last."""
         self.dumped_definitions: dict[Path, tuple[str, ...]] = {}
@@ -163,6 +165,10 @@ class Server(Engine):
     @abstractmethod
     def unreadable_tables(self) -> dict[str, str]:
         """Tables that nothing may read, with the reason: reading a bad page would end the server. Looks now."""
+
+    @abstractmethod
+    def unreadable_rows(self) -> dict[str, str]:
+        """Those of which not even the rows may be read one after the other, indexes left alone. Looks now."""
 
     def spared_tables(self) -> dict[str, str]:
         """`unreadable_tables` as they were seen last; looks where nobody has."""

@@ -114,7 +114,7 @@ def sizes(server: Server, session: Session, of: Iterable[Table], schema: str) ->
         "SELECT table_name, data_length, index_length, data_free, table_rows, auto_increment, create_time,"
         " table_comment FROM information_schema.tables WHERE table_schema = %(s)s"
     )
-    if careful:
+    if careful or len(asked) == 1:
         # One by one: a question about the whole schema would open the others too.
         found = [
             row for name in sorted(asked) for row in session.ask(f"{sql} AND table_name = %(t)s", s=schema, t=name)

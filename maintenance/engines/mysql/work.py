@@ -15,7 +15,7 @@ from . import planning, structure
 from .crashed import repair_files
 from .filenames import from_file
 from .names import canonical, full, plain
-from .pages import BadPage, bad_pages
+from .pages import BadPage, bad_pages, only_indexes
 from .proof import EXTENDED_BYTES, check_table, read_whole
 from .salvage import replaced_already, salvage
 from .server import Server, Session
@@ -70,7 +70,8 @@ def rebuild(server: Server, table: Table) -> Performed:
             # innodb_optimize_fulltext_only=ON rewrites nothing.
             _only_here(session)
             server.admin(session, f"ALTER TABLE {full(server.schema, table.name)} FORCE")
-        server.spared = None
+        if server.spared is not None:
+            server.spared.pop(table.name, None)
         if old and table_ids(server, session, table.name) & old:
             raise EngineError("rewriting", name, "the server reported success but the table was not rewritten")
     after = measured(server, table)
@@ -128,7 +129,7 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
         return salvage(server, table, allow_data_loss)
     before = measured(server, table)
     if server.reading_damage_kills and (why := server.unreadable_tables().get(table.name)):
-        if allow_data_loss and any(page.holds_rows for page in _bad_pages(server, table) or ()):
+        if allow_data_loss and not only_indexes(_bad_pages(server, table) or ()):
             return salvage(server, table, allow_data_loss)
         _need_index_damage_only(server, table, why)
         # The rebuild reads the rows alone, not the index pages: it mends an index without touching it.
@@ -166,7 +167,7 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
 def _need_index_damage_only(server: Server, table: Table, why: str) -> None:
     """Raises Damaged when a page with rows may be bad: reading it would end the server, a rebuild too."""
     bad = _bad_pages(server, table)
-    if bad is None or any(page.holds_rows for page in bad):
+    if bad is None or not only_indexes(bad):
         words = say(
             "{words}. Restore it from a backup; or allow the loss of data, then all other rows are saved; or start the"
             " server with innodb_force_recovery=1, dump the table, drop it, start the server normally and load the"
