@@ -9,7 +9,7 @@ home=${DBMAINT_MYSQL_HOME:-$cache/dbmaint-mysql}
 PATH=$PATH:/usr/sbin:/sbin
 
 is_mysql() { "$1" --no-defaults --version 2>/dev/null | grep -v MariaDB | grep -q Ver; }
-if is_mysql "$home/bin/mysqld"; then
+if is_mysql "$home/bin/mysqld" && { [ ! -d "$home/root" ] || [ -e "$home/root/usr/sbin/mysqld.my" ]; }; then
     echo "$home"
     exit 0
 fi
@@ -68,6 +68,9 @@ exec '$home/root/$loader' --library-path '$home/root/$libraries:$home/root/$libr
     '$home/root/usr/$program' "\$@" $tail
 END
 done
+# Each server of the tests says in its own data folder whether it has a keyring, and where.
+echo '{"read_local_manifest": true}' >"$root/usr/sbin/mysqld.my"
+echo '{"read_local_config": true}' >"$root/usr/lib/mysql/plugin/component_keyring_file.cnf"
 chmod -R a+rX "$part"
 chmod 755 "$part"/bin/*
 mv "$part" "$home"

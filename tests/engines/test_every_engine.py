@@ -72,7 +72,11 @@ class TestWhoIsIt:
     def test_the_same_database_says_the_same_of_itself_twice(self, lab: Lab) -> None:
         with lab.engine() as engine, lab.engine(token=2) as again:
             assert engine.facts() == again.facts()
-            assert engine.facts().version
+            product = {"mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite", "postgresql": "PostgreSQL"}[
+                engine.name
+            ]
+            assert product in engine.facts().version
+            assert product in engine.diagnose(SMALL).version
             assert not engine.facts().is_replica
 
     def test_a_database_that_cannot_be_reached_is_one_clear_sentence_without_the_password(self, lab: Lab) -> None:

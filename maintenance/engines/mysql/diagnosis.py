@@ -43,7 +43,7 @@ def facts(server: Server) -> Facts:
         chosen = structure.tables(session, server.schema)
         measured = structure.sizes(server, session, chosen, server.schema)
         return Facts(
-            version=str(version),
+            version=f"{server.version_prefix}{version}",
             identity=f"{_server_identity(server, session)}/{server.schema}",
             data_directory=str(folder) if folder else None,
             is_replica=is_replica(server, session),
@@ -110,7 +110,7 @@ def diagnose(server: Server, thresholds: Thresholds, names: Sequence[str] | None
         ]
         connections = sum(1 for row in session.ask("SHOW PROCESSLIST") if row[3] == server.schema)
         return Diagnosis(
-            version=str(session.value("SELECT VERSION()")),
+            version=f"{server.version_prefix}{session.value('SELECT VERSION()')}",
             size_bytes=sum(table.bytes for table in tables),
             connections=connections,
             max_connections=int(session.value("SELECT @@GLOBAL.max_connections")),

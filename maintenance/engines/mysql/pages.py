@@ -173,12 +173,27 @@ def _looked(server: Server, path: Path) -> list[int] | None:
             named = re.search(r"page(?:::| )(\d+) invalid", error.output)  # MariaDB's words, or MySQL's
             if named is None:
                 return None
+            if _encrypted(path, int(named[1])):
+                return None
             found.append(int(named[1]))
         except OSError:
             return None
         else:
             break
     return found
+
+
+ENCRYPTED = frozenset((15, 16, 17))
+"""Kinds of page that MySQL encrypted after it had computed the checksum: the tool calls each of them invalid."""
+
+
+def _encrypted(path: Path, page: int) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.seek(page * PAGE + 24)
+            return int.from_bytes(file.read(2), "big") in ENCRYPTED
+    except OSError:
+        return False
 
 
 def _owner(server: Server, session: Session, path: Path, page: int) -> str | None:

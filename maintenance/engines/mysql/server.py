@@ -99,6 +99,8 @@ class Server(Engine):
 
     # -- in what the products differ ---------------------------------------------------------------
 
+    version_prefix: ClassVar[str] = ""
+    """The product's name where its version does not tell it."""
     statement_limit: ClassVar[tuple[str, int]]
     """Session variable that ends a long statement, and its units in a second."""
     kill_session: ClassVar[str]

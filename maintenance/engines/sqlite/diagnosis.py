@@ -15,6 +15,7 @@ from ..values import Diagnosis, Finding, TableFacts, Thresholds
 from ..words import Sentence, say, size
 from .claim import holders
 from .file import DatabaseFile
+from .identity import VERSION
 from .names import Table, quoted, tables_in
 from .proof import structure
 from .refusals import translated
@@ -34,7 +35,6 @@ def diagnose(file: DatabaseFile, thresholds: Thresholds, tables: Sequence[str] |
     file.require()
     findings = _around(file)
     facts: list[TableFacts] = []
-    version = sqlite3.sqlite_version
     try:
         header_findings = _header(file)
         findings += header_findings
@@ -46,7 +46,7 @@ def diagnose(file: DatabaseFile, thresholds: Thresholds, tables: Sequence[str] |
         findings.append(_unreadable(error.words))
     status = shutil.disk_usage(file.path.parent)
     return Diagnosis(
-        version=version,
+        version=VERSION,
         size_bytes=file.size(),
         connections=len(holders(file.path)),
         max_connections=None,

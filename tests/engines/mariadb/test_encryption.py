@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
+from demo.mysql import ThrowawayMySQL
+from demo.private_server import PrivateServer
 from maintenance.steps.verify import failed_checks, kept
 from tests.engines.conftest import short_folder
 from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.lab_mysql import MySQLLab
 from tests.engines.mariadb.world import MARKER, PLAIN, action, backed_up, engine_of
 
 
@@ -90,6 +95,76 @@ def test_a_table_that_lost_its_encryption_is_found(lab: MariaDBLab) -> None:
         assert failed_checks(kept("encryption", before, engine.encryption()), []) == [
             "encryption of `Kün den`: lost: ENCRYPTED=YES, ENCRYPTION_KEY_ID=2, encrypted on disk with key 2",
             "encryption of orders: lost: encrypted on disk with key 1",
+        ]
+
+
+class WithKeyring(MySQLLab):
+    """A MySQL of its own that keeps its master key in a file."""
+
+    @classmethod
+    def server_in(cls, folder: Path, options: Mapping[str, str]) -> PrivateServer:
+        return KeyringServer(folder / "mysql", options)
+
+
+class KeyringServer(ThrowawayMySQL):
+    def _install(self) -> None:
+        super()._install()
+        keyring = {"path": str(self.data / "keyring"), "read_only": False}
+        for name, content in (
+            ("mysqld.my", {"components": "file://component_keyring_file"}),
+            ("component_keyring_file.cnf", keyring),
+        ):
+            file = self.data / name
+            file.write_text(json.dumps(content))
+            shutil.chown(file, self.data.owner(), self.data.group())
+
+
+@pytest.fixture(scope="module")
+def mysql_encrypting() -> Iterator[MariaDBLab]:
+    folder = short_folder()
+    try:
+        with WithKeyring.opened(folder) as opened:
+            if ("Component_status", "Active") not in opened.sql(
+                "SELECT * FROM performance_schema.keyring_component_status"
+            ):
+                pytest.skip("this MySQL reads no keyring from its data folder")
+            yield opened
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.mysql
+def test_on_mysql_too_what_is_encrypted_stays_so_through_rebuild_rollback_and_restart(
+    mysql_encrypting: MariaDBLab,
+) -> None:
+    lab = mysql_encrypting.fresh()
+    lab.fill()
+    lab.sql("CREATE TABLE `Kün den` (id INT PRIMARY KEY, iban VARCHAR(40)) ENCRYPTION='Y'")
+    lab.sql("INSERT INTO `Kün den` VALUES (1, 'DE89 secret')")
+    lab.sql("CREATE TABLE parts (id INT PRIMARY KEY) ENCRYPTION='Y' PARTITION BY HASH (id) PARTITIONS 2")
+    expected = ["ENCRYPTION=Y", "encrypted on disk with key of the server"]
+    at_first = {"`Kün den`": expected, "parts": expected}
+    with engine_of(lab) as engine:
+        assert engine.encryption() == at_first
+        for table in at_first:
+            engine.perform(action(table, "rebuild"), False)
+        assert engine.encryption() == at_first
+        before = engine.fingerprint(None)
+        backup = backed_up(engine, lab)
+        image = engine.image(backup, before, lab.folder, "image", PLAIN)
+        side = engine.restore_beside(image, backup, PLAIN)
+        assert engine.encryption(side) == at_first
+        engine.swap(side, {}, MARKER)
+        assert engine.encryption() == at_first
+        assert engine.fingerprint(None) == before
+        engine.clean()
+    lab.server.restart()
+    with engine_of(lab) as engine:
+        assert engine.encryption() == at_first
+        assert [check for check in engine.check(None) if not check.passed] == []
+        lab.sql("ALTER TABLE `Kün den` ENCRYPTION='N'")
+        assert failed_checks(kept("encryption", at_first, engine.encryption()), []) == [
+            "encryption of `Kün den`: lost: ENCRYPTION=Y, encrypted on disk with key of the server"
         ]
 
 

@@ -17,6 +17,7 @@ from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import SMALL
 
 Provoking = Callable[[MariaDBLab, ExitStack], None]
+Pair = tuple[MariaDBLab, MariaDBLab]
 
 
 def sql(*statements: str) -> Provoking:
@@ -69,6 +70,16 @@ def killed(lab: MariaDBLab, stack: ExitStack) -> None:
     lab.server.start()
 
 
+def rescue(lab: MariaDBLab, stack: ExitStack) -> None:
+    def usual() -> None:
+        del lab.server.options["innodb-force-recovery"]
+        lab.server.restart()
+
+    stack.callback(usual)
+    lab.server.options["innodb-force-recovery"] = "1"
+    lab.server.restart()
+
+
 def a_log_line(text: str) -> Provoking:
     """As the server wrote it on another day."""
 
@@ -101,6 +112,7 @@ CASES: dict[str, tuple[str, Provoking]] = {
     "damaged_page": ("orders", damaged_page),
     "server_crashed": ("", killed),
     "disk_was_full": ("", a_log_line("Disk is full writing './shop/t.MYD' (Errcode: 28 \"No space left on device\")")),
+    "force_recovery": ("", rescue),
     "disk_low": ("", sql("CREATE TABLE t (id INT PRIMARY KEY)")),
 }
 
@@ -158,23 +170,52 @@ def test_a_complaint_of_before_the_rebuild_is_old_at_any_hour(lab: MariaDBLab, h
 class TestReplication:
     """A second server follows the first; both are diagnosed."""
 
-    def test_who_follows_and_who_has_stopped_following_is_told(self) -> None:
-        with following() as (primary, replica):
-            primary.sql("CREATE TABLE t (id INT PRIMARY KEY)")
-            primary.sql("INSERT INTO t VALUES (1)")
-            wait_until(lambda: replica.sql("SELECT COUNT(*) FROM t") == [(1,)])
-            assert {"has_replicas", "unsafe_binary_log"} <= {one.code for one in findings(primary)}
-            codes = {one.code for one in findings(replica)}
-            assert "replica" in codes
-            assert "replication_stopped" not in codes
-            with replica.engine() as engine:
-                assert engine.facts().is_replica
-            # The same row on both: the replica cannot apply it.
-            replica.sql("INSERT INTO t VALUES (2)")
-            primary.sql("INSERT INTO t VALUES (2)")
-            wait_until(lambda: "replication_stopped" in {one.code for one in findings(replica)})
-            told = next(one for one in findings(replica) if one.code == "replication_stopped")
-            assert "Duplicate entry" in told.evidence
+    def test_who_follows_and_who_has_stopped_following_is_told(self, pair: Pair) -> None:
+        primary, replica = pair
+        primary.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+        primary.sql("INSERT INTO t VALUES (1)")
+        wait_until(lambda: replica.sql("SELECT COUNT(*) FROM t") == [(1,)])
+        assert {"has_replicas", "unsafe_binary_log"} <= {one.code for one in findings(primary)}
+        codes = {one.code for one in findings(replica)}
+        assert "replica" in codes
+        assert not {"replication_stopped", "replication_lag"} & codes
+        with replica.engine() as engine:
+            assert engine.facts().is_replica
+        # The same row on both: the replica cannot apply it.
+        replica.sql("INSERT INTO t VALUES (2)")
+        primary.sql("INSERT INTO t VALUES (2)")
+        wait_until(lambda: "replication_stopped" in {one.code for one in findings(replica)})
+        assert "Duplicate entry" in evidence(replica, "replication_stopped")
+        replica.sql("DELETE FROM t WHERE id = 2")
+        replica.sql("START SLAVE")
+
+    def test_a_replica_that_falls_behind_is_told_with_its_seconds(
+        self, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        primary, replica = pair
+        monkeypatch.setattr(surroundings, "LAG_SECONDS", 1)
+        primary.sql("CREATE TABLE slow (id INT PRIMARY KEY)")
+        wait_until(lambda: replica.sql("SHOW TABLES LIKE 'slow'") != [])
+        replica.sql("STOP SLAVE SQL_THREAD")
+        assert "Replication does not run" in evidence(replica, "replication_stopped")
+        with replica.application() as client:
+            client.execute("LOCK TABLES slow WRITE")
+            primary.sql("INSERT INTO slow VALUES (1)")
+            replica.sql("START SLAVE SQL_THREAD")
+            wait_until(lambda: "replication_lag" in {one.code for one in findings(replica)})
+            assert "behind its primary" in evidence(replica, "replication_lag")
+        wait_until(lambda: replica.sql("SELECT COUNT(*) FROM slow") == [(1,)])
+        assert "replication_lag" not in {one.code for one in findings(replica)}
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with following() as servers:
+        yield servers
+
+
+def evidence(lab: MariaDBLab, code: str) -> str:
+    return next(str(one.evidence) for one in findings(lab) if one.code == code)
 
 
 @contextmanager
