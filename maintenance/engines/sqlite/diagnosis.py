@@ -15,6 +15,8 @@ from ..values import Diagnosis, Finding, TableFacts, Thresholds
 from ..words import Sentence, say, size
 from .claim import holders
 from .file import DatabaseFile
+from .foreign import findings as foreign_findings
+from .foreign import tables_of_others
 from .identity import VERSION
 from .names import Table, quoted, tables_in
 from .proof import structure
@@ -133,9 +135,10 @@ def _inside(
 ) -> tuple[list[TableFacts], list[Finding]]:
     known = tables_in(connection)
     chosen = [table for name, table in known.items() if tables is None or name in tables]
-    findings: list[Finding] = []
-    harm = Harm(connection, chosen, whole=tables is None)
-    findings += harm.findings()
+    foreign = tables_of_others(connection, chosen)
+    ours = [table for table in chosen if table.canonical not in foreign]
+    harm = Harm(connection, ours, whole=tables is None and not foreign)
+    findings = [*foreign_findings(foreign), *harm.findings()]
     pages = _page_use(connection)
     sampled = _sampled_rows(connection)
     until = time.monotonic() + COUNTING_SECONDS
@@ -146,7 +149,7 @@ def _inside(
     findings += [finding for fact in facts for finding in _judged(fact, thresholds)]
     if tables is None:
         findings += _whole(connection, thresholds)
-    findings += _orphans(connection, chosen, harm)
+    findings += _orphans(connection, ours, harm)
     return facts, findings
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import Unable
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
 from ..words import Sentence, say, size
 from .diagnosis import WORTH_STATISTICS
+from .foreign import NEEDS_APPLICATION
 
 REPAIR, REWRITE, STATISTICS = 0, 1, 2
 """Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""
@@ -22,7 +24,11 @@ def plan(
     tables: Sequence[str] | None,
     allow_data_loss: bool,
 ) -> list[Action]:
-    """Actions in order. For named tables nothing that touches the others: no rewrite of the file."""
+    """Actions in order. For named tables nothing that touches the others: no rewrite of the file.
+
+    Raises Unable where SQLite here cannot sort or index one of them.
+    """
+    _refuse_foreign(diagnosis, tables)
     chosen = [fact for fact in diagnosis.tables if tables is None or fact.name in tables]
     codes = {finding.code for finding in diagnosis.findings}
     whole = tables is None
@@ -48,6 +54,16 @@ def plan(
         if reason is not None:
             actions.append(Action(fact.name, "analyze", reason, EXCLUSIVE, fact.bytes, 0, STATISTICS))
     return actions
+
+
+def _refuse_foreign(diagnosis: Diagnosis, tables: Sequence[str] | None) -> None:
+    for finding in diagnosis.findings:
+        if finding.code == NEEDS_APPLICATION and (tables is None or finding.object in tables):
+            words = say(
+                "{words}. Neither check nor rewrite would reach the end; other tables can be maintained by their names",
+                words=finding.evidence,
+            )
+            raise Unable("planning the work on", finding.object, words)
 
 
 def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> list[Action]:

@@ -101,6 +101,10 @@ def _sequence(connection: sqlite3.Connection, table: Table) -> list[Check]:
     return [Check("sequence", table.canonical, passed, f"next after {row[0]}, highest used {highest}")]
 
 
+SETTINGS = ("user_version", "application_id", "page_size", "encoding", "auto_vacuum")
+"""What the header keeps of the file as a whole, beside its tables."""
+
+
 def definitions(connection: sqlite3.Connection) -> dict[str, str]:
     """'table orders' -> digest of its text. SQLite keeps columns and constraints in that text."""
     rows = connection.execute(
@@ -109,7 +113,7 @@ def definitions(connection: sqlite3.Connection) -> dict[str, str]:
         (SEQUENCES,),
     ).fetchall()
     found = {str(name): _digest(str(sql)) for name, sql in rows}
-    settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "application_id")]
+    settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in SETTINGS]
     return {**found, "settings": _digest(repr(settings))}
 
 
