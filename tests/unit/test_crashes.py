@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from maintenance import audit, journal, launch, procedure, recovery, tasks
@@ -51,12 +55,85 @@ class Reaper:
             raise Died(name)
 
 
+@dataclass(frozen=True)
+class Picture:
+    """All that a death at one point leaves: the control database, the target, the black box."""
+
+    point: str
+    control: sqlite3.Connection
+    files: dict[Path, bytes | Path]
+    """Contents, or where a link leads."""
+
+
+class Camera:
+    """Takes pictures at the wanted points of one life, so that the way to a point is gone once for all deaths on it.
+
+    Other threads wait at their next point meanwhile: between two points lies one effect or one journal line, so
+    what is in the picture could have been so at one instant.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._taking = folder, threading.Lock()
+        self._passed, self._taken = count(1), list[Picture]()
+        self._wanted: Sequence[int] = ()
+
+    def of(self, target_id: int, points: Sequence[int] = ()) -> list[Picture]:
+        """Pictures at these points of the life that begins now; it goes on to its end."""
+        self._passed, self._wanted, self._taken = count(1), points, []
+        live(target_id)
+        return self._taken
+
+    def __call__(self, name: str) -> None:
+        with self._taking:
+            if next(self._passed) in self._wanted:
+                self._taken.append(Picture(name, self._control(), self._files()))
+
+    def _control(self) -> sqlite3.Connection:
+        copy = sqlite3.connect(":memory:", check_same_thread=False)
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=30)) as live:
+            live.backup(copy)
+        return copy
+
+    def _files(self) -> dict[Path, bytes | Path]:
+        return {
+            path: path.readlink() if path.is_symlink() else path.read_bytes()
+            for path in self.folder.rglob("*")
+            if path.is_symlink() or path.is_file()
+        }
+
+    def back_to(self, picture: Picture) -> None:
+        with closing(sqlite3.connect(connection.settings_dict["NAME"], timeout=30)) as live:
+            picture.control.backup(live)
+        for path in self._files():
+            path.unlink()
+        for path, content in picture.files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(content) if isinstance(content, Path) else path.write_bytes(content)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without reports. No power is cut either: what is written to a file is there."""
+    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def reaper(monkeypatch: pytest.MonkeyPatch) -> Reaper:
     made = Reaper()
     monkeypatch.setattr(journal, "crash_point", made)
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
     return made
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Camera:
+    made = Camera(tmp_path)
+    monkeypatch.setattr(journal, "crash_point", made)
+    return made
+
+
+MOST_POINTS = 1000
+"""More than any life passes."""
 
 
 def live(target_id: int, most: int = 10) -> int:
@@ -104,23 +181,21 @@ def test_a_death_at_any_point_ends_in_service_with_all_rows(
     fake: Callable[..., MaintenanceSetting],
     request_for: Callable[..., Request],
     someone: Actor,
-    reaper: Reaper,
+    camera: Camera,
 ) -> None:
     faults, expected = PATHS[path]
-    died = 0
-    for point in count(1 + zlib.crc32(path.encode()) % STRIDE, STRIDE):
-        setting = fake(f"shop{point}", **faults)
-        tables = state_of(setting)["tables"]
-        run = launch.launch(someone, request_for(setting.name), enqueue=False)
-        reaper.wanted, reaper.passed = [point], []
-        deaths = live(run.targets.get().pk)
+    setting = fake(**faults)
+    tables = state_of(setting)["tables"]
+    run = launch.launch(someone, request_for(setting.name), enqueue=False)
+    target = run.targets.get().pk
+    deaths = camera.of(target, range(1 + zlib.crc32(path.encode()) % STRIDE, MOST_POINTS, STRIDE))
+    for death in deaths:
+        camera.back_to(death)
+        camera.of(target)
         assert_invariants(setting, run, tables)
         # Faults of the fake are used up by the first life, so a second life may do better, never worse.
-        assert run.status in {expected, "succeeded", "rolled_back"}, (point, run.status, run.ended_because)
-        if reaper.wanted:
-            break  # the run ended before it had passed that many points
-        died += deaths
-    assert died > 60 / STRIDE
+        assert run.status in {expected, "succeeded", "rolled_back"}, (death.point, run.status, run.ended_because)
+    assert len(deaths) > 60 / STRIDE
 
 
 @pytest.mark.parametrize("path", ["success", "integrity error"])
@@ -129,17 +204,18 @@ def test_two_deaths_in_a_row_end_safely(
     fake: Callable[..., MaintenanceSetting],
     request_for: Callable[..., Request],
     someone: Actor,
-    reaper: Reaper,
+    camera: Camera,
 ) -> None:
     faults, _ = PATHS[path]
-    for first in range(3, 200, 7 * STRIDE):
-        for second in (2, 9, 17):
-            setting = fake(f"shop{first}-{second}", **faults)
-            tables = state_of(setting)["tables"]
-            run = launch.launch(someone, request_for(setting.name), enqueue=False)
-            reaper.wanted, reaper.passed = [first, second], []
-            live(run.targets.get().pk)
-            reaper.wanted = []
+    setting = fake(**faults)
+    tables = state_of(setting)["tables"]
+    run = launch.launch(someone, request_for(setting.name), enqueue=False)
+    target = run.targets.get().pk
+    for first in camera.of(target, range(3, MOST_POINTS, 7 * STRIDE)):
+        camera.back_to(first)
+        for second in camera.of(target, (2, 9, 17)):
+            camera.back_to(second)
+            camera.of(target)
             assert_invariants(setting, run, tables)
 
 
