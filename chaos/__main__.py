@@ -2,7 +2,7 @@
 
 For each engine, type of maintenance and path: a real `manage.py maintain --foreground` on a private server,
 killed at a point drawn by the seed; then `manage.py recover`; then a look from outside. Several cases at a time.
-One case again: `--engine E --type T --path P --point X [--again Y] [--variant V]`, as printed for a failure.
+One case again: `--engine E --type T --path P --point X …`, as printed for a failure.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -29,11 +32,14 @@ KEPT = PROJECT / "var" / "chaos"
 """What a failed case leaves for people: the console's home and what its processes said."""
 
 
+NEEDED_BYTES = 6 << 30
+
+
 class Stage:
     """The servers and homes of one thread; each is made when it is first needed."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="dbm-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="dbm-", dir=quick_folder()))
         os.chmod(self.folder, 0o755)  # a server under another account must reach it
         self.made: dict[str, tuple[Target, Console]] = {}
 
@@ -46,9 +52,17 @@ class Stage:
         return self.made[engine]
 
     def close(self) -> None:
-        for target, _ in self.made.values():
+        for target, console in self.made.values():
+            console.close()
             target.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def quick_folder() -> str | None:
+    """In memory where there is room: a SIGKILL loses nothing that was written, so waiting for a disk proves nothing."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > NEEDED_BYTES
+    return str(memory) if roomy else None
 
 
 def opened(engine: str, folder: Path) -> Target:
@@ -73,6 +87,8 @@ class Matrix:
 
     def __init__(self) -> None:
         self.verdicts: list[Verdict] = []
+        self.points: dict[str, tuple[int, int]] = {}
+        """Engine → at how many points of different names somebody was to die, of how many."""
         self.stages: list[Stage] = []
         self.own, self.lock = threading.local(), threading.Lock()
 
@@ -131,8 +147,16 @@ def draw(engines: Sequence[str], kills: int, seed: int, matrix: Matrix, pool: Th
     wanted = list(islice(turns(tuple(engines), dice), kills))
     firsts: dict[Cell, Case] = {cell: cell.first(dice) for cell, _ in dict.fromkeys(wanted)}
     points = {v.case: v.points for v in pool.map(matrix.play, firsts.values())}
-    cases = [cell.draw(dice, kind, points[firsts[cell]]) for cell, kind in wanted if points[firsts[cell]]]
+    died_at: dict[str, Counter[str]] = {engine: Counter() for engine in engines}
+    cases = [
+        cell.draw(dice, kind, points[firsts[cell]], died_at[cell.engine])
+        for cell, kind in wanted
+        if points[firsts[cell]]
+    ]
     matrix.all(cases, pool)
+    for engine in engines:
+        known = {name for case, passed in points.items() if case.engine == engine for name in passed}
+        matrix.points[engine] = (len(known & set(died_at[engine])), len(known))
 
 
 def main() -> int:
@@ -145,21 +169,27 @@ def main() -> int:
     one.add_argument("--type", choices=KINDS, default="rebuild", dest="kind")
     one.add_argument("--path", help="success, 'backup failed', …, or 'cancelled@image'")
     one.add_argument("--point", default="", help="where the maintenance dies: action.started#2, #137, cut+0.1")
-    one.add_argument("--again", default="", help="where recover dies too")
+    one.add_argument("--again", action="append", default=[], help="where recover dies too; may be repeated")
+    one.add_argument("--released", action="store_true", help="release comes before recover")
     one.add_argument(
         "--variant", type=int, default=0, help="1: a busy application, 2: WAL mode or a superuser, 3: both"
     )
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randint(1, 999_999)
+    for order in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(order, signal.default_int_handler)  # servers are ended and folders removed on either
     shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True)
-    engines, matrix = given.engine or list(ENGINES), Matrix()
+    engines, matrix, begun = given.engine or list(ENGINES), Matrix(), time.monotonic()
     if given.path:
-        cases = [Case(e, given.kind, given.path, given.point, given.again, given.variant) for e in engines]
+        cases = [
+            Case(e, given.kind, given.path, given.point, tuple(given.again), given.released, given.variant)
+            for e in engines
+        ]
         matrix.side_by_side(lambda pool: matrix.all(cases, pool), given.jobs)
     else:
         matrix.side_by_side(lambda pool: draw(engines, given.kills, seed, matrix, pool), given.jobs)
-    well = show(matrix.verdicts, seed)
+    well = show(matrix.verdicts, matrix.points, seed, time.monotonic() - begun)
     if not well:
         print(f"The homes of the failed cases and what was said in them: {KEPT}", file=sys.stderr)
     return 0 if well else 1

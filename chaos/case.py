@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shlex
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -11,6 +12,8 @@ from itertools import product
 ENGINES = ("sqlite", "postgresql", "mariadb")
 KINDS = ("repair", "optimize", "rebuild")
 PATHS = ("success", "backup failed", "action failed", "integrity error", "not improved", "cancelled", "timed out")
+RELEASED = ("success", "backup failed", "not improved")
+"""Paths on which the data is whole at every instant: `release` opens it as it is. A repair may be half done."""
 MOMENTS = ("back_up", "cut", "fingerprint", "image", "perform", "check")
 """Where a cancel or the time limit arrives."""
 DELAYS = (0.01, 0.03, 0.08, 0.2, 0.5)
@@ -25,8 +28,10 @@ class Case:
     """One of PATHS, with `@moment` for a cancel or the time limit."""
     point: str = ""
     """Where the maintenance dies, as DBMAINT_CRASH_AT; empty: nowhere."""
-    again: str = ""
-    """Where `recover` dies too."""
+    again: tuple[str, ...] = ()
+    """Where those die too that come after it, one after the other: `recover`, or `release` where that is wanted."""
+    released: bool = False
+    """A person gives `release` before anybody recovers."""
     variant: int = 0
     """Bit 1: an application writes all the time; bit 2: WAL mode, or a superuser as the application."""
 
@@ -45,14 +50,17 @@ class Case:
 
     def __str__(self) -> str:
         words = f"{self.engine} {self.kind}, {self.path}, dies at {self.point or 'no point'}"
-        return words + (f" and in recover at {self.again}" if self.again else "")
+        if self.released:
+            words += ", released by hand"
+        return words + (f" and again at {', '.join(self.again)}" if self.again else "")
 
     @property
     def command(self) -> str:
         """Repeats exactly this case."""
         words = ["python", "-m", "chaos", "--engine", self.engine, "--type", self.kind, "--path", self.path]
         words += ["--point", self.point] if self.point else []
-        words += ["--again", self.again] if self.again else []
+        words += [word for point in self.again for word in ("--again", point)]
+        words += ["--released"] if self.released else []
         return shlex.join([*words, "--variant", str(self.variant)])
 
 
@@ -67,20 +75,20 @@ class Cell:
         """Undisturbed: it tells the points, and is looked at as all others are."""
         return Case(self.engine, "rebuild", self._path(dice, "perform"))
 
-    def draw(self, dice: random.Random, kind: str, points: list[str]) -> Case:
-        """Each name of a point counts the same, however often it is passed."""
-        name = dice.choice(sorted(set(points)))
-        turn = dice.randint(1, points.count(name))
-        point = f"{name}#{turn}"
-        if "/" in name:
-            # A folder of this time stands in it: its number among all points can be repeated.
-            point = f"#{[n for n, passed in enumerate(points, 1) if passed == name][turn - 1]}"
+    def draw(self, dice: random.Random, kind: str, points: list[str], died_at: Counter[str]) -> Case:
+        """Points at which fewest died so far come first, each name once however often it is passed."""
+        names = sorted(set(points))
+        fewest = min(died_at[name] for name in names)
+        name = dice.choice([name for name in names if died_at[name] == fewest])
+        died_at[name] += 1
+        point = f"{name}#{dice.randint(1, points.count(name))}"
         if dice.random() < 0.25:
             point += f"+{dice.choice(DELAYS)}"
-        again = f"#{dice.randint(1, 30)}" if dice.random() < 0.25 else ""
-        return Case(
-            self.engine, kind, self._path(dice, dice.choice(MOMENTS)), point, again, dice.choice((0, 0, 1, 2, 3))
-        )
+        released = self.path in RELEASED and kind != "repair" and dice.random() < 0.2
+        deaths = dice.choices((0, 1, 2), (65, 20, 15))[0]
+        again = tuple(f"#{dice.randint(1, 30 if released else 250)}" for _ in range(deaths))
+        variant = dice.choice((0, 0, 1, 2, 3))
+        return Case(self.engine, kind, self._path(dice, dice.choice(MOMENTS)), point, again, released, variant)
 
     def _path(self, dice: random.Random, moment: str) -> str:
         return f"{self.path}@{moment}" if self.path in ("cancelled", "timed out") else self.path

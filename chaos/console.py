@@ -7,8 +7,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .case import Case
+from .loaded import Loaded
 from .target import DATABASE, Target
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -62,10 +61,22 @@ class Console:
     def __init__(self, folder: Path, target: Target) -> None:
         self.home, self.ready, self.target = folder / "home", folder / "ready", target
         self.log: list[str] = []
+        self.output = folder / "said"
         self.home.mkdir(parents=True)
         flag = str(self.flag)
         commands = {"stop": ["rm", "-f", flag], "start": ["touch", flag], "check": ["test", "-e", flag]}
         (self.home / "config.json").write_text(json.dumps({"applications": {APPLICATION: commands}}))
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("DBMAINT_")}
+        self.loaded = Loaded(
+            {
+                **kept,
+                "DJANGO_SETTINGS_MODULE": "chaos.settings",
+                "DBMAINT_HOME": str(self.home),
+                "DBMAINT_CONFIG": str(self.home / "config.json"),
+                "DBMAINT_INSECURE": "1",
+                "DBMAINT_LEASE_SECONDS": "2",
+            }
+        )
         self._needed("migrate", "-v0")
         self._needed(
             "register_target", DATABASE, target.url.render_as_string(hide_password=False),
@@ -73,6 +84,9 @@ class Console:
             *(f"--set={pair}" for pair in QUICK),
         )  # fmt: skip
         self.home.rename(self.ready)
+
+    def close(self) -> None:
+        self.loaded.close()
 
     @property
     def flag(self) -> Path:
@@ -92,35 +106,15 @@ class Console:
             raise ConsoleFailed(done.output)
 
     def run(self, *args: str, **environment: str) -> Ended:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("DBMAINT_")}
         begun = time.monotonic()
-        try:
-            done = subprocess.run(
-                [sys.executable, "manage.py", *args],
-                cwd=PROJECT,
-                env={
-                    **kept,
-                    "DJANGO_SETTINGS_MODULE": "chaos.settings",
-                    "DBMAINT_HOME": str(self.home),
-                    "DBMAINT_CONFIG": str(self.home / "config.json"),
-                    "DBMAINT_INSECURE": "1",
-                    "DBMAINT_LEASE_SECONDS": "2",
-                    **environment,
-                },
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=PATIENCE_SECONDS,
-                check=False,
-            )
-            ended = Ended(done.returncode, done.stdout, time.monotonic() - begun)
-        except subprocess.TimeoutExpired as error:
-            output = (error.stdout or b"").decode(errors="replace") if isinstance(error.stdout, bytes) else ""
-            ended = Ended(-signal.SIGALRM, f"{output}\nIt did not end.", time.monotonic() - begun)
+        code = self.loaded.run(list(args), environment, self.output, PATIENCE_SECONDS)
+        output = self.output.read_text(errors="replace")
+        seconds = time.monotonic() - begun
+        ended = (
+            Ended(code, output, seconds) if code is not None else Ended(-signal.SIGALRM, f"{output}\nNo end.", seconds)
+        )
         words = {k: v for k, v in environment.items() if k.startswith("DBMAINT_CHAOS") or k == "DBMAINT_CRASH_AT"}
-        self.log.append(f"$ {words} {' '.join(args)}\n{ended.output}\n→ {ended.code} after {ended.seconds:.1f} s\n")
+        self.log.append(f"{words} {args[0]} → {ended.code}, {ended.seconds:.1f} s\n{ended.output}")
         return ended
 
     def maintain(self, case: Case) -> Ended:
@@ -132,8 +126,13 @@ class Console:
     def recover(self, case: Case, point: str = "") -> Ended:
         return self.run("recover", **self._of(case, point))
 
+    def release(self, case: Case, point: str = "") -> Ended:
+        return self.run("release", DATABASE, **self._of(case, point))
+
     def _of(self, case: Case, point: str) -> dict[str, str]:
-        told = {"DBMAINT_CHAOS": case.path, "DBMAINT_CHAOS_TRACE": str(self.home / "trace")}
+        places = os.pathsep.join((str(self.home), str(self.target.folder)))
+        trace = str(self.home / "trace")
+        told = {"DBMAINT_CHAOS": case.path, "DBMAINT_CHAOS_TRACE": trace, "DBMAINT_CHAOS_PLACES": places}
         return {**told, "DBMAINT_CRASH_AT": point} if point else told
 
     def points(self) -> list[str]:

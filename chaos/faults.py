@@ -7,7 +7,6 @@ every life of the process, as a real one would.
 from __future__ import annotations
 
 import os
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,6 +16,8 @@ from typing import Any, cast
 from django.apps import AppConfig
 from django.conf import settings
 from django.utils import timezone
+
+from . import points
 
 SPOIL = "DELETE FROM ledger WHERE id % 7 = 1"
 ARRIVES_WITHIN_SECONDS = 15.0
@@ -30,7 +31,7 @@ class Faults(AppConfig):
     def ready(self) -> None:
         trace = os.environ.get("DBMAINT_CHAOS_TRACE")
         if trace:
-            trace_points(Path(trace))
+            points.trace(Path(trace))
         path, _, verb = os.environ.get("DBMAINT_CHAOS", "").partition("@")
         match path:
             case "action failed":
@@ -44,20 +45,6 @@ class Faults(AppConfig):
             case "timed out":
                 keep_the_time_limit()
                 upon(verb, run_out_of_time_first)
-
-
-def trace_points(file: Path) -> None:
-    """Every point that is passed, one a line."""
-    from maintenance import journal
-
-    passing, writing = journal.crash_point, threading.Lock()
-
-    def traced(name: str) -> None:
-        with writing, open(file, "a") as out:
-            out.write(f"{name}\n")
-        passing(name)
-
-    journal.crash_point = traced
 
 
 def upon(verb: str, fault: Any) -> None:

@@ -50,6 +50,8 @@ class Verdict:
     """Which of FAULTS, and what exactly."""
     for_people: bool = False
     """Ended as docs/safety.md says it may, with everything there that a person needs."""
+    released: bool = False
+    """Opened by `release` before anybody recovered."""
     points: list[str] = field(default_factory=list)
 
 
@@ -65,15 +67,22 @@ def play(case: Case, console: Console, target: Target) -> Verdict:
     with ExitStack() as stack:
         busy = stack.enter_context(Busy(target)) if case.busy else None
         life = console.maintain(case)
-        for point in (case.again, "") if life.killed else ():
-            if point or life.killed:
-                verdict.deaths += life.killed
+        begun = time.monotonic()
+        for point in (*case.again, "") if life.killed else ():
+            if life.killed:
+                verdict.deaths += 1
                 begun = time.monotonic()
-                life = console.recover(case, point)
-                verdict.seconds = time.monotonic() - begun
+                life = console.release(case, point) if case.released else console.recover(case, point)
+        verdict.seconds = time.monotonic() - begun if verdict.deaths else 0.0
+        if case.released and verdict.deaths:
+            # Where nothing had been closed there was nothing to release: that run goes on as any other.
+            verdict.released = bool(console.asked("SELECT 1 FROM run_target WHERE status = 'needs_operator'"))
+            if life.code not in (0, 2):
+                verdict.faults.append((STATUS, f"release: {life.output.strip()[-300:]}"))
+            console.recover(case)
     verdict.points = console.points()
     committed = set(busy.committed) if busy else set()
-    verdict.faults = [*wrong_end(verdict, console)]
+    verdict.faults += wrong_end(verdict, console)
     verdict.for_people = verdict.status == "needs_operator" and case.may_need_people and verdict.deaths > 0
     if verdict.for_people:
         verdict.faults = [*left_to_people(target, console, committed)]
@@ -83,7 +92,7 @@ def play(case: Case, console: Console, target: Target) -> Verdict:
     verdict.faults += [
         *locked_out(target, console),
         *rows_lost(target, contents, committed, in_image),
-        *different(before, target, console),
+        *different(before, target, console, verdict.released),
     ]
     if not console.flag.exists():
         verdict.faults.append((STOPPED, verdict.because))
@@ -105,7 +114,7 @@ def wrong_end(verdict: Verdict, console: Console) -> Iterator[tuple[str, str]]:
         yield STATUS, f"{len(ends)} runs"
         return
     [(verdict.status, of_target, over, target_over, verdict.because, node)] = ends
-    expected = EXPECTED[verdict.case.path.partition("@")[0]]
+    expected = {"needs_operator"} if verdict.released else EXPECTED[verdict.case.path.partition("@")[0]]
     if console.asked("SELECT 1 FROM run_target WHERE plan = '[]'"):
         expected = expected | {"succeeded"}  # Nothing was planned, so that nothing could go wrong.
     if verdict.deaths > 1 or (verdict.deaths and verdict.case.may_need_people):
@@ -172,8 +181,11 @@ def rows_lost(target: Target, contents: Settings, committed: set[int], in_image:
             yield LOST, f"{table}: {was} became {now[table]}"
 
 
-def different(before: Settings, target: Target, console: Console) -> Iterator[tuple[str, str]]:
-    """What is not as before, and what is there that was not and that the journal does not list."""
+def different(before: Settings, target: Target, console: Console, released: bool) -> Iterator[tuple[str, str]]:
+    """What is not as before, and what is there that was not and that the journal does not list.
+
+    Whoever was `released` needs an operator, and the copies that people may need stay.
+    """
     try:
         after = target.settings()
     except Exception as error:
@@ -191,11 +203,11 @@ def different(before: Settings, target: Target, console: Console) -> Iterator[tu
             more = [entry for entry in now if entry not in was and first_word(entry) not in listed]
             if gone:
                 yield CHANGED, f"{name}: {gone} became {[e for e in now if e not in was]}"
-            elif more:
+            elif more and not (released and name in MORE_OF):
                 yield (LEFT if name in MORE_OF else CHANGED), f"{name}: {more}"
         else:
             yield CHANGED, f"{name}: {was!r} became {now!r}"
-    for part in target.backups.parent.glob("*/*.part"):
+    for part in () if released else target.backups.parent.glob("*/*.part"):
         yield LEFT, f"incomplete backup {part.name}"
 
 

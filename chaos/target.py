@@ -22,6 +22,8 @@ class Target(ABC):
     """One server of its own; `fresh` puts the database back as it was in the beginning."""
 
     lab: Lab
+    folder: Path
+    """Holds everything of it: the server or the file, and the backups."""
 
     @property
     @abstractmethod
