@@ -66,7 +66,7 @@ lint: $(VENV)/.installed-dev messages
 
 ## make chaos   dies at every write on every path, then recovers; also real processes on real servers
 chaos: test-packages $(VENV)/.installed-dev messages
-	@DBMAINT_CRASH_STRIDE=1 $(BIN)/python -m pytest tests/unit/test_crashes.py -v
+	@DBMAINT_CRASH_STRIDE=1 $(BIN)/python -m pytest -n 2 tests/unit/test_crashes.py -v
 	@$(BIN)/python -m chaos $(CHAOS)
 
 ## make bench   what a maintenance costs beside the database's own programs, as ratios; BENCH="--sizes 0.1,1,4"

@@ -181,7 +181,7 @@ def rows_lost(target: Target, contents: Settings, committed: set[int], in_image:
             yield LOST, f"{table}: {was} became {now[table]}"
 
 
-def different(before: Settings, target: Target, console: Console, released: bool) -> Iterator[tuple[str, str]]:
+def different(before: Settings, target: Target, console: Console, released: bool = False) -> Iterator[tuple[str, str]]:
     """What is not as before, and what is there that was not and that the journal does not list.
 
     Whoever was `released` needs an operator, and the copies that people may need stay.

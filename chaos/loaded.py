@@ -63,9 +63,8 @@ class Loaded:
         return told
 
     def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait(10)
+        with self.process:  # closes the pipes, at which it ends
+            pass
 
 
 def main() -> None:

@@ -72,7 +72,9 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         except (ImportError, FileNotFoundError, CommandFailed) as error:
             pytest.skip(f"no {request.param} here: {error}")
         stack.callback(target.close)
-        yield Scene(request.param, target, Console(folder / "console", target))
+        console = Console(folder / "console", target)
+        stack.callback(console.close)
+        yield Scene(request.param, target, console)
 
 
 @pytest.mark.parametrize("path", ENDINGS)
