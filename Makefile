@@ -43,6 +43,7 @@ serve: $(VENV)/.installed messages
 
 ## make test    sets up and runs all tests; test-quick only those without servers
 test: test-packages $(VENV)/.installed-dev messages
+	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
 	@$(BIN)/python -m pytest -n 2 tests/test_layers.py tests/unit tests/web
 	@$(BIN)/python -m pytest -n 2 tests/engines tests/acceptance tests/browser
 
