@@ -99,6 +99,20 @@ class ThrowawayPostgreSQL:
             *checksums,
         )
 
+    def copy_of(self, other: ThrowawayPostgreSQL) -> None:
+        """Makes the cluster from one that runs; with `primary_conninfo` in its settings it follows that one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._hand_over(self.folder)
+        spaces = [place.resolve() for place in (other.data / "pg_tblspc").iterdir()]
+        self._run(
+            "pg_basebackup",
+            f"--pgdata={self.data}",
+            f"--dbname={other.url()}",
+            "--checkpoint=fast",
+            "--write-recovery-conf",
+            *[f"--tablespace-mapping={place}={self.folder / place.name}" for place in spaces],
+        )
+
     def start(self) -> None:
         """Waits until it takes connections. A second call does nothing."""
         self.create()

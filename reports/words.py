@@ -45,6 +45,8 @@ ACTIONS: Mapping[str, Promise] = {
     "reindex": lazy("build the indexes anew (REINDEX)"),
     "drop_index": lazy("drop an invalid index"),
     "set_sequences": lazy("set sequences to the rows"),
+    "reset_visibility": lazy("reset the visibility map"),
+    "refresh_collation": lazy("record the new version of a collation"),
     "read_test": lazy("read every row"),
     "salvage": lazy("save what can be read"),
     "rebuild": lazy("rewrite with all indexes"),

@@ -81,6 +81,13 @@ class PostgreSQLServer:
             self.run("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
             self.run("postgres", f'DROP DATABASE "{database}"')
 
+    def follower(self, folder: Path, settings: Mapping[str, str]) -> ThrowawayPostgreSQL:
+        """A replica, not started yet."""
+        main = f"'host=127.0.0.1 port={self.server.port} user=postgres application_name=follower'"
+        made = ThrowawayPostgreSQL(folder, settings={**self.server.settings, **settings, "primary_conninfo": main})
+        made.copy_of(self.server)
+        return made
+
     def connect(self, database: str, user: str = "postgres") -> Any:
         connection = psycopg2.connect(
             host="127.0.0.1", port=self.server.port, user=user, dbname=database, connect_timeout=5

@@ -1,7 +1,7 @@
 """PostgreSQL 12 to 18, over SQLAlchemy Core and psycopg2, with the server's own programs for backups.
 
 One topic a file: `sql` and `sessions` (the way to the server), `turn` (fencing), `server` (who it is), `versions`,
-`privileges`, `diagnosis` with `questions` and `sizes`, `planning`, `backup`, `gate` (cut and
+`privileges`, `diagnosis` with `questions`, `collations` and `sizes`, `planning`, `backup`, `gate` (cut and
 release), `switch` (opens it without us), `work` and `salvage`, `proof` and `structure`, `benchmark`, `rollback`,
 `transport` (TLS).
 """

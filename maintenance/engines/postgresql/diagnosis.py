@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import EngineError
 from ..values import Diagnosis, Finding, TableFacts, Thresholds
 from ..words import Sentence, say, size
+from .collations import Collations, dependent, mismatch
 from .disk import Disk
 from .failures import lost
 from .privileges import Privileges
@@ -52,7 +53,7 @@ LOG_SIGNS = re.compile(
 )
 
 
-class Diagnosing(Privileges, Disk, Structure, Server):
+class Diagnosing(Privileges, Disk, Structure, Collations, Server):
     """Collects facts about tables, and findings."""
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
@@ -69,6 +70,7 @@ class Diagnosing(Privileges, Disk, Structure, Server):
             files = ask(connection, FILES)
             free = self._free_bytes(connection)
             rows, packed = self._sizes(connection, findings)
+            collated = self._collated(connection, findings)
             findings += self.headroom(connection, rows)
         findings += self._of_the_server(files)
         findings += self._rights()
@@ -79,7 +81,7 @@ class Diagnosing(Privileges, Disk, Structure, Server):
             about.setdefault(finding.object, []).append(finding)
         wanted = None if tables is None else set(tables)
         facts = [
-            table_facts(row, packed.get(row[0]), examined, about.get(name, []))
+            table_facts(row, packed.get(row[0]), examined, about.get(name, []), collated.get(row[0], []))
             for row in rows
             for name in [canonical(row[1], row[2])]
             if wanted is None or name in wanted
@@ -111,6 +113,18 @@ class Diagnosing(Privileges, Disk, Structure, Server):
             else:
                 findings += [answer for answer in answers if answer]
         return findings
+
+    def _collated(self, connection: Connection, findings: list[Finding]) -> dict[int, list[str]]:
+        """Table -> its indexes that are ordered by a collation that changed."""
+        found: dict[int, list[str]] = {}
+        try:
+            changed = self.changed_collations(connection)
+            findings += [mismatch(collation) for collation in changed]
+            for table, index, _ in dependent(connection, changed):
+                found.setdefault(table, []).append(index)
+        except DBAPIError as error:
+            findings += refused(error, "collations")
+        return found
 
     def _of_the_server(self, files: Sequence[Row]) -> list[Finding]:
         """What needs rights on the server's files; those are given in the maintenance database."""
@@ -314,7 +328,11 @@ def cannot_tell(topic: str, words: str) -> Finding:
 
 
 def table_facts(
-    row: Row, packed: tuple[float, float] | None, examined: dict[str, list[Examined]], own: list[Finding]
+    row: Row,
+    packed: tuple[float, float] | None,
+    examined: dict[str, list[Examined]],
+    own: list[Finding],
+    collated: list[str],
 ) -> TableFacts:
     """`bloat_share` is the larger of the estimate and the share of dead rows: a rewrite gives both back."""
     _, schema, table, estimated_rows, heap, indexes, total, ideal, live, dead, changed, analyzed, other = row
@@ -359,6 +377,7 @@ def table_facts(
             "examined": bool(results) and not any(result.unknown for result in results) and not other,
             "missing": any(finding.code == "file_missing" for finding in own),
             "short": any(finding.code == "file_shorter_than_catalog" for finding in own),
+            "collated_indexes": collated,
             "visibility": any(finding.code == "visibility_damage" for finding in own),
         },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
+from ..values import Action, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
 from ..words import Sentence, say, size
 from .server import Server
 
@@ -45,6 +45,7 @@ class Planning(Server):
                 kinds = {action.kind for action in rebuilding}
                 mending = mends(fact, allow_data_loss, reindexing=False)
                 actions += [action for action in mending if action.kind not in kinds] + rebuilding
+        actions += recorded(diagnosis, {fact.name for fact in facts})
         return sorted(actions, key=lambda action: (action.stage, -action.bytes, action.object, action.kind))
 
 
@@ -99,10 +100,32 @@ def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> l
         actions.append(reindex(fact, reason))
     elif reindexing and invalid:
         actions.append(reindex(fact, say("Not valid: {indexes}", indexes=", ".join(invalid))))
+    elif reindexing and (collated := texts(fact, "collated_indexes")):
+        reason = say("Ordered by a collation that changed: {indexes}", indexes=", ".join(collated))
+        actions.append(reindex(fact, reason))
     for evidence in texts(fact, "sequence_behind"):
         actions.append(act(fact, "set_sequences", 2, say("{evidence}", evidence=evidence), light()))
         break  # One action sets every sequence of the table.
     return actions
+
+
+def recorded(diagnosis: Diagnosis, chosen: set[str]) -> list[Action]:
+    """New versions of collations, once every index ordered by one is built anew: after that nobody is warned."""
+    if any(texts(fact, "collated_indexes") and fact.name not in chosen for fact in diagnosis.tables):
+        return []
+    return [record(finding) for finding in diagnosis.findings if finding.evidence.values.get("refresh")]
+
+
+def record(finding: Finding) -> Action:
+    return Action(
+        object=str(finding.evidence.values["collation"]),
+        kind="refresh_collation",
+        reason=say("{evidence}", evidence=str(finding.evidence)),
+        lock=light(),
+        bytes=0,
+        disk_bytes=0,
+        stage=2,
+    )
 
 
 def reindex(fact: TableFacts, reason: Sentence) -> Action:

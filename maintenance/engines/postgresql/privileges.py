@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from ..values import Finding, Grant
 from ..words import say
 from .definitions import OURS
+from .restorable import SPACES, for_superusers
 from .server import Server
 from .sql import ask, canonical, quoted
 
@@ -72,6 +73,9 @@ SELECT DISTINCT p.name FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s
   unnest(s.setconfig) c JOIN pg_settings p ON p.name = split_part(c, '=', 1)
 WHERE d.datname = current_database() AND p.context = 'superuser' ORDER BY 1
 """
+
+NAMED = 10
+"""Objects that a finding names."""
 
 LOG_FUNCTIONS = ("pg_current_logfile()", "pg_read_binary_file(text, bigint, bigint, boolean)")
 STAT_FILE = "pg_stat_file(text, boolean)"
@@ -131,6 +135,7 @@ class Privileges(Server):
         yield from self._everywhere(beside, account, me)
         yield from self._structure_checks(inside, account, me)
         yield from self._settings(inside, account, me)
+        yield from self._restoring(inside, account, me)
         yield Grant(
             "",
             say("The console cannot salvage a damaged table: only a superuser may remove broken rows"),
@@ -284,6 +289,25 @@ class Privileges(Server):
             "medium",
             self.place(),
         )
+
+    def _restoring(self, inside: Connection, account: Account, me: str) -> Iterator[Grant]:
+        """What a rollback from a dump needs; one by copy does not."""
+        for space, may in ask(inside, SPACES, me=account.oid):
+            yield Grant(
+                f"GRANT CREATE ON TABLESPACE {quoted(space)} TO {me}",
+                say("Without it the console cannot restore from a dump what lies in tablespace {name}", name=space),
+                bool(may),
+            )
+        names = for_superusers(inside, self.ways)
+        if names:
+            yield Grant(
+                "",
+                say(
+                    "Without room for a copy only a superuser can roll back: nobody else may create again {names}",
+                    names=", ".join([*names[:NAMED], *(["…"] if len(names) > NAMED else [])]),
+                ),
+                False,
+            )
 
     def _settings(self, inside: Connection, account: Account, me: str) -> Iterator[Grant]:
         """A rollback puts another database in the place, and must give it the settings of the old one."""

@@ -92,11 +92,20 @@ def _wraparound(row: Row) -> Finding | None:
 
 def _holder(row: Row) -> Finding:
     kind, who, age = row
+    what = {
+        "session": say("Session {who} holds back cleaning: {age:,} transactions old", who=who, age=int(age or 0)),
+        "slot": say("Replication slot {who} holds back cleaning: {age:,} transactions old", who=who, age=int(age or 0)),
+        "replica": say(
+            "Replica {who} holds back cleaning: {age:,} transactions old (hot_standby_feedback)",
+            who=who or "?",
+            age=int(age or 0),
+        ),
+    }
     return Finding(
         "old_snapshot",
-        "high" if kind in ("prepared transaction", "replication slot") else "medium",
+        "high" if kind == "slot" else "medium",
         "",
-        say("{kind} {who} holds back cleaning: {age:,} transactions old", kind=kind, who=who, age=int(age or 0)),
+        what[kind],
         say("VACUUM and VACUUM FULL cannot remove rows that it may still see"),
     )
 
@@ -209,22 +218,6 @@ def _not_validated(row: Row) -> Finding:
         canonical(schema, table),
         say("Constraint {constraint} was never checked against the rows there", constraint=quoted(constraint)),
         say("VALIDATE CONSTRAINT tells whether they keep it"),
-    )
-
-
-def _collation(row: Row) -> Finding:
-    name, recorded, actual = row
-    return Finding(
-        "collation_mismatch",
-        "high",
-        "",
-        say(
-            "Collation of {name} was {recorded} when indexes were built and is {actual} now",
-            name=name,
-            recorded=recorded,
-            actual=actual,
-        ),
-        say("The operating system sorts differently now: reindex text indexes, then refresh the version"),
     )
 
 
@@ -366,7 +359,10 @@ QUESTIONS = (
            WHERE pid <> pg_backend_pid() AND datname = current_database() AND xact_start < now() - interval '5 minutes'
              AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
            UNION ALL
-           SELECT 'replication slot', slot_name, greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots
+           SELECT 'replica', application_name, age(backend_xmin) FROM pg_stat_replication
+           WHERE age(backend_xmin) > 100000
+           UNION ALL
+           SELECT 'slot', slot_name, greatest(age(xmin), age(catalog_xmin)) FROM pg_replication_slots
            WHERE greatest(age(xmin), age(catalog_xmin)) > 100000""",
         _holder,
     ),
@@ -414,21 +410,6 @@ QUESTIONS = (
            JOIN pg_namespace n ON n.oid = t.relnamespace WHERE NOT c.convalidated AND c.contype IN ('f',
              'c') LIMIT 20""",
         _not_validated,
-    ),
-    Question(
-        "collation of the database",
-        """SELECT datname, datcollversion, pg_database_collation_actual_version(oid) FROM pg_database
-           WHERE datname = current_database() AND datcollversion IS DISTINCT
-             FROM pg_database_collation_actual_version(oid)""",
-        _collation,
-        asked=lambda ways: ways.database_collation_version,
-    ),
-    Question(
-        "collations in use",
-        """SELECT c.collname, c.collversion, pg_collation_actual_version(c.oid) FROM pg_collation c
-           WHERE c.collversion IS NOT NULL AND c.collversion <> pg_collation_actual_version(c.oid)
-             AND EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attcollation = c.oid)""",
-        _collation,
     ),
     Question(
         "settings that endanger data",

@@ -75,13 +75,24 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             self.drop_database(connection, name)
             method = "STRATEGY FILE_COPY" if self.ways.copy_strategy else ""
             limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
-            statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(self.door(connection).name)} {method} {limit}"
+            source = self.door(connection).name
+            version = self._collation_version(connection, source)
+            statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(source)} {method} {version} {limit}"
             self._alone(connection, statement)
             self._mark_side(connection, name, {"role": "image"})
             if not limit:
                 ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
             [(copied,)] = ask(connection, "SELECT pg_database_size(%(name)s)", name=name)
         return Image(kind="copy", name=name, bytes=int(copied))
+
+    def _collation_version(self, connection: Connection, source: str) -> str:
+        """The server refuses to copy a database whose collation changed, unless it is told the version as recorded."""
+        if not self.ways.database_collation_version:
+            return ""
+        [(version,)] = ask(
+            connection, "SELECT quote_literal(datcollversion) FROM pg_database WHERE datname = %(name)s", name=source
+        )
+        return f"COLLATION_VERSION {version}" if version else ""
 
     def _alone(self, connection: Connection, statement: str) -> None:
         """Runs what needs a database without any session; our own short ones are ended."""
@@ -218,7 +229,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             connection,
             f"""SELECT quote_literal(pg_encoding_to_char(d.encoding)), quote_literal(d.datcollate),
                     quote_literal(d.datctype),
-                       t.spcname, {provider}, quote_literal({locale})
+                       nullif(t.spcname, 'pg_default'), {provider}, quote_literal({locale})
                 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %(name)s""",
             name=self.door(connection).name,
         )
@@ -227,15 +238,19 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             special = f"LOCALE_PROVIDER icu ICU_LOCALE {icu}"
         elif provider_is == "b":
             special = f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {icu}"
+        # To name the usual one takes a right that only superusers have.
+        place = f"TABLESPACE {quoted(space)}" if space else ""
         limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
         ask(
             connection,
             f"""CREATE DATABASE {quoted(name)} TEMPLATE template0 ENCODING {encoding}
                 LC_COLLATE {collate} LC_CTYPE {ctype}
-                {special} TABLESPACE {quoted(space)} {limit}""",
+                {special} {place} {limit}""",
         )
         if not limit:
             ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
+        # The owner of the database owns the schema `public`, and so may own what is restored into it.
+        ask(connection, f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(self.door(connection).owner)}")
 
     # -- swap --------------------------------------------------------------------------------------
 

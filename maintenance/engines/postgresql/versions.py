@@ -15,6 +15,7 @@ class Ways:
     major: int
     drop_with_force: bool  # 13
     analyze_progress: bool  # 13
+    trusted_extensions: bool  # 13: before, only superusers could create most of them
     copy_progress: bool  # 14
     heap_check: bool  # 14: verify_heapam in amcheck, and pg_surgery
     checks_client: bool  # 14: client_connection_check_interval
@@ -43,6 +44,7 @@ def ways_of(number: int) -> Ways:
         major=major,
         drop_with_force=major >= 13,
         analyze_progress=major >= 13,
+        trusted_extensions=major >= 13,
         copy_progress=major >= 14,
         heap_check=major >= 14,
         checks_client=major >= 14,

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from ..errors import Damaged, EngineError, Unable
 from ..values import Action, Performed, Progress
 from ..words import say, size
+from .collations import Collations
 from .diagnosis import sequence_behind
 from .duplicates import duplicates
 from .proof import PINNED, fingerprint_of
@@ -28,7 +29,7 @@ from .versions import Ways
 ADVICE = say("run a repair that is allowed to lose data, or restore these rows from an older backup")
 
 
-class Work(Salvage, Server):
+class Work(Salvage, Collations, Server):
     """Performs one action at a time in each thread."""
 
     def perform(self, action: Action, allow_data_loss: bool) -> Performed:
@@ -40,6 +41,7 @@ class Work(Salvage, Server):
             "drop_index": self._drop_index,
             "set_sequences": self._set_sequences,
             "reset_visibility": self._reset_visibility,
+            "refresh_collation": self.refresh_collation,
             "read_test": self._read_test,
             "salvage": self.salvage,
         }

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from maintenance.engines.errors import AccessDenied
+from maintenance.engines.errors import AccessDenied, EngineError
+from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Grant, Thresholds
+from maintenance.engines.words import say
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 
 from .world import MARKER, PLAIN, engine
@@ -50,6 +52,9 @@ def prepare(made: PostgreSQLLab) -> None:
     made.sql(f"ALTER LARGE OBJECT {blob} OWNER TO plain_owner")
 
 
+NO_STATEMENT = Grant("", say(""), False).finding.hint
+
+
 def needed(lab: PostgreSQLLab, role: str) -> list[Grant]:
     with engine(lab) as made:
         return [grant for grant in made.grants(role) if not grant.given]
@@ -82,7 +87,7 @@ def test_a_superuser_needs_nothing_and_another_role_is_told_from_afar(lab: Postg
 
 def test_with_the_statements_run_the_role_does_the_whole_procedure(lab: PostgreSQLLab) -> None:
     give(lab, needed(lab, "db_admin"))
-    assert [grant.statement for grant in needed(lab, "db_admin")] == [""]
+    assert [grant.statement for grant in needed(lab, "db_admin")] == ["", ""]
     rows_of_superuser = 0
     with engine(lab) as made:
         rows_of_superuser = sum(mark.rows or 0 for mark in made.fingerprint(None).values())
@@ -91,8 +96,10 @@ def test_with_the_statements_run_the_role_does_the_whole_procedure(lab: PostgreS
             made.fence()
             diagnosis = made.diagnose(Thresholds())
             lacking = [f.evidence for f in diagnosis.findings if f.code in ("missing_privilege", "cannot_tell")]
-            assert len(lacking) == 1
-            assert "salvage" in lacking[0]
+            assert len(lacking) == 2
+            assert "only a superuser can roll back" in lacking[0]
+            assert lacking[0].endswith("extension amcheck, closed.things, closed.things_id_seq, schema closed")
+            assert "salvage" in lacking[1]
             backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
             assert made.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
             gate = made.read_gate()
@@ -120,6 +127,41 @@ def test_with_the_statements_run_the_role_does_the_whole_procedure(lab: PostgreS
         take_back(lab, "db_admin")
 
 
+def test_it_also_rolls_back_from_a_dump_but_for_what_diagnosis_names(
+    lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(lab, needed(lab, "db_admin"))
+    monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+    try:
+        with engine(lab, user="db_admin") as made:
+            gate = made.read_gate()
+            backup = made.back_up("pg_dump", lab.folder, "three", PLAIN)
+            image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+            assert image.kind == "dump"
+            with pytest.raises(EngineError, match=r'must be member of role "postgres".*ALTER SCHEMA closed'):
+                made.restore_beside(image, backup, PLAIN)
+            lab.sql("ALTER SCHEMA closed OWNER TO shop_owner")
+            backup = made.back_up("pg_dump", lab.folder, "four", PLAIN)
+            image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+            with pytest.raises(AccessDenied, match='permission denied to create extension "amcheck"'):
+                made.restore_beside(image, backup, PLAIN)
+            lab.sql("DROP EXTENSION amcheck")
+            backup = made.back_up("pg_dump", lab.folder, "five", PLAIN)
+            made.cut(gate, MARKER)
+            baseline, definitions = made.fingerprint(None), made.catalog()
+            image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+            side = made.restore_beside(image, backup, PLAIN)
+            assert made.catalog(side) == definitions
+            made.swap(side, gate, MARKER)
+            assert made.fingerprint(None) == baseline
+            made.open_gate(gate, None)
+            assert made.gate_differences(gate) == []
+            made.clean()
+        lab.sql("CREATE EXTENSION amcheck; ALTER SCHEMA closed OWNER TO postgres")
+    finally:
+        take_back(lab, "db_admin")
+
+
 def test_with_any_one_statement_left_out_diagnosis_tells_that_right(lab: PostgreSQLLab) -> None:
     everything = needed(lab, "half_admin")
     told = []
@@ -134,9 +176,10 @@ def test_with_any_one_statement_left_out_diagnosis_tells_that_right(lab: Postgre
                         made.diagnose(Thresholds())
                     continue
                 findings = [f for f in made.diagnose(Thresholds()).findings if f.code == "missing_privilege"]
-            assert [f.evidence for f in findings if "salvage" not in f.evidence] == [left_out.purpose]
-            assert left_out.statement in findings[0].hint
-            assert findings[0].severity == left_out.severity
+            [found] = [f for f in findings if f.hint != NO_STATEMENT]
+            assert found.evidence == left_out.purpose
+            assert left_out.statement in found.hint
+            assert found.severity == left_out.severity
             told.append(left_out.statement)
         finally:
             take_back(lab, "half_admin")
