@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..errors import EngineError, Interrupted
 from ..values import Sample
-from .proof import single
+from .proof import reading, single
 from .server import Server
 from .sql import ask, quoted
 
@@ -55,9 +55,7 @@ class Benchmark(Server):
             with self.session("measuring", query[:80], settings=QUIET) as connection:
                 for turn in range(repeats + 1):
                     self.raise_if_stopping("measuring", query[:80])
-                    ask(connection, "BEGIN READ ONLY")
-                    [(plans,)] = ask(connection, statement)
-                    ask(connection, "ROLLBACK")
+                    [(plans,)] = reading(connection, statement)
                     if turn == 0:
                         continue  # Warms up.
                     top = plans[0]["Plan"]

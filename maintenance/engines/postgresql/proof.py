@@ -147,11 +147,11 @@ class Proof(Structure, Server):
                     plan = " ".join(str(line) for (line,) in ask(connection, f"EXPLAIN {through}"))
                     if "Index" not in plan or "Sort" in plan:
                         continue  # The planner found another way, so this would prove nothing.
-                    [(entries,)] = ask(connection, through)
+                    [(entries,)] = reading(connection, through)
                     for setting in ("enable_indexscan", "enable_indexonlyscan"):
                         ask(connection, f"SET {setting} = off")
                     ask(connection, "SET enable_seqscan = on")
-                    [(there,)] = ask(connection, f"SELECT count(*) {base}")
+                    [(there,)] = reading(connection, f"SELECT count(*) {base}")
             except Interrupted:
                 raise
             except EngineError as error:
@@ -186,7 +186,7 @@ class Proof(Structure, Server):
     def _none(self, connection: Connection, what: str, object: str, name: str, statement: str) -> Check:
         """A statement that must count nothing."""
         try:
-            [(wrong,)] = ask(connection, statement)
+            [(wrong,)] = reading(connection, statement)
         except DBAPIError as error:
             self.raise_if_stopping("checking", object)
             if lost(error.orig):
@@ -225,14 +225,19 @@ class Proof(Structure, Server):
         """One statement in a transaction that cannot write; raises Unable for several."""
         statement = single(sql)
         with self.session("asking", settings={"client_min_messages": "error"}) as connection:
-            ask(connection, "BEGIN READ ONLY")
-            try:
-                # After the first query the transaction cannot be made writable any more.
-                ask(connection, "SELECT 1")
-                return ask(connection, statement)
-            finally:
-                if not connection.invalidated:
-                    ask(connection, "ROLLBACK")
+            return reading(connection, statement)
+
+
+def reading(connection: Connection, statement: str) -> list[Row]:
+    """Runs it in a transaction that cannot write, whatever functions it calls: owners of tables wrote those."""
+    ask(connection, "BEGIN READ ONLY")
+    try:
+        # After the first query the transaction cannot be made writable any more.
+        ask(connection, "SELECT 1")
+        return ask(connection, statement)
+    finally:
+        if not connection.invalidated:
+            ask(connection, "ROLLBACK")
 
 
 def single(sql: str) -> str:

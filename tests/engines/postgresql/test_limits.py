@@ -137,3 +137,23 @@ def test_a_cancel_ends_it_on_the_server_within_five_seconds(
         worker.join(5)
         assert time.monotonic() - begun < 5
         assert [type(error) for error in caught] == [Interrupted]
+
+
+def test_what_the_owner_of_a_table_put_into_a_constraint_cannot_write_with_our_rights(lab: PostgreSQLLab) -> None:
+    """Proving a constraint runs its functions, and our account may do more than the owner of the table."""
+    lab.server.run(
+        lab.name,
+        """CREATE FUNCTION rise(x int) RETURNS boolean LANGUAGE plpgsql AS $$
+           BEGIN
+             BEGIN SET default_transaction_read_only = off; ALTER ROLE shop_app CREATEDB;
+             EXCEPTION WHEN OTHERS THEN NULL; END;
+             RETURN true;
+           END $$;
+           CREATE TABLE bait (a int, b int, CONSTRAINT one CHECK (rise(a)), CONSTRAINT two CHECK (rise(b)));
+           INSERT INTO bait VALUES (1, 2)""",
+        user="shop_app",
+    )
+    with engine(lab) as made:
+        checks = [check for check in made.check(None) if check.object == "public.bait"]
+    assert [check.passed for check in checks if check.name == "check"] == [True, True], checks
+    assert lab.sql("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'shop_app'") == [(False,)]
