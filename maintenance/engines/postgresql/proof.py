@@ -254,10 +254,11 @@ def single(sql: str) -> str:
 
 
 def fingerprint_of(connection: Connection, name: str) -> Fingerprint:
-    """`sum`, not `bit_xor`: that one does not see pairs of equal rows. The text form holds for every type."""
+    """`sum`, not `bit_xor`: that one does not see pairs of equal rows. The text form holds for every type; made by
+    `record_out`, because a cast to text may be the owner's own."""
     [(rows, digest)] = ask(
         connection,
-        f"""SELECT count(*), coalesce(sum(hashtextextended((dbmaint_row.*)::text, 0)::numeric), 0)::text
+        f"""SELECT count(*), coalesce(sum(hashtextextended(record_out(dbmaint_row.*)::text, 0)::numeric), 0)::text
             FROM ONLY {name} AS dbmaint_row""",
     )
     return Fingerprint(int(rows), str(digest))

@@ -157,3 +157,18 @@ def test_what_the_owner_of_a_table_put_into_a_constraint_cannot_write_with_our_r
         checks = [check for check in made.check(None) if check.object == "public.bait"]
     assert [check.passed for check in checks if check.name == "check"] == [True, True], checks
     assert lab.sql("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'shop_app'") == [(False,)]
+
+
+def test_a_cast_of_the_owner_of_a_table_does_not_blind_its_fingerprint(lab: PostgreSQLLab) -> None:
+    """Whoever owns a row type may say how it becomes text; the fingerprint is of the values themselves."""
+    lab.server.run(
+        lab.name,
+        """CREATE TABLE kept (id int, note text); INSERT INTO kept VALUES (1, 'one'), (2, 'two');
+           CREATE FUNCTION told(kept) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'always the same' $$;
+           CREATE CAST (kept AS text) WITH FUNCTION told(kept) AS ASSIGNMENT""",
+        user="shop_app",
+    )
+    with engine(lab) as made:
+        before = made.fingerprint(["public.kept"])
+        lab.sql("UPDATE kept SET note = 'lost' WHERE id = 2")
+        assert made.fingerprint(["public.kept"]) != before
