@@ -202,7 +202,7 @@ def add_proof(target: RunTarget, names: Sequence[str], **changes: Any) -> None:
         "rows": sum(rows_of(n) for n in range(len(names))),
         "problems": [],
     }
-    said = f"Compared {len(names)} tables: all rows are there; {len(checks)} checks, 0 fail as they did before."
+    said = f"Compared {len(names)} tables: all rows are there; {len(checks)} checks, none fails."
     add_step(target, "H", "verify", 47, 4, part="proof 1", sentence=said, result={**proof, **changes})
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from ..engines.errors import Damaged
 from ..engines.values import Check, Fingerprint, Json
-from ..engines.words import say
+from ..engines.words import Sentence, say
 from ..models import ActionRecord, StepState
 from .context import Context, Done, Outcome, storable
 from .functional import functional_checks
@@ -65,25 +65,44 @@ def prove(ctx: Context) -> Done:
         + missing(before["catalog"], ctx.engine.catalog())
     )
     failed = [c for c in checks if not c.passed]
+    left_out = sorted(name for name, was in expected.items() if name in losses or not was.readable)
+    compared = [name for name in expected if name not in left_out]
     result: Json = {
         "level": "full" if names is None else "named tables",
         "tables": {name: storable({name: p})[name] for name, p in after.items()},
         "checks": [asdict(c) for c in checks],
         "checked": len(checks),
-        "compared": len(after),
-        "rows": sum(p.rows or 0 for p in after.values()),
+        "compared": len(compared),
+        "rows": sum(after[name].rows or 0 for name in compared if name in after),
         "problems": problems,
     }
     if problems:
         return Done(say("The proof found {problems}", problems="; ".join(problems[:5])), result)
-    return Done(
-        say(
+    return Done(_all_there(compared, left_out, len(checks), len(failed)), result)
+
+
+def _all_there(compared: list[str], left_out: list[str], checks: int, failed: int) -> Sentence:
+    """What was proven, and of which tables nothing can be: they were unreadable at the cut, or lost rows by consent."""
+    if left_out:
+        return say(
+            "Compared {tables} tables: all rows are there; {checks} checks, {failed} fail as they did before. "
+            "Not compared, because rows could not be read: {left_out}.",
+            tables=len(compared),
+            checks=checks,
+            failed=failed,
+            left_out=", ".join(left_out),
+        )
+    if failed:
+        return say(
             "Compared {tables} tables: all rows are there; {checks} checks, {failed} fail as they did before.",
-            tables=len(after),
-            checks=len(checks),
-            failed=len(failed),
-        ),
-        result,
+            tables=len(compared),
+            checks=checks,
+            failed=failed,
+        )
+    return say(
+        "Compared {tables} tables: all rows are there; {checks} checks, none fails.",
+        tables=len(compared),
+        checks=checks,
     )
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from maintenance import audit, launch, procedure
 from maintenance.engines.errors import Unable
-from maintenance.engines.values import Action, Json, Load, Performed
+from maintenance.engines.values import Action, Fingerprint, Json, Load, Loss, Performed
+from maintenance.engines.words import say
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from reports.outcome import outcome
@@ -145,6 +146,34 @@ def test_rows_are_never_lost_by_a_plan_nobody_saw(
     assert (run.status, walked(run)) == ("failed", "ABCU")
     assert "look at a new plan and confirm that" in run.ended_because
     assert_in_service(setting)
+
+
+def test_what_lost_rows_or_could_not_be_read_is_not_called_proven(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform, fingerprint = FakeEngine.perform, FakeEngine.fingerprint
+    salvaged: list[str] = []
+
+    def salvaging(self: FakeEngine, action: Action, allow_data_loss: bool) -> Performed:
+        done = perform(self, action, allow_data_loss)
+        if action.object != "orders":
+            return done
+        salvaged.append(action.object)
+        return replace(done, losses=(Loss("orders", 1, (7,), say("page 7 is torn")),))
+
+    def unreadable(self: FakeEngine, *given: Any) -> dict[str, Fingerprint]:
+        prints = fingerprint(self, *given)
+        return {**prints, "customers": prints["customers"] if salvaged else Fingerprint(None, None, "page 3")}
+
+    monkeypatch.setattr(FakeEngine, "perform", salvaging)
+    monkeypatch.setattr(FakeEngine, "fingerprint", unreadable)
+    fake()
+    run = go(someone, request_for("shop", allow_data_loss=True))
+    proof = run.targets.get().steps.get(node="H", part="proof 1")
+    assert "Compared 1 tables" in proof.sentence
+    assert "Not compared, because rows could not be read: customers, orders." in proof.sentence
+    assert proof.result is not None
+    assert (proof.result["compared"], proof.result["rows"]) == (1, 0)
 
 
 def test_only_the_named_tables_are_worked_on(fake: Register, request_for: Ask, someone: Actor) -> None:

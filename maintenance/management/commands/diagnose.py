@@ -45,7 +45,8 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{setting.name}: {state.state}, health {state.health}, {state.version}")
             for f in state.findings:
-                self.stdout.write(f"  {f['severity']:8} {f['code']:24} {f['object']}: {f['evidence']} {f['hint']}")
+                why = " ".join(f"{part.rstrip('.')}." for part in (f["evidence"], f["hint"]))
+                self.stdout.write(f"  {f['severity']:8} {f['code']:24} {f['object']}: {why}")
         if state.error:
             self.stderr.write(state.error)
             sys.exit(1)
