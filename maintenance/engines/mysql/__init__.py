@@ -216,7 +216,7 @@ class MariaDB(Family):
 class MySQL(Family):
     name = "mysql"
     version_prefix = "MySQL "
-    backup_methods = ("mysqldump", "table_dump")
+    backup_methods = ("mysqldump", "clone")
     statement_limit = ("max_execution_time", 1000)
     kill_session = "KILL CONNECTION"
     identity_sql = "SELECT @@server_uuid"

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from ... import archive, commands
 from ...archive import Archive, ArchiveError, Seal
-from ..errors import Damaged, EngineError, ResourceShortage, Unable
+from ..errors import Damaged, Unable
 from ..values import Backup, Fingerprint, Image
 from ..words import say
-from . import structure
-from .failures import from_command
+from . import physical, structure
 from .names import canonical, plain
 from .proof import fingerprint
+from .sealing import failures_told, program, removed_unless_good, under_its_name
 from .server import LOAD_SLOT, Server
 
 DEFINITION = b"-- dbmaint definition "
@@ -33,7 +30,6 @@ UNREAD = b"-- dbmaint unread "
 OBJECTS = b"-- dbmaint objects"
 END = b"-- dbmaint end "
 COMPLETED = b"-- Dump completed"
-PHYSICAL = "mariabackup"
 BY_TABLE = "table_dump"
 
 
@@ -41,11 +37,11 @@ def back_up(server: Server, method: str, folder: Path, stem: str, seal: Seal) ->
     """See Engine.back_up. Without access to the server's files the physical method becomes a dump by table."""
     with failures_told("backing up into", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-    if method == PHYSICAL and not _files_within_reach(server):
-        method = BY_TABLE
-    if method == PHYSICAL:
-        return _physical(server, folder, stem, seal)
-    if method == BY_TABLE:
+    if method == physical.MARIABACKUP and physical.files_within_reach(server):
+        return physical.mariabackup(server, folder, stem, seal)
+    if method == physical.CLONE and physical.can_clone(server):
+        return physical.clone(server, folder, stem, seal)
+    if method in (BY_TABLE, *physical.METHODS):
         return _by_table(server, folder, stem, seal)
     if method == server.backup_methods[0]:
         return _whole(server, method, folder, stem, seal)
@@ -138,33 +134,12 @@ def write_dump(server: Server, final: Path, seal: Seal, contents: Contents, doin
             if stream.failure is not None:
                 raise stream.failure from None
             raise
-        with _removed_unless_good(part):
+        with removed_unless_good(part):
             archive.verify(Archive(part, written.bytes, written.sha256))
-            with _under_its_name(part, final, seal) as named:
+            with under_its_name(part, final, seal) as named:
                 _read_back(named, final, seal, len(contents.table_parts) + len(contents.object_parts))
             archive.publish(part, final)
     return Archive(final, written.bytes, written.sha256)
-
-
-@contextmanager
-def _removed_unless_good(part: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _under_its_name(part: Path, final: Path, seal: Seal) -> Iterator[Path]:
-    """A second name for a moment: how a file is opened is told by its ending, which `.part` hides."""
-    named = part.with_name(f"{final.name}.check{seal.extension}")
-    named.unlink(missing_ok=True)
-    named.hardlink_to(part)
-    try:
-        yield named
-    finally:
-        named.unlink(missing_ok=True)
 
 
 def _dump_stream(server: Server, contents: Contents) -> Iterator[bytes]:
@@ -202,23 +177,12 @@ def _read_back(named: Path, final: Path, seal: Seal, parts: int) -> None:
 
 def dump_program(server: Server) -> str:
     """Raises Unable when the product's dump tool is not installed."""
-    return _program(server.dump_programs, server)
+    return program(server.dump_programs, server)
 
 
 def client_program(server: Server) -> str:
     """Raises Unable when the product's client is not installed."""
-    return _program(server.client_programs, server)
-
-
-def _program(names: Sequence[str], server: Server) -> str:
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        raise Unable(
-            "backing up",
-            server.schema,
-            say("none of {names} is installed on the console's machine", names=", ".join(names)),
-        )
-    return found
+    return program(server.client_programs, server)
 
 
 def _dump_options(server: Server, program: str) -> tuple[str, ...]:
@@ -294,9 +258,9 @@ def image(
 
     No file at all when this very object wrote the backup and nothing changed since.
     """
-    physical = backup.method == PHYSICAL
+    whole = backup.method in physical.METHODS
     changed = [
-        name for name, found in baseline.items() if found.readable and (physical or backup.snapshot.get(name) != found)
+        name for name, found in baseline.items() if found.readable and (whole or backup.snapshot.get(name) != found)
     ]
     definitions = _definitions(server)
     same_definitions = server.dumped_definitions.get(backup.path) == _digests(definitions)
@@ -309,73 +273,6 @@ def image(
     final = folder / f"{stem}.image.sql{seal.extension}"
     written = write_dump(server, final, seal, contents, "dumping again what changed in")
     return Image("dump", final.name, written.bytes, tuple(changed), final, written.sha256)
-
-
-# -- physical --------------------------------------------------------------------------------------
-
-
-def _files_within_reach(server: Server) -> bool:
-    if not server.physical or shutil.which(PHYSICAL) is None:
-        return False
-    with server.session("looking for the files of") as session:
-        return server.data_folder(session) is not None
-
-
-def _physical(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
-    """The files of the schema, damaged pages included; read back by unpacking and preparing them.
-
-    The snapshot is taken after the copy: fingerprints read tables, and reading may make the server
-    repair what it calls crashed.
-    """
-    final = folder / f"{stem}.xbstream{seal.extension}"
-    part = final.with_name(final.name + ".part")
-    with (
-        tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=folder) as scratch,
-        failures_told("backing up", server.schema),
-    ):
-        args = [
-            _needed(PHYSICAL, server),
-            *server.address(),
-            "--backup",
-            "--stream=xbstream",
-            f"--databases={server.schema}",
-            "--log-innodb-page-corruption",
-            f"--target-dir={scratch}",
-        ]
-        with commands.running(args, secrets=server.secrets(), stop=server.stopping) as child:
-            assert child.stdout is not None
-            written = archive.write(child.stdout, part, seal)
-        with _removed_unless_good(part):
-            archive.verify(Archive(part, written.bytes, written.sha256))
-            with _under_its_name(part, final, seal) as named:
-                _unpack_and_prepare(server, named, final, seal, Path(scratch))
-            archive.publish(part, final)
-    return Backup(final, PHYSICAL, written.bytes, written.sha256, True, {})
-
-
-def _unpack_and_prepare(server: Server, named: Path, final: Path, seal: Seal, scratch: Path) -> None:
-    """The tool's own proof. Damaged pages, which it has listed, do not make the copy worthless."""
-    unpacked = scratch / "unpacked"
-    unpacked.mkdir()
-    unpacking = [_needed("mbstream", server), "-x", "-C", str(unpacked)]
-    with (
-        archive.reading(named, seal) as stream,
-        commands.running(unpacking, stdin=commands.PIPE, stop=server.stopping) as child,
-    ):
-        assert child.stdin is not None
-        shutil.copyfileobj(stream, child.stdin, archive.CHUNK)
-        child.stdin.close()
-    if not (unpacked / "xtrabackup_checkpoints").exists() and not (unpacked / "mariadb_backup_checkpoints").exists():
-        raise ArchiveError(f"{final.name} holds no checkpoint: the copy did not reach its end")
-    if (unpacked / "innodb_corrupted_pages").exists():
-        return
-    commands.run(
-        [_needed(PHYSICAL, server), "--no-defaults", "--prepare", f"--target-dir={unpacked}"], stop=server.stopping
-    )
-
-
-def _needed(name: str, server: Server) -> str:
-    return _program((name,), server)
 
 
 # -- streams and failures --------------------------------------------------------------------------
@@ -409,19 +306,6 @@ class Chunks(io.RawIOBase):
         taken = self.read(len(buffer))
         buffer[: len(taken)] = taken
         return len(taken)
-
-
-@contextmanager
-def failures_told(doing: str, object: str) -> Iterator[None]:
-    """Failures of tools and files in our tree."""
-    try:
-        yield
-    except commands.CommandFailed as error:
-        raise from_command(error, doing, object) from error
-    except ArchiveError as error:
-        raise EngineError(doing, object, str(error)) from error
-    except OSError as error:
-        raise ResourceShortage(doing, object, str(error)) from error
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ ENDED_FROM_OUTSIDE = frozenset((1317, 1927, 1969, 2006, 2013, 2055, 3024))
 
 LOST = frozenset((2006, 2013, 2055))
 
+DEADLOCK = "Deadlock found"
+
 DISK_FULL_WORDS = ("No space left on device", "errno 28", "errno: 28", "Temporary file write failure")
 
 
@@ -72,7 +74,7 @@ def from_words(words: str, doing: str, object: str) -> EngineError:
     """For what has no code: result rows of OPTIMIZE and its kind."""
     if any(phrase in words for phrase in DISK_FULL_WORDS):
         return ResourceShortage(doing, object, words)
-    if "Lock wait timeout" in words or "interrupted" in words:
+    if "Lock wait timeout" in words or "interrupted" in words or DEADLOCK in words:
         return Transient(doing, object, words)
     if "denied" in words:
         return AccessDenied(doing, object, words)

@@ -112,5 +112,6 @@ MYSQL: tuple[Right, ...] = (
         say("Without it the console cannot tell whether the server is a replica"),
         "medium",
     ),
+    ("BACKUP_ADMIN", say("Without it the console cannot take a physical backup"), "low"),
 )
 """https://dev.mysql.com/doc/refman/8.4/en/privileges-provided.html"""

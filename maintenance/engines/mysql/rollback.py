@@ -10,6 +10,8 @@ Each part can be done again by another process: it looks at which tables are whe
 
 from __future__ import annotations
 
+import shutil
+
 from sqlalchemy.exc import DBAPIError
 
 from ...archive import Seal
@@ -17,10 +19,11 @@ from ..errors import Damaged, Unable
 from ..values import Backup, Image, Json
 from ..words import say
 from . import structure
-from .backup import PHYSICAL, Trailer, load
+from .backup import Trailer, load
 from .failures import code_of
 from .gate import mirror_schema, mirrored
 from .names import canonical, full, plain, quoted
+from .physical import CLONE, MARIABACKUP, METHODS, left_clone
 from .quarantine import (
     SAVED,
     create_missing,
@@ -49,7 +52,7 @@ def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> 
         session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
         structure.create_schema(session, side, server.schema)
     told = Trailer((), (), ())
-    if backup.method != PHYSICAL:
+    if backup.method not in METHODS:
         # A physical backup holds the damage too; its image holds every table that could be read.
         told = load(server, backup.path, seal, side)
     unread = set(told.unread) - {plain(name) for name in image.tables}
@@ -81,11 +84,20 @@ def _tidy(session: Session, side: str, live: set[str], unread: set[str]) -> None
 
 def _incomplete(missing: set[str], backup: Backup) -> Exception:
     names = ", ".join(sorted(map(canonical, missing)))
-    if backup.method == PHYSICAL:
+    if backup.method == MARIABACKUP:
         words = say(
             "{names} are only in the physical backup; on the database server: zstd -dc {file} |"
             " mbstream -x -C DIR; mariabackup --prepare --export --target-dir=DIR; then for each table DISCARD"
             " TABLESPACE, copy its .ibd and .cfg, IMPORT TABLESPACE (decrypt with age -d first where it ends in .age)",
+            names=names,
+            file=backup.path.name,
+        )
+        return Unable("restoring", names, words)
+    if backup.method == CLONE:
+        words = say(
+            "{names} are only in the physical backup; on the database server: zstd -dc {file} | tar -x -C DIR, give DIR"
+            " to the server's account, start a second mysqld with --datadir=DIR, and take the tables from there with"
+            " mysqldump (decrypt with age -d first where the file ends in .age)",
             names=names,
             file=backup.path.name,
         )
@@ -169,6 +181,8 @@ def leftovers(server: Server) -> list[str]:
             for schema in (*side_schemas(server), mirror_schema(server))
             if structure.schema_exists(session, schema)
         ]
+        copy = left_clone(server, session)
+        found += [str(copy)] if copy is not None else []
         return found + [f"session {number}" for number in server.older_sessions(session)]
 
 
@@ -180,6 +194,10 @@ def clean(server: Server, keep: tuple[str, ...]) -> list[str]:
             if schema not in keep and structure.schema_exists(session, schema):
                 drop_side_schema(server, session, schema)
                 removed.append(schema)
+        copy = left_clone(server, session)
+        if copy is not None and str(copy) not in keep:
+            shutil.rmtree(copy)
+            removed.append(str(copy))
         mirror = mirror_schema(server)
         if mirror not in keep and structure.schema_exists(session, mirror) and mirrored(server, session) is None:
             session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror)}")

@@ -38,7 +38,7 @@ def plan(
     mended = {action.object for action in actions}
     if kind == "rebuild":
         actions += [
-            _index_action(fact, say("Rebuild was asked for: all indexes are made again."), whole)
+            _index_action(fact, say("Rebuild was asked for: all indexes are made again."), whole, kind="remake_indexes")
             for fact in chosen
             if fact.name not in mended and fact.notes.get("indexes")
         ]
@@ -110,10 +110,10 @@ def _repair(fact: TableFacts, kind: str, reason: Sentence, needs_data_loss: bool
     return Action(fact.name, kind, reason, EXCLUSIVE, fact.bytes, 3 * fact.bytes, REPAIR, needs_data_loss)
 
 
-def _index_action(fact: TableFacts, reason: Sentence, whole: bool) -> Action:
+def _index_action(fact: TableFacts, reason: Sentence, whole: bool, kind: str = "reindex") -> Action:
     if not whole:
         reason = say("{reason} Only this table: the file as a whole is not rewritten.", reason=reason)
-    return Action(fact.name, "reindex", reason, EXCLUSIVE, fact.bytes, fact.bytes, REPAIR)
+    return Action(fact.name, kind, reason, EXCLUSIVE, fact.bytes, fact.bytes, REPAIR)
 
 
 def _listed(fact: TableFacts, note: str) -> list[str]:

@@ -10,12 +10,38 @@ import pytest
 
 from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.mysql import MySQL
+from maintenance.engines.mysql.server import Row, Server, Session
 from maintenance.engines.values import Diagnosis, Limits, Tag
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import SMALL, action, background, engine_of, running
 
+GAVE_WAY = [
+    ("t", "optimize", "error", "Deadlock found when trying to get lock; try restarting transaction"),
+    ("t", "optimize", "status", "Operation failed"),
+]
+
 
 class TestWork:
+    @pytest.mark.parametrize("deadlocks", [1, 99])
+    def test_a_rewrite_that_gave_way_to_another_is_asked_for_again(
+        self, lab: MariaDBLab, monkeypatch: pytest.MonkeyPatch, deadlocks: int
+    ) -> None:
+        lab.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+        admin, asked = Server.admin, []
+
+        def giving_way(server: Server, session: Session, sql: str) -> list[Row]:
+            asked.append(sql)
+            return GAVE_WAY if len(asked) <= deadlocks else admin(server, session, sql)
+
+        monkeypatch.setattr(Server, "admin", giving_way)
+        with engine_of(lab) as engine:
+            if deadlocks == 1:
+                assert "written anew" in engine.perform(action("t", "rebuild"), False).sentence
+            else:
+                with pytest.raises(Transient, match="Deadlock found"):
+                    engine.perform(action("t", "rebuild"), False)
+        assert asked
+
     def test_a_rebuild_is_ended_on_the_server_by_interrupt(self, lab: MariaDBLab) -> None:
         lab.sql("CREATE TABLE big (id INT PRIMARY KEY, t VARCHAR(200), KEY (t))")
         lab.sql("INSERT INTO big SELECT seq, REPEAT(MD5(seq), 5) FROM seq_1_to_50000")
@@ -72,7 +98,7 @@ class TestWork:
 class TestMySQL:
     def test_a_suspect_table_is_rebuilt_before_anything_checks_it(self) -> None:
         assert MySQL.reading_damage_kills
-        assert MySQL.backup_methods == ("mysqldump", "table_dump")
+        assert MySQL.backup_methods == ("mysqldump", "clone")
 
     def test_a_plan_needs_no_server(self, lab: MariaDBLab) -> None:
         engine = MySQL(lab.url.set(port=1), Tag(1, 1), Limits())

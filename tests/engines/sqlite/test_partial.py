@@ -16,7 +16,7 @@ class TestPartialMaintenance:
         with lab.engine() as engine:
             found = engine.diagnose(SMALL, ["orders"])
             kinds = [action.kind for action in engine.plan("rebuild", found, SMALL, ["orders"], False)]
-        assert kinds == ["reindex", "analyze"]
+        assert kinds == ["remake_indexes", "analyze"]
 
     def test_a_damaged_index_of_a_named_table_is_repaired_in_place(self, lab: SQLiteLab) -> None:
         lab.fill()

@@ -1,0 +1,164 @@
+"""Physical backups: the files of the running server, damaged pages included.
+
+MariaDB has a tool for that, which takes one schema. MySQL copies itself, as a whole, where its CLONE plugin is active:
+into a folder of its own, which is packed into the backup file and removed. Such a folder is a server's data folder.
+"""
+
+# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from ... import archive, commands
+from ...archive import Archive, ArchiveError, Seal
+from ..values import Backup
+from .names import shortened
+from .sealing import failures_told, program, removed_unless_good, under_its_name
+from .server import Server, Session
+
+MARIABACKUP = "mariabackup"
+CLONE = "clone"
+METHODS = (MARIABACKUP, CLONE)
+ROOM = 1.1
+"""Free space asked for, as a multiple of what the server's files hold."""
+
+
+def files_within_reach(server: Server) -> bool:
+    if not server.physical or shutil.which(MARIABACKUP) is None:
+        return False
+    with server.session("looking for the files of") as session:
+        return server.data_folder(session) is not None
+
+
+def mariabackup(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
+    """The files of the schema, damaged pages included; read back by unpacking and preparing them.
+
+    The snapshot is taken after the copy: fingerprints read tables, and reading may make the server
+    repair what it calls crashed.
+    """
+    final = folder / f"{stem}.xbstream{seal.extension}"
+    part = final.with_name(final.name + ".part")
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=folder) as scratch,
+        failures_told("backing up", server.schema),
+    ):
+        args = [
+            program((MARIABACKUP,), server),
+            *server.address(),
+            "--backup",
+            "--stream=xbstream",
+            f"--databases={server.schema}",
+            "--log-innodb-page-corruption",
+            f"--target-dir={scratch}",
+        ]
+        with commands.running(args, secrets=server.secrets(), stop=server.stopping) as child:
+            assert child.stdout is not None
+            written = archive.write(child.stdout, part, seal)
+        with removed_unless_good(part):
+            archive.verify(Archive(part, written.bytes, written.sha256))
+            with under_its_name(part, final, seal) as named:
+                _unpack_and_prepare(server, named, final, seal, Path(scratch))
+            archive.publish(part, final)
+    return Backup(final, MARIABACKUP, written.bytes, written.sha256, True, {})
+
+
+def _unpack_and_prepare(server: Server, named: Path, final: Path, seal: Seal, scratch: Path) -> None:
+    """The tool's own proof. Damaged pages, which it has listed, do not make the copy worthless."""
+    unpacked = scratch / "unpacked"
+    unpacked.mkdir()
+    unpacking = [program(("mbstream",), server), "-x", "-C", str(unpacked)]
+    with (
+        archive.reading(named, seal) as stream,
+        commands.running(unpacking, stdin=commands.PIPE, stop=server.stopping) as child,
+    ):
+        assert child.stdin is not None
+        shutil.copyfileobj(stream, child.stdin, archive.CHUNK)
+        child.stdin.close()
+    if not (unpacked / "xtrabackup_checkpoints").exists() and not (unpacked / "mariadb_backup_checkpoints").exists():
+        raise ArchiveError(f"{final.name} holds no checkpoint: the copy did not reach its end")
+    if (unpacked / "innodb_corrupted_pages").exists():
+        return
+    commands.run(
+        [program((MARIABACKUP,), server), "--no-defaults", "--prepare", f"--target-dir={unpacked}"],
+        stop=server.stopping,
+    )
+
+
+# -- MySQL -----------------------------------------------------------------------------------------
+
+
+def can_clone(server: Server) -> bool:
+    """Whether the plugin is active, and the copy it makes can be read and removed from here, and has room."""
+    if server.physical or shutil.which("tar") is None:
+        return False
+    with server.session("looking for the files of") as session:
+        folder = server.data_folder(session)
+        if folder is None or os.geteuid() not in (0, folder.stat().st_uid):
+            return False
+        if not session.ask(
+            "SELECT 1 FROM information_schema.plugins WHERE plugin_name = 'clone' AND plugin_status = 'ACTIVE'"
+        ):
+            return False
+        try:
+            held = session.value(f"SELECT SUM(file_size) FROM information_schema.{server.tablespaces}")
+        except DBAPIError:
+            return False
+        return shutil.disk_usage(_clone_folder(server, session).parent).free > int(held or 0) * ROOM
+
+
+def _clone_folder(server: Server, session: Session) -> Path:
+    """In the server's own folder for temporary files: there it may certainly write."""
+    place = Path(str(session.value("SELECT @@GLOBAL.tmpdir")).split(":")[0])
+    return place / f"dbmaint-{server.tag.suffix}-{shortened(server.schema)}-clone"
+
+
+def left_clone(server: Server, session: Session) -> Path | None:
+    """What a killed worker left, where this process can see it."""
+    if server.physical or server.data_folder(session) is None:
+        return None
+    folder = _clone_folder(server, session)
+    return folder if folder.exists() else None
+
+
+def clone(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
+    """The whole server as a data folder, in a tar file; read back by comparing every file with the copy."""
+    final = folder / f"{stem}.clone.tar{seal.extension}"
+    part = final.with_name(final.name + ".part")
+    tar = program(("tar",), server)
+    with server.session("backing up", limited=False) as session, failures_told("backing up", server.schema):
+        copy = _clone_folder(server, session)
+        shutil.rmtree(copy, ignore_errors=True)
+        try:
+            server.admin(session, f"CLONE LOCAL DATA DIRECTORY = {_text(session, copy)}")
+            packing = [tar, "--create", "--file=-", f"--directory={copy}", "."]
+            with commands.running(packing, stop=server.stopping) as child:
+                assert child.stdout is not None
+                written = archive.write(child.stdout, part, seal)
+            with removed_unless_good(part):
+                archive.verify(Archive(part, written.bytes, written.sha256))
+                with under_its_name(part, final, seal) as named:
+                    _compare(server, named, seal, [tar, "--compare", "--file=-", f"--directory={copy}"])
+                archive.publish(part, final)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+    return Backup(final, CLONE, written.bytes, written.sha256, True, {})
+
+
+def _text(session: Session, path: Path) -> str:
+    return str(session.value("SELECT QUOTE(%(path)s)", path=str(path)))
+
+
+def _compare(server: Server, named: Path, seal: Seal, comparing: list[str]) -> None:
+    with (
+        archive.reading(named, seal) as stream,
+        commands.running(comparing, stdin=commands.PIPE, stop=server.stopping) as child,
+    ):
+        assert child.stdin is not None
+        shutil.copyfileobj(stream, child.stdin, archive.CHUNK)
+        child.stdin.close()
