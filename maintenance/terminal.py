@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +32,13 @@ EXIT = {Status.SUCCEEDED: 0, Status.NEEDS_OPERATOR: 3}
 def actor() -> Actor:
     """The operating system's user: who may run this command has the console's database anyway."""
     return Actor(name=f"{getpass.getuser()} (command line)", origin="command")
+
+
+def named(text: str) -> MaintenanceRun | None:
+    """The run that a person typed, by number (EM-2026-0147) or id (147); None when there is no such run."""
+    number = re.fullmatch(r"(?:EM-\d{4}-)?0*(\d{1,18})", text, re.ASCII)
+    run = MaintenanceRun.objects.filter(pk=number[1]).first() if number else None
+    return None if run is None or (text.startswith("EM") and text != run.number) else run
 
 
 def exit_code(status: str) -> int:

@@ -214,3 +214,16 @@ def test_a_cancel_from_the_command_line_reaches_the_work_and_ends_in_service(
     with pytest.raises(SystemExit) as unknown:
         call_command("cancel", "EM-2026-9999")
     assert unknown.value.code == 2
+
+
+@pytest.mark.parametrize("typed", ["EM-1999-{:04d}", "shop-{}", "-{}", "{}x", "9" * 30])
+def test_a_number_that_is_not_quite_that_of_the_run_cancels_nothing(
+    fake: Register, request_for: Ask, someone: Actor, typed: str
+) -> None:
+    fake()
+    run = launch.launch(someone, request_for("shop"))
+    with pytest.raises(SystemExit) as ended:
+        call_command("cancel", "--", typed.format(run.pk))
+    assert ended.value.code == 2
+    run.refresh_from_db()
+    assert (run.status, run.cancel_requested_at) == ("queued", None)

@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 from django.core.management.base import BaseCommand, CommandParser
 
 from maintenance import launch, terminal
-from maintenance.models import MaintenanceRun
 
 
 class Command(BaseCommand):
@@ -18,11 +17,9 @@ class Command(BaseCommand):
         parser.add_argument("run", help="its number (EM-2026-0147) or id (147)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        asked = options["run"]
-        id = asked.rpartition("-")[2]
-        run = MaintenanceRun.objects.filter(pk=int(id)).first() if id.isdecimal() and len(id) < 19 else None
-        if run is None or asked not in (run.number, id):
-            self.refuse(f"There is no maintenance {asked}.")
+        run = terminal.named(options["run"])
+        if run is None:
+            self.refuse(f"There is no maintenance {options['run']}.")
         try:
             launch.acknowledge(terminal.actor(), run)
         except launch.Refused as refusal:

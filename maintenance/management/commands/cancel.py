@@ -8,7 +8,6 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from maintenance import launch, terminal
-from maintenance.models import MaintenanceRun
 
 
 class Command(BaseCommand):
@@ -18,8 +17,7 @@ class Command(BaseCommand):
         parser.add_argument("run", help="the run's number, e.g. EM-2026-0147 or 147")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        number = options["run"].rpartition("-")[2]
-        run = MaintenanceRun.objects.filter(pk=number).first() if number.isdecimal() else None
+        run = terminal.named(options["run"])
         if run is None:
             self.stderr.write(f"There is no run {options['run']}.")
             sys.exit(2)

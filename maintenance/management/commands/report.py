@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,8 @@ class Command(BaseCommand):
 
     def found(self, named: str) -> MaintenanceRun:
         """Ends with 2 unless there is such a run and it has ended."""
-        number = re.fullmatch(r"(?:EM-\d{4}-)?0*(\d{1,18})", named)
-        run = MaintenanceRun.objects.filter(pk=number[1]).first() if number else None
-        if run is None or (named.startswith("EM") and named != run.number):
+        run = terminal.named(named)
+        if run is None:
             self.stderr.write(f"There is no run {named}.")
             sys.exit(2)
         if run.finished_at is None:
