@@ -33,8 +33,6 @@ BENCHMARK_QUERIES = (
 )
 """For the setting of the demo database. The last fails until its index is repaired."""
 
-CHECK_QUERY = "SELECT count(*) FROM visits AS v JOIN products AS p ON p.id = v.product_id"
-
 
 def build(path: Path, damaged: bool = True) -> Path:
     """Makes the file anew; an older one of this name is replaced."""

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO
 
 PIPE = subprocess.PIPE
@@ -32,12 +31,6 @@ class CommandFailed(Exception):
 
 class CommandStopped(CommandFailed):
     """It was ended because `stop` was set."""
-
-
-@dataclass(frozen=True)
-class Output:
-    stdout: str
-    stderr: str
 
 
 def environment(secrets: Mapping[str, str]) -> dict[str, str]:

@@ -104,7 +104,8 @@ def ask(told: Prometheus, query: str) -> list[Series]:
     request = Request(f"{told.url}/api/v1/query?{urlencode({'query': query})}")  # noqa: S310  (config.py checks the scheme)
     try:
         if told.token_file is not None:
-            request.add_header("Authorization", f"Bearer {told.token_file.read_text().strip()}")
+            # Not for whomever an answer points to.
+            request.add_unredirected_header("Authorization", f"Bearer {told.token_file.read_text().strip()}")
         with urlopen(request, timeout=told.timeout_seconds) as answer:  # noqa: S310
             return _series(query, json.loads(answer.read(LONGEST_ANSWER)))
     except HTTPError as error:

@@ -39,6 +39,8 @@ class Prometheus:
                 found = outer.answers.get(query, [])
                 status, body = found if isinstance(found, tuple) else (200, vector(found))
                 self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", body)
                 self.end_headers()
                 self.wfile.write(body.encode())
 
@@ -216,6 +218,9 @@ class TestPulling:
         monitoring.pull()
         assert prometheus.asked == [("q", "Bearer canary-token")]
         assert Feed.objects.get().error == "q: 403 Forbidden"
+        prometheus.answers = {"q": (302, f"{prometheus.url}/elsewhere?query=other")}
+        monitoring.pull()
+        assert prometheus.asked[-1] == ("other", None)
         told({"connections": "q"}, token_file=str(tmp_path / "no-such-file"))
         monitoring.pull()
         assert "No such file" in Feed.objects.get().error

@@ -170,5 +170,7 @@ def test_a_cast_of_the_owner_of_a_table_does_not_blind_its_fingerprint(lab: Post
     )
     with engine(lab) as made:
         before = made.fingerprint(["public.kept"])
+        lab.sql("CREATE TABLE bare (); INSERT INTO bare DEFAULT VALUES")
+        assert made.fingerprint(["public.bare"])["public.bare"].rows == 1
         lab.sql("UPDATE kept SET note = 'lost' WHERE id = 2")
         assert made.fingerprint(["public.kept"]) != before
