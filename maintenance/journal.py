@@ -26,6 +26,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from . import audit, blackbox, notify
+from .engines.errors import EngineError
 from .engines.values import Action, Backup, Diagnosis, Finding, Json, Performed, Sample
 from .engines.words import Sentence, say
 from .models import (
@@ -444,9 +445,16 @@ class Journal:
         crash_point("backed_up")
 
     @patient
-    def backup_failed(self, role: str, method: str, path: str, error: str) -> None:
+    def backup_failed(self, role: str, method: str, path: str, error: EngineError) -> None:
         with self._owning():
-            BackupFile.objects.create(target_id=self.target_id, role=role, method=method, path=path, error=error)
+            BackupFile.objects.create(
+                target_id=self.target_id,
+                role=role,
+                method=method,
+                path=path,
+                error=f"{type(error).__name__}: {error}",
+                error_said=said(error.sentence),
+            )
 
     @patient
     def ended(self, status: Status, because: Sentence, **changes: Any) -> None:

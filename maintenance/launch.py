@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from . import audit, config, ending, notify, tasks
 from .engines.words import say
-from .journal import said
+from .journal import resaid, said
 from .models import (
     ACTIVE,
     Acknowledgement,
@@ -112,7 +112,8 @@ def _refuse_other_plan(actor: Actor, request: Request, agreed: StoredPlan) -> No
             say("Plan {plan} was made for {who}; make one of your own.", plan=agreed.pk, who=agreed.asked_by)
         )
     if agreed.made_at is None or agreed.refused:
-        raise BadInput(say("Plan {plan} was not made: {why}", plan=agreed.pk, why=agreed.refused or "it still waits"))
+        why = resaid(agreed.refused_said, agreed.refused) if agreed.refused else say("it still waits")
+        raise BadInput(say("Plan {plan} was not made: {why}", plan=agreed.pk, why=why))
     if agreed.request != request.stored():
         raise BadInput(
             say("Plan {plan} was made for other parameters; plan again with those you ask for now.", plan=agreed.pk)

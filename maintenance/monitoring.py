@@ -19,6 +19,8 @@ from django.utils import timezone
 
 from . import config
 from .config import Prometheus
+from .engines.words import Sentence, listed, say
+from .journal import said
 from .models import DatabaseState, Feed, MaintenanceSetting
 
 log = logging.getLogger("maintenance")
@@ -36,6 +38,10 @@ STATES = {"critical": "critical", "high": "degraded", "medium": "watch", "low": 
 class NotRead(Exception):
     """Prometheus did not answer, or with something else than the value that was asked for."""
 
+    def __init__(self, sentence: Sentence) -> None:
+        self.sentence = sentence
+        super().__init__(sentence)
+
 
 @dataclass(frozen=True)
 class Series:
@@ -50,7 +56,7 @@ class Seen:
     values: dict[str, int] = field(default_factory=dict)
     up: bool | None = None
     findings: list[dict[str, str]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Sentence] = field(default_factory=list)
 
 
 def due() -> bool:
@@ -79,15 +85,15 @@ def pull() -> int:
         findings = {code: ask(told, entry.query) for code, entry in told.findings.items()}
     except NotRead as error:
         log.error("Prometheus at %s could not be read: %s", told.url, error)
-        Feed.objects.filter(pk=feed.pk).update(error=str(error))
+        Feed.objects.filter(pk=feed.pk).update(error=str(error), said={"error": said(error.sentence)})
         return 0
     known = {s.name: s for s in MaintenanceSetting.objects.filter(enabled=True)}
     wanted = {name: {"database": name} for name in known} if told.databases is None else told.databases
-    problems: dict[str, list[str]] = {}
+    problems: dict[str, list[Sentence]] = {}
     kept = 0
     for database, labels in wanted.items():
         if database not in known:
-            problems[database] = ["config.json names it, but no such database is registered"]
+            problems[database] = [say("config.json names it, but no such database is registered")]
             continue
         seen = read(told, answers, findings, labels)
         if seen.problems:
@@ -95,7 +101,8 @@ def pull() -> int:
         kept += keep(known[database], seen)
     for database, sentences in problems.items():
         log.error("Prometheus tells not all of %s: %s", database, "; ".join(sentences))
-    Feed.objects.filter(pk=feed.pk).update(error="", problems=problems, read_at=timezone.now())
+    words = {"problems": {database: [said(s) for s in sentences] for database, sentences in problems.items()}}
+    Feed.objects.filter(pk=feed.pk).update(error="", problems=problems, said=words, read_at=timezone.now())
     return kept
 
 
@@ -109,11 +116,11 @@ def ask(told: Prometheus, query: str) -> list[Series]:
         with urlopen(request, timeout=told.timeout_seconds) as answer:  # noqa: S310
             return _series(query, json.loads(answer.read(LONGEST_ANSWER)))
     except HTTPError as error:
-        raise NotRead(f"{query}: {_reason(error)}") from error
+        raise NotRead(say("{query}: {words}", query=query, words=_reason(error))) from error
     except (URLError, OSError, HTTPException) as error:
-        raise NotRead(str(getattr(error, "reason", error))) from error
+        raise NotRead(say("{words}", words=str(getattr(error, "reason", error)))) from error
     except ValueError as error:
-        raise NotRead(f"{query}: the answer is no JSON") from error
+        raise NotRead(say("{query}: the answer is no JSON", query=query)) from error
 
 
 def _reason(error: HTTPError) -> str:
@@ -131,7 +138,7 @@ def _series(query: str, answer: Any) -> list[Series]:
             return [Series({}, float(data["result"][1]))]
         return [Series(dict(entry["metric"]), float(entry["value"][1])) for entry in data["result"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise NotRead(f"{query}: the answer is no instant vector") from error
+        raise NotRead(say("{query}: the answer is no instant vector", query=query)) from error
 
 
 def read(
@@ -150,12 +157,19 @@ def read(
             else:
                 seen.values[measure] = _whole(measure, value)
         except NotRead as problem:
-            seen.problems.append(f"{measure}: {problem}")
+            seen.problems.append(say("{measure}: {problem}", measure=measure, problem=problem.sentence))
     for code, series in findings.items():
         entry = told.findings[code]
         mine = [s for s in series if about(s, labels)]
         if len(mine) > FINDINGS:
-            seen.problems.append(f"{code}: {len(mine)} series are too many, only {FINDINGS} were kept")
+            seen.problems.append(
+                say(
+                    "{code}: {count} series are too many, only {kept} were kept",
+                    code=code,
+                    count=len(mine),
+                    kept=FINDINGS,
+                )
+            )
         for one in mine[:FINDINGS]:
             seen.findings.append(
                 {
@@ -183,15 +197,15 @@ def closest(series: Sequence[Series], labels: Mapping[str, str]) -> list[Series]
 
 def _one(series: Sequence[Series]) -> float:
     if not series:
-        raise NotRead("no series is about this database")
+        raise NotRead(say("no series is about this database"))
     if len(series) > 1:
-        raise NotRead(f"{len(series)} series are about this database; aggregate them in the query")
+        raise NotRead(say("{count} series are about this database; aggregate them in the query", count=len(series)))
     return series[0].value
 
 
 def _whole(measure: str, value: float) -> int:
     if not math.isfinite(value) or not 0 <= value <= LARGEST.get(measure, LARGEST_SIZE):
-        raise NotRead(f"{value:g} cannot be")
+        raise NotRead(say("{value} cannot be", value=f"{value:g}"))
     return round(value)
 
 
@@ -216,6 +230,7 @@ def keep(setting: MaintenanceSetting, seen: Seen) -> bool:
         state="unreachable" if seen.up is False else STATES[worst] if told else "unknown",
         findings=seen.findings,
         error="; ".join(seen.problems),
+        error_said=said(listed(seen.problems)),
         **seen.values,
     )
     return True

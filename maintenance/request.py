@@ -166,7 +166,7 @@ def _settings(request: Request) -> list[MaintenanceSetting]:
     for name in dict.fromkeys(request.target_databases):
         setting = MaintenanceSetting.objects.filter(name=name).first()
         if setting is None:
-            known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or "none"
+            known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or say("none")
             raise NotFound(say("There is no database {name}; registered are: {known}.", name=name, known=known))
         if not setting.enabled:
             raise BadInput(say("Database {name} is switched off in its settings.", name=name))

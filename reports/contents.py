@@ -219,7 +219,7 @@ def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool, alone:
         space=SafeString("") if dense else charts.space(found),
         rollback=tables.rollback(found, retell),
         proof=fit(tables.proof(proof)) if proof else None,
-        proof_words=tables.checks(proof) if proof else (),
+        proof_words=tables.checks(proof, retell) if proof else (),
         losses=fit(tables.losses(found)),
         queries=fit(tables.queries(found)),
         query_chart=charts.queries(found, most),

@@ -6,16 +6,16 @@ catalog knows the template, the same sentence is said again in the reader's lang
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.utils.translation import get_language, gettext
 
-from maintenance.models import MaintenanceRun
+from maintenance.models import MaintenanceRun, StepRecord
 
 from . import words
 
-PHRASES = ("doing", "words")
+PHRASES = ("doing", "words", "check", "why")
 """Values that may be phrases of ours; `makemessages` collects them. Never the name of a table, which may be a word."""
 Said = tuple[str, Mapping[str, Any]]
 
@@ -40,7 +40,14 @@ def again(text: str, said: Mapping[str, Any]) -> str:
         return text
 
 
+def each_again(texts: Sequence[str], said: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Older records keep the text alone."""
+    return [again(text, said[number] if number < len(said) else {}) for number, text in enumerate(texts)]
+
+
 def _told(said: Mapping[str, Any]) -> str:
+    if not said["template"]:
+        return ""  # gettext would answer with the head of the catalogue.
     values = {name: _value(name, value) for name, value in (said.get("values") or {}).items()}
     return gettext(said["template"]).format(**values) if values else gettext(said["template"])
 
@@ -59,16 +66,27 @@ def _english() -> bool:
     return (get_language() or "en").startswith("en")
 
 
+def _proved(line: StepRecord) -> Iterator[Said]:
+    """What checks and the proof objected to."""
+    found = line.result or {}
+    for check in found.get("checks") or ():
+        yield check["detail"], check.get("said") or {}
+    yield from zip(found.get("problems") or (), found.get("problems_said") or (), strict=False)
+
+
 def _sentences(run: MaintenanceRun) -> Iterator[Said]:
-    for target in run.targets.prefetch_related("steps", "actions", "states"):
+    for target in run.targets.prefetch_related("steps", "actions", "states", "backup_files"):
         yield target.ended_because, target.ended_said
         for line in target.steps.all():
             yield line.sentence, line.said
+            yield from _proved(line)
         for action in target.actions.all():
             yield action.reason, action.reason_said
             yield action.sentence, action.said
             for loss in action.losses:
                 yield loss["detail"], loss.get("said") or {}
+        for backup in target.backup_files.all():
+            yield backup.error, backup.error_said
         for state in target.states.all():
             for finding in state.findings:
                 said = finding.get("said") or {}

@@ -187,23 +187,25 @@ def _content(table: Json) -> str:
     return {True: _("equal"), False: _("differs"), None: _("not comparable")}[table["fingerprint_equal"]]
 
 
-def checks(integrity: Json) -> list[str]:
+def checks(integrity: Json, retell: Retelling) -> list[str]:
     """Passed checks by kind with their number, failed ones each with its words, then what the proof objected to."""
     kinds: dict[str, list[Json]] = {}
     for check in integrity["checks"]:
         kinds.setdefault(check["name"], []).append(check)
     told = [
         _("{name}: {passed} of {count} checks passed").format(
-            name=name, passed=sum(c["passed"] for c in group), count=len(group)
+            name=words.label(words.CHECKS, name), passed=sum(c["passed"] for c in group), count=len(group)
         )
         for name, group in kinds.items()
     ]
     failed = [
-        _("failed: {name} of {object}: {detail}").format(**{**c, "detail": c["detail"] or "—"})
+        _("failed: {name} of {object}: {detail}").format(
+            name=words.label(words.CHECKS, c["name"]), object=c["object"], detail=retell(c["detail"]) or "—"
+        )
         for c in integrity["checks"]
         if not c["passed"]
     ]
-    return told + failed + [_("problem: {problem}").format(problem=p) for p in integrity["problems"]]
+    return told + failed + [_("problem: {problem}").format(problem=retell(p)) for p in integrity["problems"]]
 
 
 def rollback(found: Json, retell: Retelling) -> str:
@@ -286,7 +288,9 @@ def troubles(found: Json, retell: Retelling) -> list[Trouble]:
         for a in found["actions"]
         if a["state"] in BAD
     ]
-    backups = [Trouble("", f"{b['method']} {b['path']}", b["error"]) for b in found["backup_files"] if b["error"]]
+    backups = [
+        Trouble("", f"{b['method']} {b['path']}", retell(b["error"])) for b in found["backup_files"] if b["error"]
+    ]
     return steps + actions + backups
 
 

@@ -91,6 +91,23 @@ PARTS: Mapping[str, Promise] = {
     "alternate": lazy("alternate"),
 }
 """Effects inside a step; of those that name a thing the first word, the thing follows."""
+CHECKS: Mapping[str, Promise] = {
+    "structure": lazy("structure"),
+    "table structure": lazy("table structure"),
+    "index structure": lazy("index structure"),
+    "index can be read": lazy("index can be read"),
+    "index": lazy("index"),
+    "readable": lazy("readable"),
+    "foreign key": lazy("foreign key"),
+    "foreign keys": lazy("foreign keys"),
+    "unique": lazy("unique"),
+    "check": lazy("check constraint"),
+    "counter": lazy("counter"),
+    "sequence": lazy("sequence"),
+    "functional": lazy("functional"),
+    "encryption": lazy("encryption"),
+}
+"""What a check looked at."""
 METHODS: Mapping[str, Promise] = {
     "sqlite_backup": lazy("SQLite online backup"),
     "file_copy": lazy("copy of the file"),

@@ -7,7 +7,7 @@ same values. `makemessages` collects the first argument of `say`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Self
 
 
@@ -33,10 +33,16 @@ def say(template: str, **values: object) -> Sentence:
     return Sentence(template, values)
 
 
+def listed(parts: Iterable[str], by: str = "; ") -> Sentence:
+    """Several sentences as one, of which each can still be told in another language."""
+    values = {f"p{number}": part for number, part in enumerate(parts)}
+    return Sentence(by.join(f"{{{name}}}" for name in values), values)
+
+
 def size(count: int | None) -> str:
     """Bytes in words a person reads, decimal units: 1536 -> '1.5 kB'; None -> 'unknown size'."""
     if count is None:
-        return "unknown size"
+        return say("unknown size")
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(amount) < 1000:

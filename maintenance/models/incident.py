@@ -50,6 +50,8 @@ class Feed(models.Model):
     error = models.TextField(_("error"), blank=True)
     problems = models.JSONField(_("problems"), default=dict)
     """Database -> what of it could not be measured, one sentence each."""
+    said = models.JSONField(default=dict)
+    """Template and values of these sentences, for other languages."""
 
     class Meta:
         db_table = "feed"

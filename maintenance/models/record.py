@@ -120,6 +120,7 @@ class BackupFile(models.Model):
     sha256 = models.CharField("SHA-256", max_length=64, blank=True)
     verified = models.BooleanField(_("read back whole"), default=False)
     error = models.TextField(_("error"), blank=True)
+    error_said = models.JSONField(default=dict)
     snapshot = models.JSONField(_("fingerprints of its content"), default=dict)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     removed_at = models.DateTimeField(_("removed"), null=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from reports.comparison import load_statistics
 
 from ..engines.errors import Damaged, EngineError, Interrupted, Unable
-from ..engines.words import say, size
+from ..engines.words import listed, say, size
 from .context import Context, Done, Outcome
 
 
@@ -42,8 +42,9 @@ def run_alternate(ctx: Context) -> Outcome:
             raise
         except EngineError as error:
             failures.append(error)
-    words = "; ".join(str(f) for f in failures) or "no alternate backup folder is set"
-    raise Unable("backing up", ctx.target.database, words)
+    if not failures:
+        raise Unable("backing up", ctx.target.database, "no alternate backup folder is set")
+    raise Unable("backing up", ctx.target.database, listed(failure.sentence for failure in failures))
 
 
 def _alternates(ctx: Context) -> Iterator[tuple[str, Path]]:
@@ -72,11 +73,11 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
             made = ctx.engine.back_up(method, folder, stem, ctx.seal)
         except OSError as error:
             failure = Unable("writing the backup to", str(folder), str(error))
-            ctx.journal.backup_failed(role, method, str(folder), f"{type(failure).__name__}: {failure}")
+            ctx.journal.backup_failed(role, method, str(folder), failure)
             raise failure from error
         except EngineError as error:
             if not isinstance(error, Interrupted):
-                ctx.journal.backup_failed(role, method, str(folder), f"{type(error).__name__}: {error}")
+                ctx.journal.backup_failed(role, method, str(folder), error)
             raise
         ctx.journal.backed_up(role, made)
         return Done(

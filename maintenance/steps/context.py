@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from ..archive import Seal
 from ..config import Config
 from ..engines.base import Engine
 from ..engines.errors import EngineError, Interrupted
-from ..engines.values import Action, Backup, Fingerprint, Image, Json
+from ..engines.values import Action, Backup, Check, Fingerprint, Image, Json
 from ..engines.words import Sentence, say
 from ..journal import Journal, resaid, said
 from ..models import BackupFile, MaintenanceRun, MaintenanceSetting, RunTarget, StepState
@@ -169,6 +169,14 @@ def fingerprints(stored: object) -> dict[str, Fingerprint]:
 
 def storable(prints: Mapping[str, Fingerprint]) -> Json:
     return {name: asdict(entry) for name, entry in prints.items()}
+
+
+def stored_checks(checks: Sequence[Check]) -> list[Json]:
+    """As the journal keeps them; with what it takes to tell a detail of ours in another language."""
+    return [
+        {**asdict(check), **({"said": said(check.detail)} if isinstance(check.detail, Sentence) else {})}
+        for check in checks
+    ]
 
 
 def stored_action(action: Action) -> Json:

@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from ..engines.errors import Damaged, Unable
 from ..engines.values import Json
-from ..engines.words import say, size
+from ..engines.words import listed, say, size
 from ..models import ActionRecord
 from . import switch
-from .context import Context, Done, Outcome, fingerprints, storable
+from .context import Context, Done, Outcome, fingerprints, storable, stored_checks
 from .functional import functional_checks
 from .measure import measure
 
@@ -58,12 +58,17 @@ def refuse_missing_rows(ctx: Context) -> None:
     baseline = ctx.baseline or {}
     now = ctx.engine.fingerprint(None)
     fewer = [
-        f"{name} had {was.rows} rows and has {now[name].rows if name in now else 0}"
+        say(
+            "{table} had {before} rows and has {after}",
+            table=name,
+            before=was.rows,
+            after=now[name].rows if name in now else 0,
+        )
         for name, was in baseline.items()
         if was.rows is not None and (name not in now or (now[name].rows or 0) < was.rows)
     ]
     if fewer:
-        raise Damaged("cutting again the connections to", ctx.target.database, "; ".join(fewer[:3]))
+        raise Damaged("cutting again the connections to", ctx.target.database, listed(fewer[:3]))
 
 
 def close(ctx: Context) -> None:
@@ -97,7 +102,7 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
     return Done(
         say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),
         {
-            "checks": [asdict(c) for c in checks],
+            "checks": stored_checks(checks),
             "catalog": ctx.engine.catalog(),
             "encryption": ctx.engine.encryption(),
             "tls": ctx.engine.tls(),

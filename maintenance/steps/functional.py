@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..engines.errors import EngineError, Interrupted
 from ..engines.values import Check
+from ..engines.words import say
 from .context import Context
 
 
@@ -13,13 +16,17 @@ def functional_checks(ctx: Context) -> list[Check]:
         try:
             rows = ctx.engine.query(query)
             passed = bool(rows and rows[0] and rows[0][0])
-            detail = "" if passed else f"returned {rows[0][0]!r}" if rows else "returned no row"
+            detail = _answer(rows) if not passed else ""
         except Interrupted:
             raise
         except EngineError as error:
-            passed, detail = False, str(error)
+            passed, detail = False, error.sentence
         checks.append(Check("functional", query, passed, detail))
     return checks
+
+
+def _answer(rows: Sequence[tuple[object, ...]]) -> str:
+    return say("returned {value}", value=repr(rows[0][0])) if rows and rows[0] else say("returned no row")
 
 
 def newly_failed(ctx: Context) -> list[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.utils import timezone
 
 from ..engines.errors import EngineError, Interrupted, Transient
-from ..engines.words import say
+from ..engines.words import listed, say
 from . import switch
 from .context import Context, Done, Outcome
 from .functional import newly_failed
@@ -58,7 +58,7 @@ def bring_back(ctx: Context) -> LetGo:
                 applications = let_go(ctx)
         left = ctx.engine.gate_differences(gate)
         if left:
-            raise Transient("bringing back the connections of", ctx.target.database, "; ".join(left))
+            raise Transient("bringing back the connections of", ctx.target.database, listed(left))
         if ctx.armed:
             switch.put_away(ctx)
     if ctx.target.outage_started_at is not None and ctx.target.outage_ended_at is None:
@@ -107,7 +107,7 @@ def bears_it(ctx: Context) -> str | None:
     if ctx.target.node != "J":
         return None  # On the way back from a failure the data is as it was: no query has a say in that.
     failed = newly_failed(ctx)
-    return f"{failed[0].object}: {failed[0].detail}" if failed else None
+    return say("{object}: {detail}", object=failed[0].object, detail=failed[0].detail) if failed else None
 
 
 def step_back(ctx: Context, previous: float, trouble: str) -> None:

@@ -6,7 +6,7 @@ import shlex
 
 from ..engines.errors import Damaged, EngineError, Unable
 from ..engines.values import Fingerprint
-from ..engines.words import say
+from ..engines.words import Sentence, listed, say
 from ..models import ActionRecord, ApplicationHold
 from . import switch
 from .complete import tidy
@@ -74,12 +74,14 @@ def _bring_data_back(ctx: Context) -> Done:
     wrong = different(baseline, restored) + _exposed(ctx, set(restored), side)
     if wrong:
         raise Damaged(
-            "restoring", ctx.target.database, "the restored copy is not as at the cut: " + "; ".join(wrong[:5])
+            "restoring",
+            ctx.target.database,
+            say("the restored copy is not as at the cut: {problems}", problems=listed(wrong[:5])),
         )
     return _swap(ctx, side, len(restored))
 
 
-def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[str]:
+def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Sentence]:
     """Of these tables, those that were encrypted on disk at the cut and are not; restoring makes them so again."""
     before = (ctx.recorded("F", "check") or {}).get("encryption") or {}
     assert isinstance(before, dict)
@@ -127,8 +129,11 @@ def _keep_what_was_written(
         raise Damaged(
             "rolling back",
             ctx.target.database,
-            "the lock ended with the worker and the data differs since (" + "; ".join(differing[:3]) + "): "
-            "applications may have written, so restoring could lose their rows",
+            say(
+                "the lock ended with the worker and the data differs since ({problems}): "
+                "applications may have written, so restoring could lose their rows",
+                problems=listed(differing[:3]),
+            ),
         )
     image = ctx.image
     return Done(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from ..engines.errors import Damaged
 from ..engines.values import Check, Fingerprint, Json
-from ..engines.words import Sentence, say
+from ..engines.words import Sentence, listed, say
+from ..journal import resaid, said
 from ..models import ActionRecord, StepState
-from .context import Context, Done, Outcome, storable
+from .context import Context, Done, Outcome, storable, stored_checks
 from .functional import functional_checks
 from .maintain import work
 
@@ -32,7 +32,7 @@ def run(ctx: Context) -> Outcome:
                 ),
             )
         if ctx.target.repairs >= ctx.setting.integrity_retries:
-            raise Damaged("proving the integrity of", ctx.target.database, "; ".join(map(str, problems[:5])))
+            raise Damaged("proving the integrity of", ctx.target.database, _told(result))
         ctx.wait(ctx.setting.integrity_wait_seconds, "waiting before the repair of")
         ctx.once(f"repair {ctx.target.repairs + 1}", lambda: _repair(ctx))
         ctx.change(repairs=ctx.target.repairs + 1)
@@ -70,14 +70,15 @@ def prove(ctx: Context) -> Done:
     result: Json = {
         "level": "full" if names is None else "named tables",
         "tables": {name: storable({name: p})[name] for name, p in after.items()},
-        "checks": [asdict(c) for c in checks],
+        "checks": stored_checks(checks),
         "checked": len(checks),
         "compared": len(compared),
         "rows": sum(after[name].rows or 0 for name in compared if name in after),
         "problems": problems,
+        "problems_said": [said(problem) for problem in problems],
     }
     if problems:
-        return Done(say("The proof found {problems}", problems="; ".join(problems[:5])), result)
+        return Done(say("The proof found {problems}", problems=listed(problems[:5])), result)
     return Done(_all_there(compared, left_out, len(checks), len(failed)), result)
 
 
@@ -106,6 +107,14 @@ def _all_there(compared: list[str], left_out: list[str], checks: int, failed: in
     )
 
 
+def _told(result: Json) -> Sentence:
+    """What the proof objected to, from the journal."""
+    problems, known = result["problems"], result.get("problems_said") or []
+    assert isinstance(problems, list)
+    assert isinstance(known, list)
+    return listed(resaid(known[n] if n < len(known) else {}, str(p)) for n, p in enumerate(problems[:5]))
+
+
 def accepted_losses(ctx: Context) -> set[str]:
     """Tables of which rows could not be saved, with the operator's permission by name."""
     if not ctx.run.allow_data_loss:
@@ -114,7 +123,9 @@ def accepted_losses(ctx: Context) -> set[str]:
     return {loss["object"] for record in records for loss in record.losses}
 
 
-def failed_checks(checks: list[Check], before: object, repairing: bool = False, same_rows: bool = False) -> list[str]:
+def failed_checks(
+    checks: list[Check], before: object, repairing: bool = False, same_rows: bool = False
+) -> list[Sentence]:
     """Failures that are new; in a repair also structural ones that were to be repaired.
 
     With the `same_rows` as before, what follows from the rows failed before, too.
@@ -122,7 +133,7 @@ def failed_checks(checks: list[Check], before: object, repairing: bool = False, 
     assert isinstance(before, list)
     old = {(c["name"], c["object"]) for c in before if not c["passed"]}
     return [
-        f"{c.name} of {c.object}: {c.detail or 'failed'}"
+        say("{check} of {object}: {detail}", check=c.name, object=c.object, detail=c.detail or say("failed"))
         for c in checks
         if not c.passed
         and not (same_rows and c.of_rows)
@@ -132,7 +143,7 @@ def failed_checks(checks: list[Check], before: object, repairing: bool = False, 
 
 def different(
     expected: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint], losses: set[str] | None = None
-) -> list[str]:
+) -> list[Sentence]:
     """Tables that are not row for row as they were. What was unreadable before has nothing to compare."""
     found = []
     for name, was in expected.items():
@@ -140,12 +151,19 @@ def different(
         if name in (losses or set()) or (not was.readable and (now is None or now.readable)):
             continue
         if now is None:
-            found.append(f"{name} is not there any more")
+            found.append(say("{table} is not there any more", table=name))
         elif not now.readable:
             if was.readable:
-                found.append(f"{name} cannot be read: {now.error}")
+                found.append(say("{table} cannot be read: {words}", table=name, words=now.error))
         elif (was.rows, was.digest) != (now.rows, now.digest):
-            found.append(f"{name} had {was.rows} rows and has {now.rows}, or their content differs")
+            found.append(
+                say(
+                    "{table} had {before} rows and has {after}, or their content differs",
+                    table=name,
+                    before=was.rows,
+                    after=now.rows,
+                )
+            )
     return found
 
 
@@ -155,11 +173,13 @@ def kept(what: str, before: object, now: Mapping[str, list[str]]) -> list[Check]
     found = []
     for name, marks in (before or {}).items():
         lost = [mark for mark in marks if mark not in now.get(name, [])]
-        found.append(Check(what, name, not lost, f"lost: {', '.join(lost)}" if lost else ", ".join(marks)))
+        found.append(
+            Check(what, name, not lost, say("lost: {marks}", marks=", ".join(lost)) if lost else ", ".join(marks))
+        )
     return found
 
 
-def missing(before: object, after: Mapping[str, str]) -> list[str]:
+def missing(before: object, after: Mapping[str, str]) -> list[Sentence]:
     """Objects (indexes, views, triggers, …) that were there and are not."""
     assert isinstance(before, Mapping)
-    return [f"{name} is missing" for name in before if name not in after]
+    return [say("{name} is missing", name=name) for name in before if name not in after]

@@ -17,7 +17,7 @@ from maintenance.journal import said
 from maintenance.models import MaintenanceRun, MaintenanceType, SeverityLevel, Status, StepState
 from maintenance.procedure import PROCEDURE
 from reports import words
-from reports.retelling import again
+from reports.retelling import again, each_again
 
 register = template.Library()
 
@@ -162,6 +162,32 @@ def unreachable(state: Any) -> str:
 
 
 @register.filter
+def not_read(feed: Any) -> str:
+    """Why the monitoring system could not be asked."""
+    return again(feed.error, feed.said.get("error") or {})
+
+
+@register.filter
+def not_measured(feed: Any) -> list[tuple[str, str]]:
+    """(database, what of it could not be measured)."""
+    told = feed.said.get("problems") or {}
+    return [(name, "; ".join(each_again(lines, told.get(name) or ()))) for name, lines in feed.problems.items()]
+
+
+@register.filter
+def check_told(check: dict[str, Any]) -> str:
+    """A check that failed: of what, and how."""
+    detail = again(check["detail"], check.get("said") or {})
+    return f"{words.label(words.CHECKS, check['name'])} · {check['object']}" + (f": {detail}" if detail else "")
+
+
+@register.filter
+def backup_trouble(file: Any) -> str:
+    """Why a backup does not count; the kind of the error before it is for machines."""
+    return again(file.error.split(": ", 1)[-1], file.error_said) if file.error_said else file.error
+
+
+@register.filter
 def loss_detail(loss: dict[str, Any]) -> str:
     return again(loss["detail"], loss.get("said") or {})
 
@@ -231,6 +257,13 @@ def times_faster(ratio: float | None) -> str:
     if ratio < 1:
         return _("{factor} × faster").format(factor=f"{1 / ratio:.1f}")
     return _("{factor} × the time").format(factor=f"{ratio:.2f}")
+
+
+@register.filter
+def who(name: str) -> str:
+    """A person; who came by the command line is named after the account of the machine."""
+    account = name.removesuffix(" (command line)")
+    return name if account == name else _("{account} (command line)").format(account=account)
 
 
 @register.filter

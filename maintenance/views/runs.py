@@ -20,7 +20,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from reports.comparison import compare_target
 from reports.figures import figures
 from reports.outcome import integrity
-from reports.retelling import again
+from reports.retelling import again, each_again
 
 from .. import launch, tasks
 from ..forms import GlassForm
@@ -192,6 +192,7 @@ def proof(target: RunTarget, lines: Sequence[StepRecord]) -> dict[str, Any] | No
     target._prefetched_objects_cache = {"steps": lines}  # type: ignore[attr-defined]
     found = integrity(target)
     if found is not None:
+        found["told"] = each_again(found["problems"], found["problems_said"])
         found["failed"] = [c for c in found["checks"] if not c["passed"]]
         found["rows"] = sum(t["rows_after"] or 0 for t in found["tables"])
         found["equal"] = sum(bool(t["fingerprint_equal"]) for t in found["tables"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from maintenance import audit, tasks
 from maintenance.models import (
@@ -40,6 +40,13 @@ def as_(people: dict[str, User]) -> Callable[[str], Client]:
         return client
 
     return log_in
+
+
+@pytest.fixture(autouse=True)
+def english_again() -> Iterator[None]:
+    """A page leaves its reader's language behind in the thread; the next request of a server sets its own."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(autouse=True)

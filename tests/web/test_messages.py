@@ -62,3 +62,18 @@ def test_what_errors_say_of_themselves_can_be_said_again() -> None:
                 if any(isinstance(a, ast.JoinedStr) for a in call.args[2:3]):
                     wrong.append(f"{path.name}:{call.lineno}")
     assert wrong == []
+
+
+def test_values_of_a_sentence_can_be_said_again() -> None:
+    """A sentence joined into text before it becomes a value would stay English: that is what `listed` is for."""
+    wrong = []
+    for path in (ROOT / "maintenance").rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "say":
+                continue
+            for value in (keyword.value for keyword in call.keywords):
+                texts = [x.value for x in ast.walk(value) if isinstance(x, ast.Constant) and isinstance(x.value, str)]
+                own = not any(isinstance(x, ast.Call) and getattr(x.func, "id", "") == "say" for x in ast.walk(value))
+                if own and any(re.search(r"[a-z] [a-z]|^; $", text) for text in texts):
+                    wrong.append(f"{path.name}:{call.lineno}")
+    assert wrong == []

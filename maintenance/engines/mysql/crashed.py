@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unreachable
 from ..values import Loss, Performed
-from ..words import say
+from ..words import listed, say
 from . import structure
 from .names import canonical, full
 from .proof import check_table, read_whole
@@ -55,7 +55,7 @@ def repair_files(server: Server, table: Table, allow_data_loss: bool) -> Perform
         raise Damaged(
             "repairing",
             name,
-            say("a repair would drop rows ({words}); the files were put back", words="; ".join(words)),
+            say("a repair would drop rows ({words}); the files were put back", words=listed(words)),
         )
     if lost == 0:
         return Performed(say("{table} was damaged and was repaired; no row is missing", table=name), None, None)

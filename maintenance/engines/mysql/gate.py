@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..values import Cut, Json
-from ..words import say
+from ..words import listed, say
 from . import structure
 from .failures import code_of
 from .names import account, full, quoted, shortened
@@ -414,39 +414,48 @@ def gate_differences(server: Server, gate: Json) -> list[str]:
         differences += _event_differences(server, session, cast(list[dict[str, str]], gate["events"]))
         limit = int(session.value("SELECT @@GLOBAL.max_connections"))
         if limit != gate["max_connections"]:
-            differences.append(f"max_connections is {limit}, was {gate['max_connections']}")
+            differences.append(say("max_connections is {now}, was {then}", now=limit, then=gate["max_connections"]))
         if structure.schema_exists(session, mirror_schema(server)):
-            differences.append(f"our marker {mirror_schema(server)} is still on the target")
+            differences.append(say("our marker {name} is still on the target", name=mirror_schema(server)))
     return differences
 
 
 def _account_differences(server: Server, session: Session, before: list[dict[str, Any]]) -> list[str]:
     now = {(str(u), str(h)): (bool(int(locked)), int(n or 0)) for u, h, locked, n in session.ask(server.accounts_sql)}
-    differences = []
+    differences: list[str] = []
     for one in before:
         name, key = account(one["user"], one["host"]), (str(one["user"]), str(one["host"]))
         if key not in now:
-            differences.append(f"account {name} is gone")
+            differences.append(say("account {name} is gone", name=name))
             continue
         locked, limit = now[key]
         if locked != one["locked"]:
-            differences.append(f"account {name} is {'locked' if locked else 'not locked'}")
+            told = (
+                say("account {name} is locked", name=name) if locked else say("account {name} is not locked", name=name)
+            )
+            differences.append(told)
         if limit != one["max_user_connections"]:
-            differences.append(f"account {name} may have {limit} connections, was {one['max_user_connections']}")
+            then = one["max_user_connections"]
+            told = say("account {name} may have {now} connections, was {then}", name=name, now=limit, then=then)
+            differences.append(told)
         same_switches = locked == one["locked"] and limit == one["max_user_connections"]
         if same_switches and _definition_digest(session, *key) != one["definition"]:
-            differences.append(f"account {name} is defined differently")
+            differences.append(say("account {name} is defined differently", name=name))
     return differences
 
 
 def _event_differences(server: Server, session: Session, before: list[dict[str, str]]) -> list[str]:
     now = {(str(event["schema"]), str(event["name"])): event for event in _events(server, session)}
-    differences = []
+    differences: list[str] = []
     for event in before:
         found = now.get((event["schema"], event["name"]))
         if found is None:
-            differences.append(f"event {event['name']} is gone")
+            differences.append(say("event {name} is gone", name=event["name"]))
         elif found != event:
-            changed = [f"{key} is {found[key]}, was {event[key]}" for key in event if found[key] != event[key]]
-            differences.append(f"event {event['name']}: {'; '.join(changed)}")
+            changed = [
+                say("{what} is {now}, was {then}", what=key, now=found[key], then=event[key])
+                for key in event
+                if found[key] != event[key]
+            ]
+            differences.append(say("event {name}: {changes}", name=event["name"], changes=listed(changed)))
     return differences

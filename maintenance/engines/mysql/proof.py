@@ -214,7 +214,9 @@ def index_checks(server: Server, table: Table) -> list[Check]:
                 )[0]
                 for hint in ("USE INDEX ()", f"FORCE INDEX ({quoted(index.name)})")
             ]
-            detail = "" if sums[0] == sums[1] else f"index {index.name} holds other values than the rows"
+            detail = (
+                "" if sums[0] == sums[1] else say("index {index} holds other values than the rows", index=index.name)
+            )
             results.append(Check("index", name, sums[0] == sums[1], detail))
     return results
 
@@ -234,7 +236,13 @@ def _orphan_check(server: Server, key: structure.ForeignKey) -> Check:
             )
     except Damaged as error:
         return Check("foreign key", name, False, error.words, of_rows=True)
-    return Check("foreign key", name, orphans == 0, f"{orphans} rows have no parent" if orphans else "", of_rows=True)
+    return Check(
+        "foreign key",
+        name,
+        orphans == 0,
+        say("{count} rows have no parent", count=orphans) if orphans else "",
+        of_rows=True,
+    )
 
 
 def _counter_check(server: Server, table: Table) -> list[Check]:
@@ -255,7 +263,8 @@ def _counter_check(server: Server, table: Table) -> list[Check]:
     except Damaged as error:
         return [Check("counter", name, False, error.words)]
     behind = following is not None and largest is not None and int(following) <= int(largest)
-    return [Check("counter", name, not behind, f"AUTO_INCREMENT is {following}, largest value {largest}")]
+    detail = say("AUTO_INCREMENT is {following}, largest value {largest}", following=following, largest=largest)
+    return [Check("counter", name, not behind, detail)]
 
 
 # -- definitions and questions ---------------------------------------------------------------------

@@ -134,7 +134,11 @@ class Gate(Server):
                 ("comment", door.comment, gate["comment"]),
                 ("grants", sorted(door.grants), sorted(wanted)),
             ]
-        return [f"{what} is {now!r}, was {then!r}" for what, now, then in pairs if now != then]
+        return [
+            say("{what} is {now}, was {then}", what=what, now=repr(now), then=repr(then))
+            for what, now, then in pairs
+            if now != then
+        ]
 
     def close(self) -> None:
         self._leave_guard()

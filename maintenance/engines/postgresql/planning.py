@@ -80,7 +80,10 @@ def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> l
     fault = fact.notes.get("heap_fault")
     short = fact.notes.get("short")
     if fault or short or fact.notes.get("missing"):
-        reason = say("The table is damaged: {fault}", fault=str(fault or "its file is shorter than the catalog says"))
+        reason = say(
+            "The table is damaged: {fault}",
+            fault=fault if isinstance(fault, str) else say("its file is shorter than the catalog says"),
+        )
         kind = "salvage" if allow_data_loss and (fault or short) and not fact.notes.get("missing") else "read_test"
         actions.append(act(fact, kind, 0, reason, exclusive(), fact.bytes if kind == "salvage" else 0))
     if fact.notes.get("visibility"):

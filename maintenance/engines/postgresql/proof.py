@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
 from ..values import Check, Fingerprint
+from ..words import say
 from .definitions import DEFINITIONS
 from .diagnosis import sequence_behind
 from .failures import lost
@@ -158,7 +159,12 @@ class Proof(Structure, Server):
                 checks.append(Check("index can be read", name, False, error.words))
             else:
                 checks.append(
-                    Check("index can be read", name, entries == there, f"{entries} of {there} rows by the index")
+                    Check(
+                        "index can be read",
+                        name,
+                        entries == there,
+                        say("{entries} of {rows} rows by the index", entries=entries, rows=there),
+                    )
                 )
         return checks
 
@@ -192,7 +198,8 @@ class Proof(Structure, Server):
             if lost(error.orig):
                 raise
             return Check(what, object, False, f"{name}: {words_of(error)}", of_rows=True)
-        return Check(what, object, not wrong, f"{name}: {wrong} rows do not keep it" if wrong else name, of_rows=True)
+        detail = say("{name}: {count} rows do not keep it", name=name, count=wrong) if wrong else name
+        return Check(what, object, not wrong, detail, of_rows=True)
 
     def _sequences(self, tables: Sequence[str] | None) -> list[Check]:
         checks: list[Check] = []
@@ -208,11 +215,14 @@ class Proof(Structure, Server):
                         raise
                     checks.append(Check("sequence", object, False, words_of(error)))
                 else:
-                    detail = (
-                        f"{canonical(row[3], row[4])} stands at {behind[5]}, highest is {behind[6]}"
-                        if behind
-                        else canonical(row[3], row[4])
-                    )
+                    detail = canonical(row[3], row[4])
+                    if behind:
+                        detail = say(
+                            "{sequence} stands at {last}, highest is {highest}",
+                            sequence=detail,
+                            last=behind[5],
+                            highest=behind[6],
+                        )
                     checks.append(Check("sequence", object, behind is None, detail))
         return checks
 

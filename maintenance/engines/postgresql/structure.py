@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
+from ..words import say
 from .failures import lost
 from .server import Relation, Server
 from .sql import ask, canonical, configure, quoted, words_of
@@ -79,7 +80,9 @@ class Structure(Server):
                 if len(group) > 1:
                     groups[:0] = [[part] for part in group]
                 else:
-                    done.append(Examined(group[0], fault=f"the server ended the session: {error.words}"))
+                    done.append(
+                        Examined(group[0], fault=say("the server ended the session: {words}", words=error.words))
+                    )
                 self.await_server()
         return done
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from ..errors import Damaged, EngineError, Unable
 from ..values import Action, Performed, Progress
-from ..words import say, size
+from ..words import listed, say, size
 from .collations import Collations
 from .diagnosis import sequence_behind
 from .duplicates import duplicates
@@ -190,7 +190,7 @@ class Work(Salvage, Collations, Server):
                     action.object,
                     say(
                         "{words}; {advice}",
-                        words="; ".join(map(str, faults)) or say("a part of its file is missing"),
+                        words=listed(map(str, faults)) or say("a part of its file is missing"),
                         advice=ADVICE,
                     ),
                 )

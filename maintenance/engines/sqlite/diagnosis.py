@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..errors import Damaged, Interrupted, ResourceShortage, Transient
 from ..values import Diagnosis, Finding, TableFacts, Thresholds
-from ..words import Sentence, say, size
+from ..words import Sentence, listed, say, size
 from .claim import holders
 from .file import DatabaseFile
 from .foreign import findings as foreign_findings
@@ -227,7 +227,7 @@ class Harm:
                     "structure_damaged",
                     "high",
                     "",
-                    say("{words}", words="; ".join(self.elsewhere[:3])),
+                    listed(self.elsewhere[:3]),
                     say("Pages that no table owns are damaged or lost; rewriting the file leaves them behind."),
                 )
             )

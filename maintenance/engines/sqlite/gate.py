@@ -168,21 +168,21 @@ def differences(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:
     """In words; empty when everything is as `gate` says and nobody is kept out."""
     found: list[str] = []
     if file.holding:
-        found.append("the file is locked by this maintenance")
+        found.append(say("the file is locked by this maintenance"))
     if file.sides.marker.exists():
-        found.append(f"the marker {file.sides.marker.name} is still there")
+        found.append(say("the marker {name} is still there", name=file.sides.marker.name))
     status = file.path.stat()
     if status.st_mode & 0o7777 != gate["mode"]:
-        found.append(f"the rights are {status.st_mode & 0o7777:o} instead of {_number(gate['mode']):o}")
+        now, then = f"{status.st_mode & 0o7777:o}", f"{_number(gate['mode']):o}"
+        found.append(say("the rights are {now} instead of {then}", now=now, then=then))
     if (status.st_uid, status.st_gid) != (gate["owner"], gate["group"]):
-        found.append(
-            f"the owner is {status.st_uid}:{status.st_gid} instead of {gate['owner']}:{gate['group']}",
-        )
+        now, then = f"{status.st_uid}:{status.st_gid}", f"{gate['owner']}:{gate['group']}"
+        found.append(say("the owner is {now} instead of {then}", now=now, then=then))
     try:
         mode = journal_mode(file)
     except EngineError as error:
-        return [*found, f"the file cannot be read: {error.words or in_the_way(file)}"]
+        return [*found, say("the file cannot be read: {words}", words=error.words or in_the_way(file))]
     # Per-connection modes (memory, off, truncate, persist) cannot be told from 'delete' by a newcomer.
     if gate.get("journal_mode") is not None and mode != gate["journal_mode"]:
-        found.append(f"the journal mode is {mode} instead of {gate['journal_mode']}")
+        found.append(say("the journal mode is {now} instead of {then}", now=mode, then=gate["journal_mode"]))
     return found

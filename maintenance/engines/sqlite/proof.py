@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import Damaged, EngineError, Interrupted
 from ..values import Check, Fingerprint
+from ..words import say
 from .backup import mended_copy
 from .file import DatabaseFile
 from .fingerprints import SEQUENCES, fingerprint_all, has_sequences
@@ -85,7 +86,7 @@ def _foreign_keys(connection: sqlite3.Connection, table: Table) -> Check:
         "foreign keys",
         table.canonical,
         orphans == 0,
-        f"{orphans} rows without their parent" if orphans else "",
+        say("{count} rows have no parent", count=orphans) if orphans else "",
         of_rows=True,
     )
 
@@ -98,7 +99,8 @@ def _sequence(connection: sqlite3.Connection, table: Table) -> list[Check]:
         return []
     highest = connection.execute(f"SELECT max(rowid) FROM {quoted(table.name)}").fetchone()[0]
     passed = highest is None or row[0] >= highest
-    return [Check("sequence", table.canonical, passed, f"next after {row[0]}, highest used {highest}")]
+    detail = say("next after {last}, highest used {highest}", last=row[0], highest=highest)
+    return [Check("sequence", table.canonical, passed, detail)]
 
 
 SETTINGS = ("user_version", "application_id", "page_size", "encoding", "auto_vacuum")

@@ -1,0 +1,83 @@
+"""Every ending of a maintenance, told on Japanese pages: what is not a name or a server's own word is Japanese."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from maintenance import launch, procedure
+from maintenance.launch import Actor, Request
+from maintenance.models import MaintenanceSetting
+
+pytestmark = pytest.mark.django_db(transaction=True)
+Register = Callable[..., MaintenanceSetting]
+Ask = Callable[..., Request]
+Faults = Mapping[str, Sequence[str]]
+OF_THE_SERVER = re.compile(
+    "told to fail|half of it is unused|many rows were deleted|nobody reads meanwhile|manage.py release shop|open /[^<]*"
+)
+"""What tests/fakes.py answers, and commands to type: both are told as they are."""
+NOT_READ = re.compile(r"<(script|style|pre|code)\b.*?</\1>|<(\w+) [^>]*\bclass=\"[^\"]*\bmono\b[^\"]*\".*?</\2>", re.S)
+"""Statements, names and paths stand in these."""
+ENGLISH = re.compile(r"(?:\b[A-Za-z][a-z’']+[,:;]? )+[a-z’']{2,}")
+
+ENDINGS: list[tuple[str, Faults]] = [
+    ("succeeded", {}),
+    ("succeeded", {"back_up": ["permanent"]}),
+    ("succeeded", {"query": ["permanent"] * 40}),
+    ("failed", {"diagnose": ["permanent"] * 4}),
+    ("failed", {"diagnose": ["unreachable"] * 9}),
+    ("failed", {"back_up": ["permanent"] * 4}),
+    ("failed", {"fingerprint": ["integrity"] * 9}),
+    ("failed", {"measure": ["permanent"] * 40}),
+    ("rolled_back", {"perform": ["permanent"] * 3}),
+    ("rolled_back", {"perform": ["resource"] * 9}),
+    ("rolled_back", {"perform": ["damage"]}),
+    ("needs_operator", {"perform": ["damage"] * 3, "restore_beside": ["permanent"] * 9}),
+    ("needs_operator", {"open_gate": ["permanent"] * 20}),
+    ("needs_operator", {"cut": ["transient"] * 9}),
+]
+
+
+def sentences(page: str) -> set[str]:
+    """English among what a person reads, titles and labels included."""
+    labels = re.findall(r'\b(?:title|aria-label|alt|placeholder|data-name)="([^"]+)"', page)
+    text = html.unescape("\n".join([re.sub(r"<[^>]+>", "\n", NOT_READ.sub("\n", page)), *labels]))
+    return {found for line in OF_THE_SERVER.sub("*", text).splitlines() for found in ENGLISH.findall(line)}
+
+
+def test_english_is_found() -> None:
+    page = '<p title="not so good">良い <b>All is well.</b> <i class="mono">SELECT of it</i></p><pre>do it</pre>'
+    assert sentences(f"{page}told to fail") == {"not so good", "All is well"}
+
+
+@pytest.mark.parametrize(("status", "faults"), ENDINGS)
+def test_every_ending_is_told_in_japanese(
+    status: str,
+    faults: dict[str, Any],
+    fake: Register,
+    request_for: Ask,
+    someone: Actor,
+    admin_user: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    setting = fake(**faults)
+    setting.functional_checks = ["照会"]
+    setting.save()
+    run = launch.launch(someone, request_for("shop", reason="決済が遅い"), enqueue=False)
+    procedure.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == status
+    client = Client(headers={"accept-language": "ja"})
+    client.force_login(admin_user)
+    for path in ("/", "/databases/shop/", f"/runs/{run.pk}/", f"/runs/{run.pk}/log/"):
+        page = client.get(path).content.decode()
+        assert '<html lang="ja"' in page, path
+        assert sentences(page) == set(), path
