@@ -36,6 +36,7 @@ urlpatterns = [
     path("runs/<int:pk>/", runs.run, name="run"),
     path("runs/<int:pk>/live/", runs.run_live, name="run_live"),
     path("runs/<int:pk>/log/", runs.run_log, name="run_log"),
+    path("runs/<int:pk>/log/live/", runs.run_log_live, name="run_log_live"),
     path("runs/<int:pk>/cancel/", runs.cancel, name="run_cancel"),
     path("runs/<int:pk>/approve/", runs.approve, name="run_approve"),
     path("runs/<int:pk>/break-glass/", runs.break_glass, name="run_break_glass"),

@@ -18,7 +18,14 @@ const replace = (html) => {
     old.replaceChildren(...document.importNode(part, true).childNodes);
     if (address) old.querySelector(`[href="${CSS.escape(address)}"]`)?.focus({ preventScroll: true });
   }
+  for (const rows of fresh.querySelectorAll("[data-rows]")) extend(document.getElementById(rows.dataset.rows), rows.children);
   tick();
+};
+
+// A log only grows: what stands there is not touched.
+const extend = (log, rows) => {
+  const grow = log.dataset.newest === "first" ? "prepend" : "append";
+  for (const row of [...rows]) if (!document.getElementById(row.id)) log[grow](document.importNode(row, true));
 };
 
 const lost = document.getElementById("lost");

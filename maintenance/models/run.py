@@ -95,8 +95,11 @@ class MaintenanceRun(models.Model):
         verbose_name_plural = _("maintenance runs")
         ordering = ["-id"]
         indexes = [
-            models.Index(fields=["status", "-id"]),
-            models.Index(fields=["-created_at"]),
+            models.Index(fields=["status", "id"]),
+            models.Index(fields=["created_at", "id"]),
+            models.Index(fields=["requested_by_name", "id"]),
+            models.Index(fields=["maintenance_type", "id"]),
+            models.Index(fields=["severity_level", "id"]),
         ]
         constraints = [models.UniqueConstraint(fields=["requested_by", "request_key"], name="one_run_a_request_key")]
         permissions = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from math import floor
+from statistics import geometric_mean, quantiles
 from typing import Any
 
 from django.db.models import Count, Max, Q, Sum
@@ -18,7 +19,7 @@ from django.utils.translation import ngettext
 from reports.glance import WANTED_SUCCESS
 
 from .. import tasks
-from ..models import ENDED, Feed, Incident, MaintenanceRun, Status
+from ..models import ENDED, Feed, Incident, MaintenanceRun, RunTarget, Status
 from ..templatetags.console import passed
 from .access import READING, open_to
 from .live import fragment
@@ -27,6 +28,9 @@ from .standing import Standing, standings
 DAYS_FOR_SUCCESS = timedelta(days=90)
 DAYS_FOR_OUTAGE = timedelta(days=30)
 INCIDENTS = 20
+RECENT = 5
+LEAST_MEASURED = 5
+"""Of fewer databases no median is told."""
 
 
 @open_to(*READING)
@@ -53,8 +57,9 @@ def told() -> dict[str, Any]:
         "workers": tasks.workers_alive(),
         "success": success(),
         "outage": outage(),
+        "faster": faster(),
         "backup": oldest_backup(found),
-        "recent": list(MaintenanceRun.objects.filter(status__in=ENDED).order_by("-created_at")[:5]),
+        "recent": recent(),
     }
 
 
@@ -97,6 +102,31 @@ def success() -> dict[str, Any]:
 def outage() -> dict[str, Any]:
     recent = MaintenanceRun.objects.filter(created_at__gt=timezone.now() - DAYS_FOR_OUTAGE, outage_seconds__gt=0)
     return recent.aggregate(seconds=Sum("outage_seconds"), runs=Count("pk"), longest=Max("outage_seconds"))
+
+
+def faster() -> dict[str, Any]:
+    """Of the databases of runs that succeeded: before / after of their queries, the median and the middle half.
+
+    RunTarget.ratio is after / before, written at the end of a run. No median of too few.
+    """
+    since = timezone.now() - DAYS_FOR_SUCCESS
+    done = RunTarget.objects.filter(run__status=Status.SUCCEEDED, run__created_at__gt=since, ratio__gt=0)
+    ratios = list(done.values_list("ratio", flat=True))
+    told: dict[str, Any] = {"count": len(ratios), "least": LEAST_MEASURED}
+    if len(ratios) < LEAST_MEASURED:
+        return told
+    low, middle, high = quantiles([1 / ratio for ratio in ratios if ratio], n=4)
+    return {**told, "times": f"{middle:.1f}", "low": f"{low:.1f}", "high": f"{high:.1f}"}
+
+
+def recent() -> list[tuple[MaintenanceRun, float | None]]:
+    """The last that ended, with after / before as the geometric mean over its databases; None: not measured."""
+    runs = list(MaintenanceRun.objects.filter(finished_at__isnull=False).order_by("-created_at", "-id")[:RECENT])
+    ratios: dict[int, list[float]] = {}
+    measured = RunTarget.objects.filter(run__in=runs, status=Status.SUCCEEDED, ratio__gt=0)
+    for pk, ratio in measured.values_list("run_id", "ratio"):
+        ratios.setdefault(pk, []).append(ratio or 1.0)
+    return [(run, geometric_mean(ratios[run.pk]) if run.pk in ratios else None) for run in runs]
 
 
 def oldest_backup(found: Sequence[Standing]) -> dict[str, Any] | None:

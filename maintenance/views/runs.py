@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -45,6 +47,8 @@ from .standing import worst_first
 
 JOURNAL_LINES = 14
 LOG_PAGE = 200
+LATE_LINES = timedelta(seconds=10)
+"""So much is sent again, because a worker may commit a line after another one committed what closed later."""
 DELIVERIES = 50
 
 
@@ -75,7 +79,8 @@ def run(request: HttpRequest, pk: int) -> HttpResponseBase:
 @require_GET
 def run_live(request: HttpRequest, pk: int) -> HttpResponseBase:
     found = _found(pk)
-    return fragment(request, "runs/parts.html", told(request, found), over=found.finished_at is not None)
+    context = {**told(request, found), "live": True}
+    return fragment(request, "runs/parts.html", context, over=found.finished_at is not None)
 
 
 def _found(pk: int) -> MaintenanceRun:
@@ -108,8 +113,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
     records = list(target.actions.all())
     context |= {
         "drawing": draw(target, lines),
-        "journal": journal(lines)[:JOURNAL_LINES],
-        "journal_more": max(0, len(lines) - JOURNAL_LINES),
+        **journal(lines),
         "work": work(target, records),
         "running": target.progress.get("objects") or [],
         "share": target.progress.get("share"),
@@ -150,10 +154,27 @@ def chosen(targets: Sequence[RunTarget], name: str) -> RunTarget | None:
     return next(iter([*named, *busy, *worst]), None)
 
 
-def journal(lines: Sequence[StepRecord]) -> list[StepRecord]:
-    """What people read, newest first: parts and steps that said something, or are in hand."""
-    said = [line for line in lines if line.sentence or line.state == StepState.STARTED]
-    return sorted(said, key=lambda line: (line.finished_at is None, line.finished_at or line.started_at), reverse=True)
+def journal(lines: Sequence[StepRecord]) -> dict[str, Any]:
+    """What people read, newest first: what is in hand, and the last that closed with a sentence."""
+    closed = sorted((line for line in lines if line.finished_at and line.sentence), key=closing, reverse=True)
+    return {
+        "in_hand": [line for line in reversed(lines) if line.state == StepState.STARTED],
+        "journal": closed[:JOURNAL_LINES],
+        "journal_more": max(0, len(closed) - JOURNAL_LINES),
+        "after": mark_of(closed[0]) if closed else 0,
+    }
+
+
+def closing(line: StepRecord) -> tuple[datetime, int]:
+    """The order of the log: as things were over."""
+    assert line.finished_at is not None
+    return line.finished_at, line.pk
+
+
+def mark_of(line: StepRecord) -> int:
+    """Where a browser's log ends: when its last line closed, in microseconds since 1970."""
+    assert line.finished_at is not None
+    return round(line.finished_at.timestamp() * 1_000_000)
 
 
 def work(target: RunTarget, records: Sequence[ActionRecord]) -> list[Work]:
@@ -202,11 +223,46 @@ def proof(target: RunTarget, lines: Sequence[StepRecord]) -> dict[str, Any] | No
 @open_to(*READING)
 @require_GET
 def run_log(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """Every journal line of every target, oldest first."""
+    """Every journal line of every target as it closed, and on the last page what is in hand."""
     found = _found(pk)
-    lines = StepRecord.objects.filter(target__run=found).select_related("target").defer("result").order_by("id")
-    page = Paginator(lines, LOG_PAGE).get_page(request.GET.get("page"))
-    return render(request, "runs/log.html", {"run": found, "page": page})
+    lines = log_of(found)
+    page = Paginator(lines.filter(finished_at__isnull=False), LOG_PAGE).get_page(request.GET.get("page"))
+    context: dict[str, Any] = {"run": found, "page": page, "live": found.finished_at is None and not page.has_next()}
+    if not page.has_next():
+        context["in_hand"] = list(lines.filter(state=StepState.STARTED))
+        shown = list(page)
+        context["after"] = mark_of(shown[-1]) if shown else 0
+    return render(request, "runs/log.html", context)
+
+
+@open_to(*READING)
+@require_GET
+def run_log_live(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """What closed after the mark `after`: the browser appends it. Of one `database`, or of all for the full log."""
+    found = _found(pk)
+    lines = log_of(found)
+    database = request.GET.get("database", "")
+    if database:
+        lines = lines.filter(target__database=database).exclude(sentence="")
+    after = request.GET.get("after", "")
+    since = int(after) if after.isdecimal() and len(after) < 18 else 0
+    at = datetime.fromtimestamp(since / 1_000_000, UTC)
+    late = list(lines.filter(finished_at__gt=at - LATE_LINES, finished_at__lte=at))
+    closed = list(lines.filter(finished_at__gt=at)[:LOG_PAGE])
+    context = {
+        "run": found,
+        "lines": late + closed,
+        "after": mark_of(closed[-1]) if closed else since,
+        "in_hand": list(lines.filter(state=StepState.STARTED)),
+        "database": database,
+    }
+    over = found.finished_at is not None and len(closed) < LOG_PAGE
+    return fragment(request, "runs/lines_live.html" if database else "runs/log_live.html", context, over=over)
+
+
+def log_of(run: MaintenanceRun) -> QuerySet[StepRecord]:
+    lines = StepRecord.objects.filter(target__run=run).select_related("target")
+    return lines.defer("result", "before").order_by("finished_at", "id")
 
 
 @open_to("cancel_maintenance")

@@ -22,7 +22,16 @@ from django.utils import timezone
 from maintenance import audit, launch
 from maintenance.journal import this_worker
 from maintenance.launch import Actor
-from maintenance.models import ApiToken, AuditEntry, DatabaseState, MaintenanceRun, MaintenanceSetting, Status, Worker
+from maintenance.models import (
+    ApiToken,
+    AuditEntry,
+    DatabaseState,
+    MaintenanceRun,
+    MaintenanceSetting,
+    Status,
+    StepRecord,
+    Worker,
+)
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -47,6 +56,8 @@ PAGES = (
     "/runs/{run}/",
     "/runs/{run}/live/",
     "/runs/{run}/log/",
+    "/runs/{run}/log/live/",
+    "/runs/{run}/log/live/?database=one",
     "/history/",
     "/history/?database=one&text=check&status=succeeded",
     "/reports/",
@@ -218,6 +229,52 @@ def test_what_people_write_is_shown_as_text(as_: As, fake: Register, ran: Ran) -
     assert "<script>alert" not in text(as_("dba"), f"/runs/{run.pk}/")
 
 
+# -- the log ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("query", ["database=shop", ""])
+def test_the_log_is_asked_only_for_what_closed_since(query: str, as_: As, fake: Register, ran: Ran) -> None:
+    """The page holds its mark; what the browser has is sent again only where another worker may be in between."""
+    run = ran(fake("shop"), Status.RUNNING)
+    old = timezone.now() - timedelta(minutes=1)
+    StepRecord.objects.update(started_at=old, finished_at=old)
+    client, path = as_("dba"), f"/runs/{run.pk}/log/live/?{query}"
+    first = client.get(path)
+    assert (first.status_code, len(lines_in(first))) == (200, 11)
+    again = client.get(f"{path}&after={mark_in(first)}")
+    assert len(lines_in(again)) == 11, "within ten seconds of the mark"
+    now = timezone.now()
+    step = {"target": run.targets.get(), "node": "G", "step": "maintain", "token": 1, "started_at": old}
+    StepRecord.objects.create(**step, state="finished", sentence="A late line.", finished_at=now)
+    StepRecord.objects.create(**step, part="image", state="started")
+    news = client.get(f"{path}&after={mark_in(again)}")
+    assert "A late line." in news.content.decode()
+    rest = client.get(f"{path}&after={mark_in(news)}")
+    assert len(lines_in(rest)) == 1
+    assert ("image for a rollback" in rest.content.decode()) is not bool(query), "the run page tells it by its own poll"
+    MaintenanceRun.objects.update(status=Status.SUCCEEDED, finished_at=now)
+    assert client.get(f"{path}&after={mark_in(rest)}").status_code == 286
+    assert client.get(f"{path}&after=nonsense").status_code == 286
+
+
+def lines_in(answer: Any) -> list[str]:
+    return re.findall(r'id="line-(\d+)"', answer.content.decode())
+
+
+def mark_in(answer: Any) -> str:
+    found = re.search(r'name="after" value="(\d+)"', answer.content.decode())
+    assert found
+    return found[1]
+
+
+def test_the_log_is_whole_page_by_page(as_: As, fake: Register, ran: Ran) -> None:
+    run = ran(fake("shop"), lines=250)
+    client = as_("dba")
+    pages = [client.get(f"/runs/{run.pk}/log/?page={number}") for number in (1, 2)]
+    assert [len(lines_in(page)) for page in pages] == [200, 50]
+    assert "hx-get" not in pages[1].content.decode().split("<main")[1], "the run is over"
+
+
 # -- files ---------------------------------------------------------------------------------------------
 
 
@@ -249,6 +306,45 @@ def test_history_filters_sorts_and_says_when_nothing_matches(as_: As, fake: Regi
     assert page.index(quick.number) < page.index(slow.number)
     assert "No maintenance matches" in text(client, "/history/?status=failed")
     assert slow.number in text(client, "/history/?since=not-a-date&sort=nonsense&page=99")
+
+
+@pytest.mark.parametrize("order", ["-started", "who", "-who", "type", "severity", "-status", "outage"])
+def test_a_deep_page_of_the_history_does_not_read_what_it_skips(order: str, as_: As) -> None:
+    call_command("seed_history", 3000, verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    client = as_("manager")
+    with CaptureQueriesContext(connection) as asked:
+        text(client, f"/history/?sort={order}&page=50")
+    [skipping] = [q["sql"] for q in asked.captured_queries if "OFFSET 2450" in q["sql"]]
+    assert "reason" not in skipping, "only keys are skipped"
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {skipping}")
+        steps = [row[3] for row in cursor.fetchall()]
+    if order != "outage":
+        assert [s for s in steps if "TEMP B-TREE" in s] == [], "no sorting: the order is that of an index"
+
+
+def test_the_longest_outage_comes_first_and_none_last(as_: As, fake: Register, ran: Ran) -> None:
+    none, short, long = (ran(fake(f"d{n}"), outage_seconds=n) for n in (None, 1.0, 900.0))
+    page = text(as_("manager"), "/history/?sort=-outage")
+    assert page.index(long.number) < page.index(short.number) < page.index(none.number)
+
+
+def test_the_dashboard_tells_how_much_faster_only_of_enough(as_: As, fake: Register, ran: Ran) -> None:
+    client = as_("manager")
+    assert "not measured yet" in text(client, "/")
+    for number, ratio in enumerate((0.5, 0.25, 0.8, 0.5)):
+        ran(fake(f"d{number}")).targets.update(ratio=ratio)
+    page = text(client, "/")
+    assert "measured 4 times, too few for a median (from 5)" in page
+    assert "2.0 × faster" in page
+    ran(fake("worse")).targets.update(ratio=1.25)
+    ran(fake("lost"), Status.FAILED).targets.update(ratio=0.01)
+    page = text(client, "/")
+    assert "<b>2.0 ×</b>" in page
+    assert "median of 5" in page
+    assert "1.25 × the time" in page
 
 
 def test_history_csv_is_the_filtered_list_and_harmless_in_a_spreadsheet(as_: As, fake: Register, ran: Ran) -> None:

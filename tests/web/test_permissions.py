@@ -38,6 +38,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "run"): READERS,
     ("GET", "run_live"): READERS,
     ("GET", "run_log"): READERS,
+    ("GET", "run_log_live"): READERS,
     ("GET", "run_cancel"): DBA,
     ("POST", "run_cancel"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "run_approve"): DBA,
