@@ -1,9 +1,10 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class MaintenanceConfig(AppConfig):
     name = "maintenance"
-    verbose_name = "Maintenance"
+    verbose_name = _("Maintenance")
 
     def ready(self) -> None:
         from . import checks, production  # noqa: F401  (they register the system checks)

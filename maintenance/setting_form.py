@@ -45,7 +45,7 @@ class PercentField(forms.CharField):
 class StatementsField(forms.CharField):
     """Statements that read, each ended by a semicolon at the end of its line <-> list of them."""
 
-    widget = forms.Textarea({"rows": 3, "cols": 80, "spellcheck": "false"})
+    widget = forms.Textarea({"rows": 6, "cols": 80, "spellcheck": "false"})
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(f"{x};" for x in value) if isinstance(value, list) else value

@@ -24,7 +24,7 @@ const draw = (place, data) => {
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "x",
     font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: muted },
     margin: { l: 64, r: 12, t: 8, b: 32 }, hoverlabel: { bgcolor: token("--raised"), font: { color: text } },
-    xaxis: { type: "date", anchor: "y4", gridcolor: line, linecolor: line },
+    xaxis: { type: "date", anchor: "y4", tickformat: "%H:%M\n%Y-%m-%d", hoverformat: "%Y-%m-%d %H:%M:%S", gridcolor: line, linecolor: line },
     shapes: data.runs.map((run) => ({ type: "line", yref: "paper", x0: run.at, x1: run.at, y0: 0, y1: 1, line: { color: token("--outage"), width: 1, dash: "dot" } })),
   };
   traces.push({

@@ -5,7 +5,16 @@
 const told = (part) => {
   const copy = part.cloneNode(true);
   for (const clock of copy.querySelectorAll("[data-since]")) clock.textContent = "";
+  for (const folded of copy.querySelectorAll("details")) folded.open = false;
   return copy.innerHTML;
+};
+
+// Where the focus was, so that it finds its way back into a part that came anew.
+const way = (element) => {
+  for (const name of ["id", "href", "name"]) {
+    if (element.hasAttribute(name)) return `[${name}="${CSS.escape(element.getAttribute(name))}"]`;
+  }
+  return element.form ? `form[action="${CSS.escape(element.form.getAttribute("action"))}"] button` : null;
 };
 
 const replace = (html) => {
@@ -14,9 +23,9 @@ const replace = (html) => {
     const old = document.getElementById(part.id);
     if (!old || told(old) === told(part)) continue;
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
-    const address = focused && focused.getAttribute("href");
+    const back = focused && way(focused);
     old.replaceChildren(...document.importNode(part, true).childNodes);
-    if (address) old.querySelector(`[href="${CSS.escape(address)}"]`)?.focus({ preventScroll: true });
+    if (back) old.querySelector(back)?.focus({ preventScroll: true });
   }
   for (const rows of fresh.querySelectorAll("[data-rows]")) extend(document.getElementById(rows.dataset.rows), rows.children);
   tick();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,8 +84,13 @@ def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, 
     expect(page.locator("#clocks [data-since]")).to_be_visible(timeout=LONG)
     keep(page, f"run-live-{language}")
     assert violations(page, axe) == []
+    page.evaluate("window.oldest = document.querySelector('#lines li:last-child')")
     expect(page.locator("#says .notice.success")).to_be_visible(timeout=LONG)
     expect(page.locator("#after table").first).to_be_visible()
+    expect(page.locator("#lines li").first).to_contain_text("100", timeout=LONG)
+    ids = page.eval_on_selector_all("#lines li", "lines => lines.map(line => line.id)")
+    assert len(set(ids)) == len(ids), "each line once"
+    assert page.evaluate("window.oldest.isConnected"), "a log that grows leaves what stands there"
     expect(page.locator("svg.flow .now")).to_have_count(0)
     for figure in ("queries", "sizes", "steps", "latency"):
         expect(page.locator(f"[data-figure=figure-{figure}] .main-svg").first).to_be_visible(timeout=LONG)
@@ -227,6 +233,14 @@ def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> 
     page.wait_for_timeout(200)
     assert page.evaluate("window.scrollY") == 200
     assert page.evaluate("document.activeElement.closest('#standings') !== null")
+    # A part that does differ comes anew; what was in focus is so still.
+    page.evaluate("document.querySelector('#standings').insertAdjacentHTML('beforeend', '<details>now old</details>')")
+    wanted = page.evaluate("document.activeElement.getAttribute('href')")
+    with page.expect_response(re.compile(r"/live/$"), timeout=15_000):
+        pass
+    page.wait_for_function("!document.querySelector('#standings details')")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == wanted
+    assert page.evaluate("window.scrollY") == 200
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -259,4 +273,14 @@ def test_it_works_without_javascript(chromium: object, console: Console) -> None
     page.click("a.primary")
     confirm(page, "wrong")
     expect(page.locator(".errorlist")).to_have_count(1)
+    confirm(page, "billing")
+    expect(page).to_have_url(re.compile(r"/runs/\d+/$"))
+    until = time.monotonic() + LONG / 1000
+    while page.locator("#says .notice.success").count() == 0:
+        assert time.monotonic() < until, page.locator("main").inner_text()
+        page.wait_for_timeout(500)
+        page.reload()
+    assert page.locator("#lines li").count() > 5
+    page.click("a[href$='/log/']")
+    expect(page.locator("#lines tr").first).to_be_visible()
     context.close()
