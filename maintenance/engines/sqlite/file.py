@@ -22,6 +22,7 @@ from ... import commands
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, Transient, Unable, Unreachable
 from ..values import Limits, Tag
 from ..words import say
+from .claim import holders, named
 from .names import Sides
 from .refusals import BUSY, LOCKED, saying
 
@@ -160,6 +161,9 @@ class DatabaseFile:
             self._undo_open_transaction(connection)
             if isinstance(error, Interrupted) and not self.stopping.is_set():
                 words = say("took longer than {seconds:.0f} s", seconds=self.limits.statement_seconds)
+                raise Transient(doing, object, words) from error
+            if isinstance(error, Transient) and "locked" in error.words and (others := holders(self.path)):
+                words = say("{words}; in use by {others}", words=error.words, others=named(others))
                 raise Transient(doing, object, words) from error
             raise
         finally:

@@ -13,10 +13,18 @@ from maintenance.engines.errors import EngineError, Transient
 from maintenance.engines.values import Limits
 from tests.engines.lab_sqlite import SQLiteLab
 from tests.engines.sqlite.world import (
+    SMALL,
+    another_process,
     content,
     plan,
     under_cut,
 )
+
+KEEPER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None); connection.execute("BEGIN EXCLUSIVE")
+print("ready", flush=True); sys.stdin.read()
+"""
 
 
 class TestLimits:
@@ -31,6 +39,13 @@ class TestLimits:
             client.execute("BEGIN EXCLUSIVE")
             with lab.engine(limits=Limits(lock_seconds=0.3)) as engine, pytest.raises(Transient, match="locked"):
                 engine.fingerprint(None)
+
+    def test_who_keeps_the_file_locked_is_named_whatever_is_asked_of_it(self, lab: SQLiteLab) -> None:
+        lab.fill()
+        with another_process(KEEPER, str(lab.path)) as keeper, lab.engine(limits=Limits(lock_seconds=0.3)) as engine:
+            for ask in (lambda: engine.fingerprint(None), lambda: engine.diagnose(SMALL), engine.catalog):
+                with pytest.raises(Transient, match=f"locked.*; in use by process {keeper.pid} "):
+                    ask()
 
     def test_a_rewrite_is_interrupted_and_the_file_stays_as_it_was(self, lab: SQLiteLab) -> None:
         lab.fill()
