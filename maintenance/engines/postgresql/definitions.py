@@ -6,6 +6,9 @@ from __future__ import annotations
 
 OURS = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname !~ '^dbm[0-9]+_'"
 
+FIRST_OWN = 16384
+"""Numbers below belong to what every new database brings along."""
+
 DEFINITIONS = f"""
 SELECT object, md5(string_agg(definition, chr(10) ORDER BY definition)) FROM (
   SELECT format('table %I.%I', n.nspname, c.relname) AS object,
@@ -14,14 +17,16 @@ SELECT object, md5(string_agg(definition, chr(10) ORDER BY definition)) FROM (
       a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attgenerated,
         (SELECT l.collname FROM pg_collation l WHERE l.oid = a.attcollation),
       pg_get_expr(d.adbin, d.adrelid), c.relpersistence, c.relkind, c.reloptions, pg_get_userbyid(c.relowner),
-      c.relrowsecurity, c.relforcerowsecurity, pg_get_expr(c.relpartbound, c.oid), a.attacl) AS definition
+      c.relrowsecurity, c.relforcerowsecurity, pg_get_expr(c.relpartbound, c.oid), a.attacl, c.relreplident,
+      a.attstorage, a.attstattarget, a.attoptions,
+      (SELECT s.spcname FROM pg_tablespace s WHERE s.oid = c.reltablespace)) AS definition
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
   WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v', 'c') AND {OURS}
   UNION ALL
   SELECT format('index %I.%I', n.nspname, c.relname), concat_ws('|', pg_get_indexdef(c.oid), x.indisvalid,
-    x.indisclustered, x.indisreplident)
+    x.indisclustered, x.indisreplident, (SELECT s.spcname FROM pg_tablespace s WHERE s.oid = c.reltablespace))
   FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS}
   UNION ALL
   SELECT format('constraint %I on %I.%I', k.conname, n.nspname, c.relname), concat_ws('|',
@@ -74,9 +79,65 @@ SELECT object, md5(string_agg(definition, chr(10) ORDER BY definition)) FROM (
   UNION ALL
   SELECT format('extension %I', e.extname), e.extversion FROM pg_extension e
   UNION ALL
-  SELECT format('comment on %s %s.%s', d.classoid::regclass, n.nspname, coalesce(c.relname,
-    '')) || ' ' || d.objsubid, d.description
-  FROM pg_description d JOIN pg_class c ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass
-  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS}
+  SELECT format('comment on %s', pg_describe_object(d.classoid, d.objoid, d.objsubid)), d.description
+  FROM pg_description d WHERE (d.objoid >= {FIRST_OWN} OR d.objoid = to_regnamespace('public')
+      OR d.classoid = 'pg_largeobject'::regclass)
+    AND NOT (d.classoid = 'pg_class'::regclass AND EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n
+      ON n.oid = c.relnamespace WHERE c.oid = d.objoid AND NOT ({OURS})))
+  UNION ALL
+  SELECT format('security label on %s', pg_describe_object(l.classoid, l.objoid, l.objsubid)),
+    concat_ws('|', l.provider, l.label)
+  FROM pg_seclabel l
+  UNION ALL
+  SELECT format('statistics %I.%I', n.nspname, s.stxname), concat_ws('|', pg_get_statisticsobjdef(s.oid),
+    pg_get_userbyid(s.stxowner))
+  FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE {OURS}
+  UNION ALL
+  SELECT format('rule %I on %I.%I', r.rulename, n.nspname, c.relname), concat_ws('|', pg_get_ruledef(r.oid),
+    r.ev_enabled)
+  FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE r.rulename <> '_RETURN' AND {OURS}
+  UNION ALL
+  SELECT format('publication %I', p.pubname), concat_ws('|', to_jsonb(p) - 'oid' - 'pubowner',
+    pg_get_userbyid(p.pubowner))
+  FROM pg_publication p
+  UNION ALL
+  SELECT format('publication %I', p.pubname), to_jsonb(p)::text FROM pg_publication_tables p
+  UNION ALL
+  SELECT format('subscription %I', s.subname), concat_ws('|', pg_get_userbyid(s.subowner), s.subslotname,
+    s.subpublications)
+  FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = current_database()
+  UNION ALL
+  SELECT format('event trigger %I', e.evtname), concat_ws('|', e.evtevent, e.evtfoid::regproc, e.evtenabled, e.evttags,
+    pg_get_userbyid(e.evtowner))
+  FROM pg_event_trigger e
+  UNION ALL
+  SELECT format('default privileges of %I in %s for %s', pg_get_userbyid(a.defaclrole),
+    coalesce((SELECT nspname FROM pg_namespace WHERE oid = a.defaclnamespace), 'every schema'), a.defaclobjtype),
+    (SELECT string_agg(x::text, ',' ORDER BY x::text) FROM unnest(a.defaclacl) x)
+  FROM pg_default_acl a
+  UNION ALL
+  SELECT format('large object %s', l.oid), concat_ws('|', pg_get_userbyid(l.lomowner),
+    (SELECT string_agg(x::text, ',' ORDER BY x::text) FROM unnest(l.lomacl) x))
+  FROM pg_largeobject_metadata l
+  UNION ALL
+  SELECT format('server %I', s.srvname), concat_ws('|', to_jsonb(s) - 'oid' - 'srvowner' - 'srvfdw',
+    pg_get_userbyid(s.srvowner))
+  FROM pg_foreign_server s
+  UNION ALL
+  SELECT format('user mapping of %I for %I', usename, srvname), array_to_string(umoptions, '|') FROM pg_user_mappings
+  UNION ALL
+  SELECT pg_describe_object(o.class, o.oid, 0), o.definition FROM (
+    SELECT 'pg_cast'::regclass AS class, oid, concat_ws('|', castcontext, castmethod) AS definition FROM pg_cast
+    UNION ALL SELECT 'pg_operator'::regclass, oid, oprcode::regproc::text FROM pg_operator
+    UNION ALL SELECT 'pg_opclass'::regclass, oid, opcdefault::text FROM pg_opclass
+    UNION ALL SELECT 'pg_ts_config'::regclass, oid, '' FROM pg_ts_config
+    UNION ALL SELECT 'pg_ts_dict'::regclass, oid, dictinitoption FROM pg_ts_dict
+    UNION ALL SELECT 'pg_collation'::regclass, oid, concat_ws('|', collprovider, collcollate, collisdeterministic)
+      FROM pg_collation
+    UNION ALL SELECT 'pg_conversion'::regclass, oid, conproc::regproc::text FROM pg_conversion
+    UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid, fdwoptions::text FROM pg_foreign_data_wrapper
+    UNION ALL SELECT 'pg_language'::regclass, oid, lanpltrusted::text FROM pg_language) o
+  WHERE o.oid >= {FIRST_OWN}
 ) objects GROUP BY object ORDER BY object
 """

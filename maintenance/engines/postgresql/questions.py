@@ -265,6 +265,25 @@ def _slot(row: Row) -> Finding:
     )
 
 
+def _logical(row: Row) -> Finding:
+    kind, name = row
+    if kind == "subscription":
+        return Finding(
+            "logical_replication",
+            "low",
+            "",
+            say("Subscription {name} brings rows into this database", name=quoted(name)),
+            say("After a rollback it is there but switched off: drop the one of the broken database, then enable it"),
+        )
+    return Finding(
+        "logical_replication",
+        "low",
+        "",
+        say("Replication slot {name} sends changes of this database", name=name),
+        say("It does not follow the database through a rollback: it and its reader must then be made anew"),
+    )
+
+
 def _standby(row: Row) -> Finding:
     name, state, behind = row
     return Finding(
@@ -437,6 +456,14 @@ QUESTIONS = (
         """SELECT application_name, state, pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn) FROM pg_stat_replication
            WHERE NOT pg_is_in_recovery()""",
         _standby,
+    ),
+    Question(
+        "logical replication",
+        """SELECT 'subscription', subname FROM pg_subscription
+           WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+           UNION ALL
+           SELECT 'slot', slot_name FROM pg_replication_slots WHERE database = current_database() AND active""",
+        _logical,
     ),
     Question(
         "tables that are not logged",

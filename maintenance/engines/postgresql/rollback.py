@@ -21,6 +21,7 @@ from .backup import BackingUp
 from .diagnosis import Diagnosing
 from .gate import Gate, Method, literal
 from .proof import LARGE_OBJECTS, differing
+from .restorable import SUBSCRIPTIONS
 from .server import Server
 from .sessions import mark_in
 from .sql import ask, quoted, transaction
@@ -63,6 +64,8 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
     def _copy(self) -> Image:
         name = self.side_name("image")
         with self.session("measuring") as inside:
+            if ask(inside, SUBSCRIPTIONS):
+                raise Unable("copying", self.database, "a copy does not hold its subscriptions; a dump does")
             [(size,)] = ask(inside, "SELECT pg_database_size(current_database())")
             free = self._free_bytes(inside)
         if free is not None and free < int(size) * 1.2:

@@ -34,7 +34,19 @@ AROUND = {
     "publications": "SELECT pubname, puballtables, pg_get_userbyid(pubowner) FROM pg_publication ORDER BY 1",
     "event triggers": "SELECT evtname, evtevent, evtenabled::text FROM pg_event_trigger ORDER BY 1",
     "statistics": "SELECT stxname, stxkeys::text FROM pg_statistic_ext ORDER BY 1",
-    "comments": "SELECT description FROM pg_description WHERE objoid >= 16384 ORDER BY 1",
+    "comments": """SELECT pg_describe_object(classoid, objoid, objsubid), description FROM pg_description
+                   WHERE objoid >= 16384 OR objoid = 'public'::regnamespace ORDER BY 1""",
+    "columns": """SELECT attname, attstattarget, attstorage::text FROM pg_attribute
+                  WHERE attrelid = 'orders'::regclass AND attnum > 0 ORDER BY 1""",
+    "published": "SELECT pubname, schemaname, tablename FROM pg_publication_tables ORDER BY 1, 2, 3",
+    "rules": "SELECT tablename, rulename, definition FROM pg_rules WHERE schemaname = 'public' ORDER BY 1, 2",
+    "large objects": """SELECT oid::int8, pg_get_userbyid(lomowner), lomacl::text FROM pg_largeobject_metadata
+                        ORDER BY 1""",
+    "servers": "SELECT srvname, srvoptions FROM pg_foreign_server ORDER BY 1",
+    "user mappings": "SELECT srvname, usename, umoptions FROM pg_user_mappings ORDER BY 1, 2",
+    "collations": "SELECT collname FROM pg_collation WHERE oid >= 16384 ORDER BY 1",
+    "subscriptions": """SELECT subname, subslotname, subpublications, pg_get_userbyid(subowner) FROM pg_subscription
+                        WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())""",
 }
 
 
@@ -66,6 +78,29 @@ def lab(lab_with_checksums: PostgreSQLLab) -> PostgreSQLLab:
         "CREATE PUBLICATION news FOR TABLE customers",
         "CREATE STATISTICS together ON customer_id, status FROM orders",
         "COMMENT ON TABLE orders IS 'what was sold'",
+        "COMMENT ON COLUMN orders.note IS 'of the seller'",
+        "COMMENT ON INDEX orders_status IS 'for the list'",
+        "COMMENT ON CONSTRAINT orders_pkey ON orders IS 'one number each'",
+        "COMMENT ON SCHEMA public IS 'of the shop'",
+        "COMMENT ON STATISTICS together IS 'go together'",
+        "COMMENT ON PUBLICATION news IS 'for the branch'",
+        "ALTER TABLE orders ALTER status SET STATISTICS 500",
+        "ALTER TABLE orders ALTER note SET STORAGE EXTERNAL",
+        "ALTER TABLE orders REPLICA IDENTITY FULL",
+        "CREATE RULE quiet AS ON DELETE TO fast DO INSTEAD NOTHING",
+        "CREATE DOMAIN positive AS int CHECK (VALUE > 0)",
+        "COMMENT ON DOMAIN positive IS 'above nothing'",
+        "CREATE COLLATION german (provider = icu, locale = 'de-DE')",
+        "CREATE FUNCTION text_of(positive) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'x'$$",
+        "COMMENT ON FUNCTION text_of(positive) IS 'always x'",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        "SELECT lo_from_bytea(4711, 'a large object')",
+        "ALTER LARGE OBJECT 4711 OWNER TO shop_owner",
+        "GRANT SELECT ON LARGE OBJECT 4711 TO shop_app",
+        "COMMENT ON LARGE OBJECT 4711 IS 'a picture'",
+        "CREATE EXTENSION postgres_fdw",
+        "CREATE SERVER branch FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'branch')",
+        "CREATE USER MAPPING FOR shop_app SERVER branch OPTIONS (user 'shop')",
         "CREATE FUNCTION told() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
         "CREATE EVENT TRIGGER tell ON ddl_command_start EXECUTE FUNCTION told()",
     ):
@@ -101,6 +136,64 @@ def test_everything_around_the_rows_is_as_before(
         made.clean()
         assert made.leftovers() == []
     assert around(lab) == before
+
+
+def test_a_database_that_subscribes_is_rolled_back_from_a_dump_as_a_copy_has_no_subscriptions(
+    lab: PostgreSQLLab,
+) -> None:
+    nowhere = "CONNECTION 'host=127.0.0.1 port=1 dbname=nowhere' PUBLICATION theirs"
+    lab.sql(f"CREATE SUBSCRIPTION mine {nowhere} WITH (connect = false, slot_name = NONE, enabled = false)")
+    broken = f"{lab.name}_dbm7_broken"
+    before = around(lab)
+    with engine(lab) as made:
+        told = [f for f in made.diagnose(Thresholds()).findings if f.code == "logical_replication"]
+        assert [str(f.evidence) for f in told] == ["Subscription mine brings rows into this database"]
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        definitions = made.catalog()
+        image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+        assert image.kind == "dump"
+        side = made.restore_beside(image, backup, PLAIN)
+        assert made.catalog(side) == definitions
+        made.swap(side, gate, MARKER)
+        made.open_gate(gate, None)
+    after = around(lab)
+    lab.server.run("postgres", f"ALTER DATABASE {broken} ALLOW_CONNECTIONS true")
+    for database in (broken, lab.name):
+        lab.server.run(database, "DROP SUBSCRIPTION mine")
+    assert after == before
+
+
+def test_every_kind_of_definition_is_compared(lab: PostgreSQLLab) -> None:
+    with engine(lab) as made:
+        before = made.catalog()
+        for statement, told in CHANGES.items():
+            lab.sql(statement)
+            after = made.catalog()
+            assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == {told}, statement
+            before = after
+
+
+CHANGES = {
+    "COMMENT ON COLUMN orders.note IS 'other'": "comment on column note of table public.orders",
+    "COMMENT ON FUNCTION text_of(positive) IS NULL": "comment on function public.text_of(public.positive)",
+    "COMMENT ON LARGE OBJECT 4711 IS 'other'": "comment on large object 4711",
+    "REVOKE SELECT ON LARGE OBJECT 4711 FROM shop_app": "large object 4711",
+    "ALTER PUBLICATION news DROP TABLE customers": "publication news",
+    "ALTER EVENT TRIGGER tell DISABLE": "event trigger tell",
+    "ALTER STATISTICS together OWNER TO shop_owner": "statistics public.together",
+    "DROP RULE quiet ON fast": "rule quiet on public.fast",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE shop_owner GRANT EXECUTE ON FUNCTIONS TO shop_app": (
+        "default privileges of shop_owner in every schema for f"
+    ),
+    "ALTER TABLE orders ALTER note SET STORAGE PLAIN": "table public.orders",
+    "ALTER INDEX fast_i SET TABLESPACE space": "index public.fast_i",
+    "ALTER SERVER branch OPTIONS (SET host 'other')": "server branch",
+    "ALTER USER MAPPING FOR shop_app SERVER branch OPTIONS (SET user 'other')": "user mapping of shop_app for branch",
+    "DROP COLLATION german": "collation public.german",
+    "CREATE CAST (positive AS text) WITH FUNCTION text_of(positive)": "cast from public.positive to text",
+}
 
 
 def test_a_tablespace_that_is_too_full_is_told(lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import psycopg2
 import pytest
+from psycopg2.extras import LogicalReplicationConnection
 
 from maintenance.engines.postgresql import diagnosis, disk, questions
 from maintenance.engines.values import Thresholds
@@ -89,6 +90,18 @@ def receiver(lab: PostgreSQLLab) -> Iterator[None]:
         child.terminate()
         child.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def reader(lab: PostgreSQLLab) -> Iterator[None]:
+    """Somebody who takes the changes of the database."""
+    slot = f"busy_{lab.name}"
+    lab.sql(f"SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')")
+    with closing(
+        psycopg2.connect(lab.server.server.url(lab.name), connection_factory=LogicalReplicationConnection)
+    ) as c:
+        c.cursor().start_replication(slot_name=slot)
+        yield
 
 
 @contextmanager
@@ -226,6 +239,7 @@ CASES = [
          (), wrong_setting),
     Case("connections_near_limit", "high", "", r"\d+ of 60 connections are in use", (), crowd),
     Case("replica", "low", "", r"Replica pg_receivewal is streaming, .* behind", (), receiver),
+    Case("logical_replication", "low", "", r"Replication slot busy_{name} sends changes of this database", (), reader),
     Case("unlogged_table", "low", "public.u", r"The table is not logged",
          ("CREATE UNLOGGED TABLE u (i int)", "INSERT INTO u VALUES (1)")),
     Case("server_log_errors", "high", "", r"\d+ lines of the server's log tell of damage, the last: .*block 7",
