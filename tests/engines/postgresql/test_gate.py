@@ -11,6 +11,7 @@ import pytest
 
 from maintenance.engines import open_engine
 from maintenance.engines.errors import AccessDenied
+from maintenance.engines.postgresql import gate as gate_module
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_postgresql import PostgreSQLLab
 
@@ -139,6 +140,27 @@ def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: Post
     assert [moment for moment in came if proven < moment < opening] == []
     assert min(came) < proven
     assert max(came) > opening
+
+
+def test_what_a_superuser_commits_before_he_is_sent_away_is_noticed(
+    lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a prepared transaction forbids hiding, a superuser may live for a moment: longer here, to be sure."""
+    lab.fill()
+    monkeypatch.setattr(gate_module, "GUARD_SECONDS", 5.0)
+    with lab.application("postgres") as application:
+        application.execute("BEGIN; INSERT INTO customers (name) VALUES ('x'); PREPARE TRANSACTION 'standing'")
+    with engine(lab) as made:
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        baseline = made.fingerprint(None)
+        with lab.application("postgres") as late:
+            late.execute("INSERT INTO customers (name) VALUES ('late')")
+        after = made.fingerprint(None)
+        assert {name for name in after if after[name] != baseline[name]} == {"public.customers"}
+        made.open_gate(gate, None)
+    assert lab.sql("SELECT count(*) FROM customers WHERE name = 'late'") == [(1,)]
+    lab.sql("ROLLBACK PREPARED 'standing'")
 
 
 def test_where_it_cannot_be_hidden_a_superuser_who_comes_later_is_sent_away(lab: PostgreSQLLab) -> None:
