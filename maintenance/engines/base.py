@@ -122,6 +122,10 @@ class Engine(ABC):
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
         """Read-only and harmless to a sick server. `tables` are canonical names, None for all."""
 
+    def survey(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        """As `diagnose`, as far as it tells what to optimize: for a look within the outage, after the proof."""
+        return self.diagnose(thresholds, tables)
+
     @abstractmethod
     def plan(
         self,
@@ -214,12 +218,33 @@ class Engine(ABC):
         A table that cannot be read has its error in the result; the others go on.
         """
 
+    def recount(self, tables: Sequence[str] | None) -> dict[str, Fingerprint]:
+        """As `fingerprint`, of the live database. A table need not be read again where the engine can prove that
+        nobody wrote to it since this object read it."""
+        return self.fingerprint(tables)
+
     @abstractmethod
     def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
         """Structure first, then constraints and sequences.
 
         Not `thorough`: without what compares indexes with rows, and rows with their constraints.
         """
+
+    def check_early(self, tables: Sequence[str] | None) -> list[Check] | None:
+        """Before the cut, while everybody works, for work that leaves every row: structure and constraints.
+
+        None where such a look has to wait until nobody else is in: `check` then says everything under the cut.
+        """
+        return None
+
+    def check_rest(self, tables: Sequence[str] | None) -> list[Check]:
+        """Under the cut, what `check_early` could not say because everybody was still working."""
+        return []
+
+    def check_again(self, tables: Sequence[str] | None) -> list[Check]:
+        """As `check`, after work that left every row as it was: what follows from the rows need not be asked, and
+        what this object built anew may be proven in a quicker way."""
+        return self.check(tables)
 
     @abstractmethod
     def catalog(self, side: str | None = None) -> dict[str, str]:

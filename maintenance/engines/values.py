@@ -209,11 +209,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Exact row count and order-independent checksum, or the error that reading raised."""
+    """Exact row count and order-independent checksum, or the error that reading raised.
+
+    `recounted`: every value was read earlier; now the rows were counted, and nobody wrote to the table in between.
+    """
 
     rows: int | None
     digest: str | None
     error: str | None = None
+    recounted: bool = field(default=False, compare=False)
 
     @property
     def readable(self) -> bool:

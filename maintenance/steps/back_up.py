@@ -11,14 +11,34 @@ from reports.comparison import load_statistics
 
 from ..engines.errors import Damaged, EngineError, Interrupted, Unable
 from ..engines.words import listed, say, size
-from .context import Context, Done, Outcome
+from .context import Context, Done, Outcome, stored_checks
 
 
 def run(ctx: Context) -> Outcome:
     """D: the usual method in the usual folder. Its failure leads to M and R."""
     threading.Thread(target=load_what_reports_need, name="loading", daemon=True).start()
     method = ctx.engine.backup_methods[0]
-    return _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
+    outcome = _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
+    if ctx.rows_stay:
+        ctx.once("check", lambda: _check_early(ctx))
+    return outcome
+
+
+def _check_early(ctx: Context) -> Done:
+    """While everybody works, for work that leaves every row: asked again under the cut, the equal rows would say it."""
+    try:
+        checks = ctx.engine.check_early(ctx.touched)
+    except Interrupted:
+        raise
+    except EngineError as error:
+        return Done(say("Nothing could be checked before the cut: {error}", error=error.sentence))
+    if checks is None:
+        return Done(say("All checks wait for the cut."))
+    failed = [c for c in checks if not c.passed]
+    return Done(
+        say("{checks} checks before the cut, {failed} of them failed.", checks=len(checks), failed=len(failed)),
+        {"checks": stored_checks(checks)},
+    )
 
 
 def load_what_reports_need() -> None:

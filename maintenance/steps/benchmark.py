@@ -74,7 +74,7 @@ def shrank(ctx: Context) -> bool:
 
 def further_work(ctx: Context) -> list[dict[str, object]]:
     """What a second look would still do, as a stored plan; empty when nothing crosses a threshold."""
-    diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+    diagnosis = ctx.engine.survey(ctx.setting.thresholds, ctx.tables)
     actions = ctx.engine.plan("optimize", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
     refuse_without_room(actions, diagnosis, ctx.setting.limits.jobs, ctx.target.database)
     return [stored_action(a) for a in actions]

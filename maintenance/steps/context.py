@@ -162,6 +162,21 @@ class Context:
             raise Interrupted(doing, self.target.database, "stopped on request")
 
 
+def checked_early(ctx: Context) -> list[Check] | None:
+    """What was found while everybody worked; None when that had to wait for the cut."""
+    found = ctx.recorded("D", "check") if ctx.rows_stay else None
+    if found is None or "checks" not in found:
+        return None
+    assert isinstance(found["checks"], list)
+    return [_check(entry) for entry in found["checks"]]
+
+
+def _check(entry: Mapping[str, Any]) -> Check:
+    values = dict(entry)
+    words = values.pop("said", None)
+    return Check(**{**values, "detail": resaid(words, values["detail"])} if words else values)
+
+
 def fingerprints(stored: object) -> dict[str, Fingerprint]:
     assert isinstance(stored, Mapping)
     return {name: Fingerprint(**entry) for name, entry in stored.items()}

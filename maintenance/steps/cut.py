@@ -12,7 +12,7 @@ from ..engines.values import Json
 from ..engines.words import listed, say, size
 from ..models import ActionRecord
 from . import switch
-from .context import Context, Done, Outcome, fingerprints, storable, stored_checks
+from .context import Context, Done, Outcome, checked_early, fingerprints, storable, stored_checks
 from .functional import functional_checks
 from .measure import measure
 
@@ -93,11 +93,15 @@ def close(ctx: Context) -> None:
 def _check(ctx: Context, tables: list[str] | None) -> Done:
     """Structure first where that is safe: what it flags must not surprise the fingerprints.
 
-    What fails here failed before us; only new failures are our fault later. A rebuild makes every index anew
-    and leaves every row: what compares those is asked only after it.
+    What fails here failed before us; only new failures are our fault later. Where the work leaves every row, most
+    of it was asked before the cut; a rebuild makes every index anew, so what compares those is asked only after it.
     """
-    thorough = ctx.run.maintenance_type != "rebuild" or not ctx.rows_stay
-    checks = ctx.engine.check(tables, thorough) + functional_checks(ctx)
+    early = checked_early(ctx)
+    if early is not None:
+        checks = early + ctx.engine.check_rest(tables)
+    else:
+        checks = ctx.engine.check(tables, ctx.run.maintenance_type != "rebuild" or not ctx.rows_stay)
+    checks += functional_checks(ctx)
     failed = [c for c in checks if not c.passed]
     return Done(
         say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),
@@ -111,7 +115,8 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
 
 
 def _fingerprint(ctx: Context) -> Done:
-    prints = ctx.engine.fingerprint(None)
+    # What the backup read need not be read again unless somebody wrote to it; a repair looks at what is there now.
+    prints = ctx.engine.recount(None) if ctx.rows_stay else ctx.engine.fingerprint(None)
     unreadable = [name for name, p in prints.items() if not p.readable]
     sentence = say(
         "Fingerprinted {tables} tables, {rows:,} rows.",

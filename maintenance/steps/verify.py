@@ -9,7 +9,7 @@ from ..engines.values import Check, Fingerprint, Json
 from ..engines.words import Sentence, listed, say
 from ..journal import resaid, said
 from ..models import ActionRecord, StepState
-from .context import Context, Done, Outcome, storable, stored_checks
+from .context import Context, Done, Outcome, checked_early, storable, stored_checks
 from .functional import functional_checks
 from .maintain import work
 
@@ -47,18 +47,27 @@ def _repair(ctx: Context) -> Done:
 
 
 def prove(ctx: Context) -> Done:
-    """Structure and constraints, functional checks, fingerprints, and the catalog of objects."""
+    """Structure and constraints, functional checks, fingerprints, and the catalog of objects.
+
+    What was damaged is examined before it is read. Where the work was to leave every row, those come first: while
+    they are equal the constraints hold as before the cut, and only what was built anew is left to prove.
+    """
     before = ctx.recorded("F", "check") or {"checks": [], "catalog": {}}
     baseline = ctx.baseline or {}
-    checks = ctx.engine.check(ctx.touched) + functional_checks(ctx)
-    checks += kept("encryption", before.get("encryption"), ctx.engine.encryption())
-    checks += kept("TLS", before.get("tls"), ctx.engine.tls())
     names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
-    after = ctx.engine.fingerprint(names)
+    checks = [] if ctx.rows_stay else ctx.engine.check(ctx.touched)
+    after = _read(ctx, names)
     expected = baseline if names is None else {t: baseline[t] for t in names}
     losses = accepted_losses(ctx)
     changed = different(expected, after, losses)
     same_rows = ctx.rows_stay and not changed
+    if same_rows:
+        checks = ctx.engine.check_again(ctx.touched) + [c for c in checked_early(ctx) or [] if c.of_rows]
+    elif ctx.rows_stay:
+        checks = ctx.engine.check(ctx.touched)
+    checks += functional_checks(ctx)
+    checks += kept("encryption", before.get("encryption"), ctx.engine.encryption())
+    checks += kept("TLS", before.get("tls"), ctx.engine.tls())
     problems = (
         failed_checks(checks, before["checks"], ctx.run.maintenance_type == "repair", same_rows)
         + changed
@@ -113,6 +122,16 @@ def _told(result: Json) -> Sentence:
     assert isinstance(problems, list)
     assert isinstance(known, list)
     return listed(resaid(known[n] if n < len(known) else {}, str(p)) for n, p in enumerate(problems[:5]))
+
+
+def _read(ctx: Context, names: list[str] | None) -> dict[str, Fingerprint]:
+    """Every row of what was worked on; of the rest only what somebody wrote to since it was read."""
+    touched, wanted = ctx.touched, names if names is not None else list(ctx.baseline or {})
+    if touched == ctx.tables:
+        return ctx.engine.fingerprint(names)
+    worked = [name for name in wanted if name in (touched or [])]
+    rest = ctx.engine.recount([name for name in wanted if name not in worked])
+    return {**rest, **ctx.engine.fingerprint(worked)}
 
 
 def accepted_losses(ctx: Context) -> set[str]:

@@ -4,6 +4,8 @@ Always read back whole before the file gets its name: the digest, then every ent
 every file of the tar). `pg_dump` does not compress: it writes no checksum then, but zstd does.
 """
 
+# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
+
 from __future__ import annotations
 
 import glob
@@ -13,22 +15,24 @@ import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 import psycopg2.extensions
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
 from ... import archive
 from ...archive import Archive, ArchiveError, Seal
 from ...commands import PIPE, running
 from ..errors import ResourceShortage, Unable
-from ..values import Backup, Fingerprint
+from ..values import Backup, Fingerprint, Limits, Tag
 from ..words import say
-from .failures import from_system
+from .failures import from_system, lost
 from .proof import Proof
 from .server import Server
-from .sql import ask
+from .sql import ask, canonical
 
 CHUNK = 1 << 20
 
@@ -45,8 +49,29 @@ def program(name: str, major: int) -> str:
     return fitting[0] if fitting else shutil.which(name) or name
 
 
+SEQUENCES = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' AND c.relpersistence <> 't'
+"""
+AT_ONCE = 200
+"""Sequences in one statement."""
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What was there when a dump was begun. `sequences` are None where they may not all be read."""
+
+    definitions: dict[str, str]
+    sequences: dict[str, tuple[int, bool]] | None
+
+
 class BackingUp(Proof, Server):
     """Writes backups."""
+
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        super().__init__(url, tag, limits)
+        self.dumped: dict[str, Dumped] = {}
+        """By the digest of a dump of this object's."""
 
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
         if method == "pg_dump":
@@ -58,13 +83,15 @@ class BackingUp(Proof, Server):
     def _dump_with_snapshot(self, folder: Path, stem: str, seal: Seal) -> Backup:
         """The fingerprints are of exactly the rows in the file: both see one exported snapshot."""
         settings = {"idle_in_transaction_session_timeout": 0}
+        definitions, sequences = self.catalog(), self.sequence_values()
         with self.session("backing up", settings=settings) as holder:
             ask(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             [(snapshot,)] = ask(holder, "SELECT pg_export_snapshot()")
             part, written = self.dump(folder, stem, seal, [f"--snapshot={snapshot}"])
             # Only now: the dump has read every value, so reading them again does not end the server.
-            prints = self.fingerprints(None, snapshot=str(snapshot))
-            self.dumped_catalog[written.sha256] = self.catalog()
+            prints = self.fingerprints(None, snapshot=str(snapshot), definitions=definitions)
+            # Both as they were before the dump: what changed while it was made counts as changed since.
+            self.dumped[written.sha256] = Dumped(definitions, sequences)
             ask(holder, "ROLLBACK")
         return self._publish(part, written, folder / f"{stem}.dump{seal.extension}", "pg_dump", seal, prints)
 
@@ -189,11 +216,22 @@ class BackingUp(Proof, Server):
 
     # -- how the programs connect ------------------------------------------------------------------
 
-    @property
-    def dumped_catalog(self) -> dict[str, dict[str, str]]:
-        """Digest of a dump of this object's -> the definitions when it was made."""
-        known: dict[str, dict[str, str]] = self.__dict__.setdefault("_dumped_catalog", {})
-        return known
+    def sequence_values(self) -> dict[str, tuple[int, bool]] | None:
+        """Sequence -> its last value, and whether that was given out. None where they may not all be read."""
+        found: dict[str, tuple[int, bool]] = {}
+        with self.session("reading sequences") as connection:
+            names = [canonical(schema, name) for schema, name in ask(connection, SEQUENCES)]
+            try:
+                for first in range(0, len(names), AT_ONCE):
+                    group = names[first : first + AT_ONCE]
+                    asked = [f"SELECT {number}, last_value, is_called FROM {name}" for number, name in enumerate(group)]
+                    rows = ask(connection, " UNION ALL ".join(asked))
+                    found.update({group[number]: (int(value), bool(called)) for number, value, called in rows})
+            except DBAPIError as error:
+                if lost(error.orig):
+                    raise
+                return None
+        return found
 
     def conninfo(self, database: str) -> str:
         """A connection string without the password."""

@@ -57,6 +57,13 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
     """Collects facts about tables, and findings."""
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        return self._look(thresholds, tables, whole=True)
+
+    def survey(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        return self._look(thresholds, tables, whole=False)
+
+    def _look(self, thresholds: Thresholds, tables: Sequence[str] | None, whole: bool) -> Diagnosis:
+        """Not `whole`: without what is not about sizes and shares."""
         with self.session("diagnosing", settings=READ_ONLY) as connection:
             [(version, bytes_, connected, most)] = ask(
                 connection,
@@ -65,17 +72,19 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
                        AND pid <> pg_backend_pid()),
                      current_setting('max_connections')::int""",
             )
-            findings = self._answers(connection, QUESTIONS)
-            findings += self._sequences_behind(connection)
-            files = ask(connection, FILES)
+            findings = self._answers(connection, QUESTIONS) if whole else []
+            findings += self._sequences_behind(connection) if whole else []
+            files = ask(connection, FILES) if whole else []
             free = self._free_bytes(connection)
             rows, packed = self._sizes(connection, findings)
             collated = self._collated(connection, findings)
             findings += self.headroom(connection, rows)
-        findings += self._of_the_server(files)
-        findings += self._rights()
-        examined = self._examined(tables, findings)
-        findings += self._marked_wrongly(tables)
+        examined: dict[str, list[Examined]] = {}
+        if whole:
+            findings += self._of_the_server(files)
+            findings += self._rights()
+            examined = self._examined(tables, findings)
+            findings += self._marked_wrongly(tables)
         about: dict[str, list[Finding]] = {}
         for finding in findings:
             about.setdefault(finding.object, []).append(finding)

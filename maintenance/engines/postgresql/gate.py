@@ -32,7 +32,7 @@ from .sql import Row, ask, quoted, transaction, words_of
 
 Method = Literal["limit", "hide", "revoke"]
 QUIET_POLLS = 3
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
 GUARD_SECONDS = 0.2
 
 
@@ -329,11 +329,13 @@ class Gate(Server):
         ended: set[int] = set()
         refused = ""
         quiet = 0
-        while quiet < QUIET_POLLS:
+        while True:
             name = self.door(connection).name
             rows = self._foreign(connection, name, ours_too=method == "hide")
             if not rows:
                 quiet += 1
+                if quiet == QUIET_POLLS:
+                    return len(ended)
             elif time.monotonic() > until:
                 who = ", ".join(sorted({str(row[1]) for row in rows}))
                 kind = AccessDenied if refused else Transient
@@ -345,7 +347,6 @@ class Gate(Server):
                 refused = self._terminate(connection, rows, ended) or refused
             self.raise_if_stopping("cutting the connections to", self.database)
             time.sleep(POLL_SECONDS)
-        return len(ended)
 
     def _terminate(self, connection: Connection, rows: list[Row], ended: set[int]) -> str:
         """Returns the server's words where it refused."""

@@ -5,21 +5,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
-from ..values import Check, Fingerprint
+from ..values import Check, Fingerprint, Limits, Tag
 from ..words import say
 from .definitions import DEFINITIONS
 from .diagnosis import sequence_behind
 from .failures import lost
 from .questions import OWNED_SEQUENCES
 from .server import USER_TABLES, Server
-from .sql import Row, ask, canonical, words_of
+from .sql import Row, ask, canonical, configure, words_of
 from .structure import Structure
 
 PINNED: dict[str, object] = {
@@ -40,10 +41,50 @@ PINNED: dict[str, object] = {
 
 LARGE_OBJECTS = "large objects"
 CHECK_SECONDS = 3600.0
+OLDEST_RUNNING = "SELECT (txid_snapshot_xmin(txid_current_snapshot()) % 4294967296)::text"
+"""Every transaction before it had ended when the snapshot was taken; as `xid`, without the epoch."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a reading found, the oldest transaction that it may not have seen, and how everything was defined."""
+
+    print: Fingerprint
+    oldest: str = ""
+    definitions: Mapping[str, str] | None = None
+
+    def holds_for(self, definitions: Mapping[str, str]) -> bool:
+        return self.print.readable and bool(self.oldest) and self.definitions == definitions
+
+
+@dataclass(frozen=True)
+class Readable:
+    """A valid b-tree that a query can read in its order."""
+
+    schema: str
+    relation: str
+    index_schema: str
+    index: str
+    explained: str
+    """How a plan calls it."""
+    keys: str
+    condition: str
+
+    @property
+    def table(self) -> str:
+        return canonical(self.schema, self.relation)
+
+    @property
+    def name(self) -> str:
+        return canonical(self.index_schema, self.index)
 
 
 class Proof(Structure, Server):
     """Fingerprints, checks and the catalog's digest."""
+
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        super().__init__(url, tag, limits)
+        self._seen: dict[str, Seen] = {}
 
     def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
         """A table whose reading ends the server (that happens with damaged values) is told with the server's words.
@@ -53,9 +94,16 @@ class Proof(Structure, Server):
         return self.fingerprints(tables, side)
 
     def fingerprints(
-        self, tables: Sequence[str] | None, side: str | None = None, snapshot: str | None = None
+        self,
+        tables: Sequence[str] | None,
+        side: str | None = None,
+        snapshot: str | None = None,
+        definitions: Mapping[str, str] | None = None,
     ) -> dict[str, Fingerprint]:
-        """As `fingerprint`, of the rows that an exported snapshot sees when one is given."""
+        """As `fingerprint`, of the rows that an exported snapshot sees when one is given.
+
+        With the `definitions` that were in force before, what was read is remembered for `recount`.
+        """
         side = self.standing(side)
         with self.session("looking for tables", database=side) as connection:
             known = [relation.name for relation in self.relations(connection)]
@@ -75,10 +123,50 @@ class Proof(Structure, Server):
             again = None if snapshot else self._one(name, side, snapshot, True)
             if again is None and not snapshot:
                 self.await_server()
-            results[name] = again or Fingerprint(None, None, "the server ended the session while the table was read")
-        return {**found, **{name: result for name, result in results.items() if result}}
+            results[name] = again or Seen(
+                Fingerprint(None, None, "the server ended the session while the table was read")
+            )
+        if definitions is not None:
+            self._seen.update({name: replace(seen, definitions=definitions) for name, seen in results.items() if seen})
+        return {**found, **{name: seen.print for name, seen in results.items() if seen}}
 
-    def _one(self, name: str, side: str | None, snapshot: str | None, alone: bool) -> Fingerprint | None:
+    def recount(self, tables: Sequence[str] | None) -> dict[str, Fingerprint]:
+        """A table keeps the fingerprint that this object read before where no row came, went or changed since.
+
+        That is so when the rows are as many and none has a version of a transaction that the earlier reading may
+        not have seen, as long as everything is defined as before it; anything else is read again.
+        """
+        now = self.catalog()
+        with self.session("looking for tables") as connection:
+            known = [relation.name for relation in self.relations(connection)]
+        wanted = known if tables is None else list(tables)
+        held = [name for name in wanted if name in known and name in self._seen and self._seen[name].holds_for(now)]
+        same = dict(self.shared(held, self._unchanged, max(1, self.limits.jobs)))
+        rest = [name for name in wanted if not same.get(name)]
+        read = self.fingerprints([*rest, LARGE_OBJECTS] if tables is None else rest, definitions=now)
+        recounted = {name: replace(self._seen[name].print, recounted=True) for name in wanted if same.get(name)}
+        return {**{name: recounted[name] for name in wanted if name in recounted}, **read}
+
+    def _unchanged(self, names: Sequence[str]) -> list[tuple[str, bool]]:
+        found: list[tuple[str, bool]] = []
+        try:
+            with self.session("counting", settings={**PINNED, "max_parallel_workers_per_gather": 0}) as connection:
+                for name in names:
+                    self.raise_if_stopping("counting", name)
+                    seen = self._seen[name]
+                    [(rows, new)] = ask(
+                        connection,
+                        f"""SELECT count(*), count(*) FILTER (WHERE age(dbmaint_row.xmin) <= horizon)
+                            FROM (SELECT age(%(oldest)s::xid) AS horizon OFFSET 0) h, ONLY {name} AS dbmaint_row""",
+                        oldest=seen.oldest,
+                    )
+                    found.append((name, new == 0 and rows == seen.print.rows))
+        except EngineError:
+            # Whatever it is, the reading of every row meets it too, and knows what it means.
+            self.raise_if_stopping("counting", names[len(found)])
+        return found
+
+    def _one(self, name: str, side: str | None, snapshot: str | None, alone: bool) -> Seen | None:
         """None when the session was lost."""
         settings = {**PINNED, "max_parallel_workers_per_gather": self.limits.jobs if alone else 0}
         try:
@@ -90,8 +178,9 @@ class Proof(Structure, Server):
                     ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     ask(connection, f"SET TRANSACTION SNAPSHOT {literal}")
                 found = large_objects_of(connection) if name == LARGE_OBJECTS else fingerprint_of(connection, name)
+                [(oldest,)] = ask(connection, OLDEST_RUNNING)
                 ask(connection, "ROLLBACK")
-                return found
+                return Seen(found, str(oldest))
         except Interrupted:
             raise
         except (Transient, Unreachable) as error:
@@ -99,9 +188,9 @@ class Proof(Structure, Server):
                 "closed|terminat|recovery|starting up|connection", error.words
             ):
                 return None
-            return Fingerprint(None, None, error.words)
+            return Seen(Fingerprint(None, None, error.words))
         except EngineError as error:
-            return Fingerprint(None, None, error.words)
+            return Seen(Fingerprint(None, None, error.words))
 
     def _has_large_objects(self, connection: Connection) -> bool:
         return bool(ask(connection, "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)")[0][0])
@@ -115,11 +204,31 @@ class Proof(Structure, Server):
         constraints = self._constraints(tables, faulty) if thorough else []
         return structure + constraints + self._sequences(tables)
 
+    def check_again(self, tables: Sequence[str] | None) -> list[Check]:
+        """Constraints follow from the rows. An index of a table that was vacuumed now, after whatever else was done to
+        it, is examined page by page and its entries are counted; where that cannot be, and of any other table, each
+        key is compared with its row."""
+        with self.session("looking for tables") as connection:
+            names = [relation.name for relation in self.relations(connection, tables)]
+        counts, uncounted = self._count_entries([name for name in names if name in self.cleaned])
+        light = [name for name in names if name in self.cleaned and name not in uncounted]
+        deep = [name for name in names if name not in light]
+        found = self._structure(light, False)[0] if light else []
+        found += self._structure(deep, True)[0] if deep else []
+        return found + counts + self._sequences(tables)
+
+    def check_early(self, tables: Sequence[str] | None) -> list[Check]:
+        structure, faulty = self._structure(tables, False)
+        return structure + self._constraints(tables, faulty)
+
+    def check_rest(self, tables: Sequence[str] | None) -> list[Check]:
+        return self._sequences(tables)
+
     def _structure(self, tables: Sequence[str] | None, deep: bool) -> tuple[list[Check], set[str]]:
         checks: list[Check] = []
         faulty: set[str] = set()
         unknown: list[str] = []
-        for result in self.examine(tables, CHECK_SECONDS, deep):
+        for result in self.examine(tables, CHECK_SECONDS, deep, max(1, self.limits.jobs)):
             what = "index structure" if result.part.index else "table structure"
             if result.unknown:
                 unknown.append(result.part.index or result.part.table)
@@ -132,41 +241,56 @@ class Proof(Structure, Server):
 
     def _read_through(self, names: Sequence[str]) -> list[Check]:
         """Where amcheck may not be used: read every entry of an index in order, and compare the count."""
-        checks: list[Check] = []
-        if not names:
-            return checks
+        return self._count_through(lambda index: index.name in names)[0] if names else []
+
+    def _count_entries(self, tables: Sequence[str]) -> tuple[list[Check], set[str]]:
+        """Also the tables of those indexes that cannot be counted."""
+        return self._count_through(lambda index: index.table in tables) if tables else ([], set())
+
+    def _count_through(self, wanted: Callable[[Readable], bool]) -> tuple[list[Check], set[str]]:
+        """Entries of indexes, read in their order, beside the rows; and tables with one that is not read so."""
         with self.session("looking for indexes") as connection:
-            rows = ask(connection, READABLE_INDEXES)
-        for schema, table, index_schema, index, keys, condition in rows:
-            name = canonical(index_schema, index)
-            if name not in names:
-                continue
-            try:
-                with self.session("reading", name, settings=THROUGH_INDEX) as connection:
-                    base = f"FROM ONLY {canonical(schema, table)} WHERE {condition}"
-                    through = f"SELECT count(*) FROM (SELECT 1 {base} ORDER BY {keys} OFFSET 0) x"
-                    plan = " ".join(str(line) for (line,) in ask(connection, f"EXPLAIN {through}"))
-                    if "Index" not in plan or "Sort" in plan:
-                        continue  # The planner found another way, so this would prove nothing.
-                    [(entries,)] = reading(connection, through)
-                    for setting in ("enable_indexscan", "enable_indexonlyscan"):
-                        ask(connection, f"SET {setting} = off")
-                    ask(connection, "SET enable_seqscan = on")
-                    [(there,)] = reading(connection, f"SELECT count(*) {base}")
-            except Interrupted:
-                raise
-            except EngineError as error:
-                checks.append(Check("index can be read", name, False, error.words))
-            else:
-                checks.append(
-                    Check(
-                        "index can be read",
-                        name,
-                        entries == there,
-                        say("{entries} of {rows} rows by the index", entries=entries, rows=there),
-                    )
+            readable = [Readable(*row) for row in ask(connection, READABLE_INDEXES)]
+        groups: dict[tuple[str, str], list[Readable]] = {}
+        for index in readable:
+            if wanted(index):
+                groups.setdefault((index.table, index.condition), []).append(index)
+        checks = self.shared(list(groups.values()), self._count_share, max(1, self.limits.jobs))
+        return [check for _, check in checks if check], {index.table for index, check in checks if check is None}
+
+    def _count_share(self, groups: Sequence[list[Readable]]) -> list[tuple[Readable, Check | None]]:
+        return [pair for group in groups for pair in self._count_group(group)]
+
+    def _count_group(self, group: Sequence[Readable]) -> list[tuple[Readable, Check | None]]:
+        """Of indexes over the same rows; None where counting would prove nothing."""
+        base = f"FROM ONLY {group[0].table} WHERE {group[0].condition}"
+        try:
+            with self.session("reading", group[0].name, settings=THROUGH_INDEX) as connection:
+                entries = [(index, entries_of(connection, index, base)) for index in group]
+                configure(
+                    connection, {"enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_seqscan": "on"}
                 )
-        return checks
+                [(there,)] = reading(connection, f"SELECT count(*) {base}")
+        except Interrupted:
+            raise
+        except EngineError as error:
+            if len(group) > 1:
+                return [pair for index in group for pair in self._count_group([index])]
+            return [(group[0], Check("index can be read", group[0].name, False, error.words))]
+        return [
+            (index, None)
+            if count is None
+            else (
+                index,
+                Check(
+                    "index can be read",
+                    index.name,
+                    count == there,
+                    say("{entries} of {rows} rows by the index", entries=count, rows=there),
+                ),
+            )
+            for index, count in entries
+        ]
 
     def _constraints(self, tables: Sequence[str] | None, faulty: set[str]) -> list[Check]:
         """Each of the sessions asks its part of them."""
@@ -174,20 +298,18 @@ class Proof(Structure, Server):
             rows = ask(connection, CONSTRAINTS)
         asked = [(row, canonical(row[1], row[2])) for row in rows]
         wanted = [(row, name) for row, name in asked if (tables is None or name in tables) and name not in faulty]
-        jobs = max(1, self.limits.jobs)
 
-        def client(first: int) -> list[Check]:
+        def client(share: Sequence[tuple[Row, str]]) -> list[Check]:
             with self.session("checking constraints", settings=PINNED) as connection:
                 # The statements name everything in full; functions in CHECK constraints may need the usual path.
                 ask(connection, "RESET search_path")
                 found: list[Check] = []
-                for (what, _, _, name, statement), object in wanted[first::jobs]:
+                for (what, _, _, name, statement), object in share:
                     self.raise_if_stopping("checking", object)
                     found.append(self._none(connection, what, object, name, statement))
                 return found
 
-        with ThreadPoolExecutor(jobs) as pool:
-            return [check for found in pool.map(client, range(jobs)) for check in found]
+        return self.shared(wanted, client, max(1, self.limits.jobs))
 
     def _none(self, connection: Connection, what: str, object: str, name: str, statement: str) -> Check:
         """A statement that must count nothing."""
@@ -263,6 +385,15 @@ def single(sql: str) -> str:
     return statement
 
 
+def entries_of(connection: Connection, index: Readable, base: str) -> int | None:
+    """Entries of the index, read in its order. None where the planner found another way."""
+    through = f"SELECT count(*) FROM (SELECT 1 {base} ORDER BY {index.keys} OFFSET 0) x"
+    plan = " ".join(str(line) for (line,) in reading(connection, f"EXPLAIN {through}"))
+    if not re.search(rf"Index (Only )?Scan (Backward )?using {re.escape(index.explained)} ", plan) or "Sort" in plan:
+        return None
+    return int(reading(connection, through)[0][0])
+
+
 def fingerprint_of(connection: Connection, name: str) -> Fingerprint:
     """`sum`, not `bit_xor`: that one does not see pairs of equal rows. The text form holds for every type; made by
     `record_out`, because a cast to text may be the owner's own."""
@@ -314,7 +445,7 @@ THROUGH_INDEX: dict[str, object] = {
 }
 
 READABLE_INDEXES = f"""
-SELECT n.nspname, c.relname, ni.nspname, i.relname,
+SELECT n.nspname, c.relname, ni.nspname, i.relname, quote_ident(i.relname),
   (SELECT string_agg(pg_get_indexdef(i.oid, k, false) || CASE WHEN x.indoption[k - 1] & 1 = 1 THEN ' DESC' ELSE '' END
      || CASE WHEN x.indoption[k - 1] & 2 = 2 THEN ' NULLS FIRST' ELSE ' NULLS LAST' END, ', ' ORDER BY k)
    FROM generate_series(1, x.indnkeyatts) k),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from sqlalchemy import URL, Connection, create_engine
@@ -23,6 +24,9 @@ from ..values import Limits, Tag
 from .failures import by_words, from_driver
 from .sql import ask, configure
 from .versions import Ways, ways_of
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def mark_in(comment: str | None) -> dict[str, Any] | None:
@@ -252,6 +256,14 @@ class Sessions(Engine):
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.3)
+
+    def shared(self, items: Sequence[T], work: Callable[[Sequence[T]], list[R]], jobs: int) -> list[R]:
+        """What `work` finds, called in `jobs` threads with a share of the items each, dealt out in turn."""
+        shares = [items[first::jobs] for first in range(jobs) if items[first::jobs]]
+        if not shares:
+            return []
+        with ThreadPoolExecutor(len(shares)) as pool:
+            return [result for found in pool.map(work, shares) for result in found]
 
     # -- how we stop -------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Structural checks with amcheck, which reads suspect pages without trusting them.
 
-Where amcheck is not installed in the target, it is created inside a transaction that is rolled back:
-nothing of it is ever seen by anybody else, nor left behind by a crash.
+Where amcheck is not installed in the target, its functions are created inside a transaction that is rolled back:
+nothing of them is ever seen by anybody else, nor left behind by a crash. A superuser creates them in the temporary
+schema of each session, so that several may look at once; the extension itself only one session can create.
 """
 
 # ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
@@ -13,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Connection
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
+from ..values import Limits, Tag
 from ..words import say
 from .failures import lost
 from .server import Relation, Server
@@ -27,6 +29,18 @@ HARMLESS = {"55P03", "57014", "42501"}
 """Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege."""
 ENDLESS = {"57014", "42501"}
 """Of these, the ones that would meet every half of a group as well."""
+
+AMCHECK_INDEX = """
+CREATE FUNCTION pg_temp.bt_index_check(index regclass, heapallindexed boolean) RETURNS void
+AS '$libdir/amcheck', 'bt_index_check' LANGUAGE C STRICT
+"""
+AMCHECK_HEAP = """
+CREATE FUNCTION pg_temp.verify_heapam(relation regclass, on_error_stop boolean DEFAULT false,
+  check_toast boolean DEFAULT false, skip text DEFAULT 'none', startblock bigint DEFAULT NULL,
+  endblock bigint DEFAULT NULL, blkno OUT bigint, offnum OUT integer, attnum OUT integer, msg OUT text)
+RETURNS SETOF record AS '$libdir/amcheck', 'verify_heapam' LANGUAGE C
+"""
+"""As the extension's own scripts declare them: https://www.postgresql.org/docs/current/amcheck.html"""
 
 
 @dataclass(frozen=True)
@@ -51,20 +65,51 @@ class Examined:
 class Structure(Server):
     """Examines tables and indexes."""
 
-    def examine(self, tables: Sequence[str] | None, seconds: float, deep: bool) -> list[Examined]:
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        super().__init__(url, tag, limits)
+        self.cleaned: set[str] = set()
+        """Tables that this object has vacuumed, so that their indexes can be counted without their rows."""
+
+    def examine(self, tables: Sequence[str] | None, seconds: float, deep: bool, jobs: int = 1) -> list[Examined]:
         """Small parts first, until `seconds` are over; the rest is told as unknown.
 
         `deep` also compares every b-tree with the rows of its table. A part whose examination ends the
-        server counts as faulty. Raises nothing for what is damaged.
+        server counts as faulty. Raises nothing for what is damaged. `jobs` sessions look at once where they can.
         """
         with self.session("looking for tables and indexes") as connection:
             relations = self.relations(connection, tables)
             waiting = sorted(
                 parts_of(connection, relations), key=lambda part: (part.bytes, part.table, part.index or "")
             )
+            if not self.is_superuser(connection) and not installed(connection, "amcheck"):
+                jobs = 1
         until = time.monotonic() + seconds
         done: list[Examined] = []
         groups = [[part] for part in waiting] if deep else together(waiting)
+        if jobs > 1 and len(groups) > 1:
+            looked = self.shared(groups, lambda share: self._examine_share(share, until, deep), jobs)
+            done = [result for _, results in looked for result in results or ()]
+            # One of those in work may have ended the server, and all sessions with it: which, is seen one by one.
+            groups = [group for group, results in looked if results is None]
+            if groups:
+                self.await_server()
+        return done + self._examine_one_by_one(groups, until, deep)
+
+    def _examine_share(
+        self, share: Sequence[list[Part]], until: float, deep: bool
+    ) -> list[tuple[list[Part], list[Examined] | None]]:
+        """Each group with what was found; None from where the session could not go on."""
+        found: list[tuple[list[Part], list[Examined] | None]] = []
+        try:
+            with self._examiner() as (connection, schema):
+                for group in share:
+                    found.append((group, self._examine(connection, schema, group, until, deep)))
+        except EngineError:
+            self.raise_if_stopping("examining", share[len(found)][0].table)
+        return found + [(group, None) for group in share[len(found) :]]
+
+    def _examine_one_by_one(self, groups: list[list[Part]], until: float, deep: bool) -> list[Examined]:
+        done: list[Examined] = []
         while groups:
             try:
                 with self._examiner() as (connection, schema):
@@ -126,10 +171,19 @@ class Structure(Server):
         with self.session("examining the structure of", settings={"client_min_messages": "error"}) as connection:
             ask(connection, "BEGIN")
             try:
-                yield connection, extension(connection, "amcheck", self.tag.suffix)
+                yield connection, self._amcheck(connection)
             finally:
                 with suppress(DBAPIError):
                     ask(connection, "ROLLBACK")
+
+    def _amcheck(self, connection: Connection) -> str:
+        """The quoted schema of its functions, to be called inside a transaction that is rolled back."""
+        if installed(connection, "amcheck") or not self.is_superuser(connection):
+            return extension(connection, "amcheck", self.tag.suffix)
+        ask(connection, AMCHECK_INDEX)
+        if self.ways.heap_check:
+            ask(connection, AMCHECK_HEAP)
+        return "pg_temp"
 
     def _examine(
         self, connection: Connection, schema: str, group: Sequence[Part], until: float, deep: bool
@@ -200,19 +254,24 @@ def together(parts: Sequence[Part]) -> list[list[Part]]:
     return groups
 
 
-def extension(connection: Connection, name: str, suffix: str) -> str:
-    """The quoted schema of an extension, created in a schema of its own when it is not installed.
-
-    To be called inside a transaction that is rolled back or drops it again. Raises the server's refusal.
-    """
+def installed(connection: Connection, name: str) -> str | None:
+    """The quoted schema of an extension; None where it is not installed."""
     rows = ask(
         connection,
         """SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
           WHERE e.extname = %(name)s""",
         name=name,
     )
-    if rows:
-        return quoted(str(rows[0][0]))
+    return quoted(str(rows[0][0])) if rows else None
+
+
+def extension(connection: Connection, name: str, suffix: str) -> str:
+    """The quoted schema of an extension, created in a schema of its own when it is not installed.
+
+    To be called inside a transaction that is rolled back or drops it again. Raises the server's refusal.
+    """
+    if there := installed(connection, name):
+        return there
     schema = quoted(f"{suffix}_{name}")
     ask(connection, f"CREATE SCHEMA {schema}")
     ask(connection, f"CREATE EXTENSION {quoted(name)} SCHEMA {schema}")

@@ -22,7 +22,7 @@ from .proof import PINNED, fingerprint_of
 from .questions import OWNED_SEQUENCES
 from .salvage import Salvage
 from .server import Relation, Server
-from .sql import ask, canonical, quoted, transaction
+from .sql import ask, canonical, configure, quoted, transaction
 from .structure import extension
 from .versions import Ways
 
@@ -77,7 +77,8 @@ class Work(Salvage, Collations, Server):
     # -- actions -----------------------------------------------------------------------------------
 
     def _vacuum_full(self, action: Action) -> Performed:
-        with self.session("rewriting", action.object, settings=self._room(action)) as connection:
+        with self.session("rewriting", action.object) as connection:
+            self._make_room(connection, action)
             relation = self.relation(connection, action)
             before, node = relation.bytes, filenode(connection, relation.oid)
             self._unique(action, relation, lambda: self._run(connection, action, f"VACUUM (FULL) {relation.name}"))
@@ -95,9 +96,11 @@ class Work(Salvage, Collations, Server):
         )
 
     def _vacuum(self, action: Action) -> Performed:
-        with self.session("cleaning", action.object, settings=self._room(action)) as connection:
+        with self.session("cleaning", action.object) as connection:
+            self._make_room(connection, action)
             relation = self.relation(connection, action)
             self._counted(connection, relation, action, f"VACUUM (ANALYZE) {relation.name}", "vacuum_count")
+            self.cleaned.add(relation.name)
             after = total_bytes(connection, relation.oid)
         return Performed(say("Cleaned and analyzed {table}", table=action.object), relation.bytes, after)
 
@@ -109,7 +112,8 @@ class Work(Salvage, Collations, Server):
         return Performed(say("Took new statistics of {table}", table=action.object), relation.bytes, after)
 
     def _reindex(self, action: Action) -> Performed:
-        with self.session("building the indexes anew of", action.object, settings=self._room(action)) as connection:
+        with self.session("building the indexes anew of", action.object) as connection:
+            self._make_room(connection, action)
             relation = self.relation(connection, action)
             before = index_nodes(connection, relation.oid)
             self._unique(action, relation, lambda: self._run(connection, action, f"REINDEX TABLE {relation.name}"))
@@ -216,18 +220,18 @@ class Work(Salvage, Collations, Server):
             raise Unable("looking for", action.object, "there is no such table any more")
         return found[0]
 
-    def _room(self, action: Action) -> dict[str, object]:
+    def _make_room(self, connection: Connection, action: Action) -> None:
         """256 MB: more did not make rebuilds faster. Parallel workers only for a table that outweighs the rest:
         with several tables, sessions beside each other gain more than workers inside one."""
-        with self.session("weighing", action.object) as connection:
-            [(whole,)] = ask(connection, "SELECT pg_database_size(current_database())")
+        [(whole,)] = ask(connection, "SELECT pg_database_size(current_database())")
         dominant = action.bytes * 2 > int(whole)
         memory = max(32, min(256, self.limits.memory_mb // max(1, 4 * self.limits.jobs)))
-        return {
+        room = {
             "maintenance_work_mem": f"{memory}MB",
             "max_parallel_maintenance_workers": max(0, self.limits.jobs - 1) if dominant else 0,
             "vacuum_cost_delay": 0,
         }
+        configure(connection, room)
 
     def _run(self, connection: Connection, action: Action, statement: str) -> None:
         """With the plain driver: SQLAlchemy drops the notices in which the server says that it skipped."""

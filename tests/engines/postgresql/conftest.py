@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from maintenance.engines.postgresql import PostgreSQL
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 
@@ -52,3 +53,9 @@ def lab(server: PostgreSQLServer) -> Iterator[PostgreSQLLab]:
 def lab_with_checksums(server_with_checksums: PostgreSQLServer) -> Iterator[PostgreSQLLab]:
     with server_with_checksums.lent() as made:
         yield made
+
+
+@pytest.fixture
+def whole_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if so much had changed since the backup that dumping it again took longer than a copy of everything."""
+    monkeypatch.setattr(PostgreSQL, "_little", lambda *_: False)

@@ -120,6 +120,8 @@ def test_everything_around_the_rows_is_as_before(
     with engine(lab) as made:
         if kind == "dump":
             monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+        else:
+            monkeypatch.setattr(PostgreSQL, "_little", lambda *_: False)
         backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
         definitions = made.catalog()
         gate = made.read_gate()

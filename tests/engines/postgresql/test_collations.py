@@ -101,6 +101,7 @@ def test_an_account_that_does_not_own_it_leaves_the_recording_to_who_does(lab: P
         assert [a.object for a in plan if a.kind == "refresh_collation"] == [lab.name]
 
 
+@pytest.mark.usefixtures("whole_copy")
 def test_a_database_whose_collation_changed_can_be_copied_for_a_rollback(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
         backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)

@@ -85,6 +85,7 @@ def test_a_superuser_needs_nothing_and_another_role_is_told_from_afar(lab: Postg
     assert "GRANT SET ON PARAMETER log_statement TO db_admin" in statements
 
 
+@pytest.mark.usefixtures("whole_copy")
 def test_with_the_statements_run_the_role_does_the_whole_procedure(lab: PostgreSQLLab) -> None:
     give(lab, needed(lab, "db_admin"))
     assert [grant.statement for grant in needed(lab, "db_admin")] == ["", ""]

@@ -14,6 +14,7 @@ from tests.engines.lab_postgresql import PostgreSQLLab
 from .world import MARKER, PLAIN, engine, hammering
 
 
+@pytest.mark.usefixtures("whole_copy")
 @pytest.mark.parametrize("as_superuser_applications", [False, True])
 def test_the_copy_made_under_the_cut_takes_the_place_with_everything_around_it(
     lab: PostgreSQLLab, as_superuser_applications: bool

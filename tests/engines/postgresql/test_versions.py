@@ -61,6 +61,7 @@ def brings(lab: PostgreSQLLab, extension: str) -> bool:
     return bool(lab.sql(f"SELECT 1 FROM pg_available_extensions WHERE name = '{extension}'"))
 
 
+@pytest.mark.usefixtures("whole_copy")
 def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
     lab.fill()
     lab.difficult()
