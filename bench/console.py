@@ -17,11 +17,13 @@ from resource import struct_rusage
 from .figures import Span, covered
 
 PROJECT = Path(__file__).resolve().parents[1]
+REPEATS, LOAD_SECONDS, LOAD_CLIENTS = 5, 1, 2
 SETTINGS = (
     "stage_wait_seconds=0",
-    "load_seconds=1",
     "watch_minutes=0",
-    "benchmark_repeats=5",
+    f"benchmark_repeats={REPEATS}",
+    f"load_seconds={LOAD_SECONDS}",
+    f"load_clients={LOAD_CLIENTS}",
 )
 """Waits that the specification asks for are no overhead, so there are none here."""
 POLL_SECONDS = 0.02
@@ -42,13 +44,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """One maintenance: `whole` from the start of the process to its end; `actions` are pairs of object and action.
+    """One maintenance: `whole` from the start of the process to its end, `asked` from the request to the end;
+    `actions` are pairs of object and action.
 
     `processor_seconds` are those of the process and of the programs that it ran. `peak_mb` is the largest resident
     memory of the process; `peak_working_mb` that before the reports were made.
     """
 
     whole: Span
+    asked: Span
     target: Span
     outage: Span
     lines: tuple[Line, ...]
@@ -128,6 +132,7 @@ class Console:
                 " WHERE target_id = ? AND finished_at IS NOT NULL ORDER BY id",
                 (number,),
             ).fetchall()
+            [(created,)] = control.execute("SELECT created_at FROM tbl_096_maintenance_run ORDER BY id DESC LIMIT 1")
             actions = control.execute(
                 "SELECT object, action FROM action_record WHERE target_id = ?", (number,)
             ).fetchall()
@@ -135,6 +140,7 @@ class Console:
         working = [peak for at, peak in samples if at <= finished]
         return Run(
             whole=whole,
+            asked=Span(moment(created), whole.ended),
             target=Span(started, finished),
             outage=Span(cut, open_again),
             lines=tuple(Line(node, part, Span(moment(begun), moment(ended))) for node, part, begun, ended in found),

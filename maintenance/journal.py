@@ -402,31 +402,33 @@ class Journal:
         self._note("action " + state.value, object=line.object, action=line.action, sentence=line.sentence)
 
     @patient
-    def measured(self, phase: str, round: int, sample: Sample) -> None:
+    def measured(self, phase: str, round: int, samples: Sequence[Sample]) -> None:
         with self._owning():
-            Measurement.objects.update_or_create(
-                target_id=self.target_id,
-                phase=phase,
-                round=round,
-                query=sample.query,
-                defaults={
-                    "times_ms": list(sample.times_ms),
-                    "cost": sample.cost,
-                    "cost_unit": sample.cost_unit,
-                    "rows": sample.rows,
-                    "error": sample.error or "",
-                },
-            )
-        figures = {
-            "phase": phase,
-            "round": round,
-            "times_ms": list(sample.times_ms),
-            "cost": sample.cost,
-            "cost_unit": sample.cost_unit,
-            "rows": sample.rows,
-        }
-        said_ = sample.error or f"Measured {phase} the work: {sample.query}"
-        performance.info("%s", said_, extra={**self.about, "step": "measure", "figures": figures})
+            for sample in samples:
+                Measurement.objects.update_or_create(
+                    target_id=self.target_id,
+                    phase=phase,
+                    round=round,
+                    query=sample.query,
+                    defaults={
+                        "times_ms": list(sample.times_ms),
+                        "cost": sample.cost,
+                        "cost_unit": sample.cost_unit,
+                        "rows": sample.rows,
+                        "error": sample.error or "",
+                    },
+                )
+        for sample in samples:
+            figures = {
+                "phase": phase,
+                "round": round,
+                "times_ms": list(sample.times_ms),
+                "cost": sample.cost,
+                "cost_unit": sample.cost_unit,
+                "rows": sample.rows,
+            }
+            said_ = sample.error or f"Measured {phase} the work: {sample.query}"
+            performance.info("%s", said_, extra={**self.about, "step": "measure", "figures": figures})
 
     @patient
     def backed_up(self, role: str, backup: Backup) -> None:

@@ -46,7 +46,9 @@ def load_what_reports_need() -> None:
     load_statistics()
     with suppress(Exception):
         # Without WeasyPrint's system libraries there is no PDF; whoever makes the reports says so.
-        from reports import pdf  # noqa: F401
+        from reports import paper
+
+        paper.printed("<p>-</p>", "-")  # Fonts and the C declarations of the libraries are looked up at the first page.
 
 
 def run_alternate(ctx: Context) -> Outcome:

@@ -13,7 +13,7 @@ from ..archive import Seal
 from ..config import Config
 from ..engines.base import Engine
 from ..engines.errors import EngineError, Interrupted
-from ..engines.values import Action, Backup, Check, Fingerprint, Image, Json
+from ..engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
 from ..engines.words import Sentence, say
 from ..journal import Journal, resaid, said
 from ..models import BackupFile, MaintenanceRun, MaintenanceSetting, RunTarget, StepState
@@ -52,6 +52,10 @@ class Context:
         self.step = ""
         self.armed = False
         """Whether this claim armed the dead man's switch."""
+        self.diagnosis: Diagnosis | None = None
+        """What B has just found, for C alone: nothing happens between the two."""
+        self._resolved: tuple[list[str], list[str], list[str]] | None = None
+        """Objects of the plan, the tables that they are, and those that are none: names do not change meanwhile."""
 
     @property
     def seal(self) -> Seal:
@@ -71,7 +75,9 @@ class Context:
         objects = list(dict.fromkeys(action.object for action in self.plan))
         if self.run.maintenance_type != "optimize" or not objects:
             return self.tables
-        found, unknown = self.engine.resolve(objects)
+        if self._resolved is None or self._resolved[0] != objects:
+            self._resolved = (objects, *self.engine.resolve(objects))
+        _, found, unknown = self._resolved
         return self.tables if unknown else found
 
     @property

@@ -11,6 +11,7 @@ def run(ctx: Context) -> Outcome:
     """Writes TBL-097. An EngineError means manual diagnosis (L, Q)."""
     diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
     ctx.journal.diagnosed(DatabaseState.Source.DIAGNOSIS, diagnosis)
+    ctx.diagnosis = diagnosis
     if not diagnosis.findings:
         sentence = say(
             "Looked at {tables} tables of {version}: nothing is wrong.",

@@ -16,14 +16,15 @@ def queries(ctx: Context, phase: str) -> list[str]:
 
 
 def measure(ctx: Context, phase: str) -> None:
-    """Measures and keeps each sample as soon as it is there."""
+    """Measures, and keeps all samples at once: a commit after each would lengthen the outage."""
 
     def work() -> Done:
         listed = queries(ctx, phase)
+        samples = []
         for query in listed:
             ctx.engine.raise_if_stopping("measuring", ctx.target.database)
-            sample = ctx.engine.measure(query, ctx.setting.benchmark_repeats)
-            ctx.journal.measured(phase, ctx.target.round, sample)
+            samples.append(ctx.engine.measure(query, ctx.setting.benchmark_repeats))
+        ctx.journal.measured(phase, ctx.target.round, samples)
         if phase == "before":
             return Done(say("Measured {count} queries before the work.", count=len(listed)))
         return Done(say("Measured {count} queries after the work.", count=len(listed)))
