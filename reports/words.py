@@ -44,6 +44,7 @@ ACTIONS: Mapping[str, Promise] = {
     "analyze_all": lazy("renew all statistics (ANALYZE)"),
     "reindex": lazy("build the indexes anew (REINDEX)"),
     "remake_indexes": lazy("build the indexes anew (REINDEX)"),
+    "remake_all_indexes": lazy("build the indexes anew (REINDEX)"),
     "drop_index": lazy("drop an invalid index"),
     "set_sequences": lazy("set sequences to the rows"),
     "reset_visibility": lazy("reset the visibility map"),

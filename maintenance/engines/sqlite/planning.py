@@ -37,11 +37,7 @@ def plan(
         actions += _repairs(fact, allow_data_loss, whole)
     mended = {action.object for action in actions}
     if kind == "rebuild":
-        actions += [
-            _index_action(fact, say("Rebuild was asked for: all indexes are made again."), whole, kind="remake_indexes")
-            for fact in chosen
-            if fact.name not in mended and fact.notes.get("indexes")
-        ]
+        actions += _remade(file_name, diagnosis, [fact for fact in chosen if fact.name not in mended], whole)
     if whole:
         reason = _rewrite_reason(kind, diagnosis, thresholds, codes, bool(actions) and kind != "rebuild")
         if reason is not None:
@@ -64,6 +60,16 @@ def _refuse_foreign(diagnosis: Diagnosis, tables: Sequence[str] | None) -> None:
                 words=finding.evidence,
             )
             raise Unable("planning the work on", finding.object, words)
+
+
+def _remade(file_name: str, diagnosis: Diagnosis, facts: Sequence[TableFacts], whole: bool) -> list[Action]:
+    """All indexes of the file in one transaction; of named tables each by itself."""
+    reason = say("Rebuild was asked for: all indexes are made again.")
+    indexed = [fact for fact in facts if fact.notes.get("indexes")]
+    if whole and indexed:
+        size_bytes = diagnosis.size_bytes
+        return [Action(file_name, "remake_all_indexes", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
+    return [_index_action(fact, reason, whole, kind="remake_indexes") for fact in indexed]
 
 
 def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> list[Action]:

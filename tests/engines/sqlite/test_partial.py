@@ -30,3 +30,20 @@ class TestPartialMaintenance:
                     engine.perform(action, False)
                 assert all(check.passed for check in engine.check(["orders"]))
         assert content(lab) == before
+
+
+def test_a_rebuild_of_the_file_makes_all_indexes_in_one_go_even_where_one_cannot_be_emptied(lab: SQLiteLab) -> None:
+    lab.fill()
+    before = content(lab)
+    with lab.engine() as engine:
+        actions = engine.plan("rebuild", engine.diagnose(SMALL), SMALL, None, False)
+    assert [action.kind for action in actions] == ["remake_all_indexes", "vacuum", "analyze_all"]
+    lab.damage_index()
+    with lab.engine() as engine, under_cut(engine):
+        assert "1 indexes were made again" in engine.perform(actions[0], False).sentence
+        assert [
+            check
+            for check in engine.check(None, thorough=True)
+            if not check.passed and "never used" not in check.detail
+        ] == []
+    assert content(lab) == before
