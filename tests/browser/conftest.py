@@ -9,11 +9,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, StorageState, sync_playwright
 
 from demo.sqlite import build
 
@@ -30,7 +30,10 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
-PEOPLE = f"""
+PREPARE = f"""
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("seed_history", "60", verbosity=0)
 from django.contrib.auth.models import Group, User
 groups = {{"dba": "DBA", "manager": "Management", "administrator": "Maintenance administrators", "auditor": "Auditors"}}
 for name, group in groups.items():
@@ -45,6 +48,8 @@ class Console:
     url: str
     folder: Path
     environment: dict[str, str]
+    sessions: dict[str, StorageState] = field(default_factory=dict)
+    """Of those who have logged in, so that not every test has to."""
 
     def manage(self, *words: str) -> str:
         done = subprocess.run(
@@ -81,9 +86,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         "DJANGO_SETTINGS_MODULE": "dbmaint_site.settings",
     }
     found = Console(f"http://127.0.0.1:{port}", folder, environment)
-    found.manage("migrate", "--verbosity=0")
-    found.manage("shell", "--verbosity=0", "--command", PEOPLE)
-    found.manage("seed_history", "60")
+    found.manage("shell", "--verbosity=0", "--no-imports", "--command", PREPARE)
     for name in ("shop", "billing"):
         found.database(name)
         found.manage("diagnose", name)
@@ -129,10 +132,17 @@ def visit(console: Console, chromium: Browser) -> Iterator[Callable[..., Page]]:
     wrong: list[str] = []
 
     def open_page(
-        who: str = "dba", width: int = 1280, theme: str = "light", language: str = "en", examined: bool = False
+        who: str = "dba",
+        width: int = 1280,
+        theme: str = "light",
+        language: str = "en",
+        examined: bool = False,
+        anew: bool = False,
     ) -> Page:
-        """`examined`: axe-core sets styles of its own in the page, which the policy would refuse."""
+        """`examined`: axe-core sets styles of its own in the page, which the policy would refuse. `anew`: logs in."""
+        session = None if anew else console.sessions.get(who)
         context = chromium.new_context(
+            storage_state=session,
             bypass_csp=examined,
             viewport={"width": width, "height": 900},
             color_scheme=theme,  # type: ignore[arg-type]
@@ -148,10 +158,16 @@ def visit(console: Console, chromium: Browser) -> Iterator[Callable[..., Page]]:
         page.on(
             "request", lambda r: None if r.url.startswith((console.url, "data:")) else wrong.append(f"asks {r.url}")
         )
+        if session is not None:
+            page.goto(f"{console.url}/")
+            return page
         page.goto(f"{console.url}/accounts/login/")
         page.fill("#id_username", who)
         page.fill("#id_password", PASSWORD)
         page.click("main button")
+        if not anew:
+            page.wait_for_selector("nav")
+            console.sessions[who] = context.storage_state()
         return page
 
     yield open_page

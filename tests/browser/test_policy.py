@@ -36,7 +36,7 @@ def test_no_page_does_what_the_policy_forbids(who: str, visit: Visit, console: C
         answer = page.goto(console.url + path)
         assert answer is not None
         assert "default-src 'none'" in answer.headers["content-security-policy"], path
-        page.wait_for_timeout(300)
+        page.wait_for_timeout(100)
 
 
 def test_the_policy_is_in_force(chromium: Browser, console: Console) -> None:
@@ -58,7 +58,7 @@ def test_the_page_of_the_api_works_under_it(visit: Visit, console: Console) -> N
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_second_factor_is_set_up_and_asked_for(language: str, visit: Visit, console: Console, axe: Path) -> None:
-    page = visit("manager", language=language, width=390)
+    page = visit("manager", language=language, width=390, anew=True)
     page.goto(f"{console.url}/account/second-factor/enrol/")
     expect(page.locator(".qr svg")).to_be_visible()
     page.evaluate(axe.read_text())
@@ -73,7 +73,7 @@ def test_a_second_factor_is_set_up_and_asked_for(language: str, visit: Visit, co
     code = page.locator(".codes li").first.inner_text()
     page.evaluate(axe.read_text())
     assert page.evaluate("axe.run()")["violations"] == []
-    again = visit("manager", language=language, width=390)
+    again = visit("manager", language=language, width=390, anew=True)
     expect(again.locator("#id_code")).to_be_visible()
     again.evaluate(axe.read_text())
     assert again.evaluate("axe.run()")["violations"] == []
