@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
-from .case import ENGINES, KINDS, Case, Cell, turns
+from .case import ENGINES, KINDS, Case, turns
 from .console import PROJECT, Console
 from .judge import STATUS, Verdict, play
 from .table import show
@@ -145,13 +145,10 @@ def draw(engines: Sequence[str], kills: int, seed: int, matrix: Matrix, pool: Th
     """First each way undisturbed, which tells its points; then the deaths."""
     dice = random.Random(seed)
     wanted = list(islice(turns(tuple(engines), dice), kills))
-    firsts: dict[Cell, Case] = {cell: cell.first(dice) for cell, _ in dict.fromkeys(wanted)}
-    points = {v.case: v.points for v in pool.map(matrix.play, firsts.values())}
+    points = {v.case: v.points for v in pool.map(matrix.play, dict.fromkeys(cell.first for cell, _ in wanted))}
     died_at: dict[str, Counter[str]] = {engine: Counter() for engine in engines}
     cases = [
-        cell.draw(dice, kind, points[firsts[cell]], died_at[cell.engine])
-        for cell, kind in wanted
-        if points[firsts[cell]]
+        cell.draw(dice, kind, points[cell.first], died_at[cell.engine]) for cell, kind in wanted if points[cell.first]
     ]
     matrix.all(cases, pool)
     for engine in engines:

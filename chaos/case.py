@@ -70,10 +70,12 @@ class Cell:
 
     engine: str
     path: str
+    """One of PATHS, with its `@moment`."""
 
-    def first(self, dice: random.Random) -> Case:
+    @property
+    def first(self) -> Case:
         """Undisturbed: it tells the points, and is looked at as all others are."""
-        return Case(self.engine, "rebuild", self._path(dice, "perform"))
+        return Case(self.engine, "rebuild", self.path)
 
     def draw(self, dice: random.Random, kind: str, points: list[str], died_at: Counter[str]) -> Case:
         """Points at which fewest died so far come first, each name once however often it is passed."""
@@ -87,11 +89,7 @@ class Cell:
         released = self.path in RELEASED and kind != "repair" and dice.random() < 0.2
         deaths = dice.choices((0, 1, 2), (65, 20, 15))[0]
         again = tuple(f"#{dice.randint(1, 30 if released else 250)}" for _ in range(deaths))
-        variant = dice.choice((0, 0, 1, 2, 3))
-        return Case(self.engine, kind, self._path(dice, dice.choice(MOMENTS)), point, again, released, variant)
-
-    def _path(self, dice: random.Random, moment: str) -> str:
-        return f"{self.path}@{moment}" if self.path in ("cancelled", "timed out") else self.path
+        return Case(self.engine, kind, self.path, point, again, released, dice.choice((0, 0, 1, 2, 3)))
 
 
 def turns(engines: tuple[str, ...], dice: random.Random) -> Iterator[tuple[Cell, str]]:
@@ -101,6 +99,10 @@ def turns(engines: tuple[str, ...], dice: random.Random) -> Iterator[tuple[Cell,
         for engine in engines:
             combinations = list(product(PATHS, KINDS))
             dice.shuffle(combinations)
-            rounds.append([(Cell(engine, path), kind) for path, kind in combinations])
+            rounds.append([(Cell(engine, _with_moment(path, dice)), kind) for path, kind in combinations])
         for side_by_side in zip(*rounds, strict=True):
             yield from side_by_side
+
+
+def _with_moment(path: str, dice: random.Random) -> str:
+    return f"{path}@{dice.choice(MOMENTS)}" if path in ("cancelled", "timed out") else path

@@ -7,6 +7,7 @@ every life of the process, as a real one would.
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -42,6 +43,8 @@ class Faults(AppConfig):
                 never_faster()
             case "cancelled":
                 upon(verb, cancel_first)
+            case "paused":
+                upon(verb, pause_first)
             case "timed out":
                 keep_the_time_limit()
                 upon(verb, run_out_of_time_first)
@@ -116,6 +119,15 @@ def cancel_first(engine: Any, usual: Any, *args: Any, **named: Any) -> Any:
         with suppress(launch.Refused):  # another thread was faster
             launch.cancel(launch.Actor(name="chaos", origin="command"), run)
         engine.stopping.wait(ARRIVES_WITHIN_SECONDS)
+    return usual(*args, **named)
+
+
+def pause_first(engine: Any, usual: Any, *args: Any, **named: Any) -> Any:
+    """The whole process stands still, as on a host that is frozen, until somebody lets it go on."""
+    paused = Path(settings.HOME) / "it was paused"
+    if not paused.exists():
+        paused.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
     return usual(*args, **named)
 
 

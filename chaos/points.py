@@ -147,16 +147,21 @@ def numberless(name: str) -> str:
 
 
 def trace(file: Path) -> None:
-    """Every point of this process into `file`, one a line, at its end; each can be its death before."""
+    """Every point of this process into `file`, one a line, at its end; each can be its death before.
+
+    In their names a folder of this matrix is called by its last part: it has another name each time.
+    """
     from maintenance import journal
 
-    own = journal.crash_point
+    own, places = journal.crash_point, os.environ["DBMAINT_CHAOS_PLACES"].split(os.pathsep)
     passed: list[str] = []
 
     def traced(name: str) -> None:
+        for place in places:
+            name = name.replace(place, Path(place).name)
         passed.append(name)
         own(name)
 
     journal.crash_point = traced
-    Doors(lambda name: journal.crash_point(name), os.environ["DBMAINT_CHAOS_PLACES"].split(os.pathsep)).hear()
+    Doors(lambda name: journal.crash_point(name), places).hear()
     atexit.register(lambda: file.write_text("\n".join(passed)))

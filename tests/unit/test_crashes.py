@@ -233,6 +233,21 @@ def test_dying_for_ever_ends_with_an_operator(
     assert setting.name in run.targets.get().steps.filter(node="X").last().sentence  # type: ignore[union-attr]
 
 
+def test_the_engine_has_let_go_of_the_target_when_the_last_word_is_written(
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake()
+    done: list[str] = []
+    monkeypatch.setattr(fakes.FakeEngine, "close", lambda engine: done.append("closed"))
+    monkeypatch.setattr(journal, "crash_point", done.append)
+    procedure.advance(launch.launch(someone, request_for("shop"), enqueue=False).targets.get().pk)
+    work = done[done.index("claimed") : done.index("target.ended")]
+    assert "closed" in work, "nobody would come after a death here"
+
+
 class TestALockThatDiesWithTheWorker:
     """As with SQLite: after a crash everybody was in again, and may have written."""
 
