@@ -22,6 +22,7 @@ need gettext command -v msgfmt
 need postgresql have_postgresql
 need mariadb-server command -v mariadbd
 need mariadb-backup command -v mariabackup
+need sqlite3 command -v sqlite3
 need libpango-1.0-0 have_library libpango-1.0.so.0
 need libpangoft2-1.0-0 have_library libpangoft2-1.0.so.0
 need libharfbuzz-subset0 have_library libharfbuzz-subset.so.0
