@@ -17,6 +17,9 @@ import pyrage
 import zstandard
 
 CHUNK = 1 << 20
+JOB = 1 << 20
+"""What a thread of the compressor takes at once. Left alone it is 8 MB, and the console's memory 35 MB larger for any
+database that is large enough to keep all of its buffers in use; files become less than 1 % larger by this."""
 
 
 class ArchiveError(Exception):
@@ -65,7 +68,8 @@ def write(source: IO[bytes], path: Path, seal: Seal) -> Archive:
 
     Raises OSError as the system gives it (disk full, not writable); the incomplete file is removed.
     """
-    compressor = zstandard.ZstdCompressor(level=3, write_checksum=True, threads=2)
+    settings = zstandard.ZstdCompressionParameters.from_level(3, write_checksum=True, threads=2, job_size=JOB)
+    compressor = zstandard.ZstdCompressor(compression_params=settings)
     try:
         with open(path, "wb") as file:
             os.chmod(path, 0o600)
