@@ -176,6 +176,16 @@ def _sequence(row: Row) -> Finding:
     )
 
 
+def _spaces(row: Row) -> Finding:
+    return Finding(
+        "no_physical_backup",
+        "low",
+        "",
+        say("The server has further tablespaces: {names}", names=", ".join(row[0])),
+        say("pg_basebackup cannot send them as one stream: where a dump fails, only another folder for it helps"),
+    )
+
+
 # At 80 % there is usually time for a change of the column's type.
 def _sequence_end(row: Row) -> Finding:
     schema, sequence, share = row
@@ -464,6 +474,12 @@ QUESTIONS = (
            UNION ALL
            SELECT 'slot', slot_name FROM pg_replication_slots WHERE database = current_database() AND active""",
         _logical,
+    ),
+    Question(
+        "tablespaces",
+        """SELECT array_agg(spcname::text ORDER BY spcname) FROM pg_tablespace
+           WHERE spcname NOT IN ('pg_default', 'pg_global') HAVING count(*) > 0""",
+        _spaces,
     ),
     Question(
         "tables that are not logged",

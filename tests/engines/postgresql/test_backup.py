@@ -10,7 +10,7 @@ import pytest
 
 from maintenance.archive import Seal
 from maintenance.engines import open_engine
-from maintenance.engines.errors import AccessDenied, Damaged, ResourceShortage
+from maintenance.engines.errors import AccessDenied, Damaged, EngineError, ResourceShortage
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_postgresql import PostgreSQLLab
@@ -75,3 +75,11 @@ def test_the_password_reaches_the_programs_and_nothing_else(lab: PostgreSQLLab) 
         rules.write_text(before)
         lab.sql("SELECT pg_reload_conf()")
         lab.sql("DROP ROLE secret_dba")
+
+
+def test_further_tablespaces_are_no_single_stream(lab_with_checksums: PostgreSQLLab) -> None:
+    """What the finding `no_physical_backup` says beforehand."""
+    lab = lab_with_checksums
+    with engine(lab) as made, pytest.raises(EngineError, match="can only write single tablespace to stdout"):
+        made.back_up("pg_basebackup", lab.folder, "two", PLAIN)
+    assert list(lab.folder.glob("*two*")) == []

@@ -189,8 +189,8 @@ T = "CREATE TABLE t (i int PRIMARY KEY, filler text)"
 ROWS = "INSERT INTO t SELECT i, repeat('filler ', 30) FROM generate_series(1, 5000) i"
 FAILING = "DO $$ BEGIN RAISE LOG 'could not read block 7 in file \"base/1/2\": made for a test'; END $$"
 
-OF_THE_LAB = ("server_log_errors", "dangerous_setting")
-"""Other tests' lines in the log, and autovacuum, which must not interfere."""
+OF_THE_LAB = ("server_log_errors", "dangerous_setting", "no_physical_backup")
+"""Other tests' lines in the log, autovacuum, which must not interfere, and a tablespace."""
 
 CASES = [
     Case("invalid_index", "high", "public.t", r"Index public\.t_bad is not valid",
@@ -262,6 +262,7 @@ CASES = [
          (T, ROWS), hardly_any_room),
     Case("wal_headroom", "high", "", r"5\.0 kB are free for the log \(pg_wal\); rewriting public\.t may need",
          (T, ROWS), hardly_any_room),
+    Case("no_physical_backup", "low", "", r"The server has further tablespaces: space$"),
     Case("free_space_unknown", "low", "", r"does not tell this account", (T, ROWS), nobody_tells),
 ]  # fmt: skip
 
