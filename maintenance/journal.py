@@ -7,6 +7,7 @@ answer, a write waits for it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import socket
@@ -96,10 +97,18 @@ def patient(function: Callable[P, R]) -> Callable[P, R]:
 # -- who works -------------------------------------------------------------------------------------
 
 
+MACHINE_ID = Path("/etc/machine-id")
+
+
 def _place() -> tuple[str, str]:
-    """This host and its namespace of process ids (containers may share a host name), and this boot of it."""
+    """This host and its namespace of process ids (containers may share a host name), and this boot of it.
+
+    Hosts may share a name too: the machine's id, of which only a digest is told, keeps them apart where there is one.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}", boot[:8]
+    machine = MACHINE_ID.read_bytes().strip() if MACHINE_ID.exists() else b""
+    host = f"{socket.gethostname()}/{hashlib.sha256(machine).hexdigest()[:8] if machine else '-'}"
+    return f"{host}/{os.stat('/proc/self/ns/pid').st_ino}", boot[:8]
 
 
 def _born(pid: int) -> str | None:

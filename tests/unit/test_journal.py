@@ -74,6 +74,26 @@ def test_a_dead_process_of_this_host_need_not_be_waited_for(target: RunTarget) -
     assert journal.claim(target.pk) is not None
 
 
+def test_two_hosts_of_one_name_do_not_take_each_other_for_rebooted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = tmp_path / "machine-id"
+    monkeypatch.setattr(journal, "MACHINE_ID", machine)
+    for first, second in (("a" * 32, "b" * 32), ("a" * 32, None), (None, "b" * 32)):
+        machine.unlink(missing_ok=True)
+        if first:
+            machine.write_text(f"{first}\n")
+        worker = journal.this_worker()
+        assert not first or first not in worker, "the machine's id is nobody's business"
+        place, pid, _ = worker.rsplit(":", 2)
+        rebooted = f"{place}:{pid}:00000000/1"
+        assert journal.worker_is_gone(rebooted)
+        machine.unlink(missing_ok=True)
+        if second:
+            machine.write_text(f"{second}\n")
+        assert not journal.worker_is_gone(rebooted)
+
+
 def test_every_journal_line_is_in_the_black_box_too(target: RunTarget) -> None:
     procedure.advance(target.pk)
     target.refresh_from_db()
