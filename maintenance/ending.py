@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -17,7 +16,17 @@ from reports.comparison import compare_target
 
 from . import audit, notify
 from .journal import resaid
-from .models import ENDED, WORST_FIRST, ActionRecord, MaintenanceRun, RunTarget, ScopeHold, Status, StepState
+from .models import (
+    ENDED,
+    WORST_FIRST,
+    ActionRecord,
+    MaintenanceRun,
+    RunTarget,
+    ScopeHold,
+    Status,
+    StepState,
+    longest_outage,
+)
 
 log = logging.getLogger("maintenance")
 WENT_WRONG = frozenset({Status.ROLLED_BACK, Status.FAILED, Status.TIMED_OUT})
@@ -83,19 +92,21 @@ def worst(statuses: Sequence[str]) -> Status:
     return next(s for s in WORST_FIRST if s in statuses)
 
 
-def longest_outage(targets: Sequence[RunTarget]) -> float:
-    """Seconds in which at least one target was out, overlaps counted once."""
-    spans = sorted(
-        (t.outage_started_at, t.outage_ended_at or t.finished_at or timezone.now())
-        for t in targets
-        if t.outage_started_at is not None
+def go_on_counting() -> None:
+    """An outage outlives its run where people are needed: its figures go on until the release."""
+    lasting = RunTarget.objects.filter(
+        status=Status.NEEDS_OPERATOR, outage_started_at__isnull=False, outage_ended_at__isnull=True
     )
-    total, end = 0.0, datetime.min.replace(tzinfo=timezone.get_current_timezone())
-    for begun, over in spans:
-        if over > end:
-            total += (over - max(begun, end)).total_seconds()
-            end = over
-    return total
+    for run in MaintenanceRun.objects.filter(pk__in=lasting.values("run"), finished_at__isnull=False):
+        recount(run)
+
+
+def recount(run: MaintenanceRun) -> None:
+    """Writes the outage of a run that has ended, as it is now."""
+    targets = list(run.targets.filter(outage_started_at__isnull=False))
+    for target in targets:
+        RunTarget.objects.filter(pk=target.pk).update(out_seconds=target.outage_seconds)
+    MaintenanceRun.objects.filter(pk=run.pk).update(outage_seconds=longest_outage(targets))
 
 
 def make_reports(run: MaintenanceRun) -> None:

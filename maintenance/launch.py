@@ -5,8 +5,6 @@ Bad input gets one sentence and starts nothing.
 
 from __future__ import annotations
 
-import hashlib
-
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -36,6 +34,7 @@ from .request import (
     Request,
     check,
     engine_of,
+    identity_of,
     refuse_unreleased,
 )
 
@@ -92,7 +91,8 @@ def launch(
             run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed)
             _hold_scope(run, checked)
             for setting in checked.settings:
-                refuse_unreleased(setting)  # Once more: who held the scope until now may have left it closed.
+                # Once more: who held the scope until now may have left it closed.
+                refuse_unreleased(setting, checked.facts[setting.name])
             if waits and break_glass:
                 go_without_approval(actor, run, break_glass)
             elif waits:
@@ -145,6 +145,7 @@ def _create(
             database=setting.name,
             engine=engine_of(setting).name,
             version=checked.facts[setting.name].version[:200],
+            identity=identity_of(checked.facts[setting.name]),
             tables=checked.tables[setting.name] or None,
             status=status,
             enqueued_at=timezone.now(),
@@ -182,7 +183,7 @@ def _hold_scope(run: MaintenanceRun, checked: Checked) -> None:
 
 def _keys(checked: Checked) -> list[str]:
     """By identity, not by name: one database may be registered twice."""
-    return [f"database:{hashlib.sha256(f.identity.encode()).hexdigest()[:40]}" for f in checked.facts.values()]
+    return [f"database:{identity_of(facts)}" for facts in checked.facts.values()]
 
 
 def _locked(checked: Checked) -> Locked:

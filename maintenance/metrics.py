@@ -123,14 +123,16 @@ def work() -> Iterator[Metric]:
         queued += target.status == Status.QUEUED
         if target.status != Status.QUEUED and target.beat_at:
             age.add_metric(named, (now - target.beat_at).total_seconds())
-        if target.outage_started_at and target.outage_ended_at is None:
-            out.add_metric(named, (now - target.outage_started_at).total_seconds())
         if target.started_at:
             since.add_metric(named, (now - target.started_at).total_seconds())
         if target.setting is not None:
             limit.add_metric(named, target.setting.timeout_minutes * 60)
         if (target.database, target.run.maintenance_type) in medians:
             usual.add_metric(named, medians[target.database, target.run.maintenance_type])
+    for target in RunTarget.objects.filter(
+        status__in=[*ACTIVE, Status.NEEDS_OPERATOR], outage_started_at__isnull=False, outage_ended_at__isnull=True
+    ).only("database", "run_id", "outage_started_at", "outage_ended_at"):
+        out.add_metric([target.database, str(target.run_id)], target.outage_seconds)
     waiting.add_metric([], queued)
     return iter((waiting, age, out, since, limit, usual))
 

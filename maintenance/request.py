@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import Q
 
 from . import config
 from .control import control_url
@@ -111,6 +113,7 @@ def check(request: Request) -> Checked:
         engine = engine_of(setting)
         try:
             facts = engine.facts()
+            refuse_unreleased(setting, facts)
             _refuse_target(setting, facts)
             found, unknown = engine.resolve(list(request.target_tables)) if request.target_tables else ([], [])
         except EngineError as error:
@@ -174,18 +177,40 @@ def _settings(request: Request) -> list[MaintenanceSetting]:
     return found
 
 
-def refuse_unreleased(setting: MaintenanceSetting) -> None:
-    """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss."""
-    last = RunTarget.objects.filter(setting=setting, finished_at__isnull=False).order_by("-id").first()
-    closed = last is not None and last.gate is not None and last.outage_ended_at is None
-    if last is not None and closed and last.status == Status.NEEDS_OPERATOR:
+def refuse_unreleased(setting: MaintenanceSetting, facts: Facts | None = None) -> None:
+    """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss.
+
+    Without `facts`, which a closed database may not tell, it is known by its settings; with them also by itself.
+    """
+    _refuse_last(setting, Q(setting=setting) | Q(setting__url=setting.url))
+    if facts is not None:
+        _refuse_last(setting, Q(identity=identity_of(facts)))
+
+
+def _refuse_last(setting: MaintenanceSetting, same: Q) -> None:
+    last = RunTarget.objects.filter(same, finished_at__isnull=False).order_by("-id").first()
+    if last is None or last.status != Status.NEEDS_OPERATOR or last.gate is None or last.outage_ended_at is not None:
+        return
+    values = {"database": setting.name, "other": last.database, "run": last.run.number}
+    if last.database == setting.name:
         raise BadInput(
             say(
                 "{database} waits for an operator since {run}; check its data, then: manage.py release {database}",
-                database=setting.name,
-                run=last.run.number,
+                **values,
             )
         )
+    raise BadInput(
+        say(
+            "{database} is the same database as {other}, which waits for an operator since {run}; check its data, "
+            "then: manage.py release {other}",
+            **values,
+        )
+    )
+
+
+def identity_of(facts: Facts) -> str:
+    """As keys and records hold it: one length for every engine."""
+    return hashlib.sha256(facts.identity.encode()).hexdigest()[:40]
 
 
 def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:

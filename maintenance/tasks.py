@@ -135,6 +135,7 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
             ending.conclude(run.pk)
         except Exception:
             log.exception("%s could not be concluded; the others go on", run.number)
+    ending.go_on_counting()
     for setting_id in watch.due():
         enqueue_look(setting_id)
     if monitoring.due():

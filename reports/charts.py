@@ -138,7 +138,7 @@ def _outage(target: RunTarget) -> tuple[datetime, datetime] | None:
 
 def outage_time(target: RunTarget, found: Json) -> str:
     """An outage that goes on has no length yet: told by the clock it would change with every report."""
-    if target.outage_started_at and not target.outage_ended_at:
+    if target.outage_lasts:
         return _("not ended")
     return words.duration(found["outage_seconds"])
 

@@ -147,8 +147,12 @@ def _names(databases: Sequence[str]) -> str:
     return ngettext("{count} database", "{count} databases", len(databases)).format(count=len(databases))
 
 
+def _outage_lasts(run: MaintenanceRun) -> bool:
+    return any(t.outage_lasts for t in run.targets.all())
+
+
 def _outage(run: MaintenanceRun) -> str:
-    if any(t.outage_started_at and not t.outage_ended_at for t in run.targets.all()):
+    if _outage_lasts(run):
         return _("service was not brought back")
     if not run.outage_seconds:
         return _("service was not interrupted")
@@ -164,8 +168,9 @@ def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
     good = [t for t in kept if t["status"] == Status.SUCCEEDED]
     compared = [row for t in good for row in (t["integrity"] or {"tables": ()})["tables"]]
     ratios = [t["benchmark_ratio"] for t in good if t["benchmark_ratio"]]
+    out = _("not ended") if _outage_lasts(run) else words.duration(run.outage_seconds or 0.0)
     return [
-        Figure(_("Outage"), words.duration(run.outage_seconds or 0.0), _("overlaps counted once")),
+        Figure(_("Outage"), out, _("overlaps counted once")),
         _proved(compared),
         Figure(_("Times after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
         Figure(_("Space freed"), charts.freed(good), _("by the work on objects")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from maintenance.models import ActionRecord, MaintenanceRun, RunTarget, StepRecord
+from maintenance.models import ActionRecord, MaintenanceRun, RunTarget, StepRecord, longest_outage
 
 from .comparison import Interval, compare_target
 
@@ -13,7 +13,10 @@ from .comparison import Interval, compare_target
 def outcome(run: MaintenanceRun) -> dict[str, Any]:
     """JSON types only. Times are UTC in ISO 8601, durations seconds, sizes bytes."""
     targets = run.targets.prefetch_related("steps", "actions", "backup_files", "measurements", "states")
-    return {**summary(run), "targets": [_target(t) for t in targets]}
+    told = {**summary(run), "targets": [_target(t) for t in targets]}
+    if run.finished_at is not None and any(t.outage_lasts for t in targets):
+        told["outage_seconds"] = round(longest_outage(targets), 3)
+    return told
 
 
 def summary(run: MaintenanceRun) -> dict[str, Any]:
@@ -51,6 +54,7 @@ def _target(target: RunTarget) -> dict[str, Any]:
         "started_at": _time(target.started_at),
         "finished_at": _time(target.finished_at),
         "outage_seconds": round(target.outage_seconds, 3),
+        "outage_lasts": target.outage_lasts,
         "steps": [_step(s) for s in target.steps.all()],
         "findings": _findings(target),
         "actions": [_action(a) for a in actions],

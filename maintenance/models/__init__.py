@@ -17,6 +17,7 @@ from .run import (
     ScopeHold,
     SeverityLevel,
     Status,
+    longest_outage,
 )
 from .setting import MaintenanceSetting
 from .state import DatabaseState
@@ -51,4 +52,5 @@ __all__ = [
     "StepState",
     "StoredPlan",
     "Worker",
+    "longest_outage",
 ]

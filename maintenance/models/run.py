@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -131,6 +132,8 @@ class RunTarget(models.Model):
     database = models.CharField(_("database"), max_length=63)
     engine = models.CharField(_("engine"), max_length=20)
     version = models.CharField(_("server version"), max_length=200, blank=True)
+    identity = models.CharField(max_length=40, blank=True, editable=False)
+    """Digest of `Facts.identity`: the database itself, under whatever name it is registered."""
 
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.QUEUED)
     node = models.CharField(_("node of the flowchart"), max_length=2, default="A")
@@ -173,7 +176,11 @@ class RunTarget(models.Model):
         verbose_name_plural = _("targets of runs")
         ordering = ["id"]
         constraints = [models.UniqueConstraint(fields=["run", "database"], name="one_target_a_database")]
-        indexes = [models.Index(fields=["status", "lease_until"]), models.Index(fields=["database", "-id"])]
+        indexes = [
+            models.Index(fields=["status", "lease_until"]),
+            models.Index(fields=["database", "-id"]),
+            models.Index(fields=["identity", "-id"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.run} {self.database}"
@@ -183,11 +190,27 @@ class RunTarget(models.Model):
         """From the first application stopped to everything back; goes on while it lasts."""
         if self.outage_started_at is None:
             return 0.0
-        return ((self.outage_ended_at or self.finished_at or timezone.now()) - self.outage_started_at).total_seconds()
+        return ((self.outage_ended_at or timezone.now()) - self.outage_started_at).total_seconds()
+
+    @property
+    def outage_lasts(self) -> bool:
+        """Also after the end of the run: who needs an operator is out of service until somebody released it."""
+        return self.outage_started_at is not None and self.outage_ended_at is None
 
     def deadline(self, limit: timedelta, reserve: timedelta) -> datetime | None:
         """When the work must stop so that `reserve` is left for a rollback."""
         return self.started_at + limit - reserve if self.started_at else None
+
+
+def longest_outage(targets: Iterable[RunTarget]) -> float:
+    """Seconds in which at least one target was out, overlaps counted once; goes on while one lasts."""
+    spans = sorted((t.outage_started_at, t.outage_ended_at or timezone.now()) for t in targets if t.outage_started_at)
+    total, end = 0.0, datetime.min.replace(tzinfo=timezone.get_current_timezone())
+    for begun, over in spans:
+        if over > end:
+            total += (over - max(begun, end)).total_seconds()
+            end = over
+    return total
 
 
 class ScopeHold(models.Model):

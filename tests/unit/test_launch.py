@@ -188,6 +188,25 @@ class TestWhatIsRefused:
             launch.launch(someone, request_for("shop"))
         assert MaintenanceRun.objects.get() == other
 
+    def test_what_an_earlier_run_left_closed_under_another_name_too(
+        self, fake: Register, request_for: Ask, someone: Actor
+    ) -> None:
+        shop = fake()
+        link = Path(str(shop.engine_url.database)).with_name("link.json")
+        link.symlink_to("shop.json")
+        second = {"backup_dir": shop.backup_dir, "alternate_backup_dir": shop.alternate_backup_dir}
+        MaintenanceSetting.objects.create(name="again", url=f"fake:///{link}", **second)
+        fake("crm")
+        run = launch.launch(someone, request_for("shop"), enqueue=False)
+        run.targets.update(status="needs_operator", gate={"limit": -1}, finished_at=timezone.now())
+        ScopeHold.objects.all().delete()
+        with pytest.raises(launch.BadInput, match=r"again is the same database as shop, which waits .*release shop$"):
+            launch.launch(someone, request_for("again"))
+        shop.delete()
+        with pytest.raises(launch.BadInput, match="again is the same database as shop"):
+            launch.launch(someone, request_for("again"))
+        assert launch.launch(someone, request_for("crm"), enqueue=False)
+
     def test_a_second_launch_is_told_who_holds_the_lock(self, fake: Register, request_for: Ask, someone: Actor) -> None:
         fake("shop")
         fake("crm")

@@ -6,12 +6,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.db.models import F
 
-from maintenance import audit, launch, procedure
+from maintenance import audit, launch, procedure, recovery, tasks
 from maintenance.engines.errors import Unable
 from maintenance.engines.values import Action, Fingerprint, Json, Load, Loss, Performed
 from maintenance.engines.words import say
@@ -363,6 +366,54 @@ def test_a_rollback_that_cannot_restore_stays_closed_and_calls_people(
     assert (run.status, walked(run)) == ("needs_operator", "ABCDEFGHOSX")
     assert state_of(setting)["marker"] is not None
     assert "told to fail" in run.ended_because
+
+
+def test_an_outage_lasts_until_the_release(fake: Register, request_for: Ask, someone: Actor) -> None:
+    """The run has ended; the database is closed, and every figure goes on."""
+    fake(perform=["damage"], restore_beside=["permanent"])
+    run = go(someone, request_for("shop"))
+    hour = timedelta(hours=1)
+    run.targets.update(outage_started_at=F("outage_started_at") - hour, finished_at=F("finished_at") - hour)
+    tasks.sweep(recovery.Watch(), recovery.Recoverers())
+    run.refresh_from_db()
+    target = run.targets.get()
+    assert target.outage_seconds > 3600
+    assert [run.outage_seconds, target.out_seconds] == pytest.approx([target.outage_seconds] * 2, abs=5)
+    told = outcome(run)
+    assert told["outage_seconds"] == pytest.approx(target.outage_seconds, abs=5)
+    assert (told["targets"][0]["outage_lasts"], told["targets"][0]["outage_seconds"] > 3600) == (True, True)
+    call_command("release", "shop")
+    run.refresh_from_db()
+    target.refresh_from_db()
+    assert outcome(run)["targets"][0]["outage_lasts"] is False
+    assert run.outage_seconds == target.out_seconds == target.outage_seconds > 3600
+    before = target.outage_seconds
+    tasks.sweep(recovery.Watch(), recovery.Recoverers())
+    assert run.targets.get().outage_seconds == before
+
+
+def test_a_release_without_the_control_database_is_told_to_it_later(
+    fake: Register, request_for: Ask, someone: Actor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setting = fake(perform=["damage"], restore_beside=["permanent"])
+    run = go(someone, request_for("shop"))
+    call_command("release", "shop")
+    opened = run.targets.get().outage_ended_at
+    run.targets.update(outage_ended_at=None)  # As it was not written, because the control database did not answer.
+    with pytest.raises(launch.BadInput, match="waits for an operator"):
+        launch.launch(someone, request_for("shop"))
+    calls = state_of(setting)["calls"]
+    call_command("release", "shop")
+    assert "the control database knows it now" in capsys.readouterr().out
+    told = run.targets.get().outage_ended_at
+    assert opened
+    assert told
+    assert abs(told - opened) < timedelta(seconds=5)
+    assert state_of(setting)["calls"] == calls
+    assert launch.launch(someone, request_for("shop"), enqueue=False)
+    with pytest.raises(SystemExit) as again:
+        call_command("release", "shop")
+    assert again.value.code == 2
 
 
 def test_one_failing_database_does_not_stop_the_others(fake: Register, request_for: Ask, someone: Actor) -> None:

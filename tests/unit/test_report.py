@@ -212,6 +212,15 @@ def test_a_run_that_has_not_ended_has_a_report() -> None:
     assert squeezed("has not ended") in text_of(run)
 
 
+def test_an_outage_that_lasts_has_no_length_yet() -> None:
+    run = records.empty_run(status=Status.NEEDS_OPERATOR, outage_seconds=1800.0)
+    records.target_of(run, "shop", outage_started_at=records.at(10))
+    text = text_of(run)
+    assert squeezed("service was not brought back") in text
+    assert squeezed("30 min 00 s") not in text
+    assert squeezed("Outage not ended") in text
+
+
 def test_a_rollback_tells_what_failed_and_what_was_tried_again() -> None:
     run = records.empty_run(status=Status.ROLLED_BACK, outage_seconds=30.0)
     target = records.target_of(

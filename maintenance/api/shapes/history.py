@@ -119,6 +119,9 @@ class TargetOutcome(Answered):
     status: Status
     ended_because: str
     outage_seconds: float
+    outage_lasts: bool = Field(
+        description="It has not ended; after the end of the run: until the database is released."
+    )
     steps: list[Step]
     findings: list[Finding]
     actions: list[ActionDone]

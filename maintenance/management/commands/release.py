@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,9 @@ class Command(BaseCommand):
             sys.exit(2)
         box = BlackBox(path.resolve())
         found = Remembered(box)
+        if found.is_over and released_unseen(found):
+            self.stdout.write(f"{name} was released at {found.released_at}; the control database knows it now.")
+            return
         if found.is_over:
             self.stderr.write(f"The last maintenance of {name} ended {found.ended}; there is nothing to release.")
             sys.exit(2)
@@ -71,7 +75,7 @@ class Remembered:
         self.url, self.sealed, self.target, self.token = "", "", 0, 0
         self.gate: dict[str, Any] | None = None
         self.running: list[str] = []
-        self.ended = ""
+        self.ended, self.released_at = "", ""
         for line in box.lines():
             self.take(line)
 
@@ -92,8 +96,8 @@ class Remembered:
                     self.running.append(name)
             case {"kind": "ended", "status": status}:
                 self.ended = status
-            case {"kind": "released"}:
-                self.ended = "released by hand"
+            case {"kind": "released", "at": at}:
+                self.ended, self.released_at = "released by hand", at
 
     def release(self, token: int, tell: Callable[[str], object]) -> None:
         """Whatever was done stays done and may be repeated. Raises EngineError or NotAsBefore."""
@@ -149,5 +153,26 @@ def claimed(found: Remembered) -> Iterator[int]:
         ending.conclude(target.run_id)
     else:
         yield max(found.token, target.token) + 1
-        RunTarget.objects.filter(pk=target.pk, outage_ended_at=None).update(outage_ended_at=timezone.now())
+        open_since(target, timezone.now())
     audit.record(who, "target.released", f"{target.database} in run {target.run_id}")
+
+
+def open_since(target: RunTarget, at: datetime) -> None:
+    """The outage that outlived its run is over."""
+    RunTarget.objects.filter(pk=target.pk, outage_ended_at=None).update(outage_ended_at=at)
+    if target.run.finished_at is not None:
+        ending.recount(target.run)
+
+
+def released_unseen(found: Remembered) -> bool:
+    """Tells the control database of a release while it did not answer: it would refuse the database for ever."""
+    try:
+        waiting = RunTarget.objects.filter(pk=found.target, status=Status.NEEDS_OPERATOR, outage_ended_at=None)
+        target = waiting.first() if found.released_at else None
+    except Error:
+        return False
+    if target is None:
+        return False
+    open_since(target, datetime.fromisoformat(found.released_at))
+    audit.record(terminal.actor().name, "target.released", f"{target.database} in run {target.run_id}")
+    return True

@@ -18,6 +18,7 @@ from maintenance.models import (
     Incident,
     MaintenanceSetting,
     Notification,
+    RunTarget,
     Status,
     Worker,
 )
@@ -109,6 +110,17 @@ class TestMetrics:
         assert 9 <= told[f"dbmaint_lease_age_seconds{labels}"] < 20
         assert 30 <= told[f"dbmaint_outage_now_seconds{labels}"] < 40
         assert told['dbmaint_database_state{database="shop",state="maintenance"}'] == 1
+
+    def test_an_outage_goes_on_after_the_run_until_somebody_released_the_database(
+        self, shop: MaintenanceSetting
+    ) -> None:
+        begun, over = timezone.now() - timedelta(hours=2), timezone.now() - timedelta(hours=1)
+        run = records.empty_run(status=Status.NEEDS_OPERATOR)
+        target = records.target_of(run, "shop", outage_started_at=begun, finished_at=over)
+        name = f'dbmaint_outage_now_seconds{{database="shop",run="{run.pk}"}}'
+        assert 7200 <= self.values()[name] < 7230
+        RunTarget.objects.filter(pk=target.pk).update(outage_ended_at=timezone.now())
+        assert name not in self.values()
 
     def test_how_long_it_takes_may_take_and_usually_takes(self, shop: MaintenanceSetting) -> None:
         records.finished_run()
