@@ -7,6 +7,7 @@ a password in its arguments, and what it prints is masked before anyone sees it.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,8 @@ from typing import IO
 
 PIPE = subprocess.PIPE
 TAIL = 4000
+LAST_WORDS = 1.0
+"""Seconds in which the output of a child that has ended must have arrived."""
 """Characters of output kept for messages."""
 
 
@@ -121,10 +124,26 @@ def run(
     """Runs a child to its end and returns the tail of its stdout. Raises CommandFailed."""
     tail = b""
     with running(args, secrets=secrets, stdin=stdin, stop=stop, timeout=timeout) as child:
-        assert child.stdout is not None
-        while chunk := child.stdout.read(65536):
+        for chunk in _said(child):
             tail = (tail + chunk)[-TAIL * 4 :]
     return masked(tail.decode(errors="replace"), secrets or {})
+
+
+def _said(child: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """What it writes until its end. A daemon left behind may hold its output for ever, and is not waited for."""
+    assert child.stdout is not None
+    descriptor = child.stdout.fileno()
+    readable = select.poll()
+    readable.register(descriptor)
+    until = None
+    while until is None or time.monotonic() < until:
+        if until is None and child.poll() is not None:
+            until = time.monotonic() + LAST_WORDS
+        if readable.poll(100):
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                return
+            yield chunk
 
 
 def _watch(

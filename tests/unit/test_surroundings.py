@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from maintenance import audit, journal, launch, procedure, recovery, tasks
+from maintenance import audit, commands, journal, launch, procedure, recovery, tasks
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from tests import fakes
@@ -107,6 +107,20 @@ def test_an_application_that_does_not_start_is_told_to_people_with_what_to_type(
     assert "its check says it is not running" in run.ended_because
     sentence = run.targets.get().steps.filter(node="X", part="").get().sentence
     assert "manage.py release shop" in sentence
+
+
+@pytest.mark.parametrize(
+    "left", ["sleep 20 & exit 0", "setsid sleep 20 & exit 0", "(while :; do echo x; done) & exit 0"]
+)
+def test_a_command_that_leaves_its_output_to_a_daemon_is_not_waited_for_after_its_end(left: str) -> None:
+    """It would be waited for as long as the daemon lives, in the midst of an outage."""
+    begun = time.monotonic()
+    commands.run(["sh", "-c", f"echo started; {left}"], timeout=10)
+    assert time.monotonic() - begun < 5
+
+
+def test_the_last_words_of_a_command_are_read_whole() -> None:
+    assert commands.run(["sh", "-c", "seq 100000; echo end"], timeout=30).endswith("100000\nend")
 
 
 @pytest.fixture
