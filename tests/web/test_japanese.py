@@ -13,7 +13,7 @@ from django.test import Client
 
 from maintenance import launch, procedure
 from maintenance.launch import Actor, Request
-from maintenance.models import MaintenanceSetting
+from maintenance.models import MaintenanceRun, MaintenanceSetting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Register = Callable[..., MaintenanceSetting]
@@ -75,8 +75,45 @@ def test_every_ending_is_told_in_japanese(
     procedure.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert run.status == status
+    assert_told_in_japanese(run, admin_user)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "timed_out"])
+def test_an_ending_from_outside_is_told_in_japanese(
+    status: str, fake: Register, request_for: Ask, someone: Actor, admin_user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody cancels, or the time is over, while connections are being cut."""
+    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    setting = fake()
+    if status == "timed_out":
+        setting.timeout_minutes, setting.reserve_minutes = 30, 30
+        setting.save()
+    run = launch.launch(someone, request_for("shop", reason="決済が遅い"), enqueue=False)
+    original = procedure.Heart.start
+
+    def start(heart: procedure.Heart) -> None:
+        cut = heart.ctx.engine.cut
+
+        def ended_meanwhile(*args: Any) -> Any:
+            if heart.ctx.reason is None:
+                if status == "cancelled":
+                    launch.cancel(someone, run)
+                heart.beat()
+            return cut(*args)
+
+        monkeypatch.setattr(heart.ctx.engine, "cut", ended_meanwhile)
+        original(heart)
+
+    monkeypatch.setattr(procedure.Heart, "start", start)
+    procedure.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == status
+    assert_told_in_japanese(run, admin_user)
+
+
+def assert_told_in_japanese(run: MaintenanceRun, reader: User) -> None:
     client = Client(headers={"accept-language": "ja"})
-    client.force_login(admin_user)
+    client.force_login(reader)
     for path in ("/", "/databases/shop/", f"/runs/{run.pk}/", f"/runs/{run.pk}/log/"):
         page = client.get(path).content.decode()
         assert '<html lang="ja"' in page, path
