@@ -8,25 +8,50 @@ from typing import Any
 
 import pytest
 
+from maintenance.engines.errors import Unable
 from maintenance.launch import Actor, Request
-from maintenance.models import MaintenanceSetting
+from maintenance.models import MaintenanceRun, MaintenanceSetting
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.acceptance.test_network import at_the_first, go, registered
+from tests.acceptance.test_rollback import breaking
 from tests.engines.lab import Lab
 
+Ask = Callable[..., Request]
 KEEPER = ThreadPoolExecutor(1)
 """A private server ends with the thread that started it: this one lasts as long as the tests."""
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.mark.parametrize("verb", ["back_up", "cut", "image", "perform", "check", "open_gate"])
+WORKING = [
+    "diagnose", "back_up", "arm", "cut", "recount", "image", "disarm", "perform", "check_again", "fingerprint",
+    "measure", "load_test", "open_gate", "clean",
+]  # fmt: skip
+"""At least one verb of every step, from B (diagnose) to K (clean up)."""
+ROLLING_BACK = ["restore_beside", "swap"]
+
+
+@pytest.mark.parametrize("verb", WORKING)
 def test_a_crash_of_the_server(
-    lab: Lab,
-    request_for: Callable[..., Request],
-    someone: Actor,
-    monkeypatch: pytest.MonkeyPatch,
-    verb: str,
+    lab: Lab, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
+    run = crashed_at(lab, monkeypatch, verb, lambda: go(someone, request_for("shop")))
+    assert run.status in ("succeeded", "rolled_back", "failed"), run.ended_because
+
+
+@pytest.mark.parametrize("verb", ROLLING_BACK)
+def test_a_crash_of_the_server_during_the_rollback(
+    lab: Lab, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    if lab.url.port is not None:
+        breaking(lab, monkeypatch, Unable("rewriting", "orders", "it broke"))
+    run = crashed_at(lab, monkeypatch, verb, lambda: go(someone, request_for("shop")))
+    assert run.status == "rolled_back", run.ended_because
+
+
+def crashed_at(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, verb: str, maintain: Callable[[], MaintenanceRun]
+) -> MaintenanceRun:
+    """A maintenance during which the server crashed once. What was there before is there after it."""
     if lab.url.port is None:
         pytest.skip("a file has no server")
     monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
@@ -36,18 +61,21 @@ def test_a_crash_of_the_server(
     MaintenanceSetting.objects.update(transient_wait_seconds=4)  # as long as a restart takes
     with lab.engine(target=99) as engine:
         gate = engine.read_gate()
-    at_the_first(monkeypatch, verb, lambda: crash(lab))
-    run = go(someone, request_for("shop"))
-    assert run.status in ("succeeded", "rolled_back", "failed"), run.ended_because
+    crashes: list[str] = []
+    at_the_first(monkeypatch, verb, lambda: crashes.append(crash(lab)))
+    run = maintain()
+    assert crashes, f"{verb} was never begun"
     assert lab.sql(ROWS) == before
     assert_open(lab)
     with lab.engine(target=99) as engine:
         assert engine.gate_differences(gate) == []
+    return run
 
 
-def crash(lab: Lab) -> None:
-    """Without a word to anybody, and started again at once."""
+def crash(lab: Lab) -> str:
+    """Without a word to anybody, and started again at once. Returns the server's name."""
     server: Any = lab.server  # type: ignore[attr-defined]
     server = getattr(server, "server", server)
     server.kill()
     KEEPER.submit(server.start).result()
+    return lab.url.get_backend_name()

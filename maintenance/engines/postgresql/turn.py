@@ -7,9 +7,9 @@ import time
 from contextlib import suppress
 
 from sqlalchemy import URL, Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
-from ..errors import Transient
+from ..errors import EngineError, Transient
 from ..values import Limits, Tag
 from ..words import say
 from .failures import from_driver
@@ -42,7 +42,7 @@ class Turn(Sessions):
                 return
             try:
                 ask(self._holder, "SELECT 1")
-            except DBAPIError:
+            except (DBAPIError, PendingRollbackError):  # the latter: it was lost when it was last used
                 self._drop_holder()
                 self.still_ours()
                 self._take_turn()
@@ -50,8 +50,13 @@ class Turn(Sessions):
     def give_up_turn_when_idle(self, seconds: float) -> None:
         """The server frees the lock when it hears nothing of us for so long, although the line may seem to stand."""
         with self._turn:
-            if self._holder is not None and self.ways.idle_session_timeout:
+            self.keep_turn()
+            if self._holder is None or not self.ways.idle_session_timeout:
+                return
+            try:
                 configure(self._holder, {"idle_session_timeout": int(seconds * 1000)})
+            except DBAPIError as error:
+                raise self._lost(error) from error
 
     def _end_other_tokens(self, connection: Connection, seconds: float = 20) -> int:
         until = time.monotonic() + seconds
@@ -99,12 +104,13 @@ class Turn(Sessions):
                 time.sleep(0.2)
         except DBAPIError as error:
             holder.close()
-            cause = error.orig or error
-            raise from_driver(
-                cause, "taking the maintenance lock of", self.database, stopping=False, connecting=False
-            ) from error
+            raise self._lost(error) from error
         holder.close()
         raise Transient("taking the maintenance lock of", self.database, "another maintenance holds it")
+
+    def _lost(self, error: DBAPIError) -> EngineError:
+        cause = error.orig or error
+        return from_driver(cause, "taking the maintenance lock of", self.database, stopping=False, connecting=False)
 
     def lock_key(self) -> str:
         return f"dbmaint:{self.database}"
