@@ -44,8 +44,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Run:
-    """One maintenance: `whole` from the start of the process to its end, `asked` from the request to the end;
-    `actions` are pairs of object and action.
+    """One maintenance: `whole` from the start of the process to its end, `asked` from the request until the run has
+    ended with its reports; `actions` are pairs of object and action.
 
     `processor_seconds` are those of the process and of the programs that it ran. `peak_mb` is the largest resident
     memory of the process; `peak_working_mb` that before the reports were made.
@@ -133,6 +133,9 @@ class Console:
                 (number,),
             ).fetchall()
             [(created,)] = control.execute("SELECT created_at FROM tbl_096_maintenance_run ORDER BY id DESC LIMIT 1")
+            [(reported,)] = control.execute(
+                "SELECT at FROM audit_entry WHERE operation = 'run.ended' ORDER BY id DESC LIMIT 1"
+            )
             actions = control.execute(
                 "SELECT object, action FROM action_record WHERE target_id = ?", (number,)
             ).fetchall()
@@ -140,7 +143,7 @@ class Console:
         working = [peak for at, peak in samples if at <= finished]
         return Run(
             whole=whole,
-            asked=Span(moment(created), whole.ended),
+            asked=Span(moment(created), moment(reported)),
             target=Span(started, finished),
             outage=Span(cut, open_again),
             lines=tuple(Line(node, part, Span(moment(begun), moment(ended))) for node, part, begun, ended in found),

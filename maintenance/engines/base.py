@@ -275,6 +275,14 @@ class Engine(ABC):
     def measure(self, query: str, repeats: int) -> Sample:
         """Read-only, pinned settings, one discarded warm-up. An error is in the sample."""
 
+    def measure_all(self, queries: Sequence[str], repeats: int) -> list[Sample]:
+        """Each of them as `measure` does, one after the other. Raises Interrupted between two."""
+        samples: list[Sample] = []
+        for query in queries:
+            self.raise_if_stopping("measuring", query[:80])
+            samples.append(self.measure(query, repeats))
+        return samples
+
     def load_test(self, queries: Sequence[str], seconds: float, clients: int) -> Load:
         """`clients` threads ask the queries in turn for `seconds`. Our own sessions, gate still closed."""
         until = time.monotonic() + seconds

@@ -20,10 +20,7 @@ def measure(ctx: Context, phase: str) -> None:
 
     def work() -> Done:
         listed = queries(ctx, phase)
-        samples = []
-        for query in listed:
-            ctx.engine.raise_if_stopping("measuring", ctx.target.database)
-            samples.append(ctx.engine.measure(query, ctx.setting.benchmark_repeats))
+        samples = ctx.engine.measure_all(listed, ctx.setting.benchmark_repeats)
         ctx.journal.measured(phase, ctx.target.round, samples)
         if phase == "before":
             return Done(say("Measured {count} queries before the work.", count=len(listed)))

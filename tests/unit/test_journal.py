@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from maintenance import audit, checks, journal, launch, procedure
 from maintenance.blackbox import BlackBox
+from maintenance.engines.values import Sample
 from maintenance.engines.words import say
 from maintenance.launch import Actor, Request
 from maintenance.models import AuditEntry, MaintenanceSetting, RunTarget, Status, StepRecord, StepState
@@ -92,6 +93,20 @@ def test_two_hosts_of_one_name_do_not_take_each_other_for_rebooted(
         if second:
             machine.write_text(f"{second}\n")
         assert not journal.worker_is_gone(rebooted)
+
+
+def test_what_is_measured_again_after_a_crash_takes_the_place_of_the_first(target: RunTarget) -> None:
+    held = journal.claim(target.pk)
+    assert held is not None
+    held.measured("before", 1, [Sample("SELECT 1", (2.0,), 7, "blocks", 1)])
+    held.measured("after", 1, [Sample("SELECT 1", (1.0,), 3, "blocks", 1)])
+    held.measured("before", 1, [Sample("SELECT 2", (9.0,), 8, "blocks", 1), Sample("SELECT 1", (4.0,), 7, "blocks", 1)])
+    kept = target.measurements.values_list("phase", "query", "times_ms", "cost")
+    assert list(kept) == [
+        ("after", "SELECT 1", [1.0], 3),
+        ("before", "SELECT 2", [9.0], 8),
+        ("before", "SELECT 1", [4.0], 7),
+    ]
 
 
 def test_every_journal_line_is_in_the_black_box_too(target: RunTarget) -> None:

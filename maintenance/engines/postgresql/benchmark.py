@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import Connection
+
 from ..errors import EngineError, Interrupted
 from ..values import Sample
 from .proof import reading, single
@@ -47,12 +49,33 @@ class Benchmark(Server):
         return queries
 
     def measure(self, query: str, repeats: int) -> Sample:
+        return self.measure_all([query], repeats)[0]
+
+    def measure_all(self, queries: Sequence[str], repeats: int) -> list[Sample]:
+        """In one session, because opening one for each query lengthens the outage; in a new one after it was lost."""
+        samples: list[Sample] = []
+        while len(samples) < len(queries):
+            query = queries[len(samples)]
+            try:
+                with self.session("measuring", query[:80], settings=QUIET) as connection:
+                    for query in queries[len(samples) :]:
+                        samples.append(self._timed(connection, query, repeats))
+                        if connection.invalidated:
+                            break
+            except Interrupted:
+                raise
+            except EngineError as error:
+                samples.append(Sample(query, (), None, "blocks", error=error.words))
+        return samples
+
+    def _timed(self, connection: Connection, query: str, repeats: int) -> Sample:
+        """Raises Interrupted; any other error is in the sample."""
         times: list[float] = []
         cost: int | None = None
         rows: int | None = None
         try:
             statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {single(query)}"
-            with self.session("measuring", query[:80], settings=QUIET) as connection:
+            with self.translated("measuring", query[:80]):
                 for turn in range(repeats + 1):
                     self.raise_if_stopping("measuring", query[:80])
                     [(plans,)] = reading(connection, statement)

@@ -58,13 +58,13 @@ class Switch(Gate):
         self.keep_turn()
         self.give_up_turn_when_idle(0)
         with self.control("disarming the switch of") as connection:
-            for _ in range(100):
+            for _ in range(500):
                 pids = self._switches(connection)
                 if not pids:
                     break
                 for pid in pids:
                     ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
-                self.stopping.wait(0.05)
+                self.stopping.wait(0.01)
             else:
                 raise Transient("disarming the switch of", self.database, "its session stays")
 
@@ -98,19 +98,23 @@ class Switch(Gate):
         )
 
     def _need_running(self) -> None:
-        for _ in range(40):
-            if self._switch_runs():
-                return
-            self.stopping.wait(0.05)
+        with self.control("looking for the switch of") as connection:
+            for _ in range(200):
+                if self._runs(connection):
+                    return
+                self.stopping.wait(0.01)
         raise Unable("arming the switch of", self.database, "the server does not run its block")
 
     def _switch_runs(self) -> bool:
         with self.control("looking for the switch of") as connection:
-            rows = ask(
-                connection,
-                "SELECT 1 FROM pg_stat_activity WHERE application_name = %(mine)s AND state = 'active'",
-                mine=self._switch_name(),
-            )
+            return self._runs(connection)
+
+    def _runs(self, connection: Connection) -> bool:
+        rows = ask(
+            connection,
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = %(mine)s AND state = 'active'",
+            mine=self._switch_name(),
+        )
         return bool(rows)
 
     def _switches(self, connection: Connection) -> list[int]:

@@ -178,3 +178,12 @@ def test_blocks_fall_after_a_rebuild_and_an_error_is_in_the_sample(lab: PostgreS
         assert len(after.times_ms) == 3
         assert "does not exist" in str(made.measure("SELECT * FROM nowhere", 1).error)
         assert "read-only" in str(made.measure("DELETE FROM orders", 1).error)
+
+
+def test_a_query_that_ends_its_session_does_not_end_the_measuring_of_the_others(lab: PostgreSQLLab) -> None:
+    counting, ending = "SELECT count(*) FROM pg_class", "SELECT pg_terminate_backend(pg_backend_pid())"
+    with engine(lab) as made:
+        first, ended, last = made.measure_all([counting, ending, counting], 2)
+    assert "connection" in str(ended.error)
+    for sample in (first, last):
+        assert (sample.query, sample.error, len(sample.times_ms)) == (counting, None, 2)
