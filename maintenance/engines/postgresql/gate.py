@@ -105,7 +105,8 @@ class Gate(Server):
         with self.control("letting connections in to the database") as connection:
             door = self.door(connection)
             if door.name != self.database:
-                self._end_sessions(connection, "hide")
+                # One look: the server itself waits for the last to go, and refuses the renaming while anybody is in.
+                self._end_sessions(connection, "hide", 1)
             with transaction(connection):
                 self._lock_row(connection)
                 if door.name != self.database:
@@ -323,8 +324,8 @@ class Gate(Server):
             all=ours_too,
         )
 
-    def _end_sessions(self, connection: Connection, method: Method) -> int:
-        """Ends sessions, also those that come again, until three polls running found none."""
+    def _end_sessions(self, connection: Connection, method: Method, polls: int = QUIET_POLLS) -> int:
+        """Ends sessions, also those that come again, until so many polls running found none."""
         until = time.monotonic() + self.limits.cut_seconds
         ended: set[int] = set()
         refused = ""
@@ -334,7 +335,7 @@ class Gate(Server):
             rows = self._foreign(connection, name, ours_too=method == "hide")
             if not rows:
                 quiet += 1
-                if quiet == QUIET_POLLS:
+                if quiet == polls:
                     return len(ended)
             elif time.monotonic() > until:
                 who = ", ".join(sorted({str(row[1]) for row in rows}))
