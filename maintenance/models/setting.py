@@ -31,7 +31,7 @@ SEVERITIES = ("critical", "high", "medium")
 
 
 class MaintenanceSetting(models.Model):
-    """Connection, backup places, applications, thresholds, benchmark, retries, notifications."""
+    """Connection, backup places, applications, thresholds, benchmark, retries. Addresses are for all: config.json."""
 
     name = models.CharField(
         _("name"),
