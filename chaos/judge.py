@@ -207,7 +207,7 @@ def different(before: Settings, target: Target, console: Console, released: bool
                 yield (LEFT if name in MORE_OF else CHANGED), f"{name}: {more}"
         else:
             yield CHANGED, f"{name}: {was!r} became {now!r}"
-    for part in () if released else target.backups.parent.glob("*/*.part"):
+    for part in () if released else target.backups.parent.glob("*/*-run*.part*"):
         yield LEFT, f"incomplete backup {part.name}"
 
 

@@ -374,7 +374,8 @@ def _end(ctx: Context, status: Status, sentence: Sentence) -> None:
             ctx.change(ending="", ended_because="")
     if target.ending:
         status, sentence = Status(target.ending), resaid(target.ended_said, target.ended_because)
-    # Before the last word: nobody comes after it to take away a lock file that a death would leave.
+    # Before the last word: nobody comes after it to take away what a death would leave.
+    back_up.remove_incomplete(ctx)
     ctx.engine.close()
     ctx.journal.ended(status, sentence)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -122,3 +124,12 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
             bytes=size(int(str(result["bytes"]))),
         ),
     )
+
+
+def remove_incomplete(ctx: Context) -> None:
+    """What an attempt that died was still writing: of no use, and a copy that was to be sealed would lie there open."""
+    begun = glob.escape(f"{ctx.target.database}-run{ctx.run.pk}-")
+    for folder in filter(None, (ctx.setting.backup_dir, ctx.setting.alternate_backup_dir)):
+        for path in Path(folder).glob(f"{begun}*.part*"):
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -179,6 +179,24 @@ def test_what_lost_rows_or_could_not_be_read_is_not_called_proven(
     assert (proof.result["compared"], proof.result["rows"]) == (1, 0)
 
 
+def test_what_a_dead_attempt_was_writing_is_taken_away(fake: Register, request_for: Ask, someone: Actor) -> None:
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    backups, elsewhere = Path(setting.backup_dir), Path(setting.alternate_backup_dir)
+    elsewhere.mkdir()
+    torn = [backups / f"shop-run{run.pk}-catch-up.image.sql.zst.part", elsewhere / f"shop-run{run.pk}-x.part.dump"]
+    opened = backups / f"shop-run{run.pk}-primary-copy.part.d"
+    others = backups / f"shop-run{run.pk + 1}-primary-dump.part.dump"
+    for path in (*torn, others):
+        path.touch()
+    opened.mkdir()
+    (opened / "main").touch()
+    procedure.advance(run.targets.get().pk)
+    assert [path for path in (*torn, opened) if path.exists()] == []
+    assert others.exists()
+    assert [path.name for path in backups.glob(f"shop-run{run.pk}-*")] != []
+
+
 def test_only_the_named_tables_are_worked_on(fake: Register, request_for: Ask, someone: Actor) -> None:
     fake()
     run = go(someone, request_for("shop", target_tables=["customers"]))
