@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 
 from maintenance.commands import CommandFailed
-from tests.acceptance.conftest import PROJECT
+from tests.acceptance.conftest import PROJECT, Console
 from tests.acceptance.test_brokers import Spread
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.acceptance.test_worker import FAST, one_server_is_enough
 from tests.engines.conftest import short_folder
 from tests.engines.lab import Lab
+from tests.engines.test_every_engine import small_disk
 
 CLOSED = "GHI"
 """Nodes of the procedure in which nobody but the console gets in."""
 
 
-class Away(Spread):
-    """A console whose control database can be taken away."""
-
-    server: Any
+class Begun(Console):
+    """A console in whose outage something happens to the control database."""
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
         words = ["maintain", "--type", "rebuild", "--database", "shop", "--severity", "high", "--reason", "a test"]
@@ -44,8 +45,7 @@ class Away(Spread):
 
     def until_closed(self) -> None:
         over = time.monotonic() + 60
-        with closing(psycopg2.connect(self.database)) as control:
-            control.autocommit = True
+        with closing(self.control()) as control:
             cursor = control.cursor()
             while time.monotonic() < over:
                 cursor.execute("SELECT node FROM run_target WHERE finished_at IS NULL")
@@ -54,6 +54,21 @@ class Away(Spread):
                     return
                 time.sleep(0.02)
         raise AssertionError("the outage never began")
+
+    def control(self) -> Any:
+        """A connection to the control database that sees what is committed."""
+        return sqlite3.connect(self.home / "control.sqlite3", isolation_level=None)
+
+
+class Away(Begun, Spread):
+    """Its control database is a server that can be taken away."""
+
+    server: Any
+
+    def control(self) -> Any:
+        connection = psycopg2.connect(self.database)
+        connection.autocommit = True
+        return connection
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +138,37 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
         assert engine.gate_differences(gate) == []
     assert lab.sql(ROWS) == before
     assert_open(lab)
+
+
+def test_no_room_for_the_control_database_is_waited_for_too(lab: Lab, migrated: Path, tmp_path: Path) -> None:
+    one_server_is_enough(lab)
+    lab.fill()
+    before = lab.sql(ROWS)
+    with small_disk(tmp_path, "16m") as home:
+        shutil.copytree(migrated, home, dirs_exist_ok=True)
+        console = Begun(home)
+        console.register(lab, "shop", "load_seconds=2")
+        with console.start() as worker:
+            console.until_closed()
+            filler = home / "filler"
+            written = fill(filler)
+            time.sleep(4)
+            assert worker.poll() is None
+            filler.unlink()
+            out, said = worker.communicate(timeout=120)
+        assert written > 1_000_000
+        assert out, said
+        assert json.loads(out)["status"] == "succeeded", said
+        assert "database or disk is full" in said
+        checked = console.run("verify_audit")
+        assert checked.returncode == 0, checked.stderr
+    assert lab.sql(ROWS) == before
+    assert_open(lab)
+
+
+def fill(path: Path) -> int:
+    """Bytes written until there was no room for more."""
+    with open(path, "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1024))
+    return path.stat().st_size
