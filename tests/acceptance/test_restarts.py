@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 WORKING = [
     "diagnose", "back_up", "arm", "cut", "recount", "image", "disarm", "perform", "check_again", "fingerprint",
-    "measure", "load_test", "open_gate", "clean",
+    "measure_all", "load_test", "open_gate", "clean",
 ]  # fmt: skip
 """At least one verb of every step, from B (diagnose) to K (clean up)."""
 ROLLING_BACK = ["restore_beside", "swap"]

@@ -32,6 +32,7 @@ SLOTS = 64
 LOAD_SLOT = SLOTS - 1
 """The mark of the client program that loads a dump; sessions of ours take lower numbers first."""
 CONNECT_SECONDS = 10
+GIVEN_BACK_WITHIN_SECONDS = 2
 PIECE = 1000
 """Rows fetched at a time where only their number matters."""
 
@@ -383,8 +384,18 @@ class Server(Engine):
                         "ending older sessions of", self.schema, say("sessions {older} do not end", older=str(older))
                     )
                 time.sleep(0.02)
+            self._wait_for_hold(session)
             self._take_hold(session)
         return ended
+
+    def _wait_for_hold(self, session: Session) -> None:
+        """A session that has just ended may give the lock back a moment later."""
+        until = time.monotonic() + GIVEN_BACK_WITHIN_SECONDS
+        while time.monotonic() < until:
+            holder = session.value("SELECT IS_USED_LOCK(%(name)s)", name=self.hold_name)
+            if holder is None or (self._hold is not None and int(holder) == self._hold.id):
+                return
+            time.sleep(0.05)
 
     def older_sessions(self, session: Session) -> list[int]:
         """Sessions of this run target with an older token, by the names of their locks."""
