@@ -207,8 +207,9 @@ def different(before: Settings, target: Target, console: Console, released: bool
                 yield (LEFT if name in MORE_OF else CHANGED), f"{name}: {more}"
         else:
             yield CHANGED, f"{name}: {was!r} became {now!r}"
-    for part in () if released else target.backups.parent.glob("*/*-run*.part*"):
-        yield LEFT, f"incomplete backup {part.name}"
+    for pattern in () if released else ("*-run*.part*", "*-run*.check*", ".*-run*"):
+        for part in target.backups.parent.glob(f"*/{pattern}"):
+            yield LEFT, f"incomplete backup {part.name}"
 
 
 def first_word(entry: object) -> str:

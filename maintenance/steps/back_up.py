@@ -15,6 +15,9 @@ from ..engines.errors import Damaged, EngineError, Interrupted, Unable
 from ..engines.words import listed, say, size
 from .context import Context, Done, Outcome, stored_checks
 
+UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
+"""Names for the time of writing, of reading back, and of folders in which a copy is unpacked."""
+
 
 def run(ctx: Context) -> Outcome:
     """D: the usual method in the usual folder. Its failure leads to M and R."""
@@ -130,6 +133,7 @@ def remove_incomplete(ctx: Context) -> None:
     """What an attempt that died was still writing: of no use, and a copy that was to be sealed would lie there open."""
     begun = glob.escape(f"{ctx.target.database}-run{ctx.run.pk}-")
     for folder in filter(None, (ctx.setting.backup_dir, ctx.setting.alternate_backup_dir)):
-        for path in Path(folder).glob(f"{begun}*.part*"):
-            with suppress(OSError):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for pattern in UNFINISHED:
+            for path in Path(folder).glob(pattern.format(begun=begun)):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()

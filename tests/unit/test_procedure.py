@@ -184,8 +184,12 @@ def test_what_a_dead_attempt_was_writing_is_taken_away(fake: Register, request_f
     run = launch.launch(someone, request_for("shop"), enqueue=False)
     backups, elsewhere = Path(setting.backup_dir), Path(setting.alternate_backup_dir)
     elsewhere.mkdir()
-    torn = [backups / f"shop-run{run.pk}-catch-up.image.sql.zst.part", elsewhere / f"shop-run{run.pk}-x.part.dump"]
-    opened = backups / f"shop-run{run.pk}-primary-copy.part.d"
+    torn = [
+        backups / f"shop-run{run.pk}-catch-up.image.sql.zst.part",
+        backups / f"shop-run{run.pk}-primary-dump.sql.zst.check.zst",
+        elsewhere / f"shop-run{run.pk}-x.part.dump",
+    ]
+    opened = backups / f".shop-run{run.pk}-alternate-mariabackup.x1y2"
     others = backups / f"shop-run{run.pk + 1}-primary-dump.part.dump"
     for path in (*torn, others):
         path.touch()
