@@ -238,7 +238,7 @@ def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> 
     wanted = page.evaluate("document.activeElement.getAttribute('href')")
     with page.expect_response(re.compile(r"/live/$"), timeout=15_000):
         pass
-    page.wait_for_function("!document.querySelector('#standings details')")
+    expect(page.locator("#standings details")).to_have_count(0)
     assert page.evaluate("document.activeElement.getAttribute('href')") == wanted
     assert page.evaluate("window.scrollY") == 200
 
