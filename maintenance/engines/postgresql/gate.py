@@ -32,7 +32,7 @@ from .sql import Row, ask, quoted, transaction, words_of
 
 Method = Literal["limit", "hide", "revoke"]
 QUIET_POLLS = 3
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
 GUARD_SECONDS = 0.2
 
 

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from sqlalchemy import URL, Connection
@@ -355,17 +356,20 @@ class Proof(Structure, Server):
 
     def query(self, sql: str) -> list[Row]:
         """One statement in a transaction that cannot write; raises Unable for several."""
-        statement = single(sql)
+        with self.asking() as question:
+            return question(sql)
+
+    @contextmanager
+    def asking(self) -> Iterator[Callable[[str], list[Row]]]:
         with self.session("asking", settings={"client_min_messages": "error"}) as connection:
-            return reading(connection, statement)
+            yield lambda sql: reading(connection, single(sql))
 
 
 def reading(connection: Connection, statement: str) -> list[Row]:
     """Runs it in a transaction that cannot write, whatever functions it calls: owners of tables wrote those."""
-    ask(connection, "BEGIN READ ONLY")
+    # After the first query the transaction cannot be made writable any more.
+    ask(connection, "BEGIN READ ONLY; SELECT 1")
     try:
-        # After the first query the transaction cannot be made writable any more.
-        ask(connection, "SELECT 1")
         return ask(connection, statement)
     finally:
         if not connection.invalidated:
