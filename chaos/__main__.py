@@ -3,6 +3,7 @@
 For each engine, type of maintenance and path: a real `manage.py maintain --foreground` on a private server,
 killed at a point drawn by the seed; then `manage.py recover`; then a look from outside. Several cases at a time.
 One case again: `--engine E --type T --path P --point X …`, as printed for a failure.
+MySQL's own server takes part where DBMAINT_MYSQL_HOME tells the folder that `sh deploy/mysql.sh` prints.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+
+from demo.mysql import HOME
 
 from .case import ENGINES, KINDS, Case, turns
 from .console import PROJECT, Console
@@ -76,6 +79,10 @@ def opened(engine: str, folder: Path) -> Target:
             from .on_postgresql import OnPostgreSQL
 
             return OnPostgreSQL(folder)
+        case "mysql":
+            from .on_mysql import OnMySQL
+
+            return OnMySQL(folder)
         case _:
             from .on_mariadb import OnMariaDB
 
@@ -177,7 +184,11 @@ def main() -> int:
         signal.signal(order, signal.default_int_handler)  # servers are ended and folders removed on either
     shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True)
-    engines, matrix, begun = given.engine or list(ENGINES), Matrix(), time.monotonic()
+    absent = [] if HOME in os.environ else ["mysql"]
+    engines = given.engine or [engine for engine in ENGINES if engine not in absent]
+    if "mysql" in engines and absent:
+        parser.error(f"MySQL's own server is not here: {HOME}=$(sh deploy/mysql.sh) fetches it and tells where")
+    matrix, begun = Matrix(), time.monotonic()
     if given.path:
         cases = [
             Case(e, given.kind, given.path, given.point, tuple(given.again), given.released, given.variant)
@@ -186,7 +197,8 @@ def main() -> int:
         matrix.side_by_side(lambda pool: matrix.all(cases, pool), given.jobs)
     else:
         matrix.side_by_side(lambda pool: draw(engines, given.kills, seed, matrix, pool), given.jobs)
-    well = show(matrix.verdicts, matrix.points, seed, time.monotonic() - begun)
+    not_run = [] if given.engine else absent
+    well = show(matrix.verdicts, matrix.points, not_run, seed, time.monotonic() - begun)
     if not well:
         print(f"The homes of the failed cases and what was said in them: {KEPT}", file=sys.stderr)
     return 0 if well else 1

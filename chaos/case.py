@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-ENGINES = ("sqlite", "postgresql", "mariadb")
+ENGINES = ("sqlite", "postgresql", "mariadb", "mysql")
 KINDS = ("repair", "optimize", "rebuild")
 PATHS = ("success", "backup failed", "action failed", "integrity error", "not improved", "cancelled", "timed out")
 RELEASED = ("success", "backup failed", "not improved")

@@ -70,6 +70,7 @@ class Console:
         self.loaded = Loaded(
             {
                 **kept,
+                **target.environment,
                 "DJANGO_SETTINGS_MODULE": "chaos.settings",
                 "DBMAINT_HOME": str(self.home),
                 "DBMAINT_CONFIG": str(self.home / "config.json"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shutil import rmtree
+from typing import ClassVar
 
 from sqlalchemy import URL
 
@@ -22,14 +23,17 @@ CHANGES_BY_ITSELF = ("gtid", "timestamp", "innodb_buffer_pool_size", "last_", "r
 
 
 class OnMariaDB(Target):
+    labs: ClassVar[type[MariaDBLab]] = MariaDBLab
+    options: ClassVar[Mapping[str, str]] = {"event-scheduler": "ON"}
+
     def __init__(self, folder: Path) -> None:
         self.folder, self.stack = folder, ExitStack()
-        opened = self.stack.enter_context(MariaDBLab.opened(folder, {"event-scheduler": "ON"}))
-        self.lab: MariaDBLab = MariaDBLab(opened.server, folder, DATABASE)
-        self.lab.url = opened.server.url(DATABASE)
+        started = self.stack.enter_context(self.labs.started(folder, self.options))
+        self.lab: MariaDBLab = self.labs(started.server, folder, DATABASE)
+        self.lab.url = started.server.url(DATABASE)
         self.backups.mkdir()
-        for user, host in self.root("SELECT user, host FROM mysql.global_priv WHERE host NOT IN ('localhost', '')"):
-            # The server spells out the entry of an account at its first change.
+        for user, host in self.root("SELECT user, host FROM mysql.user WHERE host NOT IN ('localhost', '')"):
+            # MariaDB spells out the entry of an account at its first change.
             self.root(f"ALTER USER '{user}'@'{host}' ACCOUNT LOCK")
             self.root(f"ALTER USER '{user}'@'{host}' ACCOUNT UNLOCK")
 
@@ -55,16 +59,17 @@ class OnMariaDB(Target):
         account = f"'{self.lab.account}'@'127.0.0.1'"
         for statement in (
             f"CREATE DATABASE `{DATABASE}` CHARACTER SET utf8mb4",
-            f"CREATE OR REPLACE USER {account} IDENTIFIED BY 'app-secret' WITH MAX_USER_CONNECTIONS 20",
+            f"DROP USER IF EXISTS {account}, 'left'@'127.0.0.1'",
+            f"CREATE USER {account} IDENTIFIED BY 'app-secret' WITH MAX_USER_CONNECTIONS 20",
             f"GRANT ALL ON `{DATABASE}`.* TO {account}",
-            "CREATE OR REPLACE USER 'left'@'127.0.0.1' IDENTIFIED BY 'gone' ACCOUNT LOCK",
+            "CREATE USER 'left'@'127.0.0.1' IDENTIFIED BY 'gone' ACCOUNT LOCK",
             f"GRANT SELECT ON `{DATABASE}`.* TO 'left'@'127.0.0.1'",
         ):
             self.root(statement)
         self.lab.fill()
         for statement in (
             "CREATE TABLE ledger (id INT PRIMARY KEY, word VARCHAR(40) NOT NULL)",
-            f"INSERT INTO ledger SELECT seq, CONCAT('row ', seq) FROM seq_1_to_{LEDGER}",
+            f"INSERT INTO ledger SELECT seq, CONCAT('row ', seq) FROM {self.lab.numbers(LEDGER)}",
             "CREATE EVENT tidy ON SCHEDULE EVERY 1 DAY STARTS NOW() + INTERVAL 1 DAY DO SET @nothing = 1",
             "CREATE EVENT asleep ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM ledger WHERE id < -1",
         ):
@@ -82,10 +87,7 @@ class OnMariaDB(Target):
         return {
             "sessions": self._sessions(),
             "schemas": sorted(ask("SELECT schema_name, default_character_set_name FROM information_schema.schemata")),
-            "accounts": sorted(
-                (str(user), str(host), without_times(str(entry)))
-                for user, host, entry in ask("SELECT user, host, priv FROM mysql.global_priv")
-            ),
+            "accounts": self._accounts(),
             "grants": sorted(map(str, ask("SELECT * FROM mysql.db"))),
             "events": sorted(ask("SELECT event_schema, event_name, status, definer FROM information_schema.events")),
             "objects": sorted(
@@ -102,10 +104,19 @@ class OnMariaDB(Target):
                 )
             ),
             "prepared": ask("XA RECOVER"),
-            "routines": sorted(ask("SELECT db, name FROM mysql.proc WHERE db NOT IN ('mysql', 'sys')")),
+            "routines": sorted(
+                ask(
+                    "SELECT routine_schema, routine_name FROM information_schema.routines"
+                    f" WHERE routine_schema NOT IN {OF_THE_SERVER}"
+                )
+            ),
             "variables": variables,
             "files": sorted(p.name for p in (self.lab.server.data / DATABASE).iterdir()),
         }
+
+    def _accounts(self) -> list[tuple[object, ...]]:
+        rows = self.root("SELECT user, host, priv FROM mysql.global_priv")
+        return sorted((str(user), str(host), without_times(str(entry))) for user, host, entry in rows)
 
     def _sessions(self) -> list[tuple[object, ...]]:
         until = time.monotonic() + SESSIONS_END_SECONDS

@@ -41,7 +41,7 @@ def effect_of(statement: str) -> str | None:
     first = words[0].upper()
     if first == "PRAGMA":
         return f"PRAGMA {words[1]}" if "=" in statement else None
-    if first in READS and words[1:2] != ["GLOBAL"]:
+    if first in READS and (first, *words[1:2]) != ("SET", "GLOBAL"):
         acts = ACTS.search(statement)
         return f"{first} {acts[1].lower()}" if acts else None
     second = words[1].upper() if len(words) > 1 and first not in ("COMMIT", "DO") else ""

@@ -8,8 +8,12 @@ from rich.table import Table
 from .judge import FAULTS, Verdict
 
 
-def show(verdicts: list[Verdict], points: dict[str, tuple[int, int]], seed: int, seconds: float) -> bool:
-    """True when nothing is wrong. `points`: engine → names of points at which somebody was to die, of how many."""
+def show(
+    verdicts: list[Verdict], points: dict[str, tuple[int, int]], not_run: list[str], seed: int, seconds: float
+) -> bool:
+    """True when nothing is wrong. `points`: engine → names of points at which somebody was to die, of how many.
+    `not_run`: engines that are not here.
+    """
     console = Console(width=max(176, Console().width), soft_wrap=True)
     bad = [v for v in verdicts if v.faults]
     for number, verdict in enumerate(bad, 1):
@@ -47,5 +51,7 @@ def show(verdicts: list[Verdict], points: dict[str, tuple[int, int]], seed: int,
             *map(str, counts),
             f"{max((v.seconds for v in killed), default=0):.1f}",
         )
+    for name in not_run:
+        table.add_row(name, "not run")
     console.print(table)
     return not bad

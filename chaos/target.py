@@ -33,6 +33,11 @@ class Target(ABC):
     @abstractmethod
     def backups(self) -> Path: ...
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the console's processes need besides, to find the database's own programs."""
+        return {}
+
     @abstractmethod
     def fresh(self, damaged: bool, other: bool) -> None:
         """The database anew; `damaged`: an index of orders cannot be read; `other`: see Case.variant."""

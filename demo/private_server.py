@@ -59,7 +59,7 @@ class PrivateServer(ABC):
         self.process = subprocess.Popen(
             [
                 *_as_server_user(dies_with_us=True),
-                needed(self.program),
+                self.found(),
                 "--no-defaults",
                 f"--datadir={self.data}",
                 f"--socket={self.socket}",
@@ -77,6 +77,10 @@ class PrivateServer(ABC):
         )
         self._wait_until_it_answers()
         self._make_administrator()
+
+    def found(self) -> str:
+        """Where the server's program lies. Raises ServerFailed when it is not installed."""
+        return needed(self.program)
 
     def stop(self) -> None:
         """Clean shutdown: everything is in the data files afterwards."""

@@ -67,6 +67,13 @@ class MariaDBLab(Lab):
     @classmethod
     @contextmanager
     def opened(cls, folder: Path, options: Mapping[str, str] | None = None) -> Iterator[Self]:
+        """With all that an engine in this very process needs besides."""
+        with cls.started(folder, options) as started:
+            yield started
+
+    @classmethod
+    @contextmanager
+    def started(cls, folder: Path, options: Mapping[str, str] | None = None) -> Iterator[Self]:
         server = cls.server_in(folder, {**QUIET_FILES, **cls.server_options, **(options or {})})
         try:
             server.start()

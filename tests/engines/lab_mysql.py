@@ -10,12 +10,9 @@ from typing import Self
 
 import pytest
 
-from demo.mysql import ThrowawayMySQL
+from demo.mysql import HOME, ThrowawayMySQL, programs
 from demo.private_server import PrivateServer
 from tests.engines.lab_mariadb import MariaDBLab
-
-HOME = "DBMAINT_MYSQL_HOME"
-"""Set by `make test-mysql`: where MySQL's own programs are."""
 
 
 class MySQLLab(MariaDBLab):
@@ -28,7 +25,7 @@ class MySQLLab(MariaDBLab):
         if HOME not in os.environ:
             pytest.skip("MySQL's own server is had by `make test-mysql` only")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PATH", f"{os.environ[HOME]}/bin:{os.environ['PATH']}")
+            patch.setenv("PATH", f"{programs()}:{os.environ['PATH']}")
             with super().opened(folder, options) as opened:
                 yield opened
 

@@ -31,6 +31,7 @@ PROJECT = Path(__file__).resolve().parents[2]
         ("SET SESSION sql_log_bin = 0", None),
         ("PRAGMA integrity_check", None),
         ("SHOW PROCESSLIST", None),
+        ("SHOW GLOBAL STATUS", None),
         ("", None),
     ],
 )
