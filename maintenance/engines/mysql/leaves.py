@@ -127,16 +127,20 @@ class _Pages:
     def page(self, number: int, index: int, level: int) -> bytes | None:
         """None: unreadable, another's, or of another level."""
         found = self.data[number * PAGE : (number + 1) * PAGE]
-        if number in self.bad or len(found) < PAGE or _number(found, KIND, 2) not in INDEX_PAGES:
+        if number in self.bad or len(found) < PAGE or number_at(found, KIND, 2) not in INDEX_PAGES:
             return None
-        fitting = (_number(found, INDEX, 8), _number(found, LEVEL, 2), _number(found, 4, 4)) == (index, level, number)
+        fitting = (number_at(found, INDEX, 8), number_at(found, LEVEL, 2), number_at(found, 4, 4)) == (
+            index,
+            level,
+            number,
+        )
         return found if fitting else None
 
 
 def _leaves(pages: _Pages, index: int, key: Key, table: str) -> list[Leaf]:
     """In the order of their keys, as the pages above them name them."""
     parents = {number: page for number in range(len(pages)) if (page := pages.page(number, index, 1)) is not None}
-    followers = {_number(page, NEXT, 4) for page in parents.values()}
+    followers = {number_at(page, NEXT, 4) for page in parents.values()}
     current = next((number for number in parents if number not in followers), NO_PAGE)
     leaves: list[Leaf] = []
     seen = 0
@@ -145,7 +149,7 @@ def _leaves(pages: _Pages, index: int, key: Key, table: str) -> list[Leaf]:
         for record in _records(parent, table):
             leaves.append(_leaf(pages, index, key, parent, record, leftmost=not leaves, table=table))
         seen += 1
-        current = _number(parent, NEXT, 4)
+        current = number_at(parent, NEXT, 4)
         if seen > len(parents):
             break
     if not leaves or current != NO_PAGE or seen != len(parents) or not _in_order(pages, leaves):
@@ -158,7 +162,7 @@ def _leaves(pages: _Pages, index: int, key: Key, table: str) -> list[Leaf]:
 
 
 def _leaf(pages: _Pages, index: int, key: Key, parent: bytes, record: int, leftmost: bool, table: str) -> Leaf:
-    number = _number(parent, record + key.width, 4)
+    number = number_at(parent, record + key.width, 4)
     page = pages.page(number, index, 0)
     live = None
     if page is not None:
@@ -172,7 +176,7 @@ def _in_order(pages: _Pages, leaves: Sequence[Leaf]) -> bool:
     for number, leaf in enumerate(leaves):
         following = leaves[number + 1] if number + 1 < len(leaves) else None
         if leaf.readable:
-            named = _number(pages.data, leaf.page * PAGE + NEXT, 4)
+            named = number_at(pages.data, leaf.page * PAGE + NEXT, 4)
             if named != (following.page if following else NO_PAGE):
                 return False
         if following is None:
@@ -188,14 +192,14 @@ def _in_order(pages: _Pages, leaves: Sequence[Leaf]) -> bool:
 
 def _records(page: bytes, table: str) -> Iterator[int]:
     """Where the records of a page begin, in the order of their keys."""
-    if not _number(page, RECORDS, 2) & 0x8000:
+    if not number_at(page, RECORDS, 2) & 0x8000:
         raise Damaged(
             "reading the pages of", table, "its row format is REDUNDANT; a way around is known for others only"
         )
     position = INFIMUM
     for _ in range(PAGE):
         # Two bytes before a record say how far it is to the next one.
-        position = (position + _number(page, position - 2, 2)) & 0xFFFF
+        position = (position + number_at(page, position - 2, 2)) & 0xFFFF
         if position == SUPREMUM:
             return
         if not SUPREMUM < position < PAGE - 8:
@@ -204,5 +208,6 @@ def _records(page: bytes, table: str) -> Iterator[int]:
     raise Damaged("reading the pages of", table, say("the records of a page lead nowhere"))
 
 
-def _number(data: bytes | mmap.mmap, at: int, width: int) -> int:
+def number_at(data: bytes | mmap.mmap, at: int, width: int) -> int:
+    """An unsigned number as InnoDB writes it: `width` bytes, the highest first."""
     return int.from_bytes(data[at : at + width], "big")

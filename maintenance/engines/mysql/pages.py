@@ -20,15 +20,15 @@ from sqlalchemy.exc import DBAPIError
 from ... import commands
 from ..words import Sentence, say
 from . import structure
+from .leaves import INDEX, PAGE
 from .server import Server, Session
 from .structure import Table
+from .zeroed import checkpoint, zeroed
 
 TOOL = "innochecksum"
 BUDGET_BYTES = 4_000_000_000
 """Read at most this much in one diagnosis, small tables first."""
 SECONDS = 120.0
-PAGE = 16_384
-
 
 MOST_PAGES = 50
 """So many bad pages of a file are told one by one; the work is over long before."""
@@ -36,11 +36,14 @@ MOST_PAGES = 50
 
 @dataclass(frozen=True)
 class BadPage:
-    """`index` is whose page it is, as far as its own header can be believed; None: not an index's, or unknown."""
+    """`index` is whose page it is, as far as its own header or a neighbour's can be believed; None: not an index's,
+    or unknown. `empty`: nothing but zeros, although it is in use.
+    """
 
     file: Path
     page: int
     index: str | None
+    empty: bool = False
 
     @property
     def holds_rows(self) -> bool:
@@ -48,6 +51,17 @@ class BadPage:
         return self.index is None or self.index == "PRIMARY" or self.index.startswith("GEN_CLUST")
 
     def told(self, table: str) -> Sentence:
+        if self.empty and self.holds_rows:
+            return say(
+                "Page {page} of {table} is in use and holds nothing but zeros on disk", page=self.page, table=table
+            )
+        if self.empty:
+            return say(
+                "Page {page} of {table}, of its index {index}, is in use and holds nothing but zeros on disk",
+                page=self.page,
+                table=table,
+                index=self.index,
+            )
         if self.index is None:
             return say("Page {page} of {table} has a wrong checksum on disk", page=self.page, table=table)
         if self.holds_rows:
@@ -69,7 +83,9 @@ def only_indexes(bad: Sequence[BadPage]) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`damaged`: bad pages by table; `sound`: tables of which every page on disk has its checksum."""
+    """`damaged`: bad pages by table; `sound`: tables of which every page on disk has its checksum, and none is
+    known to be missing.
+    """
 
     damaged: Mapping[str, tuple[BadPage, ...]]
     sound: frozenset[str]
@@ -109,10 +125,18 @@ def bad_pages(server: Server, session: Session, schema: str, table: Table) -> tu
 def _bad_of(server: Server, session: Session, files: Sequence[tuple[Path, int]]) -> tuple[tuple[BadPage, ...], bool]:
     """Bad pages, and whether the tool told of every file."""
     found = [(path, _bad_pages(server, path)) for path, _ in files]
-    bad = tuple(
-        BadPage(path, page, _owner(server, session, path, page)) for path, pages in found for page in pages or ()
-    )
-    return bad, all(pages is not None for _, pages in found)
+    bad = [
+        BadPage(path, page, _named(server, session, _index_in(path, page)))
+        for path, pages in found
+        for page in pages or ()
+    ]
+    written = checkpoint(session)
+    for path, _ in files:
+        bad += [
+            BadPage(path, page, _named(server, session, index), empty=True)
+            for page, index in _zeroed_twice(path, written).items()
+        ]
+    return tuple(bad), all(pages is not None for _, pages in found)
 
 
 def _files(folder: Path, schema: str, table: Table) -> list[tuple[Path, int]]:
@@ -196,14 +220,39 @@ def _encrypted(path: Path, page: int) -> bool:
         return False
 
 
-def _owner(server: Server, session: Session, path: Path, page: int) -> str | None:
+def _zeroed_twice(path: Path, written: int | None) -> dict[int, int | None]:
+    """Pages that are in use and hold nothing, also a moment later: none that is being written."""
+    if written is None:
+        return {}
+    try:
+        found = zeroed(path, written)
+        if not found:
+            return {}
+        time.sleep(0.2)
+        again = zeroed(path, written)
+    except OSError:
+        return {}
+    return {page: index for page, index in found.items() if page in again}
+
+
+def _index_in(path: Path, page: int) -> int | None:
+    """The number of the index that the page's own header tells."""
     try:
         with open(path, "rb") as file:
-            file.seek(page * PAGE + 66)
-            number = int.from_bytes(file.read(8), "big")
+            file.seek(page * PAGE + INDEX)
+            return int.from_bytes(file.read(8), "big")
+    except OSError:
+        return None
+
+
+def _named(server: Server, session: Session, number: int | None) -> str | None:
+    """The name of the index with this number."""
+    if number is None:
+        return None
+    try:
         found = session.value(
             f"SELECT name FROM information_schema.{server.innodb_indexes} WHERE index_id = %(n)s", n=number
         )
-    except (OSError, DBAPIError):
+    except DBAPIError:
         return None
     return None if found is None else str(found)
