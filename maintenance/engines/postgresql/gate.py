@@ -1,12 +1,10 @@
 """The gate: who may connect. Marked on the database itself, in the transaction that closes it.
 
-Three ways to close it, the first that this account and this database allow:
+Two ways to close it, the first that this account and this database allow:
 
 - `hide`: connections are disallowed to everybody, sessions ended, then the database gets another name that only
-  this console knows. The server itself refuses the renaming while anybody is in, so nobody slips through, superusers
-  and users of our own role included. One transaction brings it back.
-- `limit`: a superuser where something keeps the database from being renamed (a prepared transaction, logical
-  replication, another background worker): CONNECTION LIMIT 0, and a guard, as the limit spares superusers.
+  this console knows, so nobody slips through, superusers and users of our own role included. One transaction
+  brings it back.
 - `revoke`: we own the database but may not rename it: CONNECT is revoked from everybody but us.
 """
 
@@ -14,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -22,7 +19,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import AccessDenied, EngineError, Transient, Unable
+from ..errors import AccessDenied, Transient, Unable
 from ..values import Cut, Json
 from ..words import say
 from .failures import lost
@@ -30,10 +27,9 @@ from .server import Server
 from .sessions import mark_in
 from .sql import Row, ask, quoted, transaction, words_of
 
-Method = Literal["limit", "hide", "revoke"]
+Method = Literal["hide", "revoke"]
 QUIET_POLLS = 3
 POLL_SECONDS = 0.02
-GUARD_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -57,9 +53,6 @@ class Door:
 
 class Gate(Server):
     """Closing, opening, and telling whether everything is as before."""
-
-    _guard: threading.Thread | None = None
-    _guard_over: threading.Event
 
     def read_gate(self) -> Json:
         with self.control("reading the connection settings of the database") as connection:
@@ -88,11 +81,10 @@ class Gate(Server):
         with self.control("cutting the connections to the database") as connection:
             method = self._choose(connection)
             self._close_gate(connection, gate, marker, method)
+            self._await_arrivals(connection)
             ended = self._end_sessions(connection, method)
             if method == "hide":
                 self._hide(connection)
-        if method == "limit":
-            self._stand_guard()
         return Cut(sessions_ended=ended, quiet_polls=QUIET_POLLS, seconds=time.monotonic() - begun)
 
     def open_gate(self, gate: Json, share: float | None) -> None:
@@ -100,7 +92,6 @@ class Gate(Server):
 
         `None` restores name, limit, permission, grants and comment in one transaction.
         """
-        self._leave_guard()
         self.keep_turn()
         with self.control("letting connections in to the database") as connection:
             door = self.door(connection)
@@ -110,7 +101,7 @@ class Gate(Server):
             with transaction(connection):
                 self._lock_row(connection)
                 if door.name != self.database:
-                    ask(connection, f"ALTER DATABASE {quoted(door.name)} RENAME TO {quoted(self.database)}")
+                    ask(connection, self._renaming(connection, door.name, self.database))
                 self._set_limit(connection, self.database, staged(gate, share))
                 self._set_allow(connection, self.database, bool(gate["allow"]))
                 self.set_grants(connection, self.database, gate)
@@ -140,38 +131,6 @@ class Gate(Server):
             for what, now, then in pairs
             if now != then
         ]
-
-    def close(self) -> None:
-        self._leave_guard()
-        super().close()
-
-    # -- keeping watch -----------------------------------------------------------------------------
-
-    def _stand_guard(self) -> None:
-        """A connection limit does not stop superusers who come later: a thread ends their sessions."""
-        if self._guard is not None:
-            return
-        self._guard_over = threading.Event()
-        self._guard = threading.Thread(target=self._watch, name="gate guard", daemon=True)
-        self._guard.start()
-
-    def _leave_guard(self) -> None:
-        if self._guard is not None:
-            self._guard_over.set()
-            self._guard.join()
-            self._guard = None
-
-    def _watch(self) -> None:
-        while not self._guard_over.is_set():
-            try:
-                with self.control("watching the gate") as connection:
-                    while not self._guard_over.wait(GUARD_SECONDS):
-                        # Once the switch or a person has opened it nobody may be thrown out.
-                        if self.door(connection).mark is not None:
-                            self._terminate(connection, self._foreign(connection, self.database), set())
-            except EngineError:
-                # The server restarts, or we are being interrupted: look again a little later.
-                self._guard_over.wait(1)
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -234,7 +193,7 @@ class Gate(Server):
         if door.name != self.database:
             return "hide"
         mark = door.mark
-        if mark and mark.get("target") == self.tag.target and mark.get("method") in ("limit", "hide", "revoke"):
+        if mark and mark.get("target") == self.tag.target and mark.get("method") in ("hide", "revoke"):
             method: Method = mark["method"]
             return method
         [(superuser, may_create, me, owns)] = ask(
@@ -247,10 +206,8 @@ class Gate(Server):
             raise AccessDenied(
                 "cutting the connections to", self.database, say("{me} does not own the database", me=me)
             )
-        if (superuser or may_create) and not self._keeps_its_name(connection, door.name):
+        if superuser or (may_create and not self.keeps_its_name(connection, door.name)):
             return "hide"
-        if superuser:
-            return "limit"
         if any(row[1] == me for row in self._foreign(connection, door.name)):
             raise Unable(
                 "cutting the connections to",
@@ -263,8 +220,9 @@ class Gate(Server):
             )
         return "revoke"
 
-    def _keeps_its_name(self, connection: Connection, name: str) -> bool:
-        """Whether something is in the database that we spare and that the server does not rename under."""
+    def keeps_its_name(self, connection: Connection, name: str) -> bool:
+        """Whether something is in the database that we spare and that the server neither renames nor copies under:
+        a prepared transaction, logical replication, another background worker."""
         [(kept,)] = ask(
             connection,
             """SELECT EXISTS (SELECT 1 FROM pg_prepared_xacts WHERE database = %(name)s)
@@ -289,9 +247,7 @@ class Gate(Server):
 
     def bar(self, connection: Connection, name: str, method: Method) -> None:
         """Blocks new sessions in database `name`."""
-        if method == "limit":
-            self._set_limit(connection, name, 0)
-        elif method == "hide":
+        if method == "hide":
             self._set_allow(connection, name, False)
         else:
             me = str(ask(connection, "SELECT current_user")[0][0])
@@ -307,9 +263,39 @@ class Gate(Server):
         if door.name == self.database:
             with transaction(connection):
                 self._lock_row(connection)
-                ask(connection, f"ALTER DATABASE {quoted(door.name)} RENAME TO {quoted(held)}")
+                ask(connection, self._renaming(connection, door.name, held))
                 self._set_allow(connection, held, True)
         self._place = held
+
+    def _renaming(self, connection: Connection, name: str, to: str) -> str:
+        """The statement that renames, also under what we spare.
+
+        There ALTER DATABASE is refused, only because clients could be confused (RenameDatabase in the server's
+        dbcommands.c): inside the server everything goes by the database's number. So a superuser writes the name.
+        """
+        if self.keeps_its_name(connection, name) and self.is_superuser(connection):
+            new, old = literal(connection, to), literal(connection, name)
+            return f"UPDATE pg_catalog.pg_database SET datname = {new} WHERE datname = {old}"  # noqa: S608 -- quoted above
+        return f"ALTER DATABASE {quoted(name)} RENAME TO {quoted(to)}"
+
+    def _await_arrivals(self, connection: Connection) -> None:
+        """Who was let in just before it closed holds the database until he is among the sessions; then he is ended."""
+        until = time.monotonic() + self.limits.cut_seconds
+        coming = self._arriving(connection)
+        while coming and time.monotonic() < until:
+            self.raise_if_stopping("cutting the connections to", self.database)
+            time.sleep(POLL_SECONDS)
+            coming &= self._arriving(connection)
+
+    def _arriving(self, connection: Connection) -> set[int]:
+        """Processes in the transaction with which each session begins."""
+        rows = ask(
+            connection,
+            """SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.objid AND d.datname = %(name)s
+               WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.mode = 'RowExclusiveLock'""",
+            name=self.door(connection).name,
+        )
+        return {int(pid) for (pid,) in rows}
 
     def _foreign(self, connection: Connection, name: str, ours_too: bool = False) -> list[Row]:
         """(pid, role) of client sessions in database `name`, replication left out."""
@@ -403,7 +389,8 @@ class Gate(Server):
     def opening(self, connection: Connection, gate: Json) -> list[str]:
         """The statements that bring everything back as `gate` says, from how the target is now."""
         door, name = self.door(connection), quoted(self.database)
-        renaming = [f"ALTER DATABASE {quoted(door.name)} RENAME TO {name}"] if door.name != self.database else []
+        hidden = door.name != self.database
+        renaming = [self._renaming(connection, door.name, self.database)] if hidden else []
         return [
             *renaming,
             f"ALTER DATABASE {name} CONNECTION LIMIT {staged(gate, None)}",

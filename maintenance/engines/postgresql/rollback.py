@@ -92,6 +92,10 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             method = "STRATEGY FILE_COPY" if self.ways.copy_strategy else ""
             limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
             source = self.door(connection).name
+            if self.keeps_its_name(connection, source):
+                raise Unable(
+                    "copying", self.database, "a prepared transaction or replication is in it; a dump can be made"
+                )
             version = self._collation_version(connection, source)
             statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(source)} {method} {version} {limit}"
             self._alone(connection, statement)
@@ -287,7 +291,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
                 raise Unable("putting in place", side, say("{broken} of an earlier swap is still there", broken=broken))
             live = self.door(connection)
             mark = live.mark or {}
-            method: Method = mark.get("method", "limit")
+            method: Method = mark.get("method", "revoke")
             for name in (live.name, side):
                 for pid, *_ in self._foreign(connection, name, ours_too=True):
                     ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 
 import psycopg2
 import pytest
+from psycopg2.extras import LogicalReplicationConnection
 
 from maintenance.engines import open_engine
 from maintenance.engines.errors import AccessDenied
-from maintenance.engines.postgresql import gate as gate_module
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_postgresql import PostgreSQLLab
 
-from .world import MARKER, action, engine, hammering, owned_by
+from .world import MARKER, PLAIN, action, engine, hammering, owned_by
 
 
 def test_the_gate_holds_against_clients_that_come_again_and_is_restored_exactly(lab: PostgreSQLLab) -> None:
@@ -142,48 +144,125 @@ def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: Post
     assert max(came) > opening
 
 
-def test_what_a_superuser_commits_before_he_is_sent_away_is_noticed(
-    lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("crashed", [False, True])
+def test_under_a_prepared_transaction_a_database_is_hidden_from_superusers_as_well(
+    lab: PostgreSQLLab, crashed: bool
 ) -> None:
-    """Where a prepared transaction forbids hiding, a superuser may live for a moment: longer here, to be sure."""
-    lab.fill()
-    monkeypatch.setattr(gate_module, "GUARD_SECONDS", 5.0)
-    with lab.application("postgres") as application:
-        application.execute("BEGIN; INSERT INTO customers (name) VALUES ('x'); PREPARE TRANSACTION 'standing'")
-    with engine(lab) as made:
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        with lab.application("postgres") as late:
-            late.execute("INSERT INTO customers (name) VALUES ('late')")
-        after = made.fingerprint(None)
-        assert {name for name in after if after[name] != baseline[name]} == {"public.customers"}
-        made.open_gate(gate, None)
-    assert lab.sql("SELECT count(*) FROM customers WHERE name = 'late'") == [(1,)]
-    lab.sql("ROLLBACK PREPARED 'standing'")
-
-
-def test_where_it_cannot_be_hidden_a_superuser_who_comes_later_is_sent_away(lab: PostgreSQLLab) -> None:
+    """The server itself refuses to rename it then, and to copy it."""
     lab.fill()
     with lab.application("postgres") as application:
-        application.execute("BEGIN; INSERT INTO customers (name) VALUES ('x'); PREPARE TRANSACTION 'waiting'")
-    with engine(lab) as made:
+        application.execute(f"BEGIN; INSERT INTO customers (name) VALUES ('2') ; PREPARE TRANSACTION '{lab.name}'")
+    with ExitStack() as stack:
+        made = stack.enter_context(engine(lab))
         gate = made.read_gate()
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        stack.enter_context(hammering(lab, "postgres"))
         made.cut(gate, MARKER)
-        with pytest.raises(psycopg2.Error, match="too many connections"), lab.application():
+        before = made.fingerprint(None)
+        with pytest.raises(psycopg2.OperationalError, match="does not exist"), lab.application("postgres"):
             pass
-        with lab.application("postgres") as late:
-
-            def until_sent_away() -> None:
-                for _ in range(30):
-                    late.execute("SELECT 1")
-                    time.sleep(0.1)
-
-            with pytest.raises(psycopg2.Error, match=r"terminating|closed"):
-                until_sent_away()
+        made.perform(action("vacuum_full"), False)
+        assert made.image(backup, before, lab.folder, "image", PLAIN).kind == "dump"
+        time.sleep(0.3)
+        assert made.fingerprint(None) == before
+        if crashed:
+            made = stack.enter_context(engine(lab, token=2))
+            made.fence()
+            assert made.read_gate() == gate
+            made.cut(gate, MARKER)
+            assert made.fingerprint(None) == before
+        made.open_gate(gate, 0.5)
         made.open_gate(gate, None)
         assert made.gate_differences(gate) == []
-        with lab.application("postgres") as welcome:
-            time.sleep(0.5)
-            welcome.execute("SELECT 1")
-            welcome.execute("ROLLBACK PREPARED 'waiting'")
+    lab.sql(f"COMMIT PREPARED '{lab.name}'")
+    assert lab.sql("SELECT count(*) FROM customers WHERE name = '2'") == [(1,)]
+
+
+def test_what_is_told_to_type_opens_a_database_in_which_a_prepared_transaction_stands(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    with lab.application("postgres") as application:
+        application.execute(f"BEGIN; INSERT INTO customers (name) VALUES ('2') ; PREPARE TRANSACTION '{lab.name}'")
+    with engine(lab) as made:
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        for command in made.by_hand(gate):
+            subprocess.run(shlex.split(command), check=True, stdout=subprocess.DEVNULL)
+        assert made.gate_differences(gate) == []
+        lab.sql(f"ROLLBACK PREPARED '{lab.name}'")
+
+
+def test_the_switch_opens_a_database_in_which_a_prepared_transaction_stands(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    with lab.application("postgres") as application:
+        application.execute(f"BEGIN; INSERT INTO customers (name) VALUES ('2') ; PREPARE TRANSACTION '{lab.name}'")
+    with engine(lab) as gone:
+        gate = gone.read_gate()
+        gone.cut(gate, MARKER)
+        gone.arm(gate, 1)
+    until = time.monotonic() + 15
+    opened = f"SELECT 1 FROM pg_database WHERE datname = '{lab.name}' AND shobj_description(oid, 'pg_database') IS NULL"
+    while not lab.server.run("postgres", opened) and time.monotonic() < until:
+        time.sleep(0.1)
+    with engine(lab) as made:
+        assert made.gate_differences(gate) == []
+        lab.sql(f"ROLLBACK PREPARED '{lab.name}'")
+
+
+def test_a_session_that_was_let_in_just_before_it_closed_is_ended_as_well(lab: PostgreSQLLab) -> None:
+    """One that takes a second to begin is in the database before the server lists it."""
+    lab.fill()
+    with lab.application("postgres") as application:
+        application.execute(f"BEGIN; INSERT INTO customers (name) VALUES ('2') ; PREPARE TRANSACTION '{lab.name}'")
+    ended: list[str] = []
+
+    def slow_client() -> None:
+        try:
+            with closing(psycopg2.connect(lab.server.server.url(lab.name), options="-c post_auth_delay=1")) as client:
+                client.cursor().execute("SELECT pg_sleep(5)")
+        except psycopg2.Error as error:
+            ended.append(str(error))
+
+    client = threading.Thread(target=slow_client)
+    client.start()
+    time.sleep(0.3)
+    try:
+        with engine(lab) as made:
+            gate = made.read_gate()
+            assert made.cut(gate, MARKER).sessions_ended == 1
+            client.join(3)
+            assert "terminat" in ended[0]
+            made.open_gate(gate, None)
+    finally:
+        client.join()
+    lab.sql(f"ROLLBACK PREPARED '{lab.name}'")
+
+
+def test_a_reader_of_changes_stays_while_the_database_is_hidden(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    slot = f"spared_{lab.name}"
+    lab.sql(f"SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')")
+    active = f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    url = lab.server.server.url(lab.name)
+    with closing(psycopg2.connect(url, connection_factory=LogicalReplicationConnection)) as reader:
+        cursor = reader.cursor()
+        cursor.start_replication(slot_name=slot, decode=True)
+        [(before,)] = lab.sql(active)
+        with engine(lab) as made:
+            gate = made.read_gate()
+            made.cut(gate, MARKER)
+            with pytest.raises(psycopg2.OperationalError, match="does not exist"), lab.application("postgres"):
+                pass
+            made.open_gate(gate, None)
+            assert made.gate_differences(gate) == []
+        assert lab.sql(active) == [(before,)]
+        lab.sql("INSERT INTO customers (name) VALUES ('afterwards')")
+        read = ""
+        until = time.monotonic() + 10
+        while "afterwards" not in read and time.monotonic() < until:
+            message = cursor.read_message()
+            read += message.payload if message else ""
+            time.sleep(0.01)
+        assert "afterwards" in read
+    while lab.sql(f"{active} AND active"):
+        time.sleep(0.05)
+    lab.sql(f"SELECT pg_drop_replication_slot('{slot}')")
