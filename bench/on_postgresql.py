@@ -38,7 +38,7 @@ SERVER = {
     "fsync": "on",
 }
 """As a server for real data, except that nothing begins by itself in the middle of a measurement."""
-SESSIONS = r"dbmaint:\d+:\d+"
+SESSIONS = r"dbmaint:[a-z]*\d+:\d+"
 """The console's own, but for the switch that only waits for its death."""
 FINGERPRINTS = r"dbmaint_row"
 """Of the statements that read or count the rows of a table."""

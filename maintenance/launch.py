@@ -21,6 +21,7 @@ from .models import (
     ScopeHold,
     Status,
     StoredPlan,
+    letters,
 )
 from .planning import forget_unused, plan, plan_now
 from .request import (
@@ -146,6 +147,7 @@ def _create(
             engine=engine_of(setting).name,
             version=checked.facts[setting.name].version[:200],
             identity=identity_of(checked.facts[setting.name]),
+            site=letters(),
             tables=checked.tables[setting.name] or None,
             status=status,
             enqueued_at=timezone.now(),

@@ -172,14 +172,19 @@ def _walk(journal: Journal) -> None:
     if journal.first_of_run:
         notify.announce(target.run, "started")
     setting = target.setting
-    engine = open_engine(setting.engine_url, Tag(target.pk, journal.token), setting.limits)
+    engine = open_engine(setting.engine_url, Tag(target.pk, journal.token, target.site), setting.limits)
     engine.still_ours = journal.beat
     ctx = Context(journal, target, engine, config.load())
     try:
         journal.open_box(
             target.database,
             [setting.backup_dir, setting.alternate_backup_dir],
-            {"url": setting.url, "sealed_password": setting.sealed_password, "run": target.run_id},
+            {
+                "url": setting.url,
+                "sealed_password": setting.sealed_password,
+                "run": target.run_id,
+                "site": target.site,
+            },
         )
     except BlackBoxUnwritable as error:
         log.error("%s", error)

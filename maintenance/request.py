@@ -18,10 +18,8 @@ from .engines.base import Engine
 from .engines.errors import EngineError
 from .engines.values import Facts, Json, Tag
 from .engines.words import Sentence, say
-from .models import MaintenanceSetting, MaintenanceType, RunTarget, SeverityLevel, Status
+from .models import MaintenanceSetting, MaintenanceType, RunTarget, SeverityLevel, Status, letters
 from .secrets import SecretUnreadable
-
-PLANNING = Tag(0, 0)
 
 
 class Refused(Exception):
@@ -100,7 +98,7 @@ class Checked:
 
 
 def check(request: Request) -> Checked:
-    """Connects to each target read-only. Raises BadInput."""
+    """Connects to each target read-only. Raises BadInput, or Locked where another installation has it."""
     _one_of("maintenance_type", request.maintenance_type, MaintenanceType.values)
     _one_of("severity_level", request.severity_level, SeverityLevel.values)
     if not request.reason.strip():
@@ -115,11 +113,14 @@ def check(request: Request) -> Checked:
             facts = engine.facts()
             refuse_unreleased(setting, facts)
             _refuse_target(setting, facts)
+            kept = engine.kept_by_another()
             found, unknown = engine.resolve(list(request.target_tables)) if request.target_tables else ([], [])
         except EngineError as error:
             raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
         finally:
             engine.close()
+        if kept is not None:
+            raise Locked(say("{database}: {error}", database=setting.name, error=kept))
         for name, other in checked.facts.items():
             if other.identity == facts.identity:
                 raise BadInput(
@@ -229,7 +230,7 @@ def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
 
 def engine_of(setting: MaintenanceSetting) -> Engine:
     try:
-        return open_engine(setting.engine_url, PLANNING, setting.limits)
+        return open_engine(setting.engine_url, Tag(0, 0, letters()), setting.limits)
     except (LookupError, SecretUnreadable) as error:
         raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
 
@@ -261,7 +262,7 @@ def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
 
 
 def _control_identity() -> str:
-    engine = open_engine(control_url(connection.settings_dict), PLANNING, MaintenanceSetting().limits)
+    engine = open_engine(control_url(connection.settings_dict), Tag(0, 0), MaintenanceSetting().limits)
     try:
         return engine.facts().identity
     except EngineError:

@@ -42,6 +42,12 @@ from .values import (
     Tag,
     Thresholds,
 )
+from .words import Sentence, say
+
+AT_WORK_ELSEWHERE = say("another installation of this console is at work on it; wait until that has ended")
+CLOSED_BY_ANOTHER = say(
+    "another installation of this console closed it and has not opened it again; it has to be ended or released there"
+)
 
 Rows = list[tuple[object, ...]]
 
@@ -90,8 +96,17 @@ class Engine(ABC):
         """Ends every session of this run target that carries another token; returns how many.
 
         Also takes the target's own mutual exclusion, held by this object until `close`. Raises
-        Transient when somebody else's maintenance holds it.
+        Transient when somebody else's maintenance holds it, Unable when another installation left its mark.
         """
+
+    def kept_by_another(self) -> Sentence | None:
+        """What another installation of this console does with the target, or left on it; None: nothing. Read-only."""
+        return None
+
+    def refuse_anothers(self, mark: Mapping[str, object] | None) -> None:
+        """Raises Unable when the mark of a cut that was found on the target is another installation's."""
+        if mark is not None and self.tag.is_anothers(mark):
+            raise Unable("taking over", self.url.database or "", CLOSED_BY_ANOTHER)
 
     def interrupt(self) -> None:
         """Ends what runs now, on the server too, within 5 s. Later calls raise Interrupted."""

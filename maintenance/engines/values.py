@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,25 +17,45 @@ Json = dict[str, object]
 
 @dataclass(frozen=True)
 class Tag:
-    """Whose work this is: RunTarget id and fencing token. Marks sessions, names and statements."""
+    """Whose work this is: RunTarget id, fencing token and installation. Marks sessions, names and statements."""
 
     target: int
     token: int
+    site: str = ""
+    """Letters of the installation, as two may count their run targets alike. Empty for what began before them."""
 
     @property
     def session(self) -> str:
-        """Name of every session we open, e.g. 'dbmaint:42:3'."""
-        return f"dbmaint:{self.target}:{self.token}"
+        """Name of every session we open, e.g. 'dbmaint:qxwvbntk42:3'."""
+        return f"{self.family}{self.token}"
 
     @property
     def family(self) -> str:
-        """What all sessions of this run target begin with, whatever the token: 'dbmaint:42:'."""
-        return f"dbmaint:{self.target}:"
+        """What all sessions of this run target begin with, whatever the token: 'dbmaint:qxwvbntk42:'."""
+        return f"dbmaint:{self.site}{self.target}:"
 
     @property
     def suffix(self) -> str:
-        """Ending for side objects of this run target; the same after a crash: 'dbm42'."""
-        return f"dbm{self.target}"
+        """Ending for side objects of this run target; the same after a crash: 'dbmqxwvbntk42'."""
+        return f"dbm{self.site}{self.target}"
+
+    @property
+    def mark(self) -> Json:
+        """What a mark on the target says of whose it is."""
+        return {"target": self.target, "site": self.site}
+
+    def is_anothers_session(self, name: str) -> bool:
+        """Whether a session that holds the target's lock is another installation's, by its name."""
+        own = re.fullmatch(r"dbmaint:([a-z]*)\d+:\d+", name)
+        return own is None or own[1] not in ("", self.site)
+
+    def wrote(self, mark: Mapping[str, object]) -> bool:
+        """Whether the mark is of this run target."""
+        return (mark.get("target"), mark.get("site", "")) == (self.target, self.site)
+
+    def is_anothers(self, mark: Mapping[str, object]) -> bool:
+        """Whether the mark is of another installation. One without letters may be ours, of the time before them."""
+        return mark.get("site", "") not in ("", self.site)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from .access import ApiToken, Approval, Preference
 from .audit import AuditEntry, AuditHead, AuditSeal
 from .incident import Feed, Incident
+from .installation import Installation, letters
 from .notice import Acknowledgement, Notification, Worker
 from .plan import StoredPlan
 from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
@@ -38,6 +39,7 @@ __all__ = [
     "DatabaseState",
     "Feed",
     "Incident",
+    "Installation",
     "MaintenanceRun",
     "MaintenanceSetting",
     "MaintenanceType",
@@ -52,5 +54,6 @@ __all__ = [
     "StepState",
     "StoredPlan",
     "Worker",
+    "letters",
     "longest_outage",
 ]

@@ -135,6 +135,9 @@ class RunTarget(models.Model):
     identity = models.CharField(max_length=40, blank=True, editable=False)
     """Digest of `Facts.identity`: the database itself, under whatever name it is registered."""
 
+    site = models.CharField(max_length=8, blank=True, editable=False)
+    """Letters of the installation in every name on the target; empty for what was launched before there were any."""
+
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.QUEUED)
     node = models.CharField(_("node of the flowchart"), max_length=2, default="A")
     ending = models.CharField(_("status to end in"), max_length=20, choices=Status, blank=True)

@@ -91,7 +91,7 @@ class Context:
         return {
             "dbmaint": 1,
             "run": str(self.run.pk),
-            "target": self.target.pk,
+            **self.engine.tag.mark,
             "worker": self.journal.worker,
             "at": timezone.now().isoformat(),
         }

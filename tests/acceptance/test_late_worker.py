@@ -109,4 +109,4 @@ def test_a_worker_that_comes_back_after_the_switch_opened(logged: Scene, moment:
 def harmless(statement: str) -> bool:
     """What the console made beside the data goes; who may connect is put as it was before, again."""
     said = re.sub(r"/\*.*?\*/", "", statement)  # every statement of the console is signed so
-    return bool(re.search(r"dbm\d*_", said) or re.match(r"ALTER (DATABASE|USER|DEFINER)\b|\w+ EXTENSION\b", said))
+    return bool(re.search(r"dbm\w*_", said) or re.match(r"ALTER (DATABASE|USER|DEFINER)\b|\w+ EXTENSION\b", said))

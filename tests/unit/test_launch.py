@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from maintenance import audit, launch
+from maintenance.engines.base import AT_WORK_ELSEWHERE
 from maintenance.launch import Actor, Request
 from maintenance.models import (
     Approval,
@@ -24,8 +26,10 @@ from maintenance.models import (
     Notification,
     RunTarget,
     ScopeHold,
+    letters,
 )
 from maintenance.request import check
+from tests.fakes import FakeEngine
 
 Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]
@@ -33,6 +37,25 @@ Ask = Callable[..., Request]
 
 def person(user: User) -> Actor:
     return Actor(user.username, "form", user)
+
+
+@pytest.mark.django_db
+def test_what_another_installation_holds_is_refused(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake()
+    monkeypatch.setattr(FakeEngine, "kept_by_another", lambda self: AT_WORK_ELSEWHERE)
+    with pytest.raises(launch.Locked, match=r"^shop: another installation of this console is at work on it"):
+        launch.launch(someone, request_for("shop"))
+    assert not MaintenanceRun.objects.exists()
+
+
+@pytest.mark.django_db
+def test_every_run_bears_the_letters_of_its_installation(fake: Register, request_for: Ask, someone: Actor) -> None:
+    fake()
+    drawn = letters()
+    assert re.fullmatch("[bcdfghjkmnpqrstvwxz]{8}", drawn)
+    assert launch.launch(someone, request_for("shop")).targets.get().site == drawn == letters()
 
 
 @pytest.mark.django_db

@@ -30,6 +30,7 @@ from ..values import (
     Tag,
     Thresholds,
 )
+from ..words import Sentence
 from . import (
     backup,
     benchmark,
@@ -89,6 +90,14 @@ class Family(Server):
 
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
         return backup.back_up(self, method, folder, stem, seal)
+
+    def fence(self) -> int:
+        ended = super().fence()
+        gate.refuse_anothers(self)
+        return ended
+
+    def kept_by_another(self) -> Sentence | None:
+        return gate.kept_by_another(self)
 
     def read_gate(self) -> Json:
         return gate.read_gate(self)

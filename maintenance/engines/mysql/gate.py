@@ -24,9 +24,10 @@ from typing import Any, cast
 
 from sqlalchemy.exc import DBAPIError
 
+from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER
 from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..values import Cut, Json
-from ..words import listed, say
+from ..words import Sentence, listed, say
 from . import structure
 from .failures import code_of
 from .names import account, full, quoted, shortened
@@ -187,6 +188,29 @@ def mirrored(server: Server, session: Session) -> Json | None:
         return None
     rows = session.ask(f"SELECT gate FROM {full(schema, 'gate')}")
     return cast(Json, json.loads(rows[0][0])) if rows else None
+
+
+def marked(server: Server, session: Session) -> Json | None:
+    """The marker of a cut that is on the target, whoever's it is."""
+    if mirrored(server, session) is None:
+        return None
+    [(marker,)] = session.ask(f"SELECT marker FROM {full(mirror_schema(server), 'gate')}")
+    return cast(Json, json.loads(marker))
+
+
+def refuse_anothers(server: Server) -> None:
+    """See Engine.refuse_anothers."""
+    with server.session("looking for the mark of a cut on") as session:
+        server.refuse_anothers(marked(server, session))
+
+
+def kept_by_another(server: Server) -> Sentence | None:
+    """See Engine.kept_by_another."""
+    with server.session("looking who maintains") as session:
+        if server.hold_is_anothers(session):
+            return AT_WORK_ELSEWHERE
+        mark = marked(server, session)
+    return CLOSED_BY_ANOTHER if mark is not None and server.tag.is_anothers(mark) else None
 
 
 def _write_mirror(server: Server, session: Session, gate: Json, marker: Json) -> None:
@@ -380,10 +404,8 @@ def by_hand(server: Server, gate: Json) -> list[str]:
 def is_cut(server: Server) -> bool:
     """See Engine.is_cut."""
     with server.session("looking for the mark of the cut on") as session:
-        if mirrored(server, session) is None:
-            return False
-        [(marker,)] = session.ask(f"SELECT marker FROM {full(mirror_schema(server), 'gate')}")
-        return bool(json.loads(marker).get("target") == server.tag.target)
+        mark = marked(server, session)
+        return mark is not None and server.tag.wrote(mark)
 
 
 def _limit(one: dict[str, Any], gate: Json, share: float | None) -> int:

@@ -21,7 +21,7 @@ from ..words import say
 from . import structure
 from .backup import Trailer, load
 from .failures import code_of
-from .gate import mirror_schema, mirrored
+from .gate import marked, mirror_schema, mirrored
 from .names import canonical, full, plain, quoted
 from .physical import CLONE, MARIABACKUP, METHODS, left_clone
 from .quarantine import (
@@ -176,11 +176,9 @@ def side_schemas(server: Server) -> tuple[str, ...]:
 def leftovers(server: Server) -> list[str]:
     """See Engine.leftovers."""
     with server.session("looking for leftovers on") as session:
-        found = [
-            schema
-            for schema in (*side_schemas(server), mirror_schema(server))
-            if structure.schema_exists(session, schema)
-        ]
+        mark = marked(server, session)
+        mirror = [] if mark is not None and server.tag.is_anothers(mark) else [mirror_schema(server)]
+        found = [schema for schema in (*side_schemas(server), *mirror) if structure.schema_exists(session, schema)]
         copy = left_clone(server, session)
         found += [str(copy)] if copy is not None else []
         return found + [f"session {number}" for number in server.older_sessions(session)]

@@ -422,6 +422,7 @@ class Server(Engine):
                 if taken:
                     # Marked like the others, so that a later claim finds and ends it.
                     self._marked(control)
+                    control.ask("DO GET_LOCK(%(name)s, 1)", name=self.site_name)
             except DBAPIError as error:
                 raise from_driver(error, "holding", self.schema, self.stopping.is_set()) from error
             if taken:
@@ -439,6 +440,18 @@ class Server(Engine):
             self.schema,
             say("another maintenance holds it (session {holder})", holder=holder),
         )
+
+    @property
+    def site_name(self) -> str:
+        """The lock by which the holder says of which installation it is: MariaDB tells nobody the names of locks."""
+        return f"dbmaint:{self.tag.site}@{shortened(self.schema)}"
+
+    def hold_is_anothers(self, session: Session) -> bool:
+        """Whether a session holds the mutual exclusion that is of no work of this installation."""
+        holder, ours = session.ask(
+            "SELECT IS_USED_LOCK(%(hold)s), IS_USED_LOCK(%(site)s)", hold=self.hold_name, site=self.site_name
+        )[0]
+        return holder is not None and holder != ours
 
     def _still_ours(self, session: Session) -> None:
         """A worker that was only slow must not go on after another has taken over."""

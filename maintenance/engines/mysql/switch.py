@@ -15,7 +15,7 @@ import math
 from ..errors import Transient, Unable
 from ..values import Json
 from . import structure
-from .gate import local_session, mirror_schema, opening
+from .gate import local_session, marked, mirror_schema, opening
 from .names import full, quoted, shortened
 from .server import Server, Session
 
@@ -77,7 +77,8 @@ def disarm(server: Server) -> None:
     """See Engine.disarm."""
     with local_session(server, "disarming the switch of") as session:
         schema = mirror_schema(server)
-        if not _has_switch(server, session):
+        mark = marked(server, session)
+        if not _has_switch(server, session) or (mark is not None and server.tag.is_anothers(mark)):
             return
         lock = _lock(server)
         if session.value("SELECT GET_LOCK(%(lock)s, %(seconds)s)", lock=lock, seconds=PATIENCE_SECONDS) != 1:

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
-OURS = "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname !~ '^dbm[0-9]+_'"
+OURS = (
+    "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
+    " AND n.nspname !~ '^dbm([bcdfghjkmnpqrstvwxz]{8})?[0-9]+_'"
+)
 
 FIRST_OWN = 16384
 """Numbers below belong to what every new database brings along."""

@@ -19,9 +19,10 @@ from typing import Any, Literal
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER
 from ..errors import AccessDenied, Transient, Unable
 from ..values import Cut, Json
-from ..words import say
+from ..words import Sentence, say
 from .failures import lost
 from .server import Server
 from .sessions import mark_in
@@ -53,6 +54,19 @@ class Door:
 
 class Gate(Server):
     """Closing, opening, and telling whether everything is as before."""
+
+    def fence(self) -> int:
+        ended = super().fence()
+        with self.control("looking for the mark of a cut") as connection:
+            self.refuse_anothers(self.door(connection).mark)
+        return ended
+
+    def kept_by_another(self) -> Sentence | None:
+        with self.control("looking who maintains the database") as connection:
+            if self.turn_is_anothers(connection):
+                return AT_WORK_ELSEWHERE
+            mark = self.door(connection).mark
+        return CLOSED_BY_ANOTHER if mark is not None and self.tag.is_anothers(mark) else None
 
     def read_gate(self) -> Json:
         with self.control("reading the connection settings of the database") as connection:
@@ -112,7 +126,7 @@ class Gate(Server):
     def is_cut(self) -> bool:
         with self.control("looking for the mark of the cut") as connection:
             mark = self.door(connection).mark
-            return mark is not None and mark.get("target") == self.tag.target
+            return mark is not None and self.tag.wrote(mark)
 
     def gate_differences(self, gate: Json) -> list[str]:
         with self.control("comparing the connection settings of the database") as connection:
@@ -193,7 +207,7 @@ class Gate(Server):
         if door.name != self.database:
             return "hide"
         mark = door.mark
-        if mark and mark.get("target") == self.tag.target and mark.get("method") in ("hide", "revoke"):
+        if mark and self.tag.wrote(mark) and mark.get("method") in ("hide", "revoke"):
             method: Method = mark["method"]
             return method
         [(superuser, may_create, me, owns)] = ask(
@@ -236,7 +250,7 @@ class Gate(Server):
         door = self.door(connection)
         if door.name != self.database:
             return  # Hidden already, and marked.
-        mark = json.dumps({"dbmaint": 1, "target": self.tag.target, "method": method, "gate": gate, "marker": marker})
+        mark = json.dumps({"dbmaint": 1, **self.tag.mark, "method": method, "gate": gate, "marker": marker})
         with transaction(connection):
             self._lock_row(connection)
             self.set_comment(connection, door.name, mark)

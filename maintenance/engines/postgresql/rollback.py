@@ -295,9 +295,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             for name in (live.name, side):
                 for pid, *_ in self._foreign(connection, name, ours_too=True):
                     ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
-            closed = json.dumps(
-                {"dbmaint": 1, "target": self.tag.target, "method": method, "gate": gate, "marker": marker}
-            )
+            closed = json.dumps({"dbmaint": 1, **self.tag.mark, "method": method, "gate": gate, "marker": marker})
             with transaction(connection):
                 self._lock_row(connection)
                 self._carry_over(connection, live.name, side, gate)
@@ -344,7 +342,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
                 if self.exists(connection, self.side_name(role)):
                     found.append(self.side_name(role))
             mark = self.door(connection).mark
-            if mark and mark.get("target") == self.tag.target:
+            if mark and self.tag.wrote(mark):
                 found.append(f"marker on {self.database}")
             rows = ask(
                 connection,
@@ -436,7 +434,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
         ask(connection, f"DROP DATABASE IF EXISTS {quoted(name)} {force}")
 
     def _mark_side(self, connection: Connection, name: str, about: Json) -> None:
-        self.set_comment(connection, name, json.dumps({"dbmaint": 1, "target": self.tag.target, **about}))
+        self.set_comment(connection, name, json.dumps({"dbmaint": 1, **self.tag.mark, **about}))
 
 
 def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:

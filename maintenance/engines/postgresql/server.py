@@ -15,7 +15,7 @@ from .turn import Turn
 
 USER_TABLES = """
     c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
-    AND n.nspname !~ '^pg_' AND n.nspname !~ '^dbm[0-9]+_'
+    AND n.nspname !~ '^pg_' AND n.nspname !~ '^dbm([bcdfghjkmnpqrstvwxz]{8})?[0-9]+_'
 """
 """Tables that store rows: ordinary ones and leaf partitions, not those that a salvage holds for a while."""
 

@@ -112,6 +112,23 @@ class Turn(Sessions):
         cause = error.orig or error
         return from_driver(cause, "taking the maintenance lock of", self.database, stopping=False, connecting=False)
 
+    def turn_is_anothers(self, connection: Connection) -> bool:
+        """Whether work of another installation holds the lock; `connection` is to the control database.
+
+        A bigint lock is told as its two halves (https://www.postgresql.org/docs/current/view-pg-locks.html). Whose
+        name the server does not tell us has another account. A switch that takes the lock waits for nobody's work.
+        """
+        rows = ask(
+            connection,
+            """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+               WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%(key)s, 0)""",
+            key=self.lock_key(),
+        )
+        names = [str(name or "") for (name,) in rows]
+        return any(self.tag.is_anothers_session(name) for name in names if not name.endswith(":switch"))
+
     def lock_key(self) -> str:
         return f"dbmaint:{self.database}"
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from sqlalchemy import URL
 
 from ...archive import Seal
-from ..base import Engine
+from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER, Engine
 from ..values import (
     Action,
     Backup,
@@ -29,12 +29,13 @@ from ..values import (
     Tag,
     Thresholds,
 )
+from ..words import Sentence
 from . import benchmark, cleaning, proof, rollback, work
 from .backup import METHODS, back_up, image
 from .claim import Claim
 from .diagnosis import diagnose
 from .file import DatabaseFile
-from .gate import by_hand, differences, open_gate, read_gate
+from .gate import by_hand, differences, marked, open_gate, read_gate
 from .gate import cut as cutting
 from .grants import grants
 from .identity import facts
@@ -75,7 +76,15 @@ class SQLite(Engine):
     def fence(self) -> int:
         """An older worker that still lives is killed: it would write on when it wakes."""
         self.file.require()
-        return self._claim.take(self.limits.lock_seconds)
+        ended = self._claim.take(self.limits.lock_seconds)
+        self.refuse_anothers(marked(self.file))
+        return ended
+
+    def kept_by_another(self) -> Sentence | None:
+        if self._claim.is_anothers():
+            return AT_WORK_ELSEWHERE
+        mark = marked(self.file)
+        return CLOSED_BY_ANOTHER if mark is not None and self.tag.is_anothers(mark) else None
 
     def end_statements(self) -> None:
         self.file.interrupt()

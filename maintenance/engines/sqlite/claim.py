@@ -10,7 +10,7 @@ import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..errors import AccessDenied, Transient
 from ..values import Tag
@@ -123,9 +123,14 @@ class Claim:
 
     def _take_what_is_left(self) -> None:
         """The file of an older claim that died; who only ends the run never took it."""
-        if not self.taken and self._signature().get("target") == self.tag.target:
+        if not self.taken and self.tag.wrote(self._signature()):
             with suppress(AccessDenied):
                 self._try()
+
+    def is_anothers(self) -> bool:
+        """Whether a process that lives holds the file for another installation."""
+        held = self._signature()
+        return self.tag.is_anothers(held) and started(held["pid"]) == held["started"]
 
     def _try(self) -> bool:
         try:
@@ -147,12 +152,12 @@ class Claim:
 
     def _sign(self, descriptor: int) -> None:
         pid = os.getpid()
-        text = json.dumps({"pid": pid, "started": started(pid), "target": self.tag.target, "token": self.tag.token})
+        text = json.dumps({"pid": pid, "started": started(pid), **self.tag.mark, "token": self.tag.token})
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
         os.fsync(descriptor)
 
-    def _signature(self) -> dict[str, int]:
+    def _signature(self) -> dict[str, Any]:
         try:
             read = json.loads(self.path.read_text())
         except (OSError, ValueError):
@@ -173,7 +178,7 @@ class Claim:
     def _end_older(self) -> int:
         """Ends an older claim of the same run target; anybody else is left alone."""
         held = self._signature()
-        if held.get("target") != self.tag.target or held.get("token", self.tag.token) >= self.tag.token:
+        if not self.tag.wrote(held) or held.get("token", self.tag.token) >= self.tag.token:
             return 0
         if held["pid"] == os.getpid():
             older = _OURS.get(self.path)

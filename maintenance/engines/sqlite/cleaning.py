@@ -44,4 +44,4 @@ def _elsewhere(file: DatabaseFile) -> list[Path]:
 
 def _marker_is_ours(file: DatabaseFile) -> bool:
     left = marked(file)
-    return left is not None and left.get("target") == file.tag.target
+    return left is not None and file.tag.wrote(left)

@@ -58,7 +58,7 @@ def journal_mode(file: DatabaseFile) -> str | None:
 
 def mark(file: DatabaseFile, gate: Json, marker: Json) -> None:
     """Written whole or not at all, and on the disk before the lock is taken."""
-    text = json.dumps({"gate": gate, "marker": marker, "target": file.tag.target, "token": file.tag.token})
+    text = json.dumps({"gate": gate, "marker": marker, **file.tag.mark, "token": file.tag.token})
     part = file.sides.marker.with_name(file.sides.marker.name + ".part")
     with saying("marking", file.name):
         with open(part, "w") as out:

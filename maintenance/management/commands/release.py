@@ -72,7 +72,7 @@ class Remembered:
     """What the black box holds of the state before."""
 
     def __init__(self, box: BlackBox) -> None:
-        self.url, self.sealed, self.target, self.token = "", "", 0, 0
+        self.url, self.sealed, self.target, self.token, self.site = "", "", 0, 0, ""
         self.gate: dict[str, Any] | None = None
         self.running: list[str] = []
         self.ended, self.released_at = "", ""
@@ -89,6 +89,7 @@ class Remembered:
         match line:
             case {"kind": "opened", "url": url, "sealed_password": sealed, "target": target}:
                 self.url, self.sealed, self.target = url, sealed, target
+                self.site = line.get("site", "")
             case {"kind": "changed", "gate": gate} | {"kind": "started", "part": "cut", "before": gate} if gate:
                 self.gate = gate
             case {"kind": "started", "before": {"application": name, "was_running": True}}:
@@ -103,7 +104,9 @@ class Remembered:
         """Whatever was done stays done and may be repeated. Raises EngineError or NotAsBefore."""
         password = os.environ.get("DBMAINT_TARGET_PASSWORD") or (open_secret(self.sealed) if self.sealed else None)
         url = make_url(self.url)
-        engine = open_engine(url.set(password=password) if password else url, Tag(self.target, token), Limits())
+        engine = open_engine(
+            url.set(password=password) if password else url, Tag(self.target, token, self.site), Limits()
+        )
         try:
             if self.gate is None:
                 tell("Connections had not been cut.")

@@ -1,0 +1,34 @@
+"""Two consoles with control databases of their own, and one target: their runs have the same numbers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.acceptance.conftest import Console
+from tests.engines.conftest import short_folder
+from tests.engines.lab import Lab
+
+
+def test_the_second_console_leaves_a_crashed_maintenance_of_the_first_to_it(
+    lab: Lab, console: Console, migrated: Path
+) -> None:
+    lab.fill()
+    home = short_folder()
+    try:
+        shutil.copytree(migrated, home, dirs_exist_ok=True)
+        other = Console(home)
+        for one in (console, other):
+            one.register(lab)
+        code, died = other.maintain("optimize", "--database", "shop", DBMAINT_CRASH_AT="cut_connections.finished")
+        assert (code, died) == (-9, {})
+        code, told = console.maintain("optimize", "--database", "shop")
+        assert code == 4
+        assert told["error"].startswith("shop: another installation of this console closed it")
+        assert console.recover() == (0, [])
+        code, recovered = other.recover()
+        assert (code, [run["status"] for run in recovered]) == (0, ["succeeded"])
+        code, told = console.maintain("optimize", "--database", "shop")
+        assert (code, told["status"]) == (0, "succeeded")
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

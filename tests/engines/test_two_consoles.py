@@ -1,0 +1,106 @@
+"""Two installations that count their run targets alike, on one real database: neither touches what is the other's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from maintenance.engines import open_engine
+from maintenance.engines.base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER, Engine
+from maintenance.engines.errors import Transient, Unable
+from maintenance.engines.values import Json, Limits, Tag
+from tests.engines.lab import Lab
+from tests.engines.lab_postgresql import PostgreSQLLab
+
+OURS, THEIRS = "bcdfghjk", "zxwvtsrq"
+
+
+@contextmanager
+def console(lab: Lab, site: str, token: int = 1) -> Iterator[Engine]:
+    """Work on run target 7 of the installation `site`."""
+    engine = open_engine(lab.url, Tag(7, token, site), Limits(jobs=2, lock_seconds=1, cut_seconds=10))
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def switches(lab: Lab) -> int:
+    """How many dead man's switches wait on the server, by its own lists."""
+    if isinstance(lab, PostgreSQLLab):
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE '%:switch' AND state = 'active'"
+        return int(str(lab.server.run("postgres", asked)[0][0]))
+    if lab.url.get_backend_name() == "sqlite":
+        return 0
+    return int(str(lab.sql("SELECT count(*) FROM information_schema.events WHERE event_name = 'opens'")[0][0]))
+
+
+def test_what_another_installation_works_on_is_left_alone(lab: Lab) -> None:
+    lab.fill()
+    if lab.url.get_backend_name() in ("mysql", "mariadb"):
+        lab.sql("SET GLOBAL event_scheduler = ON")
+    with console(lab, THEIRS) as theirs:
+        theirs.fence()
+        assert theirs.kept_by_another() is None
+        gate = theirs.read_gate()
+        theirs.cut(gate, {"run": "1", **theirs.tag.mark})
+        with suppress(Unable):  # of a file, and of a server whose scheduler is off
+            theirs.arm(gate, 60)
+        waiting = switches(lab)
+        assert waiting == int(not theirs.hold_dies_with_worker)
+        before = theirs.fingerprint(None)
+        with console(lab, OURS, token=2) as ours:
+            assert ours.kept_by_another() == AT_WORK_ELSEWHERE
+            with pytest.raises(Transient):
+                ours.fence()
+            ours.disarm()
+            assert ours.leftovers() == []
+            assert not ours.is_cut()
+        assert theirs.is_cut()
+        assert theirs.fingerprint(None) == before
+        assert switches(lab) == waiting
+        theirs.disarm()
+        theirs.open_gate(gate, None)
+        assert theirs.gate_differences(gate) == []
+    with console(lab, OURS, token=2) as ours:
+        assert ours.kept_by_another() is None
+        assert ours.fence() == 0
+
+
+def test_what_a_crashed_one_closed_is_left_to_it(lab: Lab) -> None:
+    lab.fill()
+    with console(lab, THEIRS) as crashed:
+        crashed.fence()
+        gate = crashed.read_gate()
+        crashed.cut(gate, {"run": "1", **crashed.tag.mark})
+    with console(lab, OURS, token=2) as ours:
+        assert ours.kept_by_another() == CLOSED_BY_ANOTHER
+        with pytest.raises(Unable, match="another installation of this console closed it"):
+            ours.fence()
+    with console(lab, THEIRS, token=2) as successor:
+        successor.fence()
+        assert successor.read_gate() == gate
+        successor.open_gate(gate, None)
+        assert successor.gate_differences(gate) == []
+        successor.clean()
+        assert successor.leftovers() == []
+
+
+def test_the_names_of_the_version_without_letters_are_found_again(lab: Lab) -> None:
+    old: Json = {"dbmaint": 1, "run": "1", "target": 7}
+    lab.fill()
+    with console(lab, "") as crashed:
+        assert (crashed.tag.session, crashed.tag.suffix) == ("dbmaint:7:1", "dbm7")
+        crashed.fence()
+        gate = crashed.read_gate()
+        crashed.cut(gate, old)
+    with console(lab, OURS) as later:
+        assert later.kept_by_another() is None
+    with console(lab, "", token=2) as successor:
+        successor.fence()
+        assert json.dumps(successor.read_gate()) == json.dumps(gate)
+        successor.open_gate(gate, None)
+        assert successor.gate_differences(gate) == []
