@@ -25,10 +25,10 @@ from . import audit, rights
 from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Json, Tag
-from .journal import said
 from .management.commands.register_target import described
 from .models import Incident, MaintenanceSetting, Notification, RunTarget
 from .secrets import SecretUnreadable
+from .sentences import said
 from .setting_form import SettingForm
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from reports import performance
 from reports.comparison import compare_target
 
 from . import audit, notify
-from .journal import resaid
 from .models import (
     ENDED,
     WORST_FIRST,
@@ -27,6 +26,7 @@ from .models import (
     StepState,
     longest_outage,
 )
+from .sentences import resaid
 
 log = logging.getLogger("maintenance")
 WENT_WRONG = frozenset({Status.ROLLED_BACK, Status.FAILED, Status.TIMED_OUT})

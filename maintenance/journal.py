@@ -7,29 +7,24 @@ answer, a write waits for it.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
-import socket
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connection, connections, transaction
+from django.db import connections, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from . import audit, blackbox, notify
+from . import audit, blackbox, dying, notify
+from .control import patient
 from .engines.errors import EngineError
-from .engines.values import Action, Backup, Diagnosis, Finding, Json, Performed, Sample
-from .engines.words import Sentence, say
+from .engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
+from .engines.words import Sentence
 from .models import (
     ACTIVE,
     ActionRecord,
@@ -42,124 +37,18 @@ from .models import (
     StepRecord,
     StepState,
 )
+from .sentences import said
+from .states import write_state
+from .workers import out_of_lease, this_worker, worker_is_gone
 
 log = logging.getLogger("maintenance")
 performance = logging.getLogger("performance")
 WAYS_OUT = frozenset("LMNOPQRSTUX")
 """Nodes that answer a failure: their lines belong to the error log too, as the record of the response."""
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class LeaseLost(Exception):
     """Another worker has the target now."""
-
-
-def crash_point(name: str) -> None:
-    """Where tests let the process die; does nothing unless DBMAINT_CRASH_AT names this point.
-
-    `action.started` is its first passing, `action.started#2` its second, `#137` the 137th of any point;
-    with `+0.05` at the end the process dies that many seconds later, in the midst of what follows.
-    """
-    wanted = os.environ.get("DBMAINT_CRASH_AT")
-    if wanted is None:
-        return
-    point, _, delay = wanted.partition("+")
-    with _counting:
-        _passed.update((name, ""))
-        here = point in (f"{name}#{_passed[name]}", f"#{_passed['']}") or (point == name and _passed[name] == 1)
-    if here:
-        threading.Timer(float(delay), os.kill, (os.getpid(), 9)).start() if delay else os.kill(os.getpid(), 9)
-
-
-_passed: Counter[str] = Counter()
-_counting = threading.Lock()
-
-
-def patient(function: Callable[P, R]) -> Callable[P, R]:
-    """Waits while the control database is locked or gone."""
-
-    def waiting(*args: P.args, **kwargs: P.kwargs) -> R:
-        until = time.monotonic() + settings.PATIENCE_SECONDS
-        while True:
-            try:
-                return function(*args, **kwargs)
-            except (OperationalError, InterfaceError):
-                if time.monotonic() > until or connection.in_atomic_block:
-                    raise
-                log.warning("The control database does not answer; waiting for it.", exc_info=True)
-                time.sleep(1)
-                close_old_connections()
-
-    return waiting
-
-
-# -- who works -------------------------------------------------------------------------------------
-
-
-MACHINE_ID = Path("/etc/machine-id")
-
-
-def _place() -> tuple[str, str]:
-    """This host and its namespace of process ids (containers may share a host name), and this boot of it.
-
-    Hosts may share a name too: the machine's id, of which only a digest is told, keeps them apart where there is one.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    machine = MACHINE_ID.read_bytes().strip() if MACHINE_ID.exists() else b""
-    host = f"{socket.gethostname()}/{hashlib.sha256(machine).hexdigest()[:8] if machine else '-'}"
-    return f"{host}/{os.stat('/proc/self/ns/pid').st_ino}", boot[:8]
-
-
-def _born(pid: int) -> str | None:
-    """When the process began, in clock ticks since boot: unlike a time of day nothing moves it. None: no process."""
-    try:
-        # The program's name, in parentheses, may hold anything; field 22 of the whole is 20 of the rest.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
-def this_worker() -> str:
-    """Place, process id, and boot with start time, so that a reused id is not taken for us."""
-    place, boot = _place()
-    return f"{place}:{os.getpid()}:{boot}/{_born(os.getpid())}"
-
-
-def worker_is_gone(worker: str) -> bool:
-    """True only when it surely is: a process of this host that no longer runs."""
-    try:
-        place, pid, birth = worker.rsplit(":", 2)
-        boot, ticks = birth.split("/")
-    except ValueError:
-        return False
-    here, this_boot = _place()
-    return place == here and (boot != this_boot or _born(int(pid)) != ticks)
-
-
-def worker_lost(target: RunTarget) -> bool:
-    """What pages tell of a target in work: its worker is gone, gave it up, or was silent for a whole lease."""
-    if target.status not in (Status.RUNNING, Status.CANCELLING) or target.beat_at is None:
-        return False
-    silent = timezone.now() - target.beat_at > timedelta(seconds=settings.LEASE_SECONDS)
-    return silent or target.lease_until is None or worker_is_gone(target.worker)
-
-
-def _over() -> Q:
-    """No lease in force. One that ends later than any could was given by a clock that has jumped since."""
-    now, lease = timezone.now(), timedelta(seconds=settings.LEASE_SECONDS)
-    return Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * lease)
-
-
-def abandoned() -> Q:
-    """Run targets that somebody worked on and whose lease ran out, by the clock of this host."""
-    return Q(status__in=[Status.RUNNING, Status.CANCELLING]) & _over()
-
-
-def expire(token: int, beat_at: datetime | None, target_id: int) -> bool:
-    """Takes the lease from a worker that was watched and is silent. False when it was heard meanwhile."""
-    silent = RunTarget.objects.filter(pk=target_id, token=token, beat_at=beat_at, status__in=ACTIVE)
-    return bool(silent.update(lease_until=None))
 
 
 @patient
@@ -171,7 +60,7 @@ def claim(target_id: int, worker: str | None = None) -> Journal | None:
         target = RunTarget.objects.filter(pk=target_id).first()
         if target is None:
             return None
-        free = _over()
+        free = out_of_lease()
         if worker_is_gone(target.worker):
             free |= Q(token=target.token)
         now = timezone.now()
@@ -194,7 +83,7 @@ def claim(target_id: int, worker: str | None = None) -> Journal | None:
     journal = Journal(target_id, target.token + 1, worker)
     journal.first_of_run = bool(began)
     journal.about = {"run": target.run.number, "database": target.database}
-    crash_point("claimed")
+    dying.point("claimed")
     return journal
 
 
@@ -267,7 +156,7 @@ class Journal:
         """Sets fields of the run target."""
         with self._owning(**changes):
             pass
-        crash_point("changed")
+        dying.point("changed")
         self._note("changed", **{k: v for k, v in changes.items() if k in ("gate", "image")})
 
     @patient
@@ -278,7 +167,7 @@ class Journal:
             mine.update(lease_until=None, attempt=F("attempt") - 1)
             audit.record(self.worker, "target.left", f"run target {self.target_id}", after={"token": self.token})
         self._note("left")
-        crash_point("left")
+        dying.point("left")
 
     @contextmanager
     def beating(self) -> Iterator[None]:
@@ -332,7 +221,7 @@ class Journal:
                 token=self.token,
             )
         self._note("started", step=step, part=part, before=before)
-        crash_point(f"{step}.{part}.started" if part else f"{step}.started")
+        dying.point(f"{step}.{part}.started" if part else f"{step}.started")
         return line
 
     @patient
@@ -350,7 +239,7 @@ class Journal:
         if line.step == "benchmark":
             performance.info("%s", sentence, extra={**told, "figures": result})
         self._note(state.value, step=line.step, part=line.part, sentence=str(sentence), node=changes.get("node"))
-        crash_point(f"{line.step}.{line.part}.{state.value}" if line.part else f"{line.step}.{state.value}")
+        dying.point(f"{line.step}.{line.part}.{state.value}" if line.part else f"{line.step}.{state.value}")
 
     # -- what steps find out ----------------------------------------------------------------------
 
@@ -374,7 +263,7 @@ class Journal:
                 reason_said=said(action.reason),
             )
         self._note("action started", object=action.object, action=action.kind)
-        crash_point("action.started")
+        dying.point("action.started")
         return line
 
     @patient
@@ -398,7 +287,7 @@ class Journal:
         told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
         log.info("%s", line.sentence, extra={**told, "figures": sizes})
         self._note("action finished", object=line.object, action=line.action, sentence=line.sentence)
-        crash_point("action.finished")
+        dying.point("action.finished")
 
     @patient
     def action_failed(self, line: ActionRecord, state: StepState, sentence: Sentence) -> None:
@@ -455,7 +344,7 @@ class Journal:
                 snapshot={name: asdict(print_) for name, print_ in backup.snapshot.items()},
             )
         self._note("backup", role=role, method=backup.method, path=str(backup.path), sha256=backup.sha256)
-        crash_point("backed_up")
+        dying.point("backed_up")
 
     @patient
     def backup_failed(self, role: str, method: str, path: str, error: EngineError) -> None:
@@ -490,72 +379,4 @@ class Journal:
             if status == Status.NEEDS_OPERATOR:
                 notify.announce(target.run, status, because, target.database)
         self._note("ended", status=status.value, sentence=str(because))
-        crash_point("target.ended")
-
-
-def said(sentence: Sentence | str) -> Json:
-    """Template and values of a sentence, for other languages; likewise of a sentence among the values."""
-    if not isinstance(sentence, Sentence):
-        return {"template": str(sentence), "values": {}}
-    values = {name: said(value) if isinstance(value, Sentence) else value for name, value in sentence.values.items()}
-    return {"template": sentence.template, "values": values}
-
-
-def resaid(stored: Mapping[str, Any], text: str = "") -> Sentence:
-    """The sentence that `said` stored; without that one of the text alone."""
-    if not stored:
-        return say("{text}", text=text)
-    values = {name: resaid(v) if isinstance(v, Mapping) else v for name, v in stored["values"].items()}
-    return Sentence(stored["template"], values)
-
-
-def stored_finding(finding: Finding) -> Json:
-    return {
-        "code": finding.code,
-        "severity": finding.severity,
-        "object": finding.object,
-        "evidence": str(finding.evidence),
-        "hint": str(finding.hint),
-        "said": {"evidence": said(finding.evidence), "hint": said(finding.hint)},
-    }
-
-
-def write_state(
-    setting: Any, source: DatabaseState.Source, diagnosis: Diagnosis, target: RunTarget | None = None
-) -> DatabaseState:
-    """One row of TBL-097 from a diagnosis."""
-    worst = {finding.severity for finding in diagnosis.findings}
-    state = (
-        "critical"
-        if "critical" in worst
-        else "degraded"
-        if "high" in worst
-        else "watch"
-        if "medium" in worst
-        else "well"
-    )
-    return DatabaseState.objects.create(
-        setting=setting,
-        target=target,
-        source=source,
-        state=state,
-        health=diagnosis.health,
-        findings=[stored_finding(f) for f in diagnosis.findings],
-        tables=[
-            {
-                "name": t.name,
-                "bytes": t.bytes,
-                "rows": t.rows,
-                "bloat_share": t.bloat_share,
-                "dead_share": t.dead_share,
-                "stale_share": t.stale_share,
-                "damaged": t.damaged,
-            }
-            for t in diagnosis.tables
-        ],
-        size_bytes=diagnosis.size_bytes,
-        free_bytes=diagnosis.free_bytes,
-        connections=diagnosis.connections,
-        max_connections=diagnosis.max_connections,
-        version=diagnosis.version[:200],
-    )
+        dying.point("target.ended")

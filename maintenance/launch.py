@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from . import audit, config, ending, notify, tasks
 from .engines.words import say
-from .journal import resaid, said
 from .models import (
     ACTIVE,
     Acknowledgement,
@@ -38,6 +37,7 @@ from .request import (
     identity_of,
     refuse_unreleased,
 )
+from .sentences import resaid, said
 
 __all__ = [
     "Actor",

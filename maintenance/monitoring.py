@@ -20,8 +20,8 @@ from django.utils import timezone
 from . import config
 from .config import Prometheus
 from .engines.words import Sentence, listed, say
-from .journal import said
 from .models import DatabaseState, Feed, MaintenanceSetting
+from .sentences import said
 
 log = logging.getLogger("maintenance")
 NAME = "prometheus"

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from .engines.errors import EngineError
 from .engines.words import Sentence, say
-from .journal import said, stored_finding
 from .models import MaintenanceSetting, StoredPlan
 from .request import BadInput, Checked, Refused, Request, check, engine_of
+from .sentences import said, stored_finding
 from .steps.context import stored_action
 from .steps.decide import refuse_without_room
 

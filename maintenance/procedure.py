@@ -26,9 +26,10 @@ from .engines import open_engine
 from .engines.errors import EngineError, Interrupted, Transient, Unreachable
 from .engines.values import Json, Tag
 from .engines.words import Sentence, say
-from .journal import Journal, LeaseLost, claim, resaid, said
+from .journal import Journal, LeaseLost, claim
 from .models import Status, StepState
 from .progress import Forecast
+from .sentences import resaid, said
 from .steps import (
     back_up,
     benchmark,

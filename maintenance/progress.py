@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from .engines.values import Json, Progress
 from .engines.words import Sentence, say
-from .journal import said
 from .models import ActionRecord, RunTarget, StepState
+from .sentences import said
 from .usual import usual_outage
 
 SEEN_SHARE, SEEN_SECONDS = 0.02, 5.0

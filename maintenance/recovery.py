@@ -13,7 +13,7 @@ from types import FrameType
 from django.conf import settings
 from django.db import connections
 
-from . import journal, procedure
+from . import procedure, workers
 from .models import RunTarget, Status
 
 log = logging.getLogger("maintenance")
@@ -46,9 +46,9 @@ class Watch:
         for target in working:
             silent = self._seen.get(target.pk) == seen[target.pk]
             self._silent[target.pk] = self._silent.get(target.pk, 0.0) + passed if silent else 0.0
-            if target.lease_until is None or journal.worker_is_gone(target.worker):
+            if target.lease_until is None or workers.worker_is_gone(target.worker):
                 found.append(target.pk)
-            elif self._silent[target.pk] > settings.LEASE_SECONDS and journal.expire(*seen[target.pk], target.pk):
+            elif self._silent[target.pk] > settings.LEASE_SECONDS and workers.expire(*seen[target.pk], target.pk):
                 log.warning("The worker %s of run target %s is silent.", target.worker, target.pk)
                 found.append(target.pk)
         self._seen = seen

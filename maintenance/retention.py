@@ -18,9 +18,8 @@ from django.db import transaction
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
-from . import audit, notify
+from . import audit, dying, notify
 from .engines.values import Json
-from .journal import crash_point
 from .models import BackupFile, DatabaseState, Incident, MaintenanceRun, Measurement, Status
 
 log = logging.getLogger("maintenance")
@@ -79,7 +78,7 @@ def _backups(found: Removed, by: str, now: datetime) -> None:
             with transaction.atomic():
                 BackupFile.objects.filter(pk=file.pk).update(removed_at=now)
                 audit.record(by, "backup.removed", file.target.database, after={"path": file.path})
-            crash_point("backup.marked")
+            dying.point("backup.marked")
         if not _unlink(Path(file.path), found):
             BackupFile.objects.filter(pk=file.pk).update(removed_at=None)
             found.backups.remove(file.path)
@@ -130,7 +129,7 @@ def _performance(found: Removed, by: str, old: datetime) -> None:
         gone = runs if found.dry else [run for run in runs if _unlink_csv(run, found)]
         found.performance += [run.number for run in gone]
         if gone and not found.dry:
-            crash_point("performance.files_removed")
+            dying.point("performance.files_removed")
             with transaction.atomic():
                 Measurement.objects.filter(target__run__in=gone).delete()
                 MaintenanceRun.objects.filter(pk__in=[run.pk for run in gone]).update(
@@ -151,7 +150,7 @@ def _records(found: Removed, by: str, old: datetime) -> None:
         gone = due if found.dry else [run for run in due if _unlink_all(run, reports, found)]
         found.records += [run.number for run in gone]
         if gone and not found.dry:
-            crash_point("record.files_removed")
+            dying.point("record.files_removed")
             with transaction.atomic():
                 audit.record(by, "runs.removed", _named(gone), after=_told(gone))
                 MaintenanceRun.objects.filter(pk__in=[run.pk for run in gone]).delete()

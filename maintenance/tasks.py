@@ -16,7 +16,7 @@ from django_q.models import Schedule
 from django_q.tasks import async_task
 from redis.exceptions import RedisError
 
-from . import audit, ending, journal, monitoring, monthly, planning, procedure, recovery, retention, watch
+from . import audit, ending, monitoring, monthly, planning, procedure, recovery, retention, watch, workers
 from .models import MaintenanceRun, RunTarget, Status, Worker
 
 log = logging.getLogger("maintenance")
@@ -148,10 +148,10 @@ def without_worker() -> QuerySet[RunTarget]:
     gone = [
         target.pk
         for target in RunTarget.objects.filter(status__in=[Status.RUNNING, Status.CANCELLING])
-        if journal.worker_is_gone(target.worker)
+        if workers.worker_is_gone(target.worker)
     ]
     lost = _lost_message(LOST_MESSAGE if workers_alive() else timedelta(0))
-    return RunTarget.objects.filter(lost | journal.abandoned() | Q(pk__in=gone))
+    return RunTarget.objects.filter(lost | workers.abandoned() | Q(pk__in=gone))
 
 
 def _lost_message(after: timedelta) -> Q:

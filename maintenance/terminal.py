@@ -19,8 +19,8 @@ from rich.text import Text
 
 from reports.outcome import outcome
 
+from .control import patient
 from .engines.words import size
-from .journal import patient
 from .launch import Actor
 from .models import ENDED, MaintenanceRun, RunTarget, Status, StepRecord
 

@@ -9,8 +9,9 @@ from django.utils import timezone
 from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Tag
-from .journal import said, write_state
 from .models import DatabaseState, MaintenanceSetting, RunTarget
+from .sentences import said
+from .states import write_state
 
 LOOKING = Tag(0, 0)
 """Marks sessions that belong to no run."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from maintenance import journal
+from maintenance import dying
 from maintenance.archive import Seal
 from maintenance.engines import ENGINES
 from maintenance.engines.base import Engine
@@ -104,7 +104,7 @@ class FakeEngine(Engine):
     def doing(self, verb: str, thing: str = "") -> Iterator[dict[str, Any]]:
         """One statement: faults first, a crash point before and after the effect."""
         self.raise_if_stopping(verb, thing)
-        journal.crash_point(f"fake.{verb}.before")
+        dying.point(f"fake.{verb}.before")
         with opened(self.path) as state:
             state["calls"].append(f"{verb} {thing}".strip())
             waiting = state["faults"].get(verb, [])
@@ -115,7 +115,7 @@ class FakeEngine(Engine):
                 yield state
         if kind in FAULTS:
             raise FAULTS[kind](verb, thing or "shop", "told to fail")
-        journal.crash_point(f"fake.{verb}.after")
+        dying.point(f"fake.{verb}.after")
 
     def facts(self) -> Facts:
         with opened(self.path) as state:

@@ -9,11 +9,13 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 LAYERS = [
     ["maintenance.commands", "maintenance.archive", "maintenance.engines", "maintenance.secrets", "maintenance.logs"],
-    ["maintenance.config", "maintenance.applications", "maintenance.control", "maintenance.blackbox"],
+    ["maintenance.config", "maintenance.applications", "maintenance.control", "maintenance.blackbox",
+     "maintenance.dying"],
     ["maintenance.models"],
     ["maintenance.audit", "maintenance.checkpoints", "maintenance.journal", "maintenance.notify", "maintenance.usual",
      "maintenance.watch", "maintenance.tokens", "maintenance.kept", "maintenance.rights", "maintenance.delivery",
-     "maintenance.incidents", "maintenance.monitoring", "reports"],
+     "maintenance.incidents", "maintenance.monitoring", "maintenance.workers", "maintenance.sentences",
+     "maintenance.states", "reports"],
     ["maintenance.steps", "maintenance.ending", "maintenance.progress", "maintenance.retention",
      "maintenance.monthly"],
     ["maintenance.procedure", "maintenance.request", "maintenance.planning", "maintenance.recovery"],

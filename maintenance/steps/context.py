@@ -15,8 +15,9 @@ from ..engines.base import Engine
 from ..engines.errors import EngineError, Interrupted
 from ..engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
 from ..engines.words import Sentence, say
-from ..journal import Journal, resaid, said
+from ..journal import Journal
 from ..models import BackupFile, MaintenanceRun, MaintenanceSetting, RunTarget, StepState
+from ..sentences import resaid, said
 
 Reason = Literal["cancelled", "timed_out", "lost", "left"]
 Edge = Literal["finished", "failed", "stopped", "nothing", "not improved", "opened"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ..engines.errors import Damaged
 from ..engines.values import Check, Fingerprint, Json
 from ..engines.words import Sentence, listed, say
-from ..journal import resaid, said
 from ..models import ActionRecord, StepState
+from ..sentences import resaid, said
 from .context import Context, Done, Outcome, checked_early, storable, stored_checks
 from .functional import functional_checks
 from .maintain import work

@@ -13,9 +13,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from maintenance.engines.words import Sentence
-from maintenance.journal import said
 from maintenance.models import MaintenanceRun, MaintenanceType, SeverityLevel, Status, StepState
 from maintenance.procedure import PROCEDURE
+from maintenance.sentences import said
 from reports import words
 from reports.retelling import again, each_again
 

@@ -26,7 +26,6 @@ from reports.retelling import again, each_again
 
 from .. import launch, tasks
 from ..forms import GlassForm
-from ..journal import said, worker_lost
 from ..kept import kept
 from ..models import (
     ACTIVE,
@@ -39,7 +38,9 @@ from ..models import (
     StepRecord,
     StepState,
 )
+from ..sentences import said
 from ..usual import usual_outage
+from ..workers import worker_lost
 from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment

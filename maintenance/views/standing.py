@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db.models import OuterRef, Subquery
 
-from ..journal import worker_lost
 from ..models import ACTIVE, BackupFile, DatabaseState, MaintenanceSetting, RunTarget
+from ..workers import worker_lost
 from .frame import waiting_for_people
 
 ORDER = ("needs_operator", "maintenance", "critical", "unreachable", "degraded", "watch", "unknown", "well")

@@ -19,7 +19,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from maintenance import audit, journal, launch, procedure, recovery, tasks
+from maintenance import audit, dying, launch, procedure, recovery, tasks
 from maintenance.launch import Actor, Request
 from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
 from maintenance.steps.context import Context
@@ -121,14 +121,14 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def reaper(monkeypatch: pytest.MonkeyPatch) -> Reaper:
     made = Reaper()
-    monkeypatch.setattr(journal, "crash_point", made)
+    monkeypatch.setattr(dying, "point", made)
     return made
 
 
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Camera:
     made = Camera(tmp_path)
-    monkeypatch.setattr(journal, "crash_point", made)
+    monkeypatch.setattr(dying, "point", made)
     return made
 
 
@@ -242,7 +242,7 @@ def test_the_engine_has_let_go_of_the_target_when_the_last_word_is_written(
     fake()
     done: list[str] = []
     monkeypatch.setattr(fakes.FakeEngine, "close", lambda engine: done.append("closed"))
-    monkeypatch.setattr(journal, "crash_point", done.append)
+    monkeypatch.setattr(dying, "point", done.append)
     procedure.advance(launch.launch(someone, request_for("shop"), enqueue=False).targets.get().pk)
     work = done[done.index("claimed") : done.index("target.ended")]
     assert "closed" in work, "nobody would come after a death here"
@@ -261,10 +261,10 @@ class TestALockThatDiesWithTheWorker:
             if point == name:
                 raise Died(point)
 
-        monkeypatch.setattr(journal, "crash_point", die)
+        monkeypatch.setattr(dying, "point", die)
         with pytest.raises(Died):
             procedure.advance(target_id)
-        monkeypatch.setattr(journal, "crash_point", lambda point: None)
+        monkeypatch.setattr(dying, "point", lambda point: None)
 
     def write_a_row(self, setting: MaintenanceSetting) -> None:
         with fakes.opened(str(setting.engine_url.database)) as state:

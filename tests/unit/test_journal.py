@@ -15,7 +15,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from maintenance import audit, checks, journal, launch, procedure
+from maintenance import audit, checks, dying, journal, launch, procedure, workers
 from maintenance.blackbox import BlackBox
 from maintenance.engines.values import Sample
 from maintenance.engines.words import say
@@ -66,12 +66,12 @@ def test_a_worker_that_was_only_slow_may_write_nothing_more(target: RunTarget) -
 def test_a_dead_process_of_this_host_need_not_be_waited_for(target: RunTarget) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    place, _, birth = journal.this_worker().rsplit(":", 2)
+    place, _, birth = workers.this_worker().rsplit(":", 2)
     dead = f"{place}:{child.pid}:{birth}"
     assert journal.claim(target.pk, dead) is not None
-    assert journal.worker_is_gone(dead)
-    assert not journal.worker_is_gone(journal.this_worker())
-    assert not journal.worker_is_gone("elsewhere:1:1.0")
+    assert workers.worker_is_gone(dead)
+    assert not workers.worker_is_gone(workers.this_worker())
+    assert not workers.worker_is_gone("elsewhere:1:1.0")
     assert journal.claim(target.pk) is not None
 
 
@@ -79,20 +79,20 @@ def test_two_hosts_of_one_name_do_not_take_each_other_for_rebooted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = tmp_path / "machine-id"
-    monkeypatch.setattr(journal, "MACHINE_ID", machine)
+    monkeypatch.setattr(workers, "MACHINE_ID", machine)
     for first, second in (("a" * 32, "b" * 32), ("a" * 32, None), (None, "b" * 32)):
         machine.unlink(missing_ok=True)
         if first:
             machine.write_text(f"{first}\n")
-        worker = journal.this_worker()
+        worker = workers.this_worker()
         assert not first or first not in worker, "the machine's id is nobody's business"
         place, pid, _ = worker.rsplit(":", 2)
         rebooted = f"{place}:{pid}:00000000/1"
-        assert journal.worker_is_gone(rebooted)
+        assert workers.worker_is_gone(rebooted)
         machine.unlink(missing_ok=True)
         if second:
             machine.write_text(f"{second}\n")
-        assert not journal.worker_is_gone(rebooted)
+        assert not workers.worker_is_gone(rebooted)
 
 
 def test_what_is_measured_again_after_a_crash_takes_the_place_of_the_first(target: RunTarget) -> None:
@@ -136,14 +136,14 @@ def test_a_crash_point_is_named_or_numbered(
 ) -> None:
     passed: list[str] = []
     died: list[int] = []
-    monkeypatch.setattr(journal, "_passed", Counter())
+    monkeypatch.setattr(dying, "_passed", Counter())
     monkeypatch.setattr("os.kill", lambda pid, how: died.append(len(passed)))
     monkeypatch.delenv("DBMAINT_CRASH_AT", raising=False)
     if wanted is not None:
         monkeypatch.setenv("DBMAINT_CRASH_AT", wanted)
     for name in ("a", "b", "a", "b"):
         passed.append(name)
-        journal.crash_point(name)
+        dying.point(name)
     assert died == ([dies_at] if dies_at else [])
 
 
@@ -157,7 +157,7 @@ def test_release_needs_the_black_box_alone(
         if name == "action.started":
             raise Died
 
-    monkeypatch.setattr(journal, "crash_point", die)
+    monkeypatch.setattr(dying, "point", die)
     with pytest.raises(Died):
         procedure.advance(target.pk)
     monkeypatch.undo()

@@ -14,7 +14,7 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from maintenance import audit, journal, launch, procedure, recovery, tasks
+from maintenance import audit, journal, launch, procedure, recovery, tasks, workers
 from maintenance.launch import Actor, Request
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget
 from tests import fakes
@@ -125,7 +125,7 @@ def test_who_was_heard_at_the_last_moment_keeps_the_target(target: RunTarget) ->
     assert mine is not None
     target.refresh_from_db()
     mine.beat()
-    assert not journal.expire(target.token, target.beat_at, target.pk)
+    assert not workers.expire(target.token, target.beat_at, target.pk)
 
 
 class Full(recovery.Recoverers):

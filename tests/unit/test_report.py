@@ -18,8 +18,8 @@ from pypdf import PdfReader
 from maintenance import audit
 from maintenance.engines.errors import Transient
 from maintenance.engines.words import say
-from maintenance.journal import resaid, said
 from maintenance.models import MaintenanceRun, Status
+from maintenance.sentences import resaid, said
 from reports import drawings, management, paper, pdf, performance, words
 from reports.drawings import Pair
 from reports.outcome import outcome

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from maintenance import audit, checks, retention
+from maintenance import audit, checks, dying, retention
 from maintenance.models import (
     AuditEntry,
     BackupFile,
@@ -235,7 +235,7 @@ def test_a_death_in_the_midst_is_made_good(tmp_path: Path, point: str, monkeypat
             raise Died
 
     with monkeypatch.context() as patched:
-        patched.setattr(retention, "crash_point", die)
+        patched.setattr(dying, "point", die)
         with pytest.raises(Died):
             retention.remove("test")
     retention.remove("test")

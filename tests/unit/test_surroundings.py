@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from maintenance import audit, commands, journal, launch, procedure, recovery, tasks
+from maintenance import audit, commands, dying, launch, procedure, recovery, tasks
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from tests import fakes
@@ -153,7 +153,7 @@ def test_while_the_control_database_is_away_the_worker_waits_and_then_goes_on(
             threading.Thread(target=hold).start()
             locked.wait(10)
 
-    monkeypatch.setattr(journal, "crash_point", passing)
+    monkeypatch.setattr(dying, "point", passing)
     run = go(request_for("shop"), someone)
     assert locked.is_set()
     assert run.status == "succeeded", run.ended_because
@@ -167,24 +167,24 @@ def test_a_release_that_dies_can_be_given_again(
 ) -> None:
     setting = fake()
     target = launch.launch(someone, request_for("shop"), enqueue=False).targets.get()
-    dying = ["action.started"]
+    deaths = ["action.started"]
 
     def die(name: str) -> None:
-        if name in dying:
+        if name in deaths:
             raise Died(name)
 
-    monkeypatch.setattr(journal, "crash_point", die)
+    monkeypatch.setattr(dying, "point", die)
     with pytest.raises(Died):
         procedure.advance(target.pk)
     assert state(setting)["gate"] != fakes.OPEN
-    dying[0] = point
+    deaths[0] = point
     for _ in range(2):
         type(target).objects.filter(pk=target.pk).update(lease_until=None)
         try:
             call_command("release", "shop")
         except (Died, SystemExit):
             continue
-    dying.clear()
+    deaths.clear()
     type(target).objects.filter(pk=target.pk).update(lease_until=None)
     with suppress(SystemExit):  # 2 when one of the dead had opened it already
         call_command("release", "shop")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from maintenance import journal, launch, procedure
+from maintenance import dying, launch, procedure
 from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, RunTarget
 from tests import fakes
@@ -51,7 +51,7 @@ def at(monkeypatch: pytest.MonkeyPatch, point: str, happens: Callable[[], None])
             waiting.clear()
             happens()
 
-    monkeypatch.setattr(journal, "crash_point", passing)
+    monkeypatch.setattr(dying, "point", passing)
 
 
 def fires_and_a_row_is_written(setting: MaintenanceSetting) -> Callable[[], None]:
@@ -152,7 +152,7 @@ def test_it_is_not_closed_and_opened_for_ever(
         if name == "maintain.started":
             fakes.fire(path_of(setting))
 
-    monkeypatch.setattr(journal, "crash_point", always)
+    monkeypatch.setattr(dying, "point", always)
     procedure.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "rolled_back"

@@ -20,7 +20,6 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from maintenance import audit, launch
-from maintenance.journal import this_worker
 from maintenance.launch import Actor
 from maintenance.models import (
     ApiToken,
@@ -32,6 +31,7 @@ from maintenance.models import (
     StepRecord,
     Worker,
 )
+from maintenance.workers import this_worker
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import delivery, ending, journal, procedure, tasks, terminal
+from maintenance import delivery, ending, procedure, tasks, terminal, workers
 from maintenance.models import ACTIVE, MaintenanceRun, RunTarget, Status
 from reports.outcome import outcome
 
@@ -23,7 +23,7 @@ class Command(BaseCommand):
     def is_ours_again(self, target_id: int) -> bool:
         """The attempt failed before anything could be done, and its lease is this process's own."""
         target = RunTarget.objects.get(pk=target_id)
-        if target.status not in ACTIVE or target.worker != journal.this_worker():
+        if target.status not in ACTIVE or target.worker != workers.this_worker():
             return False
         RunTarget.objects.filter(pk=target_id, token=target.token).update(lease_until=None)
         return True
