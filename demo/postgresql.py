@@ -7,11 +7,12 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from .ports import free_port
 
 ACCOUNT = "postgres"
 """Who runs the server when we are root, which the server refuses to run as."""
@@ -47,13 +48,6 @@ def server_account() -> pwd.struct_passwd:
         return pwd.getpwnam(ACCOUNT)
     except KeyError as error:
         raise FileNotFoundError(f"there is no account {ACCOUNT} to run PostgreSQL under") from error
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class ThrowawayPostgreSQL:

@@ -6,7 +6,6 @@ import getpass
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from typing import ClassVar
 
 import MySQLdb
 from sqlalchemy import URL
+
+from .ports import free_port
 
 START_SECONDS = 60.0
 
@@ -54,7 +55,7 @@ class PrivateServer(ABC):
         if not (self.data / "mysql").is_dir():
             self._install()
         # Kept over restarts: an address that was registered stays right.
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         settings = [f"--{name}={value}" for name, value in self.options.items()]
         self.process = subprocess.Popen(
             [
@@ -210,12 +211,6 @@ def needed(name: str) -> str:
     if found is None:
         raise ServerFailed(f"{name} is not installed")
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _tail(log: Path) -> str:

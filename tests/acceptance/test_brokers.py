@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.ports import free_port
 from maintenance.commands import CommandFailed
 from tests.acceptance.conftest import Console
 from tests.acceptance.test_worker import cluster, launch, until
@@ -51,9 +52,7 @@ def control() -> Iterator[str]:
 def redis(tmp_path: Path) -> Iterator[str]:
     if shutil.which("redis-server") is None:
         pytest.skip("no redis-server here")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)],
         stdout=subprocess.DEVNULL,

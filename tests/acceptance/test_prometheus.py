@@ -23,7 +23,8 @@ from typing import Any
 import psycopg2
 import pytest
 
-from demo.postgresql import ThrowawayPostgreSQL, free_port
+from demo.ports import free_port
+from demo.postgresql import ThrowawayPostgreSQL
 from tests.acceptance.conftest import PROJECT, Console
 from tests.engines.conftest import short_folder
 

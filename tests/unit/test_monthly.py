@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from pypdf import PdfReader
 
+from demo.ports import free_port
 from maintenance import delivery, monthly
 from maintenance.delivery import Sent
 from maintenance.models import AuditEntry
@@ -44,10 +44,8 @@ def configured(settings: Any, *addresses: str, **more: Any) -> None:
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # A plugin of Apprise imports it.
 def test_the_report_of_last_month_comes_by_mail_once(settings: Any) -> None:
     box = Mailbox()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = Controller(box, hostname="127.0.0.1", port=port)
+    port = free_port()
+    server = Controller(box, hostname="127.0.0.1", port=port, ready_timeout=60)
     server.start()
     try:
         address = f"mailto://127.0.0.1:{port}/?from=dbmaint@example.com&to=boss@example.com&mode=insecure"

@@ -23,6 +23,7 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
+from demo.ports import free_port
 from maintenance import delivery, launch, notify, procedure
 from maintenance.engines.words import say
 from maintenance.launch import Actor, Request
@@ -47,7 +48,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.messages: list[email.message.EmailMessage] = []
-        self.controller = Controller(self, hostname="127.0.0.1", port=free_port())
+        self.controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=60)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         read = email.message_from_bytes(envelope.content, policy=email.policy.default)
@@ -88,12 +89,6 @@ class Receiver:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
