@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, StorageState, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
 
 from demo.ports import free_port
 from demo.sqlite import build
@@ -62,6 +65,13 @@ class Console:
         )
         return done.stdout
 
+    def newest_state(self, database: str) -> int:
+        """The number of what was found out about it last."""
+        of = "SELECT max(s.id) FROM tbl_097_database_state s JOIN tbl_098_maintenance_setting m ON m.id = s.setting_id"
+        with closing(sqlite3.connect(self.folder / "home" / "control.sqlite3", timeout=30)) as control:
+            [(newest,)] = control.execute(f"{of} WHERE m.name = ?", (database,))
+        return int(newest)
+
     def database(self, name: str, **settings: object) -> None:
         """A sick demo database, made anew, and registered."""
         path = build(self.folder / f"{name}.db")
@@ -104,7 +114,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
 
 
 def wait_for(url: str) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         try:
             urllib.request.urlopen(url, timeout=2)
@@ -117,6 +127,7 @@ def wait_for(url: str) -> None:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
+    expect.set_options(timeout=30_000)  # Usually five seconds, too few for a machine that has more to do.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
@@ -178,20 +189,12 @@ def visit(console: Console, chromium: Browser) -> Iterator[Callable[..., Page]]:
 def axe() -> Path:
     """axe-core from npm, fetched once into the ignored folder of artefacts."""
     script = ARTEFACTS / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-    if not script.exists():
-        subprocess.run(
-            [
-                "npm",
-                "install",
-                "--silent",
-                "--no-audit",
-                "--no-fund",
-                "--prefix",
-                str(ARTEFACTS / "axe"),
-                f"axe-core@{AXE}",
-            ],
-            check=True,
-        )
+    ARTEFACTS.mkdir(exist_ok=True)
+    with open(ARTEFACTS / "axe.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # The processes that run the tests share the folder.
+        if not script.exists():
+            words = ("install", "--silent", "--no-audit", "--no-fund", "--prefix", str(ARTEFACTS / "axe"))
+            subprocess.run(["npm", *words, f"axe-core@{AXE}"], check=True)
     return script
 
 

@@ -45,7 +45,7 @@ def application(settings: Any, flag: Path, **changes: Any) -> None:
         "stop": ["rm", "-f", str(flag)],
         "start": ["touch", str(flag)],
         "check": ["test", "-e", str(flag)],
-        "timeout_seconds": 1,
+        "timeout_seconds": 10,
     }
     settings.CONFIG_FILE.write_text(json.dumps({"applications": {"shop-web": {**words, **changes}}}))
 
@@ -74,7 +74,7 @@ def test_an_application_that_does_not_stop_ends_the_work_before_anything_is_cut(
     fake: Register, request_for: Ask, someone: Actor, settings: Any, flag: Path, stop: list[str], words: str
 ) -> None:
     setting = fake()
-    application(settings, flag, stop=stop)
+    application(settings, flag, stop=stop, timeout_seconds=1)
     MaintenanceSetting.objects.update(applications=["shop-web"])
     begun = time.monotonic()
     run = go(request_for("shop"), someone)
@@ -100,7 +100,7 @@ def test_an_application_that_does_not_start_is_told_to_people_with_what_to_type(
     fake: Register, request_for: Ask, someone: Actor, settings: Any, flag: Path
 ) -> None:
     fake()
-    application(settings, flag, start=["true"])
+    application(settings, flag, start=["true"], timeout_seconds=1)
     MaintenanceSetting.objects.update(applications=["shop-web"])
     run = go(request_for("shop"), someone)
     assert run.status == "needs_operator"
@@ -116,7 +116,7 @@ def test_a_command_that_leaves_its_output_to_a_daemon_is_not_waited_for_after_it
     """It would be waited for as long as the daemon lives, in the midst of an outage."""
     begun = time.monotonic()
     commands.run(["sh", "-c", f"echo started; {left}"], timeout=10)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15, "the daemon lives for 20 s"
 
 
 def test_the_last_words_of_a_command_are_read_whole() -> None:
@@ -145,7 +145,7 @@ def test_while_the_control_database_is_away_the_worker_waits_and_then_goes_on(
         with closing(sqlite3.connect(impatient, timeout=10, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             locked.set()
-            time.sleep(3)
+            time.sleep(1)
             other.execute("ROLLBACK")
 
     def passing(name: str) -> None:

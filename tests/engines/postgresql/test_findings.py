@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ from maintenance.engines.values import Thresholds
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PAGE, PostgreSQLLab
 
-from .world import engine
+from .world import engine, wait_until
 
 Holding = Callable[[PostgreSQLLab], AbstractContextManager[object]]
 
@@ -51,8 +50,11 @@ def waiting_session(lab: PostgreSQLLab) -> Iterator[None]:
         holder.execute("BEGIN; LOCK TABLE t")
         thread = threading.Thread(target=lambda: waiter.execute("SELECT count(*) FROM t"))
         thread.start()
-        time.sleep(0.3)
         try:
+            wait_until(
+                "it waits for the lock",
+                lambda: lab.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"),
+            )
             yield
         finally:
             holder.execute("ROLLBACK")
@@ -82,9 +84,8 @@ def receiver(lab: PostgreSQLLab) -> Iterator[None]:
     program = [str(server._bin / "pg_receivewal"), "-D", str(folder), "-h", "127.0.0.1", "-p", str(server.port)]
     child = subprocess.Popen([*program, "-U", "postgres"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        until = time.monotonic() + 10
-        while not lab.sql("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'") and time.monotonic() < until:
-            time.sleep(0.1)
+        streaming = "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"
+        wait_until("it takes the log", lambda: lab.sql(streaming))
         yield
     finally:
         child.terminate()
@@ -115,10 +116,8 @@ def reading_follower(lab: PostgreSQLLab) -> Iterator[None]:
         reader.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with closing(reader), reader.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM t")
-            until = time.monotonic() + 15
             told = "SELECT 1 FROM pg_stat_replication WHERE backend_xmin IS NOT NULL"
-            while not lab.sql(told) and time.monotonic() < until:
-                time.sleep(0.1)
+            wait_until("it says what it reads", lambda: lab.sql(told))
             yield
     finally:
         follower.stop("immediate")
@@ -149,7 +148,7 @@ def wrong_checksum(lab: PostgreSQLLab) -> Iterator[None]:
     lab.damage_page("t", 1)
     with suppress(psycopg2.Error):
         lab.sql("SELECT count(*) FROM t")
-    time.sleep(1)
+    wait_until("it was counted", lambda: lab.sql("SELECT 1 FROM pg_stat_database WHERE checksum_failures > 0"))
     yield
 
 
@@ -279,6 +278,8 @@ def test_it_is_found_and_explained(
                 lab.sql(text[1:])
         else:
             lab.sql(text)
+    others = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{lab.name}' AND pid <> pg_backend_pid()"
+    wait_until("every session has ended and told its numbers", lambda: not lab.sql(others))
     if case.soon:
         asked = []
         for question in questions.QUESTIONS:

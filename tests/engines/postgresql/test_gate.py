@@ -17,7 +17,7 @@ from maintenance.engines.errors import AccessDenied
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_postgresql import PostgreSQLLab
 
-from .world import MARKER, PLAIN, action, engine, hammering, owned_by
+from .world import MARKER, PLAIN, action, engine, hammering, owned_by, wait_until
 
 
 def test_the_gate_holds_against_clients_that_come_again_and_is_restored_exactly(lab: PostgreSQLLab) -> None:
@@ -55,9 +55,11 @@ def test_a_database_is_hidden_from_clients_with_our_own_power(lab: PostgreSQLLab
         gate = made.read_gate()
         assert made.cut(gate, MARKER).sessions_ended >= 3
         before = made.fingerprint(None)
-        time.sleep(0.3)
+        wait_until(
+            "they are refused",
+            lambda: any("does not exist" in error or "not currently accepting" in error for error in errors),
+        )
         assert made.fingerprint(None) == before
-        assert any("does not exist" in error or "not currently accepting" in error for error in errors)
         with engine(lab, token=2, user=ours) as next_one:  # Another process after a crash.
             next_one.fence()
             assert next_one.read_gate() == gate
@@ -126,7 +128,7 @@ def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: Post
         thread.start()
     try:
         with engine(lab) as made:
-            time.sleep(0.3)
+            wait_until("they get in", lambda: came)
             gate = made.read_gate()
             made.cut(gate, MARKER)
             proven = time.monotonic()
@@ -134,7 +136,7 @@ def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: Post
             time.sleep(3)
             opening = time.monotonic()
             made.open_gate(gate, None)
-            time.sleep(0.5)
+            wait_until("they get in again", lambda: max(came) > opening)
     finally:
         over.set()
         for thread in threads:

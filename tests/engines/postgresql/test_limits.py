@@ -20,7 +20,7 @@ from maintenance.engines.postgresql.sessions import Sessions
 from maintenance.engines.values import MaintenanceType, Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
 
-from .world import MARKER, PLAIN, action, engine
+from .world import MARKER, PLAIN, action, engine, wait_until
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_dump_waits_for_a_lock_no_longer_than_allowed(lab: PostgreSQLLab) -> N
         begun = time.monotonic()
         with pytest.raises(Transient, match=r"canceling statement due to (lock|statement) timeout"):
             made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        assert time.monotonic() - begun < 8
+        assert time.monotonic() - begun < 20
 
 
 def slowly(stream: IO[bytes], part: Path, seal: Seal) -> Any:
@@ -126,9 +126,7 @@ def test_a_cancel_ends_it_on_the_server_within_five_seconds(
         worker = threading.Thread(target=work)
         worker.start()
         busy = f"{ours} AND state = 'active' AND query LIKE '{pattern}'"
-        until = time.monotonic() + 15
-        while lab.sql(busy) == [(0,)] and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_until(what, lambda: lab.sql(busy) != [(0,)])
         time.sleep(0.3)
         assert lab.sql(busy) != [(0,)], lab.sql("SELECT query FROM pg_stat_activity WHERE state = 'active'")
         begun = time.monotonic()

@@ -63,5 +63,5 @@ def test_the_statements_of_a_diagnosis_do_not_grow_with_the_tables(
     assert [f.object for f in diagnosis.findings if f.code == "sequence_behind"] == ["public.many_5000"]
     # A statement for hundreds of tables, not for each.
     assert many - few < MANY / 40
-    assert seconds < 45
+    assert seconds < 150, "it takes six; this is for slow machines"
     print(f"{MANY} tables: {many} statements ({few} for 100 tables), {seconds:.1f} s")

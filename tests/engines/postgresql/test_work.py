@@ -14,7 +14,7 @@ from maintenance.engines.errors import Interrupted, Transient, Unable
 from maintenance.engines.values import Progress, Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
 
-from .world import action, engine
+from .world import action, engine, wait_until
 
 
 def test_work_that_the_server_skips_is_a_failure(lab: PostgreSQLLab) -> None:
@@ -71,10 +71,12 @@ def test_who_blocks_the_work_is_told(lab: PostgreSQLLab) -> None:
         other.cursor().execute("BEGIN; SELECT count(*) FROM orders")
         worker = threading.Thread(target=made.perform, args=(action("vacuum_full"), False))
         worker.start()
-        until = time.monotonic() + 5
-        while not any(item.blockers for item in seen) and time.monotonic() < until:
-            seen += made.progress()
-            time.sleep(0.05)
+
+        def told() -> bool:
+            seen.extend(made.progress())
+            return any(item.blockers for item in seen)
+
+        wait_until("who blocks is told", told)
         other.cursor().execute("ROLLBACK")
         worker.join()
     waiting = [item for item in seen if item.blockers]
@@ -96,7 +98,8 @@ def test_an_interrupt_ends_work_on_the_server_and_what_comes_later(lab: PostgreS
 
         worker = threading.Thread(target=work)
         worker.start()
-        time.sleep(0.5)
+        sleeping = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+        wait_until("it sleeps", lambda: lab.sql(sleeping))
         begun = time.monotonic()
         made.interrupt()
         worker.join(5)
@@ -128,10 +131,7 @@ engine.perform(Action("public.orders", "vacuum_full", say("because"), say("none"
 """
     child = subprocess.Popen([sys.executable, "-c", program])
     busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM (FULL)%' AND state = 'active'"
-    until = time.monotonic() + 15
-    while lab.sql(busy) == [(0,)] and time.monotonic() < until:
-        time.sleep(0.05)
-    assert lab.sql(busy) == [(1,)]
+    wait_until("it works", lambda: lab.sql(busy) == [(1,)])
     child.kill()
     child.wait()
     with engine(lab, token=2) as made:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -37,30 +37,40 @@ def hammering(lab: PostgreSQLLab, user: str) -> Iterator[list[str]]:
     """Three clients that write, and connect again whenever they are thrown out; yields their errors."""
     stop = threading.Event()
     errors: list[str] = []
+    inside = set()
 
-    def client() -> None:
+    def client(number: int) -> None:
         while not stop.is_set():
             with suppress(psycopg2.Error):
                 try:
                     with lab.application(user) as application:
                         while not stop.is_set():
                             application.execute("INSERT INTO customers (name) VALUES ('hammer')")
+                            inside.add(number)
                             time.sleep(0.005)
                 except psycopg2.Error as error:
                     errors.append(str(error))
                     raise
             time.sleep(0.01)
 
-    threads = [threading.Thread(target=client) for _ in range(3)]
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.3)
     try:
+        wait_until("all three write", lambda: len(inside) == len(threads))
         yield errors
     finally:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def wait_until(what: str, true: Callable[[], object]) -> None:
+    """Fails, saying what, when it does not come about in a minute."""
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)
 
 
 def action(kind: str, object: str = "public.orders") -> Action:
