@@ -160,8 +160,8 @@ class Server(Engine):
         """What `spared_tables` knows; None before it looked. What is written anew is taken out."""
         self.judged: dict[Path, tuple[tuple[int, int, int], list[int]]] = {}
         """By file: inode, size and time of the last write when its pages were looked at, and those that were bad."""
-        self.standing_history = 0
-        """Length of InnoDB's history that purge left as it is when it was waited for last."""
+        self.purge_awaited = False
+        """Measuring has waited for InnoDB to put away old versions of rows, and nothing was worked on since."""
         self.dumped_definitions: dict[Path, tuple[str, ...]] = {}
         """Digests of the definitions in backups this object wrote."""
 

@@ -28,6 +28,7 @@ DEADLOCK_ATTEMPTS = 5
 def perform(server: Server, action: Action, allow_data_loss: bool) -> Performed:
     """See Engine.perform. Every statement here may be said again after a crash."""
     table = _table(server, action.object)
+    server.purge_awaited = False
     if action.kind == planning.CHECK_AND_REPAIR:
         return check_and_repair(server, table, allow_data_loss)
     if why := server.spared_tables().get(table.name):
