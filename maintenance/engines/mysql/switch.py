@@ -21,7 +21,10 @@ from .server import Server, Session
 
 LOOKS = 5
 """How often the event looks in the time that is set; never more than each second, at least every 5 s."""
+LOCK_SECONDS = 5
+"""What a statement of the event waits for others at most; then its next run tries again."""
 PATIENCE_SECONDS = 20
+"""The disarming waits for an event that is opening the schema; longer than it may wait for others itself."""
 
 
 def arm(server: Server, gate: Json, seconds: float) -> None:
@@ -38,14 +41,16 @@ def arm(server: Server, gate: Json, seconds: float) -> None:
         session.ask(f"DROP EVENT IF EXISTS {event}")
         session.ask(f"REPLACE INTO {table} VALUES (1, 1, 0)")
         every = max(1, min(5, int(seconds / LOOKS)))
-        steps = ";\n      ".join(opening(server, session, gate) or ["SET trouble = 0"])
+        steps = ";\n        ".join(opening(server, session, gate) or ["SET trouble = 0"])
         session.verbatim(
             BODY.format(
                 event=event,
                 every=every,
                 lock=_lock(server),
                 table=table,
+                gate=full(schema, "gate"),
                 schema=quoted(schema),
+                patience=LOCK_SECONDS,
                 looks=max(1, math.ceil(seconds / every)),
                 steps=steps,
             )
@@ -58,11 +63,15 @@ BEGIN
   DECLARE CONTINUE HANDLER FOR SQLEXCEPTION SET trouble = trouble + 1;
   DECLARE CONTINUE HANDLER FOR 1396, 1539 SET trouble = trouble + 0;
   SET SESSION sql_log_bin = 0;
+  SET SESSION lock_wait_timeout = {patience}, innodb_lock_wait_timeout = {patience};
   IF GET_LOCK('{lock}', 0) = 1 THEN
     UPDATE {table} SET silent = silent + 1 WHERE armed = 1;
     IF (SELECT COUNT(*) FROM {table} WHERE armed = 1 AND silent >= {looks}) = 1 THEN
       SET trouble = 0;
-      {steps};
+      UPDATE {gate} SET marker = '{{}}';
+      IF trouble = 0 THEN
+        {steps};
+      END IF;
       IF trouble = 0 THEN
         DROP DATABASE {schema};
       END IF;
@@ -70,7 +79,8 @@ BEGIN
     DO RELEASE_LOCK('{lock}');
   END IF;
 END"""
-"""1396 and 1539: the account or the event was dropped meanwhile. With other trouble the next run tries again."""
+"""1396 and 1539: the account or the event was dropped meanwhile. With other trouble the next run tries again; from the
+first try on the mirror names no cut any more, so that nobody takes a schema for closed that was opened in part."""
 
 
 def disarm(server: Server) -> None:
