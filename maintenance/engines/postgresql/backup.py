@@ -82,9 +82,8 @@ class BackingUp(Proof, Server):
 
     def _dump_with_snapshot(self, folder: Path, stem: str, seal: Seal) -> Backup:
         """The fingerprints are of exactly the rows in the file: both see one exported snapshot."""
-        settings = {"idle_in_transaction_session_timeout": 0}
         definitions, sequences = self.catalog(), self.sequence_values()
-        with self.session("backing up", settings=settings) as holder:
+        with self.session("backing up") as holder:
             ask(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             [(snapshot,)] = ask(holder, "SELECT pg_export_snapshot()")
             part, written = self.dump(folder, stem, seal, [f"--snapshot={snapshot}"])

@@ -28,6 +28,14 @@ from .versions import Ways, ways_of
 T = TypeVar("T")
 R = TypeVar("R")
 
+OWN = {
+    "default_transaction_read_only": "off",
+    "default_transaction_isolation": r"read\ committed",
+    "idle_in_transaction_session_timeout": "0",
+    "jit": "off",  # Questions to a large catalog would be compiled for seconds.
+}
+"""For every session of ours, as libpq's `options` spells it: ALTER ROLE and ALTER DATABASE can say otherwise."""
+
 
 def mark_in(comment: str | None) -> dict[str, Any] | None:
     """The JSON of a comment that this console wrote, otherwise None."""
@@ -218,9 +226,7 @@ class Sessions(Engine):
         try:
             connection = self._doors[database].connect()
             self._version = int(connection.connection.driver_connection.server_version)  # type: ignore[union-attr]
-            if ways_of(self._version).checks_client:
-                # Without it a backend works on, and commits, after our process was killed.
-                ask(connection, "SET client_connection_check_interval = 500")
+            configure(connection, ways_of(self._version).session_settings)
         except DBAPIError as error:
             cause = error.orig or error
             raise from_driver(cause, doing, object, stopping=self.stopping.is_set(), connecting=True) from error
@@ -231,6 +237,7 @@ class Sessions(Engine):
 
     def _arguments(self) -> dict[str, object]:
         options = str(self.url.query.get("options", ""))
+        options += "".join(f" -c {name}={value}" for name, value in OWN.items())
         options += f" -c statement_timeout={int(self.limits.statement_seconds * 1000)}"
         options += f" -c lock_timeout={int(self.limits.lock_seconds * 1000)}"
         return {

@@ -27,6 +27,20 @@ class Ways:
     role_creators_need_admin: bool  # 16: CREATEROLE alone no longer rules over every role
     locale_column: str  # 17 renamed it, for the built-in provider
     maintain_privilege: bool  # 17: pg_maintain
+    transaction_timeout: bool  # 17
+
+    @property
+    def session_settings(self) -> dict[str, object]:
+        """For every session of ours, over what the role or the database has set; besides `sessions.OWN`."""
+        settings: dict[str, object] = {}
+        if self.checks_client:
+            # Without it a backend works on, and commits, after our process was killed.
+            settings["client_connection_check_interval"] = 500
+        if self.idle_session_timeout:
+            settings["idle_session_timeout"] = 0
+        if self.transaction_timeout:
+            settings["transaction_timeout"] = 0
+        return settings
 
     @property
     def amcheck_functions(self) -> tuple[str, ...]:
@@ -56,4 +70,5 @@ def ways_of(number: int) -> Ways:
         role_creators_need_admin=major >= 16,
         locale_column="datlocale" if major >= 17 else "daticulocale",
         maintain_privilege=major >= 17,
+        transaction_timeout=major >= 17,
     )

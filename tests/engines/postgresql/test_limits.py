@@ -63,6 +63,24 @@ def test_every_session_of_a_whole_procedure_has_a_lock_and_a_statement_timeout(
     assert set(seen) == {("77s", "3s")}
 
 
+def test_what_a_role_or_a_database_has_set_does_not_reach_our_sessions(lab: PostgreSQLLab) -> None:
+    """Some forbid or slow down the work; `idle_session_timeout` ends the session that holds the maintenance lock."""
+    theirs = {
+        "default_transaction_read_only": "on",
+        "default_transaction_isolation": "serializable",
+        "idle_in_transaction_session_timeout": "1s",
+        "idle_session_timeout": "1s",
+        "jit": "on",
+    }
+    for name, value in theirs.items():
+        lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '{value}'")
+    with engine(lab) as made:
+        [ours] = made.query("SELECT " + ", ".join(f"current_setting('{name}')" for name in theirs))
+        assert ours == ("off", "read committed", "0", "0", "off")
+        untold = [f.evidence.values for f in made.diagnose(Thresholds()).findings if f.code == "cannot_tell"]
+        assert untold == []
+
+
 def test_a_dump_waits_for_a_lock_no_longer_than_allowed(lab: PostgreSQLLab) -> None:
     with engine(lab, lock_seconds=1) as made, lab.application("postgres") as holder:
         holder.execute("BEGIN; LOCK TABLE orders")

@@ -61,6 +61,16 @@ def brings(lab: PostgreSQLLab, extension: str) -> bool:
     return bool(lab.sql(f"SELECT 1 FROM pg_available_extensions WHERE name = '{extension}'"))
 
 
+def test_no_session_of_ours_has_a_limit_that_its_role_or_database_gave_it(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    with engine(lab) as made:
+        ours = made.ways.session_settings
+        for name in ours:
+            lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '1s'")
+        for name, value in ours.items():
+            assert made.query(f"SELECT setting FROM pg_settings WHERE name = '{name}'") == [(str(value),)]
+
+
 @pytest.mark.usefixtures("whole_copy")
 def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
     lab.fill()
