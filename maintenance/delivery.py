@@ -24,6 +24,8 @@ TRIES = 20
 """With waits that double up to an hour, most of a day. What needs an operator is tried for ever."""
 FIRST_WAIT, LONGEST_WAIT = 10.0, 3600.0
 """Seconds between tries."""
+SENDING = timedelta(minutes=2)
+"""As long one try may take. Who died in it leaves the message to others after this time, and it may arrive twice."""
 AT_ONCE = 8
 """A mail server that hangs must not hold up the phone call."""
 SHORTEST_SECRET = 5
@@ -59,9 +61,8 @@ def deliver_pending() -> int:
 
 def _claimed(message: Notification) -> bool:
     """Several processes deliver: who changes the count sends, so that nobody is called twice."""
-    wait = timedelta(seconds=min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(message.tries, 20)))
     free = Notification.objects.filter(pk=message.pk, tries=message.tries, delivered_at=None)
-    return bool(free.update(tries=message.tries + 1, next_try_at=timezone.now() + wait))
+    return bool(free.update(tries=message.tries + 1, next_try_at=timezone.now() + SENDING))
 
 
 def _addresses() -> dict[str, str]:
@@ -82,7 +83,9 @@ def _recorded(message: Notification, sent: Sent) -> bool:
     else:
         told = (message.run, message.audience, message.channel, message.event, sent.error)
         log.error("%s: %s by %s could not be told of %s: %s", *told)
-    message.save(update_fields=["delivered_at", "error", "address"])
+    wait = timedelta(seconds=min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(message.tries, 20)))
+    message.next_try_at = timezone.now() + wait
+    message.save(update_fields=["delivered_at", "error", "address", "next_try_at"])
     return not sent.error
 
 

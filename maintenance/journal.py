@@ -53,7 +53,10 @@ class LeaseLost(Exception):
 
 @patient
 def claim(target_id: int, worker: str | None = None) -> Journal | None:
-    """Takes the target if nobody else has it: one compare-and-set. None when somebody has."""
+    """Takes the target if nobody else has it: one compare-and-set. None when somebody has.
+
+    The first claim of a run is its beginning: people are told in the same commit.
+    """
     worker = worker or this_worker()
     lease = timedelta(seconds=settings.LEASE_SECONDS)
     with transaction.atomic():
@@ -80,8 +83,9 @@ def claim(target_id: int, worker: str | None = None) -> Journal | None:
         audit.record(
             worker, "target.claimed", f"{target.database} in run {target.run_id}", after={"token": target.token + 1}
         )
+        if began:
+            notify.announce(target.run, "started")
     journal = Journal(target_id, target.token + 1, worker)
-    journal.first_of_run = bool(began)
     journal.about = {"run": target.run.number, "database": target.database}
     dying.point("claimed")
     return journal
@@ -99,7 +103,6 @@ class Journal:
 
     def __init__(self, target_id: int, token: int, worker: str) -> None:
         self.target_id, self.token, self.worker = target_id, token, worker
-        self.first_of_run = False
         self.about: dict[str, str] = {}
         """Run and database, as log lines name them."""
         self.box: blackbox.BlackBox | None = None
@@ -109,7 +112,10 @@ class Journal:
     # -- target ------------------------------------------------------------------------------------
 
     def target(self) -> RunTarget:
-        return patient(lambda: RunTarget.objects.select_related("run", "setting").get(pk=self.target_id))()
+        return patient(self._target)()
+
+    def _target(self) -> RunTarget:
+        return RunTarget.objects.select_related("run", "setting").get(pk=self.target_id)
 
     @contextmanager
     def _owning(self, **changes: Any) -> Iterator[None]:
@@ -226,13 +232,25 @@ class Journal:
 
     @patient
     def closed(
-        self, line: StepRecord, state: StepState, sentence: Sentence, result: Json | None = None, **changes: Any
+        self,
+        line: StepRecord,
+        state: StepState,
+        sentence: Sentence,
+        result: Json | None = None,
+        event: str = "",
+        **changes: Any,
     ) -> None:
-        """Call after the effect was observed; `changes` go to the run target in the same commit."""
+        """Call after the effect was observed; `changes` go to the run target in the same commit.
+
+        So do the messages of an `event`: who takes the next edge has told people, once.
+        """
         line.state, line.sentence, line.result = state, str(sentence), result
         line.said, line.finished_at = said(sentence), timezone.now()
         with self._owning(**changes):
             line.save(update_fields=["state", "sentence", "result", "said", "finished_at"])
+            if event:
+                target = self._target()
+                notify.announce(target.run, event, sentence, target.database)
         level = logging.INFO if state == StepState.FINISHED else logging.ERROR
         told = {**self.about, "step": line.step, "object": line.part or None, "seconds": line.seconds}
         log.log(level, "%s", sentence, extra={**told, "response": line.node in WAYS_OUT})

@@ -20,7 +20,7 @@ from reports.retelling import again
 
 from . import config
 from .engines.words import Sentence
-from .models import ENDED, AuditEntry, MaintenanceRun, Notification, Status
+from .models import ENDED, MaintenanceRun, Notification, Status
 
 log = logging.getLogger("maintenance")
 
@@ -146,6 +146,4 @@ def remind() -> int:
 
 def released(run: MaintenanceRun) -> bool:
     """A person has brought every database back that the run left shut."""
-    stuck = {f"{t.database} in run {run.pk}" for t in run.targets.filter(status=Status.NEEDS_OPERATOR)}
-    free = AuditEntry.objects.filter(operation="target.released", object__in=stuck)
-    return stuck <= set(free.values_list("object", flat=True))
+    return not run.targets.filter(status=Status.NEEDS_OPERATOR, released_at=None).exists()

@@ -170,8 +170,6 @@ def _walk(journal: Journal) -> None:
     if target.setting is None:
         journal.ended(Status.NEEDS_OPERATOR, say("The settings of {database} are gone.", database=target.database))
         return
-    if journal.first_of_run:
-        notify.announce(target.run, "started")
     setting = target.setting
     engine = open_engine(setting.engine_url, Tag(target.pk, journal.token, target.site), setting.limits)
     engine.still_ours = journal.beat
@@ -263,10 +261,14 @@ def _cut_again(ctx: Context) -> None:
 
 def _go(ctx: Context, node: str, because: Sentence) -> None:
     """Leaves the ordinary way; the reason is kept for the end."""
-    changes: dict[str, object] = {"node": node}
-    if node in BEGINS_ENDING and (not ctx.target.ending or node == "X"):
-        changes |= {"ending": BEGINS_ENDING[node], "ended_because": str(because), "ended_said": said(because)}
-    ctx.change(**changes)
+    ctx.change(**_leaving(ctx, node, because, BEGINS_ENDING.get(node)))
+
+
+def _leaving(ctx: Context, node: str, because: Sentence, status: Status | None) -> dict[str, Any]:
+    """What to set on the way to `node`. The first reason to end counts, but for the call for people."""
+    if status is None or (ctx.target.ending and node != "X"):
+        return {"node": node}
+    return {"node": node, "ending": status, "ended_because": str(because), "ended_said": said(because)}
 
 
 def _step(ctx: Context) -> bool:
@@ -277,9 +279,10 @@ def _step(ctx: Context) -> bool:
     if node.work is None:
         line = ctx.journal.started(target.node, node.step, "", target.round)
         because = _last_failure(ctx)
-        ctx.journal.closed(line, StepState.FINISHED, because)
-        notify.announce(ctx.run, node.step, because, target.database)
-        _go(ctx, node.edges["finished"], because)
+        next_node = node.edges["finished"]
+        changes = _leaving(ctx, next_node, because, BEGINS_ENDING.get(next_node))
+        ctx.journal.closed(line, StepState.FINISHED, because, event=node.step, **changes)
+        ctx.take_over(changes)
         return True
     if node.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:
         _end(ctx, node.ends_in, say("Its worker died {times} times.", times=target.attempt - 1))
@@ -291,16 +294,12 @@ def _step(ctx: Context) -> bool:
         _end(ctx, node.ends_in, outcome.sentence)
         return False
     next_node = {**node.edges, **node.own}[outcome.edge]
-    changes = dict(outcome.changes)
-    changes["node"] = next_node
     status = BEGINS_ENDING.get(next_node)
     if outcome.edge == "stopped":
         status = {"cancelled": Status.CANCELLED, "timed_out": Status.TIMED_OUT}.get(ctx.reason or "", status)
-    if status is not None and (not target.ending or next_node == "X"):
-        changes |= {"ending": status, "ended_because": str(outcome.sentence), "ended_said": said(outcome.sentence)}
+    changes = {**outcome.changes, **_leaving(ctx, next_node, outcome.sentence, status)}
     ctx.journal.closed(line, state, outcome.sentence, **changes)
-    for name, value in changes.items():
-        setattr(target, name, value)
+    ctx.take_over(changes)
     return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -126,9 +126,7 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     orphans = watch_.orphans()
     waiting = [target_id for target_id in orphans if not recoverers.take(target_id)]
     again = RunTarget.objects.filter(_lost_message(LOST_MESSAGE) | (Q(pk__in=waiting) & ~_enqueued_recently()))
-    requeued = list(again.values_list("pk", flat=True))
-    for target_id in requeued:
-        enqueue(target_id)
+    requeued = [target_id for target_id, at in again.values_list("pk", "enqueued_at") if _enqueued_again(target_id, at)]
     found = sorted({*orphans, *requeued})
     for run in MaintenanceRun.objects.filter(status__in=[Status.QUEUED, Status.RUNNING, Status.CANCELLING]):
         try:
@@ -141,6 +139,15 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     if monitoring.due():
         send("maintenance.tasks.pull", task_name="pull from Prometheus")
     return found
+
+
+def _enqueued_again(target_id: int, last: datetime | None) -> bool:
+    """A new message where `last` is still the latest: of several sweeps at once one sends it."""
+    with transaction.atomic():
+        unsent = RunTarget.objects.select_for_update().filter(pk=target_id, enqueued_at=last).exists()
+        if unsent:
+            enqueue(target_id)
+    return unsent
 
 
 def without_worker() -> QuerySet[RunTarget]:

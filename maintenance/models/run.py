@@ -165,6 +165,7 @@ class RunTarget(models.Model):
     finished_at = models.DateTimeField(_("finished"), null=True)
     outage_started_at = models.DateTimeField(_("outage began"), null=True)
     outage_ended_at = models.DateTimeField(_("outage ended"), null=True)
+    released_at = models.DateTimeField(_("released by a person"), null=True)
     late_at = models.DateTimeField(_("told as late"), null=True)
     watch_until = models.DateTimeField(_("watched until"), null=True)
 

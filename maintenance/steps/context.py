@@ -141,6 +141,10 @@ class Context:
     def change(self, **changes: Any) -> None:
         """Sets fields of the run target, in the database and here."""
         self.journal.change(**changes)
+        self.take_over(changes)
+
+    def take_over(self, changes: Mapping[str, Any]) -> None:
+        """Sets here what was written to the database."""
         for name, value in changes.items():
             setattr(self.target, name, value)
 

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
-from ..models import ACTIVE, AuditEntry, RunTarget, Status
+from ..models import ACTIVE, RunTarget, Status
 from .access import READING, open_to
 from .live import fragment
 
@@ -35,13 +35,9 @@ def waiting_for_people() -> list[RunTarget]:
     """The last word on a database is 'needs operator', and nobody released it since."""
     newer = RunTarget.objects.filter(database=OuterRef("database"), pk__gt=OuterRef("pk"))
     # In no order: for one SQLite would read the whole table instead of the few of this status.
-    stuck = RunTarget.objects.filter(~Exists(newer), status=Status.NEEDS_OPERATOR).order_by()
-    found = list(stuck.select_related("run__acknowledgement").defer("plan", "gate", "image"))
-    words = {f"{t.database} in run {t.run_id}": t for t in found}
-    released = AuditEntry.objects.filter(operation="target.released", object__in=words)
-    gone = set(released.values_list("object", flat=True))
-    waiting = [target for word, target in words.items() if word not in gone]
-    return sorted(waiting, key=lambda target: target.database)
+    stuck = RunTarget.objects.filter(~Exists(newer), status=Status.NEEDS_OPERATOR, released_at=None).order_by()
+    found = stuck.select_related("run__acknowledgement").defer("plan", "gate", "image")
+    return sorted(found, key=lambda target: target.database)
 
 
 @open_to()

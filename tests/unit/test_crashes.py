@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from django.utils import timezone
 
 from maintenance import audit, dying, launch, procedure, recovery, tasks
 from maintenance.launch import Actor, Request
-from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
+from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, Notification, RunTarget, ScopeHold
 from maintenance.steps.context import Context
 from tests import fakes
 from tests.fakes import OPEN
@@ -112,8 +113,10 @@ class Camera:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without reports. No power is cut either: what is written to a file is there."""
+def _quick(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Without reports. No power is cut either: what is written to a file is there. Somebody is told."""
+    addresses = {"dba": ["slack://A/B/C/#dba"], "stakeholders": ["slack://A/B/C/#all"]}
+    settings.CONFIG_FILE.write_text(json.dumps({"notifications": addresses}))
     monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
@@ -151,6 +154,41 @@ def live(target_id: int, most: int = 10) -> int:
     raise AssertionError("it never ended")
 
 
+@pytest.mark.parametrize(
+    ("point", "faults", "event"),
+    [
+        ("claimed", {}, "started"),
+        ("backup_failed.finished", {"back_up": ["permanent"]}, "backup_failed"),
+        ("maintenance_failed.finished", {"perform": ["permanent"]}, "maintenance_failed"),
+        ("integrity_error.finished", {"perform": ["damage"]}, "integrity_error"),
+        ("target.ended", {}, "succeeded"),
+    ],
+)
+def test_people_are_told_once_whenever_the_worker_dies(
+    point: str,
+    faults: dict[str, list[str]],
+    event: str,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Just before what tells them is written down, and just after."""
+    fake(**faults)
+    target = launch.launch(someone, request_for("shop"), enqueue=False).targets.get()
+    deaths = [point, point.removesuffix(".finished") + ".started"]
+
+    def die(name: str) -> None:
+        if name in deaths:
+            deaths.remove(name)
+            raise Died(name)
+
+    monkeypatch.setattr(dying, "point", die)
+    live(target.pk)
+    assert point not in deaths
+    assert Notification.objects.filter(run=target.run_id, event=event).count() == 1
+
+
 def state_of(setting: MaintenanceSetting) -> dict[str, Any]:
     return dict(json.loads(Path(str(setting.engine_url.database)).read_text()))
 
@@ -169,6 +207,9 @@ def assert_invariants(setting: MaintenanceSetting, run: MaintenanceRun, tables: 
         assert not set(state["sides"]) - {"broken"}
     assert not ScopeHold.objects.exists()
     assert audit.verify().whole
+    told = Counter(Notification.objects.filter(run=run).values_list("event", flat=True))
+    assert told["started"] == told[run.status] == 1, told
+    assert set(told.values()) == {1}, told
 
 
 STRIDE = int(os.environ.get("DBMAINT_CRASH_STRIDE", "6"))

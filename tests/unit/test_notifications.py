@@ -20,6 +20,7 @@ from apprise.plugins.slack import NotifySlack
 from apprise.plugins.twilio import NotifyTwilio
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
@@ -246,6 +247,43 @@ class TestDelivery:
         assert (message.tries, message.error) == (2, "")
         assert message.delivered_at is not None
 
+    def test_a_receiver_that_takes_its_time_is_not_called_by_a_second_worker(
+        self, told: Told, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told({"dba": [SLACK]})
+        notify.announce(records.empty_run(), "late")
+        calls: list[str | None] = []
+
+        def slow(address: str | None, *message: str) -> delivery.Sent:
+            calls.append(address)
+            return delivery.Sent("slack://t", "")
+
+        def meanwhile(addresses: dict[str, str]) -> dict[str, str]:
+            """Another worker's round, longer after the claim than the first wait after a failure."""
+            Notification.objects.update(next_try_at=F("next_try_at") - timedelta(seconds=delivery.FIRST_WAIT * 3))
+            monkeypatch.setattr(delivery, "_addresses", known)
+            assert delivery.deliver_pending() == 0
+            return addresses
+
+        known = delivery._addresses
+        monkeypatch.setattr(delivery, "send", slow)
+        monkeypatch.setattr(delivery, "_addresses", lambda: meanwhile(known()))
+        assert delivery.deliver_pending() == 1
+        assert calls == [SLACK]
+
+    def test_one_whose_sender_died_is_sent_by_another(
+        self, receiver: Receiver, told: Told, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        told({"dba": [SLACK]})
+        notify.announce(records.empty_run(), "late")
+        with monkeypatch.context() as patched:
+            patched.setattr(delivery, "_addresses", dict[str, str]().__getitem__)
+            with pytest.raises(TypeError):
+                delivery.deliver_pending()
+        assert delivery.deliver_pending() == 0
+        Notification.objects.update(next_try_at=F("next_try_at") - delivery.SENDING)
+        assert delivery.deliver_pending() == 1
+
     def test_no_secret_of_an_address_is_kept_or_logged(
         self, receiver: Receiver, told: Told, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -417,11 +455,9 @@ class TestUntilSomebodyIsOnIt:
         assert Notification.objects.get(event="acknowledged").body.startswith("Somebody is on it\ndba is on it.")
 
     def test_it_ends_when_the_database_is_released(self, fake: Register, told: Told) -> None:
-        from maintenance import audit
-
         told({"dba": [SLACK]})
         run = stuck(fake("shop"))
-        audit.record("root", "target.released", f"shop in run {run.pk}")
+        run.targets.update(released_at=timezone.now())
         a_while_later()
         assert notify.remind() == 0
 

@@ -144,6 +144,13 @@ def test_what_no_recovery_has_room_for_is_put_on_the_queue_once(
     assert OrmQ.objects.count() == 1
 
 
+def test_of_two_sweeps_that_look_at_once_one_sends_a_lost_message_again(target: RunTarget) -> None:
+    long_ago = timezone.now() - 2 * tasks.LOST_MESSAGE
+    RunTarget.objects.update(enqueued_at=long_ago)
+    assert [tasks._enqueued_again(target.pk, long_ago) for _ in range(2)] == [True, False]
+    assert OrmQ.objects.count() == 1
+
+
 def test_an_orphan_is_taken_up_beside_the_ordinary_workers(target: RunTarget) -> None:
     assert journal.claim(target.pk, ELSEWHERE) is not None
     RunTarget.objects.update(lease_until=None)

@@ -141,7 +141,7 @@ def test_a_database_that_needs_an_operator_is_told_on_every_page_until_released(
     run = ran(fake("shop"), Status.NEEDS_OPERATOR)
     client = as_("manager")
     assert "shop needs an operator." in text(client, "/account/")
-    audit.record("somebody", "target.released", f"shop in run {run.pk}")
+    run.targets.update(released_at=timezone.now())
     assert "shop needs an operator." not in text(client, "/account/")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import Error, connection
+from django.db import Error, connection, transaction
 from django.utils import timezone
 from sqlalchemy.engine import make_url
 
@@ -152,19 +152,23 @@ def claimed(found: Remembered) -> Iterator[int]:
             Status.NEEDS_OPERATOR,
             say("Released by hand by {who} from the black box.", who=who),
             outage_ended_at=timezone.now(),
+            released_at=timezone.now(),
         )
         ending.conclude(target.run_id)
+        audit.record(who, "target.released", f"{target.database} in run {target.run_id}")
     else:
         yield max(found.token, target.token) + 1
-        open_since(target, timezone.now())
-    audit.record(who, "target.released", f"{target.database} in run {target.run_id}")
+        open_since(target, timezone.now(), who)
 
 
-def open_since(target: RunTarget, at: datetime) -> None:
+def open_since(target: RunTarget, at: datetime, who: str) -> None:
     """The outage that outlived its run is over."""
-    RunTarget.objects.filter(pk=target.pk, outage_ended_at=None).update(outage_ended_at=at)
-    if target.run.finished_at is not None:
-        ending.recount(target.run)
+    with transaction.atomic():
+        RunTarget.objects.filter(pk=target.pk, outage_ended_at=None).update(outage_ended_at=at)
+        RunTarget.objects.filter(pk=target.pk).update(released_at=at)
+        if target.run.finished_at is not None:
+            ending.recount(target.run)
+        audit.record(who, "target.released", f"{target.database} in run {target.run_id}")
 
 
 def released_unseen(found: Remembered) -> bool:
@@ -176,6 +180,5 @@ def released_unseen(found: Remembered) -> bool:
         return False
     if target is None:
         return False
-    open_since(target, datetime.fromisoformat(found.released_at))
-    audit.record(terminal.actor().name, "target.released", f"{target.database} in run {target.run_id}")
+    open_since(target, datetime.fromisoformat(found.released_at), terminal.actor().name)
     return True
