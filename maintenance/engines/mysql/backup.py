@@ -23,7 +23,7 @@ from . import physical, structure
 from .names import canonical, plain
 from .proof import fingerprint
 from .sealing import failures_told, program, removed_unless_good, under_its_name
-from .server import LOAD_SLOT, Server
+from .server import ALL_ROWS, LOAD_SLOT, Server
 
 DEFINITION = b"-- dbmaint definition "
 UNREAD = b"-- dbmaint unread "
@@ -124,6 +124,7 @@ def _unread(found: Mapping[str, Fingerprint]) -> dict[str, str]:
 
 def write_dump(server: Server, final: Path, seal: Seal, contents: Contents, doing: str) -> Archive:
     """Runs the dump tool once a part, streams all into one file, reads it back whole, gives it its name."""
+    _refuse_a_limit_of_rows(server, doing)
     part = final.with_name(final.name + ".part")
     stream = Chunks(_dump_stream(server, contents))
     with failures_told(doing, server.schema):
@@ -140,6 +141,19 @@ def write_dump(server: Server, final: Path, seal: Seal, contents: Contents, doin
                 _read_back(named, final, seal, len(contents.table_parts) + len(contents.object_parts))
             archive.publish(part, final)
     return Archive(final, written.bytes, written.sha256)
+
+
+def _refuse_a_limit_of_rows(server: Server, doing: str) -> None:
+    """The tool asks under the server's defaults, and takes what it gets for the whole table. Raises Unable."""
+    with server.session("looking for a limit of rows on") as session:
+        limit = int(str(session.value("SELECT @@GLOBAL.sql_select_limit")))
+    if limit < ALL_ROWS:
+        words = say(
+            "sql_select_limit is {limit} on this server, so a dump would hold no more rows of any table;"
+            " SET GLOBAL sql_select_limit = DEFAULT",
+            limit=limit,
+        )
+        raise Unable(doing, server.schema, words)
 
 
 def _dump_stream(server: Server, contents: Contents) -> Iterator[bytes]:

@@ -31,6 +31,8 @@ SLOTS = 64
 """Sessions one run target has at a time, at most."""
 LOAD_SLOT = SLOTS - 1
 """The mark of the client program that loads a dump; sessions of ours take lower numbers first."""
+ALL_ROWS = 2**64 - 1
+"""The default of sql_select_limit; a smaller one cuts off what is read, without a word."""
 CONNECT_SECONDS = 10
 GIVEN_BACK_WITHIN_SECONDS = 2
 PIECE = 1000
@@ -268,7 +270,8 @@ class Server(Engine):
         session.ask(
             "SET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 1,"
             f" lock_wait_timeout = {lock}, innodb_lock_wait_timeout = {lock}, wait_timeout = 86400,"
-            f" group_concat_max_len = 1000000, {variable} = {limit}{self.session_settings}"
+            f" group_concat_max_len = 1000000, sql_select_limit = {ALL_ROWS},"
+            f" {variable} = {limit}{self.session_settings}"
         )
 
     def slot_name(self, token: int, slot: int) -> str:

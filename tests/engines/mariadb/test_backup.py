@@ -14,7 +14,7 @@ import pytest
 
 from maintenance import archive
 from maintenance.archive import Seal
-from maintenance.engines.errors import Damaged, Interrupted
+from maintenance.engines.errors import Damaged, Interrupted, Unable
 from maintenance.engines.mysql import open_server, rollback
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_mariadb import MariaDBLab
@@ -44,6 +44,18 @@ class TestBackup:
         assert set(copy.catalog()) == set(catalog)
         copy.close()
         lab.sql(f"DROP DATABASE {other}")
+
+    def test_a_limit_of_rows_on_the_server_hides_no_row_from_us_and_is_no_dump(self, lab: MariaDBLab) -> None:
+        lab.fill()
+        lab.sql("SET GLOBAL sql_select_limit = 1")
+        try:
+            with engine_of(lab) as engine:
+                assert len(engine.fingerprint(None)) > 1
+                assert engine.query("SELECT 1 UNION SELECT 2") == [(1,), (2,)]
+                with pytest.raises(Unable, match="sql_select_limit is 1 on this server"):
+                    backed_up(engine, lab)
+        finally:
+            lab.sql("SET GLOBAL sql_select_limit = DEFAULT")
 
     def test_a_sealed_backup_is_read_back_and_restored(self, lab: MariaDBLab) -> None:
         lab.fill()
