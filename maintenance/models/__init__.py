@@ -2,6 +2,7 @@
 
 from .access import ApiToken, Approval, Preference
 from .audit import AuditEntry, AuditHead, AuditSeal
+from .factor import Authenticator
 from .incident import Feed, Incident
 from .installation import Installation, letters
 from .notice import Acknowledgement, Notification, Worker
@@ -35,6 +36,7 @@ __all__ = [
     "AuditEntry",
     "AuditHead",
     "AuditSeal",
+    "Authenticator",
     "BackupFile",
     "DatabaseState",
     "Feed",

@@ -23,10 +23,10 @@ from django.views.decorators.http import require_http_methods, require_POST
 from django_otp import login as otp_login
 from django_otp.middleware import is_verified
 from django_otp.plugins.otp_static.models import StaticDevice
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from .. import audit
 from ..forms import CodeForm, NewFactorForm, Proven
+from ..models import Authenticator
 from .access import open_to, person
 from .signing_in import needs_factor
 
@@ -66,7 +66,7 @@ def second_factor_enrol(request: HttpRequest) -> HttpResponseBase:
     user = person(request)
     if device_of(user):
         return redirect("account")
-    device, _made = TOTPDevice.objects.get_or_create(user=user, name=DEVICE, confirmed=False)
+    device = _begun(user)
     form = NewFactorForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         if device.verify_token(form.cleaned_data["code"]):
@@ -83,12 +83,22 @@ def second_factor_enrol(request: HttpRequest) -> HttpResponseBase:
     return render(request, "account/enrol.html", context)
 
 
-def _enrolled(request: HttpRequest, user: User, device: TOTPDevice) -> list[str]:
+def _begun(user: User) -> Authenticator:
+    """The one that is being enrolled: the same on a second look, unless its key cannot be read any more."""
+    device: Authenticator | None = Authenticator.objects.filter(user=user, name=DEVICE, confirmed=False).first()
+    if device is None or not device.readable:
+        Authenticator.objects.filter(user=user, confirmed=False).delete()
+        device = Authenticator(user=user, name=DEVICE, confirmed=False, key=Authenticator.new_key(user))
+        device.save()
+    return device
+
+
+def _enrolled(request: HttpRequest, user: User, device: Authenticator) -> list[str]:
     with transaction.atomic():
-        TOTPDevice.objects.filter(pk=device.pk).update(confirmed=True)
+        Authenticator.objects.filter(pk=device.pk).update(confirmed=True)
         codes = new_recovery_codes(user)
         audit.record(user.get_username(), "second_factor.enrolled", user.get_username())
-    otp_login(request, TOTPDevice.objects.get(pk=device.pk))
+    otp_login(request, Authenticator.objects.get(pk=device.pk))
     return codes
 
 
@@ -131,21 +141,23 @@ def remove(user: User, by: str) -> bool:
     """Also for an administrator when telephone and recovery codes are lost. False: there was none."""
     with transaction.atomic():
         there = device_of(user) is not None
-        TOTPDevice.objects.filter(user=user).delete()
+        Authenticator.objects.filter(user=user).delete()
         StaticDevice.objects.filter(user=user).delete()
         if there:
             audit.record(by, "second_factor.removed", user.get_username())
     return there
 
 
-def device_of(user: User) -> TOTPDevice | None:
-    return TOTPDevice.objects.filter(user=user, confirmed=True).first()
+def device_of(user: User) -> Authenticator | None:
+    found: Authenticator | None = Authenticator.objects.filter(user=user, confirmed=True).first()
+    return found
 
 
 def shown(user: User, code: str) -> Any:
     """The device whose code this is, else None. Locks them: a code counts once, however many ask at the same time."""
-    for device in TOTPDevice.objects.select_for_update().filter(user=user, confirmed=True):
-        if device.verify_token(code):
+    for device in Authenticator.objects.select_for_update().filter(user=user, confirmed=True):
+        # Where the secret key is another than it was, the recovery codes still count.
+        if device.readable and device.verify_token(code):
             return device
     for device in StaticDevice.objects.select_for_update().filter(user=user, confirmed=True):
         if not code.isdigit() and device.verify_token(kept_code(code)):
@@ -169,7 +181,7 @@ def kept_code(code: str) -> str:
     return hashlib.sha256(code.strip().lower().encode()).hexdigest()[:16]
 
 
-def picture(device: TOTPDevice) -> SafeString:
+def picture(device: Authenticator) -> SafeString:
     """The QR code as inline SVG: no other host draws it, and no style attribute is in it."""
     drawn = segno.make(device.config_url, error="m").svg_inline(scale=5, border=4, svgclass=None, lineclass=None)
     return mark_safe(drawn)  # noqa: S308  (our own drawing)

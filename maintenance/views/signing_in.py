@@ -19,11 +19,10 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django_htmx.http import HttpResponseClientRedirect
 from django_otp.middleware import is_verified
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from .. import audit
 from ..api.problems import problem
-from ..models import AuditEntry
+from ..models import AuditEntry, Authenticator
 
 BEGAN, SEEN = "session_began", "session_seen"
 GUARDED = (
@@ -121,7 +120,7 @@ def second_factor_first(get_response: Answering) -> Answering:
         user = request.user
         if not isinstance(user, User) or is_verified(user) or _name(request) in OPEN:
             return get_response(request)
-        if TOTPDevice.objects.filter(user=user, confirmed=True).exists():
+        if Authenticator.objects.filter(user=user, confirmed=True).exists():
             return _instead(request, "second_factor")
         return _instead(request, "second_factor_enrol") if needs_factor(user) else get_response(request)
 

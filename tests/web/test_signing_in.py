@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from base64 import b32encode
 from collections.abc import Callable
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
 from axes.models import AccessAttempt
+from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
@@ -20,7 +24,7 @@ from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from maintenance import audit
-from maintenance.models import AuditEntry, MaintenanceSetting
+from maintenance.models import AuditEntry, Authenticator, MaintenanceSetting
 from maintenance.views import signing_in
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +43,7 @@ def log_in(who: str, password: str | None = None, client: Client | None = None, 
 
 
 def code(user: User, steps: int = 0) -> str:
-    device = TOTPDevice.objects.get(user=user)
+    device = Authenticator.objects.get(user=user)
     made = TOTP(device.bin_key)
     made.time = time.time() + 30 * steps
     return f"{made.token():06d}"
@@ -134,7 +138,7 @@ class TestSecondFactor:
         assert "<svg" in page
         wrong = {"code": "000000", "password": "dba-password"}
         assert "not the code" in client.post("/account/second-factor/enrol/", wrong).content.decode()
-        TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+        Authenticator.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
         stranger = {"code": code(user), "password": "guess"}
         assert "The password is wrong" in client.post("/account/second-factor/enrol/", stranger).content.decode()
         assert len(enrol(client, user)) == 10
@@ -149,7 +153,7 @@ class TestSecondFactor:
         assert client.get("/alarm/", headers={"HX-Request": "true"}).headers["HX-Redirect"] == "/account/second-factor/"
         assert client.get("/api/v1/databases").status_code == 401
         assert client.post("/account/second-factor/remove/", {"password": "dba-password"}).status_code == 302
-        assert TOTPDevice.objects.filter(confirmed=True).exists()
+        assert Authenticator.objects.filter(confirmed=True).exists()
         answer = client.post("/account/second-factor/", {"code": code(people["dba"], 1), "next": "/history/"})
         assert answer.headers["Location"] == "/history/"
         assert client.get("/history/").status_code == 200
@@ -181,6 +185,40 @@ class TestSecondFactor:
             assert client.post("/account/second-factor/", {"code": kept[0].upper()}).status_code == status
         assert StaticDevice.objects.get().token_set.count() == 9
 
+    def test_its_key_lies_encrypted_and_for_its_owner_alone(self, as_: As, people: dict[str, User]) -> None:
+        page = as_("dba").get("/account/second-factor/enrol/").content.decode()
+        device = Authenticator.objects.get(user=people["dba"])
+        assert b32encode(device.bin_key).decode() in page
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM otp_totp_totpdevice")
+            kept = repr(cursor.fetchall())
+        assert device.bin_key.hex() not in kept
+        assert b32encode(device.bin_key).decode() not in kept
+        assert len(device.key) <= TOTPDevice._meta.get_field("key").max_length
+        Authenticator.objects.update(user=people["manager"])
+        assert not Authenticator.objects.get().readable
+
+    def test_with_another_secret_key_the_recovery_codes_still_let_in(
+        self, as_: As, people: dict[str, User], settings: Any
+    ) -> None:
+        user = people["dba"]
+        kept = enrol(as_("dba"), user)
+        now = code(user, 1)
+        settings.SECRET_KEY = "another one"
+        client = Client()
+        log_in("dba", client=client)
+        assert client.post("/account/second-factor/", {"code": now}).status_code == 200
+        assert client.post("/account/second-factor/", {"code": kept[0]}).status_code == 302
+
+    def test_keys_from_before_are_encrypted_by_the_upgrade(self, people: dict[str, User]) -> None:
+        old = TOTPDevice.objects.create(user=people["dba"], name="authenticator", key="ab" * 20)
+        upgrade = import_module("maintenance.migrations.0020_sealed_second_factors")
+        for _ in range(2):
+            upgrade.seal(apps, connection.schema_editor())
+        assert Authenticator.objects.get(pk=old.pk).bin_key == b"\xab" * 20
+        upgrade.unseal(apps, connection.schema_editor())
+        assert TOTPDevice.objects.get(pk=old.pk).key == "ab" * 20
+
     def test_removing_and_new_codes_want_the_password(self, as_: As, people: dict[str, User]) -> None:
         client = as_("dba")
         kept = enrol(client, people["dba"])
@@ -190,7 +228,7 @@ class TestSecondFactor:
         fresh = client.post("/account/recovery-codes/", {"password": "dba-password"}).content.decode()
         assert kept[0] not in fresh
         client.post("/account/second-factor/remove/", {"password": "dba-password"})
-        assert not TOTPDevice.objects.exists()
+        assert not Authenticator.objects.exists()
         assert AuditEntry.objects.filter(operation="second_factor.removed").exists()
 
     def test_an_administrator_removes_it_by_command_when_everything_is_lost(
@@ -199,7 +237,7 @@ class TestSecondFactor:
         enrol(as_("dba"), people["dba"])
         call_command("reset_second_factor", "dba")
         assert "dba logs in with the password alone" in capsys.readouterr().out
-        assert not TOTPDevice.objects.exists()
+        assert not Authenticator.objects.exists()
         with pytest.raises(SystemExit):
             call_command("reset_second_factor", "nobody")
 
