@@ -105,9 +105,9 @@ class Finding:
 class Grant:
     """One right that the console's account needs on a target, and how an administrator gives it.
 
-    `statement` is SQL to run in database `where` ('' where that does not matter); `statement` is '' for a right
-    that no statement gives. `given` is what the server says of the account now. `severity` is that of the finding
-    while it is missing.
+    `statement` is SQL to run in database `where` ('' where that does not matter), which the product's own client
+    enters by the line `enter`; it is '' for a right that no statement gives. `given` is what the server says of the
+    account now. `severity` is that of the finding while it is missing.
     """
 
     statement: str
@@ -115,6 +115,7 @@ class Grant:
     given: bool
     severity: Severity = "medium"
     where: str = ""
+    enter: str = ""
 
     @property
     def finding(self) -> Finding:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
+from maintenance.engines.values import Grant
+from maintenance.engines.words import say
+from maintenance.management.commands.grants import script
 from maintenance.models import MaintenanceSetting
 
 Register = Callable[..., MaintenanceSetting]
@@ -44,6 +47,12 @@ class TestGrants:
             "given": False,
             "severity": "low",
         }
+
+    def test_a_name_in_a_comment_cannot_break_out_of_it(self) -> None:
+        purpose = say("Without it the console cannot read {tables}", tables="x\nDROP TABLE y;")
+        told = script("shop", [Grant('GRANT "a\nDROP TABLE z;"', purpose, True)], True)
+        assert all(line.startswith("-- ") for line in told)
+        assert len("\n".join(told).splitlines()) == 5
 
     def test_an_unknown_name_is_bad_input_and_a_database_that_is_not_there_a_failure(self, fake: Register) -> None:
         err = io.StringIO()

@@ -12,8 +12,10 @@ Role number 0 stands for an account that does not exist yet: the server answers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from sqlalchemy import Connection
 
@@ -24,6 +26,7 @@ from .restorable import SPACES, for_superusers
 from .server import Server
 from .sql import ask, canonical, quoted
 
+PLAIN_NAME = re.compile(r"\w+", re.ASCII)
 KEEPING_ROWS = "c.relkind IN ('r', 'p', 'm', 'S') AND c.relpersistence <> 't'"
 
 OWNERS = f"""
@@ -104,7 +107,10 @@ class Privileges(Server):
             self.control("asking for the rights of the account") as beside,
         ):
             account = account_of(inside, role)
-            return [] if account.superuser else list(self._needed(inside, beside, account))
+            if account.superuser:
+                return []
+            needed = self._needed(inside, beside, account)
+            return [replace(grant, enter=entering(grant.where)) if grant.where else grant for grant in needed]
 
     def missing_rights(self) -> list[Finding]:
         """One finding for each right that the target's own account lacks."""
@@ -371,3 +377,13 @@ def runs(connection: Connection, account: Account, function: str) -> bool:
     """Whether the function is there and the account may run it."""
     sql = "SELECT has_function_privilege(%(me)s::oid, to_regprocedure(%(function)s)::oid, 'EXECUTE')"
     return bool(ask(connection, sql, me=account.oid, function=function)[0][0])
+
+
+def entering(database: str) -> str:
+    """What psql is told to go on in `database`. A name that is not plain would be taken for a connection string.
+
+    https://www.postgresql.org/docs/current/app-psql.html
+    """
+    if PLAIN_NAME.fullmatch(database):
+        return f'\\connect "{database}"'
+    return f'\\connect -reuse-previous=on "postgresql:///{quote(database, safe="")}"'

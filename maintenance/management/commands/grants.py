@@ -52,14 +52,22 @@ def described(grant: Grant) -> dict[str, Any]:
 
 
 def script(name: str, grants: list[Grant], any_needed: bool) -> list[str]:
-    """To be run by an administrator: statements that are needed, what each is for, and in which database."""
+    """To be run by an administrator's psql or mysql: statements that are needed, what each is for, in its database."""
     if not any_needed:
         return [f"-- {name}: the account may do everything; name another one with --role to see what that needs."]
-    lines = [f"-- {name}"]
+    lines, entered = [f"-- {name}"], ""
     for grant in grants:
-        lines.append(f"-- {grant.purpose}{' (given)' if grant.given else ''}.")
-        if grant.where:
-            lines.append(f"-- In database {grant.where}:")
-        if grant.statement:
-            lines.append(f"{'-- ' if grant.given else ''}{grant.statement};")
+        lines += commented(f"{grant.purpose}{' (given)' if grant.given else ''}.")
+        if grant.given and grant.statement:
+            lines += commented(f"{grant.statement};")
+        elif grant.statement:
+            if grant.enter not in ("", entered):
+                entered = grant.enter
+                lines.append(entered)
+            lines.append(f"{grant.statement};")
     return lines
+
+
+def commented(text: str) -> list[str]:
+    """Names may hold line breaks, and nothing of them may be run."""
+    return [f"-- {line}" for line in text.splitlines()]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from maintenance.engines.errors import AccessDenied, EngineError
 from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.privileges import entering
+from maintenance.engines.postgresql.sql import quoted
 from maintenance.engines.values import Grant, Thresholds
 from maintenance.engines.words import say
+from maintenance.management.commands.grants import script
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 
 from .world import MARKER, PLAIN, engine
@@ -83,6 +87,37 @@ def test_a_superuser_needs_nothing_and_another_role_is_told_from_afar(lab: Postg
     assert "ALTER TABLE public.orders OWNER TO db_admin" in statements
     assert "ALTER ROLE db_admin BYPASSRLS" in statements
     assert "GRANT SET ON PARAMETER log_statement TO db_admin" in statements
+
+
+def psql(lab: PostgreSQLLab, lines: list[str]) -> str:
+    """What the server's own client prints; begins in a database where none of the statements belong."""
+    url = lab.server.server.url("template1")
+    done = subprocess.run(
+        ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-f", "-", url],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_psql_runs_what_the_command_prints_each_in_its_database(lab: PostgreSQLLab) -> None:
+    psql(lab, script("shop", needed(lab, "db_admin"), True))
+    try:
+        assert [grant.statement for grant in needed(lab, "db_admin")] == ["", ""]
+    finally:
+        take_back(lab, "db_admin")
+
+
+@pytest.mark.parametrize("name", ["Shop", "shop=1", "we\"ird 'na\\me", "two\nlines", "顧客"])
+def test_psql_enters_a_database_of_any_name(lab: PostgreSQLLab, name: str) -> None:
+    lab.server.run("postgres", f"CREATE DATABASE {quoted(name)}")
+    try:
+        assert psql(lab, [entering(name), "SELECT current_database();"]) == f"{name}\n"
+    finally:
+        lab.server.run("postgres", f"DROP DATABASE {quoted(name)}")
 
 
 @pytest.mark.usefixtures("whole_copy")
