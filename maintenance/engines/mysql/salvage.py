@@ -9,21 +9,19 @@ row without reading it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import Damaged, EngineError
+from ..errors import Damaged
 from ..values import Loss, Performed
 from ..words import say
 from . import structure
 from .around import copy_around, rows_listed
 from .errorlog import log_lines
-from .failures import MEANING, code_of
 from .filenames import in_file
-from .names import bindable, canonical, full, quoted
+from .holes import copy_between_holes
+from .names import canonical, full, quoted
 from .pages import bad_pages
 from .proof import check_table
 from .quarantine import (
@@ -41,23 +39,6 @@ from .quarantine import (
 )
 from .server import Server, Session
 from .structure import Definition, Table
-
-CHUNK = 2048
-INTEGERS = frozenset(("tinyint", "smallint", "mediumint", "int", "bigint"))
-MOST_HOLES = 400
-"""Pieces of a hole that are tried one by one before the rest is given up."""
-
-
-@dataclass
-class Copy:
-    """What is copied from where to where, by which key."""
-
-    source: str
-    target: str
-    key: tuple[str, ...]
-    whole_numbers: bool
-    columns: str
-    holes: int = field(default=0)
 
 
 def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
@@ -125,128 +106,16 @@ def _copy_readable(server: Server, session: Session, damaged: Table) -> None:
     if not keys or None in keys[0].columns:
         raise Damaged("salvaging", canonical(table), "it has no primary key to go around the damage by")
     described = structure.columns(session, server.schema, table)
-    types = {column.name: column.type for column in described}
     stored = [column.name for column in described if "GENERATED" not in column.extra.replace("DEFAULT_GENERATED", "")]
-    key = tuple(str(column) for column in keys[0].columns)
-    copy = Copy(
-        source=full(server.schema, table),
-        target=full(schema, table),
-        key=key,
-        whole_numbers=len(key) == 1 and types[key[0]] in INTEGERS,
-        columns=", ".join(map(quoted, stored)),
-    )
+    target, columns = full(schema, table), ", ".join(map(quoted, stored))
     session.ask("SET SESSION foreign_key_checks = 0")
     if server.reading_damage_kills:
-        copy_around(server, session, damaged, copy.target, copy.columns)
+        copy_around(server, session, damaged, target, columns)
     else:
-        _copy_between(server, session, copy, None, None)
+        copy_between_holes(server, session, damaged, target, columns)
     session.ask("SET SESSION foreign_key_checks = 1")
-    if not session.ask(f"SELECT 1 FROM {copy.target} LIMIT 1"):
+    if not session.ask(f"SELECT 1 FROM {target} LIMIT 1"):
         raise Damaged("salvaging", canonical(table), "not one row can be read; only a backup helps")
-
-
-Key = tuple[object, ...]
-
-
-def _copy_between(server: Server, session: Session, copy: Copy, low: Key | None, high: Key | None) -> None:
-    """Copies what can be read between two keys: from the left to a hole, from the right to it, then inside."""
-    left, hole = _copy_side(server, session, copy, low, high, ascending=True)
-    if not hole:
-        return
-    right, hole = _copy_side(server, session, copy, left, high, ascending=False)
-    if not hole or not copy.whole_numbers or left is None or right is None:
-        return
-    for middle in _middles(int(str(left[0])), int(str(right[0]))):
-        copy.holes += 1
-        if copy.holes > MOST_HOLES:
-            return
-        if _copy_rows(session, copy, (middle - 1,), right, 1, ascending=True) == 1:
-            # A readable row inside: the hole is two holes.
-            found = _edge(session, copy, (middle - 1,), right, ascending=True)
-            _copy_between(server, session, copy, left, found)
-            _copy_between(server, session, copy, found, right)
-            return
-
-
-def _middles(left: int, right: int) -> Iterator[int]:
-    """Places to try inside a hole, coarse to fine, at most some dozens."""
-    for parts in (2, 4, 8, 16, 32):
-        step = (right - left) / parts
-        if step < 1:
-            return
-        for number in range(1, parts, 2):
-            yield left + int(step * number)
-
-
-def _copy_side(
-    server: Server, session: Session, copy: Copy, low: Key | None, high: Key | None, ascending: bool
-) -> tuple[Key | None, bool]:
-    """Copies in shrinking chunks until one row cannot be read: the last key copied, and whether there is a hole."""
-    size = CHUNK
-    while True:
-        server.raise_if_stopping("salvaging", copy.source)
-        done = _copy_rows(session, copy, low, high, size, ascending)
-        if done == 0:
-            return (low if ascending else high), False
-        if done is None and size == 1:
-            return (low if ascending else high), True
-        if done is None:
-            size = max(1, size // 4)
-        elif ascending:
-            low = _edge(session, copy, low, high, ascending=False)
-        else:
-            high = _edge(session, copy, low, high, ascending=True)
-
-
-def _copy_rows(
-    session: Session, copy: Copy, low: Key | None, high: Key | None, limit: int, ascending: bool
-) -> int | None:
-    """Rows copied by one statement, None when it met a damaged page (then nothing of it is copied)."""
-    order = ", ".join(f"{quoted(column)} {'ASC' if ascending else 'DESC'}" for column in copy.key)
-    where, values = _between(copy, low, high)
-    try:
-        session.ask(
-            bindable(
-                f"INSERT INTO {copy.target} ({copy.columns}) SELECT {copy.columns} FROM {copy.source}"
-                " FORCE INDEX (PRIMARY)"
-            )
-            + where
-            + bindable(f" ORDER BY {order}")
-            + " LIMIT %(limit)s",
-            limit=limit,
-            **values,
-        )
-        return int(session.value("SELECT ROW_COUNT()"))
-    except DBAPIError as error:
-        if issubclass(MEANING.get(code_of(error) or 0, EngineError), Damaged):
-            return None
-        raise
-
-
-def _between(copy: Copy, low: Key | None, high: Key | None) -> tuple[str, dict[str, object]]:
-    """WHERE clause and its values; both borders excluded."""
-    row = bindable(f"({', '.join(map(quoted, copy.key))})")
-    parts: list[str] = []
-    values: dict[str, object] = {}
-    for word, sign, border in (("low", ">", low), ("high", "<", high)):
-        if border is not None:
-            names = {f"{word}{number}": value for number, value in enumerate(border)}
-            parts.append(f"{row} {sign} ({', '.join(f'%({name})s' for name in names)})")
-            values.update(names)
-    return (f" WHERE {' AND '.join(parts)}" if parts else ""), values
-
-
-def _edge(session: Session, copy: Copy, low: Key | None, high: Key | None, ascending: bool) -> Key | None:
-    """First (or last) key between the borders that is in the copy."""
-    order = ", ".join(f"{quoted(column)} {'ASC' if ascending else 'DESC'}" for column in copy.key)
-    where, values = _between(copy, low, high)
-    keys = ", ".join(map(quoted, copy.key))
-    rows = session.ask(
-        bindable(f"SELECT {keys} FROM {copy.target}") + where + bindable(f" ORDER BY {order}") + " LIMIT %(limit)s",
-        limit=1,
-        **values,
-    )
-    return tuple(rows[0]) if rows else None
 
 
 def _replace(server: Server, session: Session, table: str) -> None:

@@ -11,18 +11,9 @@ import pytest
 from maintenance.engines.errors import Damaged
 from maintenance.engines.mysql import pages, zeroed
 from tests.engines.lab_mariadb import PAGE, MariaDBLab, _leaf_pages
-from tests.engines.mariadb.world import SMALL, action, backed_up, engine_of
+from tests.engines.mariadb.world import SMALL, action, backed_up, engine_of, index_number
 
 Choice = Callable[[Sequence[int]], Sequence[int]]
-
-
-def index_number(lab: MariaDBLab, table: str, index: str) -> int:
-    found = lab.sql(
-        f"SELECT i.index_id FROM information_schema.{lab.innodb}_indexes i"
-        f" JOIN information_schema.{lab.innodb}_tables t ON t.table_id = i.table_id"
-        f" WHERE t.name = '{lab.database}/{table}' AND i.name = '{index}'"
-    )
-    return int(str(found[0][0]))
 
 
 def zero(lab: MariaDBLab, table: str, index: str, choice: Choice) -> tuple[Path, list[int]]:

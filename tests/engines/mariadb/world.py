@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from maintenance.engines.mysql import Family
 from maintenance.engines.mysql.server import Session
 from maintenance.engines.values import Action, Json, Limits, Thresholds
 from maintenance.engines.words import say
-from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.lab_mariadb import PAGE, MariaDBLab, _flip, _leaf_pages
 
 PLAIN = Seal()
 
@@ -147,3 +147,32 @@ def event_states(lab: MariaDBLab) -> list[tuple[object, ...]]:
         "SELECT event_name, status, definer, sql_mode, time_zone, starts, interval_value, event_definition"
         " FROM information_schema.events WHERE event_schema = DATABASE() ORDER BY 1"
     )
+
+
+def index_number(lab: MariaDBLab, table: str, index: str) -> int:
+    """What the pages of this index call it."""
+    found = lab.sql(
+        f"SELECT i.index_id FROM information_schema.{lab.innodb}_indexes i"
+        f" JOIN information_schema.{lab.innodb}_tables t ON t.table_id = i.table_id"
+        f" WHERE t.name = '{lab.database}/{table}' AND i.name = '{index}'"
+    )
+    return int(str(found[0][0]))
+
+
+def damaged_leaves(lab: MariaDBLab, table: str, index: int, bad: Callable[[Sequence[int]], Sequence[int]]) -> int:
+    """The server stands still. Turns bytes of the leaves that `bad` takes of all; returns how many rows are on them."""
+    file = lab.server.data / lab.database / f"{table}.ibd"
+    data = file.read_bytes()
+    pages = bad(_in_order(data, _leaf_pages(file, index)))
+    for page in pages:
+        _flip(file, page * PAGE + 8000, 64)
+    return sum(int.from_bytes(data[page * PAGE + 54 : page * PAGE + 56], "big") for page in pages)
+
+
+def _in_order(data: bytes, leaves: Sequence[int]) -> list[int]:
+    following = {page: int.from_bytes(data[page * PAGE + 12 : page * PAGE + 16], "big") for page in leaves}
+    place = next(page for page in leaves if page not in following.values())
+    found = [place]
+    while (place := following[place]) in following:
+        found.append(place)
+    return found
