@@ -41,8 +41,16 @@ def copy_around(server: Server, session: Session, table: Table, target: str, col
     """Copies into `target` every row of the live table but those on unreadable pages (and, where only reading such a
     page would find it, the row after them). Raises Damaged when no such way can be told.
     """
-    column, key = _key(session, server.schema, table.name)
-    way = _way(server, session, table, key)
+    try:
+        column, key = _key(session, server.schema, table.name)
+        way = _way(server, session, table, key)
+    except Damaged as error:
+        words = say(
+            "{why}. Restore the table from a backup; or start the server with innodb_force_recovery=1, dump the table,"
+            " drop it, start the server normally and load the dump: rows of the bad pages may be wrong or missing",
+            why=error.words,
+        )
+        raise Damaged(DOING, canonical(table.name), words) from error
     copying = Copying(full(server.schema, table.name), target, columns, quoted(column))
     for stretch in way.stretches:
         _copy_stretch(server, session, copying, stretch)
@@ -58,7 +66,7 @@ def _key(session: Session, schema: str, table: str) -> tuple[str, Key]:
         t=table,
     )
     if len(rows) != 1 or str(rows[0][1]).lower() not in WIDTHS:
-        raise Damaged(DOING, canonical(table), "its primary key is not one whole number; only a backup helps")
+        raise Damaged(DOING, canonical(table), "its primary key is not one whole number")
     name, kind, unsigned = rows[0]
     return str(name), Key(WIDTHS[str(kind).lower()], bool(unsigned))
 

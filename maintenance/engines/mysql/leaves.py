@@ -20,7 +20,6 @@ NO_PAGE = 0xFFFF_FFFF
 INDEX_PAGES = frozenset((17_854, 17_855))
 NEXT, KIND, RECORDS, LEVEL, INDEX = 12, 24, 42, 64, 66
 """Where a page's header holds its successor, its kind, the mark of a compact format, its level, its index."""
-INFIMUM, SUPREMUM = 99, 112
 DELETED = 0x20
 """Bit of a record's first header byte."""
 READ_AHEAD = 11
@@ -37,6 +36,24 @@ class Key:
     def at(self, page: bytes, record: int) -> int:
         value = int.from_bytes(page[record : record + self.width], "big")
         return value if self.unsigned else value - (1 << (8 * self.width - 1))
+
+
+@dataclass(frozen=True)
+class Format:
+    """How the records of a page are laid out: where the two that bound them begin, how long a header is."""
+
+    infimum: int
+    supremum: int
+    header: int
+    relative: bool
+    """The two bytes before a record say how far the next one is; otherwise where it is."""
+
+
+COMPACT, REDUNDANT = Format(99, 112, 5, relative=True), Format(101, 116, 6, relative=False)
+
+
+def _format(page: bytes) -> Format:
+    return COMPACT if number_at(page, RECORDS, 2) & 0x8000 else REDUNDANT
 
 
 @dataclass(frozen=True)
@@ -166,7 +183,8 @@ def _leaf(pages: _Pages, index: int, key: Key, parent: bytes, record: int, leftm
     page = pages.page(number, index, 0)
     live = None
     if page is not None:
-        there = (record for record in _records(page, table) if not page[record - 5] & DELETED)
+        header = _format(page).header
+        there = (record for record in _records(page, table) if not page[record - header] & DELETED)
         live = next((key.at(page, record) for record in there), None)
     return Leaf(number, None if leftmost else key.at(parent, record), page is not None, live)
 
@@ -192,17 +210,14 @@ def _in_order(pages: _Pages, leaves: Sequence[Leaf]) -> bool:
 
 def _records(page: bytes, table: str) -> Iterator[int]:
     """Where the records of a page begin, in the order of their keys."""
-    if not number_at(page, RECORDS, 2) & 0x8000:
-        raise Damaged(
-            "reading the pages of", table, "its row format is REDUNDANT; a way around is known for others only"
-        )
-    position = INFIMUM
+    laid = _format(page)
+    position = laid.infimum
     for _ in range(PAGE):
-        # Two bytes before a record say how far it is to the next one.
-        position = (position + number_at(page, position - 2, 2)) & 0xFFFF
-        if position == SUPREMUM:
+        told = number_at(page, position - 2, 2)
+        position = (position + told) & 0xFFFF if laid.relative else told
+        if position == laid.supremum:
             return
-        if not SUPREMUM < position < PAGE - 8:
+        if not laid.supremum < position < PAGE - 8:
             break
         yield position
     raise Damaged("reading the pages of", table, say("the records of a page lead nowhere"))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from maintenance.engines.errors import Damaged
-from tests.engines.lab_mariadb import PAGE, MariaDBLab, _flip, _leaf_pages
-from tests.engines.mariadb.world import action, engine_of
+from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.mariadb.world import action, damaged_leaves, engine_of, index_number
 
 pytestmark = pytest.mark.mysql
 PADDED = "pad CHAR(200) NOT NULL DEFAULT 'x', n INT, KEY by_n (n)"
@@ -25,6 +24,7 @@ class Case:
     rows: int
     bad: Callable[[Sequence[int]], Sequence[int]]
     beside: int = 0
+    how: str = ""
 
 
 CASES = {
@@ -37,6 +37,7 @@ CASES = {
     "beyond_signed": Case(
         "BIGINT UNSIGNED", "CAST(9223372036854770000 AS UNSIGNED) + 3 * seq", 9000, lambda leaves: leaves[60:61]
     ),
+    "redundant": Case("INT", "seq", 5000, lambda leaves: leaves[30:32], how="ROW_FORMAT=REDUNDANT"),
     "larger": Case("INT UNSIGNED", "seq", 40_000, lambda leaves: [leaves[300]]),
 }
 
@@ -46,42 +47,14 @@ def lab(mysql_server: MariaDBLab) -> MariaDBLab:
     return mysql_server.fresh()
 
 
-def damage(lab: MariaDBLab, table: str, index: int, bad: Callable[[Sequence[int]], Sequence[int]]) -> int:
-    """The server stands still. Turns bytes of these leaves; returns how many rows are on them."""
-    file = Path(lab.server.data / lab.database / f"{table}.ibd")
-    data = file.read_bytes()
-    pages = bad(_in_order(data, _leaf_pages(file, index)))
-    for page in pages:
-        _flip(file, page * PAGE + 8000, 64)
-    return sum(int.from_bytes(data[page * PAGE + 54 : page * PAGE + 56], "big") for page in pages)
-
-
-def _in_order(data: bytes, leaves: Sequence[int]) -> list[int]:
-    following = {page: int.from_bytes(data[page * PAGE + 12 : page * PAGE + 16], "big") for page in leaves}
-    place = next(page for page in leaves if page not in following.values())
-    found = [place]
-    while (place := following[place]) in following:
-        found.append(place)
-    return found
-
-
-def primary(lab: MariaDBLab, table: str) -> int:
-    found = lab.sql(
-        "SELECT i.index_id FROM information_schema.innodb_indexes i"
-        " JOIN information_schema.innodb_tables t ON t.table_id = i.table_id"
-        f" WHERE t.name = '{lab.database}/{table}' AND i.name = 'PRIMARY'"
-    )
-    return int(str(found[0][0]))
-
-
 def test_every_row_but_those_of_bad_pages_is_saved_and_the_server_lives(lab: MariaDBLab) -> None:
     for name, case in CASES.items():
-        lab.sql(f"CREATE TABLE {name} (id {case.key} PRIMARY KEY, {PADDED})")
+        lab.sql(f"CREATE TABLE {name} (id {case.key} PRIMARY KEY, {PADDED}) {case.how}")
         lab.sql(f"INSERT INTO {name} (id, n) SELECT {case.value}, seq % 7 FROM {lab.numbers(case.rows)}")
-    indexes = {name: primary(lab, name) for name in CASES}
+    indexes = {name: index_number(lab, name, "PRIMARY") for name in CASES}
     lab._wait_for_purge()
     lab.server.stop()
-    gone = {name: damage(lab, name, indexes[name], case.bad) + case.beside for name, case in CASES.items()}
+    gone = {name: damaged_leaves(lab, name, indexes[name], case.bad) + case.beside for name, case in CASES.items()}
     lab.server.start()
     process = lab.server.process
     with engine_of(lab) as engine:
@@ -103,13 +76,13 @@ def test_every_row_but_those_of_bad_pages_is_saved_and_the_server_lives(lab: Mar
 def test_a_table_without_a_number_for_its_key_is_left_to_the_backup(lab: MariaDBLab) -> None:
     lab.sql(f"CREATE TABLE words (id VARCHAR(20) PRIMARY KEY, {PADDED})")
     lab.sql(f"INSERT INTO words (id, n) SELECT CONCAT('w', seq), 1 FROM {lab.numbers(3000)}")
-    index = primary(lab, "words")
+    index = index_number(lab, "words", "PRIMARY")
     lab._wait_for_purge()
     lab.server.stop()
-    damage(lab, "words", index, lambda leaves: leaves[10:11])
+    damaged_leaves(lab, "words", index, lambda leaves: leaves[10:11])
     lab.server.start()
     with engine_of(lab) as engine:
-        with pytest.raises(Damaged, match="its primary key is not one whole number; only a backup helps"):
+        with pytest.raises(Damaged, match=r"not one whole number\. Restore .* innodb_force_recovery=1"):
             engine.perform(action("words", "check_and_repair"), True)
         with pytest.raises(Damaged, match="reading a bad page would end the server"):
             engine.perform(action("words", "rebuild"), True)
