@@ -92,6 +92,14 @@ SELECT object, md5(string_agg(definition, chr(10) ORDER BY definition)) FROM (
     concat_ws('|', l.provider, l.label)
   FROM pg_seclabel l
   UNION ALL
+  SELECT 'security label on the database', concat_ws('|', l.provider, l.label)
+  FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid AND l.classoid = 'pg_database'::regclass
+    WHERE d.datname = current_database()
+  UNION ALL
+  SELECT concat_ws(' of ', 'setting ' || split_part(c, '=', 1), quote_ident(r.rolname)), c
+  FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole,
+    LATERAL unnest(s.setconfig) c WHERE d.datname = current_database()
+  UNION ALL
   SELECT format('statistics %I.%I', n.nspname, s.stxname), concat_ws('|', pg_get_statisticsobjdef(s.oid),
     pg_get_userbyid(s.stxowner))
   FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE {OURS}

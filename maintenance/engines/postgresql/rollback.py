@@ -39,6 +39,14 @@ LISTS = {
     "unix_socket_directories",
 }
 """Settings whose stored value is a list of quoted names (GUC_LIST_QUOTE; pg_dump has the same list)."""
+SETTINGS = """
+SELECT pg_get_userbyid(nullif(s.setrole, 0)), split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)
+FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c WHERE d.datname = %(name)s
+"""
+LABELS = """
+SELECT l.provider, l.label FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid
+WHERE l.classoid = 'pg_database'::regclass AND d.datname = %(name)s
+"""
 
 
 class Rollback(Gate, BackingUp, Diagnosing, Server):
@@ -186,6 +194,8 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
                 swapped = self.exists(connection, self.side_name("broken"))
                 if not self.exists(connection, image.name) and not swapped:
                     raise Unable("restoring", self.database, say("the image {image} is not there", image=image.name))
+                if not swapped:
+                    self._carry_settings(connection, image.name)
             return image.name
         if image.path is None and backup.method != "pg_dump":
             raise Unable(
@@ -208,6 +218,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
         with self.session("taking statistics of the restored copy", database=name) as connection:
             ask(connection, "ANALYZE")
         with self.control("marking the restored copy") as connection:
+            self._carry_settings(connection, name)
             self._mark_side(connection, name, {"role": "restore", "complete": True})
         return name
 
@@ -311,22 +322,24 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
                 self._set_allow(connection, broken, False)
         return broken
 
-    def _carry_over(self, connection: Connection, source: str, to: str, gate: Json) -> None:
-        """Owner, settings and grants: what neither a copy nor a dump holds."""
-        ask(connection, f"ALTER DATABASE {quoted(to)} OWNER TO {quoted(self.door(connection, source).owner)}")
-        rows = ask(
-            connection,
-            """SELECT pg_get_userbyid(nullif(s.setrole, 0)), split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)
-               FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c
-               WHERE d.datname = %(name)s""",
-            name=source,
-        )
-        for role, setting, value in rows:
+    def _carry_settings(self, connection: Connection, to: str) -> None:
+        """The settings of the database, those of roles in it, and its labels: neither a copy nor a dump holds them."""
+        source = self.door(connection).name
+        for role, setting, value in ask(connection, SETTINGS, name=source):
             whom = f"ROLE {quoted(role)} IN DATABASE {quoted(to)}" if role else f"DATABASE {quoted(to)}"
             name = ".".join(quoted(part) for part in str(setting).split("."))
             # Any role may store one for itself: only as quoted texts may it stand in what we run with our rights.
             parts = listed(value) if setting.lower() in LISTS else [value]
             ask(connection, f"ALTER {whom} SET {name} = {', '.join(literal(connection, part) for part in parts)}")
+        for provider, label in ask(connection, LABELS, name=source):
+            ask(
+                connection,
+                f"SECURITY LABEL FOR {quoted(provider)} ON DATABASE {quoted(to)} IS {literal(connection, label)}",
+            )
+
+    def _carry_over(self, connection: Connection, source: str, to: str, gate: Json) -> None:
+        """Owner, grants, and whether it is a template."""
+        ask(connection, f"ALTER DATABASE {quoted(to)} OWNER TO {quoted(self.door(connection, source).owner)}")
         self.set_grants(connection, to, gate)
         [(template,)] = ask(connection, "SELECT datistemplate FROM pg_database WHERE datname = %(name)s", name=source)
         if template:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Connection
 
+from maintenance.engines.errors import EngineError
 from maintenance.engines.postgresql import PostgreSQL, disk
 from maintenance.engines.values import Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
@@ -132,12 +133,32 @@ def test_everything_around_the_rows_is_as_before(
         side = made.restore_beside(image, backup, PLAIN)
         assert made.fingerprint(None, side) == baseline
         assert made.catalog(side) == definitions
+        assert {"setting work_mem of shop_app", "setting shop.colour"} <= set(definitions)
         made.swap(side, gate, MARKER)
         made.open_gate(gate, None)
         assert made.gate_differences(gate) == []
         made.clean()
         assert made.leftovers() == []
     assert around(lab) == before
+
+
+LABELLED = """INSERT INTO pg_shseclabel SELECT oid, 'pg_database'::regclass, 'selinux', 'unclassified' FROM pg_database
+              WHERE datname = current_database()"""
+"""No program that gives labels is part of the server's packages, so the label stands there as one left it."""
+
+
+def test_a_copy_whose_label_nobody_can_give_again_does_not_take_the_place(lab: PostgreSQLLab) -> None:
+    lab.sql(LABELLED)
+    with engine(lab) as made:
+        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.read_gate()
+        made.cut(gate, MARKER)
+        image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+        with pytest.raises(EngineError, match='label provider "selinux" is not loaded'):
+            made.restore_beside(image, backup, PLAIN)
+        made.open_gate(gate, None)
+        made.clean()
+    lab.sql("DELETE FROM pg_shseclabel")
 
 
 def test_a_database_that_subscribes_is_rolled_back_from_a_dump_as_a_copy_has_no_subscriptions(
@@ -171,7 +192,7 @@ def test_every_kind_of_definition_is_compared(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
         before = made.catalog()
         for statement, told in CHANGES.items():
-            lab.sql(statement)
+            lab.sql(statement.replace("{name}", lab.name))
             after = made.catalog()
             assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == {told}, statement
             before = after
@@ -194,6 +215,9 @@ CHANGES = {
     "ALTER SERVER branch OPTIONS (SET host 'other')": "server branch",
     "ALTER USER MAPPING FOR shop_app SERVER branch OPTIONS (SET user 'other')": "user mapping of shop_app for branch",
     "DROP COLLATION german": "collation public.german",
+    "ALTER DATABASE {name} SET work_mem = '7MB'": "setting work_mem",
+    "ALTER ROLE shop_app IN DATABASE {name} RESET work_mem": "setting work_mem of shop_app",
+    LABELLED: "security label on the database",
     "CREATE CAST (positive AS text) WITH FUNCTION text_of(positive)": "cast from public.positive to text",
 }
 
