@@ -5,7 +5,7 @@
 set -eu
 
 folder=$1
-versions="12.22.0-beta.15 13.23.0-beta.16 14.23.0-beta.17 17.10.0-beta.17"
+versions="12.22.0-beta.15 13.23.0-beta.16 14.23.0-beta.17 17.10.0-beta.17 18.4.0-beta.17"
 PATH=$PATH:/usr/sbin:/sbin
 case $(uname -m) in
 x86_64) machine=linux-x64 ;;

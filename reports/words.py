@@ -48,6 +48,8 @@ ACTIONS: Mapping[str, Promise] = {
     "drop_index": lazy("drop an invalid index"),
     "set_sequences": lazy("set sequences to the rows"),
     "reset_visibility": lazy("reset the visibility map"),
+    "rebuild_system_indexes": lazy("build the indexes of the system catalogs anew"),
+    "renew_statistics": lazy("take the planner's statistics anew"),
     "refresh_collation": lazy("record the new version of a collation"),
     "read_test": lazy("read every row"),
     "salvage": lazy("save what can be read"),

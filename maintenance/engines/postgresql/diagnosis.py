@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -17,33 +16,35 @@ from ..words import Sentence, say, size
 from .collations import Collations, dependent, mismatch
 from .disk import Disk
 from .failures import lost
+from .files import FILES, missing, orphans
+from .lost_pages import Emptied
+from .measuring import Measuring
 from .privileges import Privileges
 from .questions import (
     CONFIGURATION,
-    FILE_MISSING,
-    FILES,
-    MISSING,
     OWNED_SEQUENCES,
     QUESTIONS,
     SEQUENCE_BEHIND,
     Question,
 )
 from .server import Server
-from .sizes import INDEXES, TABLES
+from .sizes import INDEXES, NOT_EXAMINED, UNKNOWN, tables_sql
 from .sql import Row, ask, canonical, quoted, words_of
-from .structure import Examined, Structure
+from .structure import Examined
+from .system import System, findings_about_system
 
 READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
 EXAMINE_SECONDS = 15.0
 """Time for structural checks during diagnosis; what does not fit is told, and looked at under the cut."""
 
-MEASURED = 5
-"""Tables that pgstattuple measures at most."""
-
 AT_ONCE = 200
 """Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""
 
 VISIBILITY_SECONDS = 5.0
+EMPTY_SECONDS = 5.0
+
+LOSING = ("file_missing", "file_shorter_than_catalog", "lost_pages")
+"""Findings that mean rows are absent."""
 
 LOG_TAIL = 256 * 1024
 LOG_SIGNS = re.compile(
@@ -53,7 +54,7 @@ LOG_SIGNS = re.compile(
 )
 
 
-class Diagnosing(Privileges, Disk, Structure, Collations, Server):
+class Diagnosing(Privileges, Disk, System, Emptied, Measuring, Collations, Server):
     """Collects facts about tables, and findings."""
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
@@ -74,6 +75,7 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
             )
             findings = self._answers(connection, QUESTIONS) if whole else []
             findings += self._sequences_behind(connection) if whole else []
+            findings += self._not_examined(connection) if whole else []
             files = ask(connection, FILES) if whole else []
             free = self._free_bytes(connection)
             rows, packed = self._sizes(connection, findings)
@@ -85,6 +87,7 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
             findings += self._rights()
             examined = self._examined(tables, findings)
             findings += self._marked_wrongly(tables)
+            findings += self._emptied(tables, examined)
         about: dict[str, list[Finding]] = {}
         for finding in findings:
             about.setdefault(finding.object, []).append(finding)
@@ -95,7 +98,7 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
             for name in [canonical(row[1], row[2])]
             if wanted is None or name in wanted
         ]
-        facts = self._measured(facts, thresholds)
+        facts = self.measured(facts, thresholds)
         facts.sort(key=lambda fact: (-fact.bytes, fact.name))
         for fact in facts:
             findings += findings_about(fact, thresholds)
@@ -123,6 +126,24 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
                 findings += [answer for answer in answers if answer]
         return findings
 
+    def _not_examined(self, connection: Connection) -> list[Finding]:
+        rows = ask(connection, NOT_EXAMINED, examined=list(self.ways.examined_indexes))
+        return [
+            Finding(
+                "index_not_examined",
+                "low",
+                "",
+                say(
+                    "{count} indexes are of kinds that this server cannot examine ({kinds}), the first: {index}",
+                    count=int(count),
+                    kinds=", ".join(kinds),
+                    index=first,
+                ),
+                say("Nobody can tell whether they are whole; a repair builds the indexes of their tables anew"),
+            )
+            for kinds, count, first in rows
+        ]
+
     def _collated(self, connection: Connection, findings: list[Finding]) -> dict[int, list[str]]:
         """Table -> its indexes that are ordered by a collation that changed."""
         found: dict[int, list[str]] = {}
@@ -140,12 +161,11 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
         with self.session("diagnosing", database=self.control_database(), settings=READ_ONLY) as connection:
             findings = self._answers(connection, [CONFIGURATION])
             findings += self._log(connection)
-            try:
-                gone = {path for (path,) in ask(connection, MISSING, paths=[path for *_, path in files])}
-            except DBAPIError as error:
-                findings += refused(error, "files that are missing")
-            else:
-                findings += [FILE_MISSING(row) for row in files if row[2] in gone]
+            for topic, look in (("files that are missing", missing), ("files that belong to nothing", orphans)):
+                try:
+                    findings += look(connection, files)
+                except DBAPIError as error:
+                    findings += refused(error, topic)
         return findings
 
     def _marked_wrongly(self, tables: Sequence[str] | None) -> list[Finding]:
@@ -164,6 +184,21 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
             )
             for table, count in wrong.items()
         ]
+
+    def _emptied(self, tables: Sequence[str] | None, examined: dict[str, list[Examined]]) -> list[Finding]:
+        """Of tables whose pages can be read."""
+        faulty = {name for name, results in examined.items() if any(result.fault for result in results)}
+        try:
+            with self.session("looking for tables") as connection:
+                relations = [x for x in self.relations(connection, tables) if x.name not in faulty]
+            found, whole = self.lost_pages(relations, EMPTY_SECONDS)
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            return [cannot_tell("pages that were emptied", error.words)]
+        findings = [emptied.finding for emptied in found]
+        if not whole:
+            findings.append(cannot_tell("pages that were emptied", "the time for looking was over"))
+        return findings
 
     def _rights(self) -> list[Finding]:
         try:
@@ -194,7 +229,11 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
     def _sizes(
         self, connection: Connection, findings: list[Finding]
     ) -> tuple[list[Row], dict[int, tuple[float, float]]]:
-        rows = ask(connection, TABLES)
+        try:
+            rows = ask(connection, tables_sql(self.ways.examined_indexes))
+        except DBAPIError as error:
+            findings += refused(error, "the share of empty space")
+            rows = ask(connection, tables_sql(self.ways.examined_indexes, UNKNOWN))
         try:
             packed = {int(oid): (float(now), float(ideal)) for oid, now, ideal in ask(connection, INDEXES)}
         except DBAPIError as error:
@@ -207,6 +246,8 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
     def _examined(self, tables: Sequence[str] | None, findings: list[Finding]) -> dict[str, list[Examined]]:
         by_table: dict[str, list[Examined]] = {}
         try:
+            system = self.examine_system(EXAMINE_SECONDS)
+            findings += findings_about_system(system)
             results = self.examine(tables, EXAMINE_SECONDS, deep=False)
         except EngineError as error:
             self.raise_if_stopping("diagnosing", self.database)
@@ -214,36 +255,10 @@ class Diagnosing(Privileges, Disk, Structure, Collations, Server):
             return {}
         for result in results:
             by_table.setdefault(result.part.table, []).append(result)
-        reasons = sorted({result.unknown for result in results if result.unknown})
+        reasons = sorted({result.unknown for result in [*system, *results] if result.unknown})
         for reason in reasons:
             findings.append(cannot_tell("the structure of tables and indexes", reason))
         return by_table
-
-    def _measured(self, facts: list[TableFacts], thresholds: Thresholds) -> list[TableFacts]:
-        """Where pgstattuple is installed it measures what the estimate calls bloated, or cannot judge: largest first.
-
-        It reads only pages that are not wholly visible, and trusts none of them.
-        """
-        doubtful = [
-            fact
-            for fact in sorted(facts, key=lambda fact: -fact.bytes)
-            if fact.bytes >= thresholds.minimum_bytes
-            and not fact.damaged
-            and (fact.bloat_share is None or fact.bloat_share >= thresholds.bloat_share)
-        ][:MEASURED]
-        with self.session("measuring", settings={**READ_ONLY, "statement_timeout": "10s"}) as connection:
-            rows = ask(
-                connection,
-                """SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-                   WHERE e.extname = 'pgstattuple'""",
-            )
-            shares = {fact.name: measured(connection, quoted(rows[0][0]), fact.name) for fact in doubtful if rows}
-        return [
-            replace(fact, bloat_share=shares[fact.name], notes={**fact.notes, "measured": True})
-            if shares.get(fact.name) is not None
-            else fact
-            for fact in facts
-        ]
 
     def _log(self, connection: Connection) -> list[Finding]:
         """Signs of damage in the last part of the server's log, where the server lets us read it."""
@@ -302,21 +317,6 @@ def sequence_behind(connection: Connection, row: Row) -> Row | None:
     return next(iter(sequences_behind(connection, [row])), None)
 
 
-def measured(connection: Connection, schema: str, table: str) -> float | None:
-    """Share of the table that holds no living row; None where it could not be measured."""
-    try:
-        [(free, dead)] = ask(
-            connection,
-            f"SELECT approx_free_percent, dead_tuple_percent FROM {schema}.pgstattuple_approx(%(table)s::regclass)",
-            table=table,
-        )
-    except DBAPIError as error:
-        if lost(error.orig):
-            raise
-        return None
-    return min(1.0, (float(free) + float(dead)) / 100)
-
-
 def refused(error: DBAPIError, topic: str) -> list[Finding]:
     """A right that lacks has a finding of its own; a session that is lost ends the diagnosis."""
     if lost(error.orig):
@@ -367,8 +367,7 @@ def table_facts(
         bloat_share=bloat,
         dead_share=dead_share,
         stale_share=stale_share,
-        damaged=bool(faulty_heap or faulty_indexes)
-        or any(finding.code in ("file_missing", "file_shorter_than_catalog") for finding in own),
+        damaged=bool(faulty_heap or faulty_indexes) or any(finding.code in LOSING for finding in own),
         notes={
             "heap_bytes": int(heap),
             "index_bytes": int(indexes),
@@ -385,6 +384,7 @@ def table_facts(
             "sequence_behind": [str(finding.evidence) for finding in own if finding.code == "sequence_behind"],
             "examined": bool(results) and not any(result.unknown for result in results) and not other,
             "missing": any(finding.code == "file_missing" for finding in own),
+            "emptied": next((str(finding.evidence) for finding in own if finding.code == "lost_pages"), None),
             "short": any(finding.code == "file_shorter_than_catalog" for finding in own),
             "collated_indexes": collated,
             "visibility": any(finding.code == "visibility_damage" for finding in own),
@@ -396,6 +396,16 @@ def bloat_words(share: float, count: int, measured: bool) -> Sentence:
     if measured:
         return say("Measured: {share:.0%} of {size} holds no living row", share=share, size=size(count))
     return say("About {share:.0%} of {size} holds no living row", share=share, size=size(count))
+
+
+def index_bloat_words(share: float, fragmentation: object) -> Sentence:
+    if isinstance(fragmentation, float):
+        return say(
+            "Measured: {share:.0%} of its indexes is empty, {fragmentation:.0%} of their leaf pages lie out of order",
+            share=share,
+            fragmentation=fragmentation,
+        )
+    return say("About {share:.0%} of its indexes is empty", share=share)
 
 
 def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
@@ -461,7 +471,7 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "index_bloat",
                 "medium",
                 fact.name,
-                say("About {share:.0%} of its indexes is empty", share=index_bloat),
+                index_bloat_words(index_bloat, notes.get("index_fragmentation")),
                 say("Building the indexes anew gives the space back"),
             )
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..values import Action, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
 from ..words import Sentence, say, size
 from .server import Server
+from .system import mends_of_system
 
 
 def exclusive() -> Sentence:
@@ -22,7 +23,7 @@ def light() -> Sentence:
 
 
 class Planning(Server):
-    """Stages: 0 salvage and leftovers, 1 rewrite or reindex, 2 sequences, 3 clean and analyze."""
+    """Stages: below 0 system catalogs, 0 salvage and leftovers, 1 rewrite or reindex, 2 sequences, 3 clean, analyze."""
 
     def plan(
         self,
@@ -34,7 +35,7 @@ class Planning(Server):
     ) -> list[Action]:
         named = set(tables) if tables is not None else None
         facts = [fact for fact in diagnosis.tables if named is None or fact.name in named]
-        actions: list[Action] = []
+        actions = mends_of_system(diagnosis)
         for fact in facts:
             if kind == "repair":
                 actions += repairs(fact, named is not None, allow_data_loss)
@@ -79,6 +80,7 @@ def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> l
     actions: list[Action] = []
     fault = fact.notes.get("heap_fault")
     short = fact.notes.get("short")
+    fault = fault or fact.notes.get("emptied")
     if fault or short or fact.notes.get("missing"):
         reason = say(
             "The table is damaged: {fault}",

@@ -81,7 +81,7 @@ NAMED = 10
 """Objects that a finding names."""
 
 LOG_FUNCTIONS = ("pg_current_logfile()", "pg_read_binary_file(text, bigint, bigint, boolean)")
-STAT_FILE = "pg_stat_file(text, boolean)"
+FILE_FUNCTIONS = ("pg_stat_file(text, boolean)", "pg_ls_dir(text)")
 CONFIGURATION = "pg_show_all_file_settings()"
 
 
@@ -262,9 +262,9 @@ class Privileges(Server):
             control,
         )
         yield Grant(
-            f"GRANT EXECUTE ON FUNCTION {STAT_FILE} TO {me}",
-            say("Without it the console cannot see whether a file of a table or index is missing"),
-            runs(beside, account, STAT_FILE),
+            "; ".join(f"GRANT EXECUTE ON FUNCTION {function} TO {me}" for function in FILE_FUNCTIONS),
+            say("Without it the console cannot see whether a file of a table or index is missing, or belongs to none"),
+            all(runs(beside, account, function) for function in FILE_FUNCTIONS),
             "low",
             control,
         )

@@ -209,17 +209,6 @@ def _short(row: Row) -> Finding:
     )
 
 
-def _missing(row: Row) -> Finding:
-    schema, relation, path = row
-    return Finding(
-        "file_missing",
-        "critical",
-        canonical(schema, relation),
-        say("Its file {path} does not exist", path=path),
-        say("An index can be built anew; the rows of a table must come from a backup"),
-    )
-
-
 def _not_validated(row: Row) -> Finding:
     schema, table, constraint = row
     return Finding(
@@ -495,12 +484,4 @@ CONFIGURATION = Question(
     _configuration,
 )
 
-FILES = """
-SELECT n.nspname, c.relname, pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relpersistence <> 't' AND pg_relation_filepath(c.oid) IS NOT NULL
-"""
-"""Where everything lies that has a file."""
-
-MISSING = "SELECT path FROM unnest(%(paths)s::text[]) path WHERE (pg_stat_file(path, true)).size IS NULL"
-
-SEQUENCE_BEHIND, FILE_MISSING = _sequence, _missing
+SEQUENCE_BEHIND = _sequence

@@ -27,6 +27,7 @@ from ..errors import Damaged, Unable
 from ..values import Action, Loss, Performed
 from ..words import say
 from .failures import lost
+from .lost_pages import Emptied
 from .proof import PINNED
 from .server import Relation, Server
 from .sql import Row, ask, quoted, transaction, words_of
@@ -59,7 +60,7 @@ class Saved:
     """Pages that the catalog knows and the file has no more."""
 
 
-class Salvage(Structure, Server):
+class Salvage(Structure, Emptied, Server):
     """Gets out of a damaged table what can be read."""
 
     def salvage(self, action: Action) -> Performed:
@@ -151,6 +152,7 @@ class Salvage(Structure, Server):
     def _save(self, relation: Relation, node: int) -> Saved:
         """One transaction: after a crash there is a whole side table or none."""
         schema, side = self._side(relation)
+        emptied, _ = self.lost_pages([relation], 3600)
         settings = {**PINNED, "ignore_checksum_failure": "off", "client_min_messages": "error"}
         with (
             self.session("saving rows of", relation.name, settings=settings) as connection,
@@ -170,12 +172,19 @@ class Salvage(Structure, Server):
             if cut_off:
                 gone = f"the last {cut_off} pages are missing with their file; the catalog counted about {counted} rows"
                 words = "; ".join(part for part in (words, gone) if part)
+            words = "; ".join([*filter(None, [words]), *(str(found.words) for found in emptied)])
             saved = Saved(
                 node=node,
-                pages=sorted(set(faults.pages) | {page for page, _, _ in faults.items}),
+                pages=sorted(
+                    {
+                        *faults.pages,
+                        *(page for page, _, _ in faults.items),
+                        *(page for found in emptied for page in found.entries),
+                    }
+                ),
                 freeze=sorted(list(item) for item in freeze),
                 kill=sorted(list(item) for item in kill | set(rescued)),
-                rows_lost=None if unreadable or cut_off else len(kill),
+                rows_lost=None if unreadable or cut_off or emptied else len(kill),
                 words=words,
                 cut_off=cut_off,
             )

@@ -57,7 +57,7 @@ class Sessions(Engine):
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         super().__init__(url.set(drivername="postgresql+psycopg2"), tag, limits)
         self.database = url.database or url.username or "postgres"
-        self._doors: dict[str, Door] = {}
+        self._doors: dict[tuple[str, str], Door] = {}
         self._place: str | None = None
         self._control: str | None = None
         self._version = 0
@@ -72,14 +72,17 @@ class Sessions(Engine):
         *,
         database: str | None = None,
         settings: Mapping[str, object] | None = None,
+        options: str = "",
     ) -> Iterator[Connection]:
         """A session of its own in the target database (or in `database`), closed afterwards.
+
+        `options` are for what must be set before it begins.
 
         Raises Interrupted after `interrupt()`, otherwise the server's errors in our words.
         """
         object = object or self.database
         self.raise_if_stopping(doing, object)
-        connection = self._open(database, doing, object)
+        connection = self._open(database, doing, object, options)
         try:
             with self.translated(doing, object):
                 configure(connection, settings or {})
@@ -169,18 +172,18 @@ class Sessions(Engine):
     def major(self) -> int:
         return self.ways.major
 
-    def _open(self, database: str | None, doing: str, object: str) -> Connection:
+    def _open(self, database: str | None, doing: str, object: str, options: str = "") -> Connection:
         if database is not None:
-            return self._enter(database, doing, object)
+            return self._enter(database, doing, object, options)
         known = self._place or self.database
         try:
-            connection = self._enter(known, doing, object)
+            connection = self._enter(known, doing, object, options)
         except Unreachable as error:
             if "does not exist" not in error.words:
                 raise
             try:
                 other = self.database if known != self.database else self._hidden(doing)
-                connection = self._enter(other, doing, object)
+                connection = self._enter(other, doing, object, options)
             except Unreachable:
                 raise error from None
             known = other
@@ -215,16 +218,17 @@ class Sessions(Engine):
                 return str(name)
         return None
 
-    def _enter(self, database: str, doing: str, object: str) -> Connection:
-        if database not in self._doors:
-            self._doors[database] = create_engine(
+    def _enter(self, database: str, doing: str, object: str, options: str = "") -> Connection:
+        if (database, options) not in self._doors:
+            self._doors[database, options] = create_engine(
                 self.url.set(database=database),
                 isolation_level="AUTOCOMMIT",
                 poolclass=NullPool,
-                connect_args=self._arguments(),
+                connect_args=self._arguments(options),
+                use_native_hstore=False,  # To look for that type is a query of the catalogs, and they may be damaged.
             )
         try:
-            connection = self._doors[database].connect()
+            connection = self._doors[database, options].connect()
             self._version = int(connection.connection.driver_connection.server_version)  # type: ignore[union-attr]
             configure(connection, ways_of(self._version).session_settings)
         except DBAPIError as error:
@@ -235,8 +239,8 @@ class Sessions(Engine):
     def hang_up(self) -> None:
         hang_up(self.url, 5432)
 
-    def _arguments(self) -> dict[str, object]:
-        options = str(self.url.query.get("options", ""))
+    def _arguments(self, further: str) -> dict[str, object]:
+        options = f"{self.url.query.get('options', '')} {further}"
         options += "".join(f" -c {name}={value}" for name, value in OWN.items())
         options += f" -c statement_timeout={int(self.limits.statement_seconds * 1000)}"
         options += f" -c lock_timeout={int(self.limits.lock_seconds * 1000)}"

@@ -8,14 +8,26 @@ them tell the share instead. On 60 % deleted rows the estimate was within 2 poin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .server import USER_TABLES
 
+PACKED = """
+SELECT schemaname, tablename, count(*) AS known,
+  23 + CASE WHEN max(coalesce(null_frac, 0)) > 0 THEN (7 + count(*)) / 8 ELSE 0 END AS header,
+  sum((1 - null_frac) * avg_width) AS width
+FROM pg_stats WHERE NOT inherited GROUP BY 1, 2
+"""
+UNKNOWN = "SELECT NULL::name AS schemaname, NULL::name AS tablename, 0 AS known, 0 AS header, 0 AS width WHERE false"
+"""Where the statistics cannot be read: every size is known, and of none how large it would be."""
+
+
+def tables_sql(examined: Sequence[str], packed: str = PACKED) -> str:
+    """`examined`: methods of indexes for which there is a structural check."""
+    return f"WITH p AS ({packed}), {TABLES}".replace("EXAMINED", ", ".join(f"'{method}'" for method in examined))
+
+
 TABLES = f"""
-WITH p AS (
-  SELECT schemaname, tablename, count(*) AS known,
-    23 + CASE WHEN max(coalesce(null_frac, 0)) > 0 THEN (7 + count(*)) / 8 ELSE 0 END AS header,
-    sum((1 - null_frac) * avg_width) AS width
-  FROM pg_stats WHERE NOT inherited GROUP BY 1, 2),
 t AS (
   SELECT c.oid, n.nspname, c.relname, c.reltuples, current_setting('block_size')::int AS bs,
     CASE WHEN l.held THEN c.relpages::bigint * current_setting('block_size')::int
@@ -38,7 +50,7 @@ SELECT t.oid, t.nspname, t.relname, t.reltuples::float8, t.heap, t.indexes, t.to
   s.n_live_tup, s.n_dead_tup, s.n_mod_since_analyze,
   s.last_analyze IS NOT NULL OR s.last_autoanalyze IS NOT NULL AS analyzed,
   (SELECT count(*) FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
-   WHERE x.indrelid = t.oid AND i.relam <> (SELECT oid FROM pg_am WHERE amname = 'btree')) AS other_indexes
+   WHERE x.indrelid = t.oid AND i.relam NOT IN (SELECT oid FROM pg_am WHERE amname IN (EXAMINED))) AS not_examined
 FROM t LEFT JOIN pg_stat_all_tables s ON s.relid = t.oid
 """
 """The size functions wait for whoever holds a table locked; of such a table the catalog's last count tells."""
@@ -60,4 +72,11 @@ WITH i AS (
 SELECT indrelid, sum(bytes)::float8, sum(least(bytes, (2 + ceil(reltuples / greatest(1, floor((bs - 40) * ff / 100.0
     / (4 + 8 + 8 * ceil(width / 8.0)))))) * bs))::float8
 FROM i WHERE reltuples > 0 AND width IS NOT NULL GROUP BY indrelid
+"""
+
+NOT_EXAMINED = f"""
+SELECT array_agg(DISTINCT a.amname::text), count(*), min(format('%%I.%%I', n.nspname, i.relname))
+FROM pg_index x JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am a ON a.oid = i.relam
+WHERE {USER_TABLES} AND a.amname <> ALL(%(examined)s) HAVING count(*) > 0
 """

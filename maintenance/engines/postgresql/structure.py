@@ -25,14 +25,18 @@ from .server import Relation, Server
 from .sql import ask, canonical, configure, quoted, words_of
 
 GROUP_BYTES, GROUP_PARTS = 16_000_000, 500
-HARMLESS = {"55P03", "57014", "42501"}
-"""Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege."""
+HARMLESS = {"55P03", "57014", "42501", "42883"}
+"""Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege, an extension of before."""
 ENDLESS = {"57014", "42501"}
 """Of these, the ones that would meet every half of a group as well."""
 
 AMCHECK_INDEX = """
 CREATE FUNCTION pg_temp.bt_index_check(index regclass, heapallindexed boolean) RETURNS void
 AS '$libdir/amcheck', 'bt_index_check' LANGUAGE C STRICT
+"""
+AMCHECK_GIN = """
+CREATE FUNCTION pg_temp.gin_index_check(index regclass) RETURNS void
+AS '$libdir/amcheck', 'gin_index_check' LANGUAGE C STRICT
 """
 AMCHECK_HEAP = """
 CREATE FUNCTION pg_temp.verify_heapam(relation regclass, on_error_stop boolean DEFAULT false,
@@ -45,12 +49,14 @@ RETURNS SETOF record AS '$libdir/amcheck', 'verify_heapam' LANGUAGE C
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to examine: a table's own pages (`index` None) or one b-tree of it."""
+    """One thing to examine: a table's own pages (`index` None) or one index of it."""
 
     table: str
     index: str | None
     oid: int
     bytes: int
+    method: str = ""
+    """Of the index."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,16 @@ class Structure(Server):
         """
         with self.session("looking for tables and indexes") as connection:
             relations = self.relations(connection, tables)
+        return self.examine_these(relations, seconds, deep, jobs)
+
+    def examine_these(
+        self, relations: Sequence[Relation], seconds: float, deep: bool = False, jobs: int = 1, options: str = ""
+    ) -> list[Examined]:
+        """As `examine`, in sessions with these `options`."""
+        with self.session("looking for tables and indexes", options=options) as connection:
             waiting = sorted(
-                parts_of(connection, relations), key=lambda part: (part.bytes, part.table, part.index or "")
+                parts_of(connection, relations, self.ways.examined_indexes),
+                key=lambda part: (part.bytes, part.table, part.index or ""),
             )
             if not self.is_superuser(connection) and not installed(connection, "amcheck"):
                 jobs = 1
@@ -93,7 +107,7 @@ class Structure(Server):
             groups = [group for group, results in looked if results is None]
             if groups:
                 self.await_server()
-        return done + self._examine_one_by_one(groups, until, deep)
+        return done + self._examine_one_by_one(groups, until, deep, options)
 
     def _examine_share(
         self, share: Sequence[list[Part]], until: float, deep: bool
@@ -108,11 +122,13 @@ class Structure(Server):
             self.raise_if_stopping("examining", share[len(found)][0].table)
         return found + [(group, None) for group in share[len(found) :]]
 
-    def _examine_one_by_one(self, groups: list[list[Part]], until: float, deep: bool) -> list[Examined]:
+    def _examine_one_by_one(
+        self, groups: list[list[Part]], until: float, deep: bool, options: str = ""
+    ) -> list[Examined]:
         done: list[Examined] = []
         while groups:
             try:
-                with self._examiner() as (connection, schema):
+                with self._examiner(options) as (connection, schema):
                     while groups:
                         done += self._examine(connection, schema, groups[0], until, deep)
                         groups.pop(0)
@@ -166,9 +182,10 @@ class Structure(Server):
         return found
 
     @contextmanager
-    def _examiner(self) -> Iterator[tuple[Connection, str]]:
+    def _examiner(self, options: str = "") -> Iterator[tuple[Connection, str]]:
         """A session inside a transaction that is rolled back at the end, and where amcheck is in it."""
-        with self.session("examining the structure of", settings={"client_min_messages": "error"}) as connection:
+        quiet = {"client_min_messages": "error"}
+        with self.session("examining the structure of", settings=quiet, options=options) as connection:
             ask(connection, "BEGIN")
             try:
                 yield connection, self._amcheck(connection)
@@ -183,6 +200,8 @@ class Structure(Server):
         ask(connection, AMCHECK_INDEX)
         if self.ways.heap_check:
             ask(connection, AMCHECK_HEAP)
+        if "gin" in self.ways.examined_indexes:
+            ask(connection, AMCHECK_GIN)
         return "pg_temp"
 
     def _examine(
@@ -217,7 +236,8 @@ class Structure(Server):
 
     def _faults(self, connection: Connection, schema: str, group: Sequence[Part], deep: bool) -> dict[int, str]:
         """What is wrong with which relation. An index raises instead."""
-        indexes = [part.oid for part in group if part.index]
+        indexes = [part.oid for part in group if part.method == "btree"]
+        others = [part.oid for part in group if part.method == "gin"]
         tables = [part.oid for part in group if not part.index]
         if indexes:
             ask(
@@ -225,6 +245,12 @@ class Structure(Server):
                 f"SELECT {schema}.bt_index_check(o::regclass, %(deep)s) FROM unnest(%(oids)s::oid[]) o",
                 oids=indexes,
                 deep=deep,
+            )
+        if others:
+            ask(
+                connection,
+                f"SELECT {schema}.gin_index_check(o::regclass) FROM unnest(%(oids)s::oid[]) o",
+                oids=others,
             )
         # Before version 14 the fingerprint alone reads every row.
         if not tables or not self.ways.heap_check:
@@ -241,12 +267,12 @@ class Structure(Server):
         return {int(oid): str(words) for oid, words in rows}
 
 
-def together(parts: Sequence[Part]) -> list[list[Part]]:
+def together(parts: Sequence[Part], most: int = GROUP_PARTS, fill: int = GROUP_BYTES) -> list[list[Part]]:
     """Groups of small parts, so that many small tables do not take a statement each."""
     groups: list[list[Part]] = []
     filled = 0
     for part in parts:
-        if not groups or filled + part.bytes > GROUP_BYTES or len(groups[-1]) >= GROUP_PARTS:
+        if not groups or filled + part.bytes > fill or len(groups[-1]) >= most:
             groups.append([])
             filled = 0
         groups[-1].append(part)
@@ -278,21 +304,23 @@ def extension(connection: Connection, name: str, suffix: str) -> str:
     return schema
 
 
-def parts_of(connection: Connection, relations: Sequence[Relation]) -> list[Part]:
-    """The tables and their valid b-trees, those of out-of-line values included."""
+def parts_of(connection: Connection, relations: Sequence[Relation], methods: Sequence[str]) -> list[Part]:
+    """The tables and their valid indexes of these methods, those of out-of-line values included."""
     names = {relation.oid: relation.name for relation in relations}
     rows = ask(
         connection,
-        """SELECT t.oid, NULL, NULL, t.oid, pg_relation_size(t.oid) FROM pg_class t WHERE t.oid = ANY(%(oids)s::oid[])
+        """SELECT t.oid, NULL, NULL, t.oid, pg_relation_size(t.oid), ''
+           FROM pg_class t WHERE t.oid = ANY(%(oids)s::oid[])
            UNION ALL
-           SELECT t.oid, n.nspname, i.relname, i.oid, pg_relation_size(i.oid)
+           SELECT t.oid, n.nspname, i.relname, i.oid, pg_relation_size(i.oid), a.amname
            FROM pg_class t JOIN pg_index x ON x.indrelid IN (t.oid, t.reltoastrelid)
            JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
            JOIN pg_am a ON a.oid = i.relam
-           WHERE t.oid = ANY(%(oids)s::oid[]) AND a.amname = 'btree' AND x.indisvalid AND x.indisready""",
+           WHERE t.oid = ANY(%(oids)s::oid[]) AND a.amname = ANY(%(methods)s) AND x.indisvalid AND x.indisready""",
         oids=list(names),
+        methods=list(methods),
     )
     return [
-        Part(names[table], canonical(schema, index) if index else None, oid, size or 0)
-        for table, schema, index, oid, size in rows
+        Part(names[table], canonical(schema, index) if index else None, oid, size or 0, method)
+        for table, schema, index, oid, size, method in rows
     ]

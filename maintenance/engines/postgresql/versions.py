@@ -15,6 +15,7 @@ class Ways:
     major: int
     drop_with_force: bool  # 13
     analyze_progress: bool  # 13
+    index_tids: bool  # 13: an entry of a b-tree may stand for several rows
     trusted_extensions: bool  # 13: before, only superusers could create most of them
     copy_progress: bool  # 14
     heap_check: bool  # 14: verify_heapam in amcheck, and pg_surgery
@@ -28,6 +29,7 @@ class Ways:
     locale_column: str  # 17 renamed it, for the built-in provider
     maintain_privilege: bool  # 17: pg_maintain
     transaction_timeout: bool  # 17
+    examined_indexes: tuple[str, ...]  # 18: amcheck knows GIN as well; GiST, BRIN, hash it does not
 
     @property
     def session_settings(self) -> dict[str, object]:
@@ -45,10 +47,9 @@ class Ways:
     @property
     def amcheck_functions(self) -> tuple[str, ...]:
         """Those that the console calls, with their arguments."""
-        index = ("bt_index_check(regclass, boolean)",)
-        if not self.heap_check:
-            return index
-        return (*index, "verify_heapam(regclass, boolean, boolean, text, bigint, bigint)")
+        heap = ("verify_heapam(regclass, boolean, boolean, text, bigint, bigint)",) if self.heap_check else ()
+        gin = ("gin_index_check(regclass)",) if "gin" in self.examined_indexes else ()
+        return ("bt_index_check(regclass, boolean)", *heap, *gin)
 
 
 def ways_of(number: int) -> Ways:
@@ -58,6 +59,7 @@ def ways_of(number: int) -> Ways:
         major=major,
         drop_with_force=major >= 13,
         analyze_progress=major >= 13,
+        index_tids=major >= 13,
         trusted_extensions=major >= 13,
         copy_progress=major >= 14,
         heap_check=major >= 14,
@@ -71,4 +73,5 @@ def ways_of(number: int) -> Ways:
         locale_column="datlocale" if major >= 17 else "daticulocale",
         maintain_privilege=major >= 17,
         transaction_timeout=major >= 17,
+        examined_indexes=("btree", "gin") if major >= 18 else ("btree",),
     )

@@ -24,12 +24,13 @@ from .salvage import Salvage
 from .server import Relation, Server
 from .sql import ask, canonical, configure, quoted, transaction
 from .structure import extension
+from .system import System
 from .versions import Ways
 
 ADVICE = say("run a repair that is allowed to lose data, or restore these rows from an older backup")
 
 
-class Work(Salvage, Collations, Server):
+class Work(Salvage, System, Collations, Server):
     """Performs one action at a time in each thread."""
 
     def perform(self, action: Action, allow_data_loss: bool) -> Performed:
@@ -42,6 +43,8 @@ class Work(Salvage, Collations, Server):
             "set_sequences": self._set_sequences,
             "reset_visibility": self._reset_visibility,
             "refresh_collation": self.refresh_collation,
+            "rebuild_system_indexes": self.rebuild_system_indexes,
+            "renew_statistics": self.renew_statistics,
             "read_test": self._read_test,
             "salvage": self.salvage,
         }
@@ -178,6 +181,7 @@ class Work(Salvage, Collations, Server):
             with self.session("reading", action.object, settings=PINNED) as connection:
                 relation = self.relation(connection, action)
                 whole = self._pages_whole(connection, relation)
+                emptied, _ = self.lost_pages([relation], 600)
                 found = fingerprint_of(connection, relation.name)
         except EngineError as error:
             if error.kind in ("integrity", "transient"):
@@ -185,6 +189,8 @@ class Work(Salvage, Collations, Server):
                     "reading", action.object, say("{words}; {advice}", words=error.words, advice=ADVICE)
                 ) from error
             raise
+        if emptied:
+            raise Damaged("reading", action.object, say("{words}; {advice}", words=emptied[0].words, advice=ADVICE))
         if not whole or str(action.reason.values.get("fault")) != "None":
             # It reads, yet its structure was found faulty: rows may be absent without any error.
             faults = [x.fault for x in self.examine([relation.name], 600, deep=True) if x.fault and not x.part.index]

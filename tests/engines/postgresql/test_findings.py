@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -161,6 +163,16 @@ def missing_file(lab: PostgreSQLLab) -> Iterator[None]:
 
 
 @contextmanager
+def forgotten_file(lab: PostgreSQLLab) -> Iterator[None]:
+    """Beside it one as young as the file of a table that is being made, and an old one of a table that is dropped."""
+    folder = lab.path_of("t").parent
+    for name, age, content in (("900001", 3600, b"x" * PAGE), ("900002", 0, b"x"), ("900003", 3600, b"")):
+        (folder / name).write_bytes(content)
+        os.utime(folder / name, (time.time() - age,) * 2)
+    yield
+
+
+@contextmanager
 def short_file(lab: PostgreSQLLab) -> Iterator[None]:
     path = lab.path_of("t")
     with lab.stopped(), open(path, "r+b") as file:
@@ -227,6 +239,8 @@ CASES = [
          (T, ROWS, "ANALYZE t"), short_file),
     Case("file_missing", "critical", "public.t_i", r"Its file base/\d+/\d+ does not exist",
          (T, ROWS, "CREATE INDEX t_i ON t (filler)"), missing_file),
+    Case("orphan_files", "low", "", r"^1 files \(8\.2 kB\) belong to no table .* base/\d+/900001$",
+         (T, ROWS), forgotten_file),
     Case("constraint_not_validated", "low", "public.t", r"Constraint positive was never checked",
          (T, "ALTER TABLE t ADD CONSTRAINT positive CHECK (i > 0) NOT VALID")),
     Case("collation_mismatch", "high", "", r"Collation of german was 1\.0 when indexes were built and is .* now",
@@ -257,6 +271,12 @@ CASES = [
           "DROP INDEX t_i", "CREATE INDEX t_i ON t (i) WITH (fillfactor = 100)",
           "INSERT INTO t SELECT i FROM generate_series(1, 60000) i", "DELETE FROM t WHERE i % 10 < 8",
           "VACUUM ANALYZE t")),
+    Case("index_bloat", "medium", "public.t", r"Measured: 9\d% of its indexes is empty, \d\d?% of their leaf",
+         ("CREATE EXTENSION pgstattuple", "CREATE TABLE t (i int)", "CREATE INDEX t_i ON t (i)",
+          "INSERT INTO t SELECT i * 7919 % 60000 FROM generate_series(1, 60000) i", "DELETE FROM t WHERE i % 10 > 0",
+          "VACUUM ANALYZE t")),
+    Case("index_not_examined", "low", "", r"^2 indexes are of kinds .* \(brin, gist\), the first: public\.t_b$",
+         (T, "CREATE INDEX t_b ON t USING brin (i)", "CREATE INDEX t_g ON t USING gist (point(i, i))")),
     Case("disk_headroom", "high", "", r"5\.0 kB are free for the data; rewriting public\.t may need",
          (T, ROWS), hardly_any_room),
     Case("wal_headroom", "high", "", r"5\.0 kB are free for the log \(pg_wal\); rewriting public\.t may need",
@@ -319,6 +339,7 @@ def test_every_code_of_the_engine_is_provoked_somewhere() -> None:
     """A code that is added must come with its case, here or in the tests of damage, of rights and of tablespaces."""
     told = {case.code for case in CASES}
     elsewhere = {"damaged_table", "damaged_index", "cannot_tell", "tablespace_headroom", "visibility_damage"}
+    elsewhere |= {"damaged_system_index", "damaged_system_table", "damaged_statistics", "lost_pages"}
     source = "".join(path.read_text() for path in Path(diagnosis.__file__).parent.glob("*.py"))
     known = set(re.findall(r'(?:Finding|short)\(\s*"(\w+)"', source))
     assert known - elsewhere == told

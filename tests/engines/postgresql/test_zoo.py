@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import psycopg2
 import pytest
 
 from maintenance.engines.errors import Damaged
@@ -157,3 +158,71 @@ def test_a_sequence_behind_its_column(lab: PostgreSQLLab) -> None:
         repaired(made, made.diagnose(Thresholds()))
         whole(made)
     assert lab.sql("SELECT nextval('orders_id_seq')") == [(20000,)]
+
+
+def test_an_index_of_a_system_catalog(lab: PostgreSQLLab) -> None:
+    lab.damage_page("pg_depend_reference_index", 3)
+    with engine(lab) as made:
+        diagnosis = made.diagnose(Thresholds())
+        assert ("damaged_system_index", "pg_catalog.pg_depend_reference_index") in codes(diagnosis)
+        with pytest.raises(psycopg2.Error):
+            lab.sql("SELECT count(*) FROM (SELECT 1 FROM pg_depend ORDER BY refclassid, refobjid) x")
+        repaired(made, diagnosis)
+        assert not codes(made.diagnose(Thresholds())) & {
+            ("damaged_system_index", "pg_catalog.pg_depend_reference_index")
+        }
+        whole(made)
+
+
+def test_the_statistics_of_the_planner(lab: PostgreSQLLab) -> None:
+    columns = ", ".join(f"c{number} int" for number in range(300))
+    lab.sql(f"CREATE TABLE wide ({columns}); INSERT INTO wide SELECT FROM generate_series(1, 100); ANALYZE wide")
+    lab.damage_page(
+        "pg_statistic", int(str(lab.sql("SELECT max((ctid::text::point)[0])::int - 1 FROM pg_statistic")[0][0]))
+    )
+    with engine(lab) as made:
+        diagnosis = made.diagnose(Thresholds())
+        assert ("damaged_statistics", "pg_catalog.pg_statistic") in codes(diagnosis)
+        assert len(diagnosis.tables) == 3
+        with pytest.raises(psycopg2.Error):
+            lab.sql("SELECT count(*) FROM pg_stats")
+        repaired(made, diagnosis)
+        whole(made)
+    assert lab.sql("SELECT count(*) FROM pg_stats WHERE tablename = 'wide'") == [(300,)]
+
+
+def test_a_table_of_the_system_is_left_to_people(lab: PostgreSQLLab) -> None:
+    lab.sql("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMENT ON FUNCTION f() IS 'one'")
+    [(pages,)] = lab.sql("SELECT pg_relation_size('pg_description') / 8192")
+    lab.damage_page("pg_description", int(str(pages)) - 1)
+    with engine(lab) as made:
+        diagnosis = made.diagnose(Thresholds())
+        assert ("damaged_system_table", "pg_catalog.pg_description") in codes(diagnosis)
+        assert not [a for a in made.plan("repair", diagnosis, Thresholds(), None, True) if a.stage < 0]
+
+
+def test_a_page_of_zeros_into_which_an_index_still_points(lab: PostgreSQLLab) -> None:
+    """Nothing else tells of it: not a count, not amcheck, not a checksum."""
+    [(count,)] = lab.sql("SELECT count(*) FROM orders WHERE (ctid::text::point)[0] = 11")
+    path = lab.path_of("orders")
+    with lab.stopped(), open(path, "r+b") as file:
+        file.seek(11 * PAGE)
+        file.write(bytes(PAGE))
+        # Two that no index knows, as a crash of a growing table leaves them.
+        file.seek(0, os.SEEK_END)
+        file.write(bytes(2 * PAGE))
+    with engine(lab) as made:
+        diagnosis = made.diagnose(Thresholds())
+        assert {code for code, _ in codes(diagnosis)} & {"lost_pages", "damaged_table"} == {"lost_pages"}
+        [found] = [finding for finding in diagnosis.findings if finding.code == "lost_pages"]
+        assert found.evidence.startswith(f"{count} entries of index public.orders_")
+        assert "point into empty pages (11)" in found.evidence
+        for kind in ("repair", "rebuild"):
+            [looking, *_] = made.plan(kind, diagnosis, Thresholds(), None, False)
+            with pytest.raises(Damaged, match=r"empty pages \(11\)"):
+                made.perform(looking, False)
+        [loss] = repaired(made, diagnosis, allow_data_loss=True)[0].losses
+        assert loss.pages == (11,)
+        assert f"{count} entries" in loss.detail
+        assert "lost_pages" not in {code for code, _ in codes(made.diagnose(Thresholds()))}
+        whole(made)

@@ -1,0 +1,123 @@
+"""Pages of tables that were overwritten with zeros: the server takes them for new ones and says nothing.
+
+Neither a count nor a dump nor amcheck nor checksums tell. A page of zeros alone may be what a crash left of a table
+that was growing; but where an index still points into it there were rows. Needs a superuser, and pageinspect.
+"""
+
+# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..values import Finding
+from ..words import Sentence, say
+from .failures import lost
+from .server import Relation, Server
+from .sql import ask, canonical, configure
+from .structure import Part, extension, together
+
+AT_ONCE = 5000, 256_000_000
+"""Tables in one statement, and their bytes: half a second of looking."""
+
+
+@dataclass(frozen=True)
+class LostPages:
+    """Empty pages of one table, and how many entries of the index point into each."""
+
+    table: str
+    index: str
+    entries: dict[int, int]
+
+    @property
+    def words(self) -> Sentence:
+        return say(
+            "{count} entries of index {index} point into empty pages ({pages}): their rows are silently absent",
+            count=sum(self.entries.values()),
+            index=self.index,
+            pages=", ".join(str(page) for page in list(self.entries)[:10]),
+        )
+
+    @property
+    def finding(self) -> Finding:
+        hint = say(
+            "Storage lost what was written; the rows must come from an older backup, and until the index is built anew "
+            "it still holds their keys (bt_page_items of pageinspect)"
+        )
+        return Finding("lost_pages", "critical", self.table, self.words, hint)
+
+
+class Emptied(Server):
+    """Looks for such pages."""
+
+    def lost_pages(self, relations: Sequence[Relation], seconds: float) -> tuple[list[LostPages], bool]:
+        """Small tables first; and whether there was time for all.
+
+        Nothing more where pageinspect is not to be had, or at a page that cannot be read: other checks tell of that.
+        """
+        found: list[LostPages] = []
+        until = time.monotonic() + seconds
+        parts = [Part(x.name, None, x.oid, x.bytes) for x in sorted(relations, key=lambda relation: relation.bytes)]
+        with self.session("looking for empty pages of", settings={"client_min_messages": "error"}) as connection:
+            ask(connection, "BEGIN")
+            try:
+                schema = extension(connection, "pageinspect", self.tag.suffix)
+                for group in together(parts, *AT_ONCE):
+                    found += self._lost_of(connection, schema, group, until)
+            except DBAPIError as error:
+                if lost(error.orig):
+                    raise
+                return found, getattr(error.orig, "pgcode", None) != "57014"
+            finally:
+                with suppress(DBAPIError):
+                    ask(connection, "ROLLBACK")
+        return found, True
+
+    def _lost_of(self, connection: Connection, schema: str, group: Sequence[Part], until: float) -> Iterator[LostPages]:
+        """An entry is made after the page it points into, so what is empty still afterwards was so all the time."""
+        names = {part.oid: part.table for part in group}
+        for oid, index_schema, index, pages in self._empty(connection, schema, list(names), until):
+            name = canonical(index_schema, index)
+            entries = "unnest(coalesce(i.tids, ARRAY[i.htid]))" if self.ways.index_tids else "i.ctid"
+            rows = ask(
+                connection,
+                f"""WITH entries AS (SELECT ({entries})::text::point AS tid
+                      FROM generate_series(1, pg_relation_size(%(index)s) / current_setting('block_size')::int - 1) b,
+                        LATERAL {schema}.bt_page_stats(%(index)s, b::int) s,
+                        LATERAL {schema}.bt_page_items(%(index)s, b::int) i
+                      WHERE s.type = 'l' AND NOT (s.btpo_next <> 0 AND i.itemoffset = 1))
+                    SELECT tid[0]::int, count(*) FROM entries WHERE tid[0]::int = ANY(%(pages)s)
+                    GROUP BY 1 ORDER BY 1""",
+                index=name,
+                pages=pages,
+            )
+            still = {page for *_, empty in self._empty(connection, schema, [oid], until) for page in empty}
+            if known := {int(page): int(count) for page, count in rows if page in still}:
+                yield LostPages(names[oid], name, known)
+
+    def _empty(
+        self, connection: Connection, schema: str, oids: list[int], until: float
+    ) -> list[tuple[int, str, str, list[int]]]:
+        """(table, schema and name of its smallest b-tree over all rows, empty pages): only tables that have both."""
+        self.raise_if_stopping("looking for empty pages of", self.database)
+        left = max(1, int((until - time.monotonic()) * 1000))
+        configure(connection, {"statement_timeout": left}, local=True)
+        rows = ask(
+            connection,
+            f"""SELECT o, n.nspname, x.relname, array_agg(b::int) FROM unnest(%(oids)s::oid[]) o,
+                  LATERAL (SELECT i.relname, i.relnamespace FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+                    WHERE x.indrelid = o AND x.indisvalid AND x.indpred IS NULL
+                      AND i.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
+                    ORDER BY i.relpages, i.oid LIMIT 1) x JOIN pg_namespace n ON n.oid = x.relnamespace,
+                  LATERAL generate_series(0, pg_relation_size(o) / current_setting('block_size')::int - 1) b
+                WHERE ({schema}.page_header({schema}.get_raw_page(o::regclass::text, b::int))).upper = 0
+                GROUP BY 1, 2, 3""",
+            oids=oids,
+        )
+        return [(int(oid), str(space), str(index), list(pages)) for oid, space, index, pages in rows]
