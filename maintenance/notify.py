@@ -6,7 +6,6 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from django.conf import settings
 from django.db.models import Max, Q
@@ -21,6 +20,7 @@ from reports.retelling import again
 from . import config
 from .engines.words import Sentence
 from .models import ENDED, MaintenanceRun, Notification, Status
+from .sentences import said
 
 log = logging.getLogger("maintenance")
 
@@ -120,10 +120,7 @@ def _said(run: MaintenanceRun, because: str, database: str) -> list[str]:
 
 
 def _again(sentence: str) -> str:
-    said: dict[str, Any] = {}
-    if isinstance(sentence, Sentence):
-        said = {"template": sentence.template, "values": sentence.values}
-    return again(str(sentence), said)
+    return again(str(sentence), said(sentence) if isinstance(sentence, Sentence) else {})
 
 
 def remind() -> int:

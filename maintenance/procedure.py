@@ -25,9 +25,9 @@ from .blackbox import BlackBoxUnwritable
 from .engines import open_engine
 from .engines.errors import EngineError, Interrupted, Transient, Unreachable
 from .engines.values import Json, Tag
-from .engines.words import Sentence, say
+from .engines.words import Sentence, counted, say
 from .journal import Journal, LeaseLost, claim
-from .models import Status, StepState
+from .models import RunTarget, Status, StepState
 from .progress import Forecast
 from .sentences import resaid, said
 from .steps import (
@@ -216,7 +216,7 @@ def _take_up(ctx: Context) -> None:
         return
     if target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
         _look_who_opened(ctx)
-    died = say("Its worker died {times} times.", times=target.attempt - 1)
+    died = _deaths(target)
     if target.attempt >= LAST_ATTEMPT:
         _go(ctx, "X", died)
     elif target.attempt > RETRIES_OF_A_RUN + 1 and target.node in OUTAGE:
@@ -285,7 +285,11 @@ def _step(ctx: Context) -> bool:
         ctx.take_over(changes)
         return True
     if node.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:
-        _end(ctx, node.ends_in, say("Its worker died {times} times.", times=target.attempt - 1))
+        _end(
+            ctx,
+            node.ends_in,
+            _deaths(target),
+        )
         return False
     line = ctx.journal.started(target.node, node.step, "", target.round)
     outcome, state = _attempt(ctx, node)
@@ -366,6 +370,10 @@ def _last_failure(ctx: Context) -> Sentence:
     if line is None:
         return resaid(ctx.target.ended_said, ctx.target.ended_because)
     return resaid(line.said, line.sentence)
+
+
+def _deaths(target: RunTarget) -> Sentence:
+    return say("Its worker died {times}.", times=counted(target.attempt - 1, "{n} time", "{n} times"))
 
 
 def _end(ctx: Context, status: Status, sentence: Sentence) -> None:

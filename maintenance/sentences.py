@@ -10,11 +10,11 @@ from .engines.words import Sentence, say
 
 
 def said(sentence: Sentence | str) -> Json:
-    """Template and values of a sentence, for other languages; likewise of a sentence among the values."""
+    """Templates and values of a sentence, for other languages; likewise of a sentence among the values."""
     if not isinstance(sentence, Sentence):
         return {"template": str(sentence), "values": {}}
     values = {name: said(value) if isinstance(value, Sentence) else value for name, value in sentence.values.items()}
-    return {"template": sentence.template, "values": values}
+    return {"template": sentence.template, "values": values, **({"many": sentence.many} if sentence.many else {})}
 
 
 def resaid(stored: Mapping[str, Any], text: str = "") -> Sentence:
@@ -22,7 +22,7 @@ def resaid(stored: Mapping[str, Any], text: str = "") -> Sentence:
     if not stored:
         return say("{text}", text=text)
     values = {name: resaid(v) if isinstance(v, Mapping) else v for name, v in stored["values"].items()}
-    return Sentence(stored["template"], values)
+    return Sentence(stored["template"], values, stored.get("many", ""))
 
 
 def stored_finding(finding: Finding) -> Json:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from django.utils.translation import get_language, gettext
+from django.utils.translation import get_language, gettext, ngettext
 
 from maintenance.models import MaintenanceRun, StepRecord
 
@@ -49,7 +49,9 @@ def _told(said: Mapping[str, Any]) -> str:
     if not said["template"]:
         return ""  # gettext would answer with the head of the catalogue.
     values = {name: _value(name, value) for name, value in (said.get("values") or {}).items()}
-    return gettext(said["template"]).format(**values) if values else gettext(said["template"])
+    many = said.get("many")
+    template = ngettext(said["template"], many, int(values["n"])) if many else gettext(said["template"])
+    return template.format(**values) if values else template
 
 
 def _value(name: str, value: Any) -> Any:

@@ -12,16 +12,18 @@ from typing import Self
 
 
 class Sentence(str):
-    """English text with its template (`str.format` style) and values."""
+    """English text with its template (`str.format` style) and values. One that counts has a template for many too,
+    and its number in the value `n`."""
 
     template: str
     values: Mapping[str, object]
+    many: str
 
-    def __new__(cls, template: str, values: Mapping[str, object] | None = None) -> Self:
+    def __new__(cls, template: str, values: Mapping[str, object] | None = None, many: str = "") -> Self:
         values = dict(values or {})
-        text = super().__new__(cls, template.format(**values) if values else template)
-        text.template = template
-        text.values = values
+        said = many if many and values["n"] != 1 else template
+        text = super().__new__(cls, said.format(**values) if values else said)
+        text.template, text.values, text.many = template, values, many
         return text
 
 
@@ -31,6 +33,11 @@ def say(template: str, **values: object) -> Sentence:
     A template without values is taken as it stands, braces included.
     """
     return Sentence(template, values)
+
+
+def counted(number: object, one: str, many: str) -> Sentence:
+    """A number with its noun, as a value of a sentence: counted(2, "{n:,} table", "{n:,} tables")."""
+    return Sentence(one, {"n": number}, many)
 
 
 def listed(parts: Iterable[str], by: str = "; ") -> Sentence:

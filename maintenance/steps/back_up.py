@@ -13,6 +13,7 @@ from reports.comparison import load_statistics
 
 from ..engines.errors import Damaged, EngineError, Interrupted, Unable
 from ..engines.words import listed, say, size
+from . import counted
 from .context import Context, Done, Outcome, stored_checks
 
 UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
@@ -41,7 +42,9 @@ def _check_early(ctx: Context) -> Done:
         return Done(say("All checks wait for the cut."))
     failed = [c for c in checks if not c.passed]
     return Done(
-        say("{checks} checks before the cut, {failed} of them failed.", checks=len(checks), failed=len(failed)),
+        say(
+            "{checks} before the cut, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
+        ),
         {"checks": stored_checks(checks)},
     )
 

@@ -7,7 +7,7 @@ from reports.comparison import compare_target
 from ..engines.errors import EngineError, Interrupted
 from ..engines.words import say
 from ..models import ActionRecord, StepState
-from . import switch
+from . import counted, switch
 from .context import Context, Done, Outcome, stored_action
 from .decide import refuse_without_room
 from .measure import measure, queries
@@ -45,12 +45,11 @@ def _load_test(ctx: Context) -> Done:
     load = ctx.engine.load_test(queries(ctx, "after"), ctx.setting.load_seconds, ctx.setting.load_clients)
     return Done(
         say(
-            "Load test: {requests} requests by {clients} clients in {seconds:.1f} s, {errors} errors, "
-            "95 % within {p95} ms.",
-            requests=load.requests,
-            clients=load.clients,
+            "Load test: {requests} by {clients} in {seconds:.1f} s, {errors}, 95 % within {p95} ms.",
+            requests=counted.requests(load.requests),
+            clients=counted.clients(load.clients),
             seconds=load.seconds,
-            errors=load.errors,
+            errors=counted.errors(load.errors),
             p95="?" if load.p95_ms is None else f"{load.p95_ms:.1f}",
         ),
         {
@@ -85,6 +84,6 @@ def one_more_round(ctx: Context) -> Outcome:
     plan = further_work(ctx)
     return Outcome(
         "finished",
-        say("One more round with {count} pieces of work.", count=len(plan)),
+        say("One more round with {work}.", work=counted.pieces(len(plan))),
         {"plan": plan, "round": ctx.target.round + 1},
     )

@@ -11,7 +11,7 @@ from ..engines.errors import Damaged, Unable
 from ..engines.values import Json
 from ..engines.words import listed, say, size
 from ..models import ActionRecord
-from . import switch
+from . import counted, switch
 from .context import Context, Done, Outcome, checked_early, fingerprints, storable, stored_checks
 from .functional import functional_checks
 from .measure import measure
@@ -42,9 +42,9 @@ def run(ctx: Context) -> Outcome:
     return Outcome(
         "finished",
         say(
-            "Connections are cut; {tables} tables with {rows:,} rows are fingerprinted and can be brought back.",
-            tables=len(prints),
-            rows=rows,
+            "Connections are cut; {tables} with {rows} are fingerprinted and can be brought back.",
+            tables=counted.tables(len(prints)),
+            rows=counted.rows(rows),
         ),
     )
 
@@ -80,9 +80,9 @@ def close(ctx: Context) -> None:
         cut = ctx.engine.cut(gate, ctx.marker)
         return Done(
             say(
-                "Cut connections: {sessions} sessions ended, nobody came back in {polls} polls.",
-                sessions=cut.sessions_ended,
-                polls=cut.quiet_polls,
+                "Cut connections: {sessions} ended, nobody came back in {polls}.",
+                sessions=counted.sessions(cut.sessions_ended),
+                polls=counted.polls(cut.quiet_polls),
             ),
             {**asdict(cut), "by_hand": ctx.engine.by_hand(gate)},
         )
@@ -104,7 +104,9 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
     checks += functional_checks(ctx)
     failed = [c for c in checks if not c.passed]
     return Done(
-        say("{checks} checks before the work, {failed} of them failed.", checks=len(checks), failed=len(failed)),
+        say(
+            "{checks} before the work, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
+        ),
         {
             "checks": stored_checks(checks),
             "catalog": ctx.engine.catalog(),
@@ -119,15 +121,15 @@ def _fingerprint(ctx: Context) -> Done:
     prints = ctx.engine.recount(None) if ctx.rows_stay else ctx.engine.fingerprint(None)
     unreadable = [name for name, p in prints.items() if not p.readable]
     sentence = say(
-        "Fingerprinted {tables} tables, {rows:,} rows.",
-        tables=len(prints),
-        rows=sum(p.rows or 0 for p in prints.values()),
+        "Fingerprinted {tables}, {rows}.",
+        tables=counted.tables(len(prints)),
+        rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
     )
     if unreadable:
         sentence = say(
-            "Fingerprinted {tables} tables, {rows:,} rows; not readable: {unreadable}.",
-            tables=len(prints),
-            rows=sum(p.rows or 0 for p in prints.values()),
+            "Fingerprinted {tables}, {rows}; not readable: {unreadable}.",
+            tables=counted.tables(len(prints)),
+            rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
             unreadable=", ".join(unreadable),
         )
     return Done(sentence, {"tables": storable(prints)})
@@ -152,8 +154,8 @@ def _image(ctx: Context) -> Done:
         )
     elif image.tables:
         sentence = say(
-            "Saved {count} tables that changed since the backup again ({bytes}): a rollback would lose nothing.",
-            count=len(image.tables),
+            "Saved {tables} that changed since the backup again ({bytes}): a rollback would lose nothing.",
+            tables=counted.tables(len(image.tables)),
             bytes=size(image.bytes),
         )
     else:

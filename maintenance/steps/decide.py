@@ -7,6 +7,7 @@ from typing import cast
 from ..engines.errors import Unable
 from ..engines.values import Action, Diagnosis, Json, MaintenanceType
 from ..engines.words import Sentence, say, size
+from . import counted
 from .context import Context, Outcome, stored_action
 
 SPARE = 1.2
@@ -42,28 +43,26 @@ def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Sentence]:
     as that plan found it, with what differs. Raises Unable when the new one would lose rows nobody agreed to lose.
     """
     amount = {
-        "count": len(fresh),
-        "objects": len({a.object for a in fresh}),
+        "work": counted.pieces(len(fresh)),
+        "objects": counted.objects(len({a.object for a in fresh})),
         "bytes": size(sum(a.bytes for a in fresh)),
     }
     agreed = ctx.run.agreed_plan
     if agreed is None or agreed.made_at is None:
-        return [stored_action(a) for a in fresh], say(
-            "{count} pieces of work on {objects} objects, {bytes} in all.", **amount
-        )
+        return [stored_action(a) for a in fresh], say("{work} on {objects}, {bytes} in all.", **amount)
     at = f"{agreed.made_at:%Y-%m-%d %H:%M} UTC"
     promised = agreed.actions(ctx.target.database)
     before, now = {_work(a) for a in promised}, {(a.object, a.kind) for a in fresh}
     if before == now:
         return promised, say(
-            "{count} pieces of work on {objects} objects, {bytes} in all: exactly the plan of {at} that was confirmed.",
+            "{work} on {objects}, {bytes} in all: exactly the plan of {at} that was confirmed.",
             **amount,
             at=at,
         )
     _refuse_unagreed_loss(ctx, fresh, before, at)
     return [stored_action(a) for a in fresh], say(
         "Planned again, because {database} changed since the plan of {at} that was confirmed: "
-        "{count} pieces of work on {objects} objects, {bytes} in all. New: {added}. No longer needed: {dropped}.",
+        "{work} on {objects}, {bytes} in all. New: {added}. No longer needed: {dropped}.",
         **amount,
         database=ctx.target.database,
         at=at,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engines.words import say
 from ..models import DatabaseState
+from . import counted
 from .context import Context, Outcome
 
 
@@ -14,18 +15,17 @@ def run(ctx: Context) -> Outcome:
     ctx.diagnosis = diagnosis
     if not diagnosis.findings:
         sentence = say(
-            "Looked at {tables} tables of {version}: nothing is wrong.",
-            tables=len(diagnosis.tables),
+            "Looked at {tables} of {version}: nothing is wrong.",
+            tables=counted.tables(len(diagnosis.tables)),
             version=diagnosis.version,
         )
     else:
         worst = min(diagnosis.findings, key=lambda f: ["critical", "high", "medium", "low"].index(f.severity))
         sentence = say(
-            "Looked at {tables} tables of {version}: {findings} findings, health {health} of 100; "
-            "worst: {worst} {object}",
-            tables=len(diagnosis.tables),
+            "Looked at {tables} of {version}: {findings}, health {health} of 100; worst: {worst} {object}",
+            tables=counted.tables(len(diagnosis.tables)),
             version=diagnosis.version,
-            findings=len(diagnosis.findings),
+            findings=counted.findings(len(diagnosis.findings)),
             health=diagnosis.health,
             worst=worst.evidence,
             object=f"({worst.object})" if worst.object else "",

@@ -11,7 +11,7 @@ from ..engines.errors import EngineError, Interrupted, Transient
 from ..engines.values import Action, Performed
 from ..engines.words import say, size
 from ..models import ActionRecord, StepState
-from . import switch
+from . import counted, switch
 from .context import Context, Outcome
 
 ROUNDS = 5
@@ -33,8 +33,8 @@ def run(ctx: Context) -> Outcome:
     return Outcome(
         "finished",
         say(
-            "{count} pieces of work done: {before} became {after}.",
-            count=len(records),
+            "{work} done: {before} became {after}.",
+            work=counted.pieces(len(records)),
             before=size(before),
             after=size(after),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..engines.words import say
 from ..models import Measurement
+from . import counted
 from .context import Context, Done
 
 
@@ -23,7 +24,7 @@ def measure(ctx: Context, phase: str) -> None:
         samples = ctx.engine.measure_all(listed, ctx.setting.benchmark_repeats)
         ctx.journal.measured(phase, ctx.target.round, samples)
         if phase == "before":
-            return Done(say("Measured {count} queries before the work.", count=len(listed)))
-        return Done(say("Measured {count} queries after the work.", count=len(listed)))
+            return Done(say("Measured {queries} before the work.", queries=counted.queries(len(listed))))
+        return Done(say("Measured {queries} after the work.", queries=counted.queries(len(listed))))
 
     ctx.once(f"measure {phase}", work)

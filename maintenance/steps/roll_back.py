@@ -8,7 +8,7 @@ from ..engines.errors import Damaged, EngineError, Unable
 from ..engines.values import Fingerprint
 from ..engines.words import Sentence, listed, say
 from ..models import ActionRecord, ApplicationHold
-from . import switch
+from . import counted, switch
 from .complete import tidy
 from .context import Context, Done, Outcome, fingerprints
 from .cut import close
@@ -29,11 +29,11 @@ def run(ctx: Context) -> Outcome:
             close(ctx)
         result = ctx.once("data", lambda: _bring_data_back(ctx))
         keep = [str(result["kept"])] if result.get("kept") else []
-        sentence = say("The data is as it was at the cut: {tables} tables.", tables=result["tables"])
+        sentence = say("The data is as it was at the cut: {tables}.", tables=counted.tables(result["tables"]))
         if keep:
             sentence = say(
-                "Restored the data as of the cut: {tables} tables; the broken one is kept as {kept}.",
-                tables=result["tables"],
+                "Restored the data as of the cut: {tables}; the broken one is kept as {kept}.",
+                tables=counted.tables(result["tables"]),
                 kept=keep[0],
             )
         if result.get("image"):
@@ -61,7 +61,7 @@ def _bring_data_back(ctx: Context) -> Done:
         return _swap(ctx, str(swap["side"]), len(baseline))
     if not differing:
         return Done(
-            say("All {tables} tables are as they were: nothing to restore.", tables=len(baseline)),
+            say("As it was: {tables}. There is nothing to restore.", tables=counted.tables(len(baseline))),
             {"tables": len(baseline)},
         )
     if ctx.target.hold_lost and rows and not _same(_seen_last(ctx, baseline), now):
@@ -108,12 +108,12 @@ def _swap(ctx: Context, side: str, tables: int) -> Done:
     def work() -> Done:
         kept = ctx.engine.swap(side, gate, ctx.marker)
         return Done(
-            say("Restored {tables} tables beside, proved them equal, and swapped.", tables=tables),
+            say("Restored {tables} beside, proved equality, and swapped.", tables=counted.tables(tables)),
             {"tables": tables, "kept": kept},
         )
 
     return Done(
-        say("The restored {tables} tables are in the place of the broken ones.", tables=tables),
+        say("What was restored, {tables}, is in the place of what was broken.", tables=counted.tables(tables)),
         ctx.again("swap", work, {"side": side}),
     )
 

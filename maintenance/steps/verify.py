@@ -9,6 +9,7 @@ from ..engines.values import Check, Fingerprint, Json
 from ..engines.words import Sentence, listed, say
 from ..models import ActionRecord, StepState
 from ..sentences import resaid, said
+from . import counted
 from .context import Context, Done, Outcome, checked_early, storable, stored_checks
 from .functional import functional_checks
 from .maintain import work
@@ -25,10 +26,10 @@ def run(ctx: Context) -> Outcome:
             return Outcome(
                 "finished",
                 say(
-                    "Proved whole: {tables} tables, {rows:,} rows, {checks} checks.",
-                    tables=result["compared"],
-                    rows=result["rows"],
-                    checks=result["checked"],
+                    "Proved whole: {tables}, {rows}, {checks}.",
+                    tables=counted.tables(result["compared"]),
+                    rows=counted.rows(result["rows"]),
+                    checks=counted.checks(result["checked"]),
                 ),
             )
         if ctx.target.repairs >= ctx.setting.integrity_retries:
@@ -43,7 +44,7 @@ def _repair(ctx: Context) -> Done:
     actions = ctx.engine.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
     for stage in sorted({a.stage for a in actions}):
         work(ctx, [a for a in actions if a.stage == stage])
-    return Done(say("Repaired after the integrity error: {count} pieces of work.", count=len(actions)))
+    return Done(say("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
 
 
 def prove(ctx: Context) -> Done:
@@ -95,24 +96,24 @@ def _all_there(compared: list[str], left_out: list[str], checks: int, failed: in
     """What was proven, and of which tables nothing can be: they were unreadable at the cut, or lost rows by consent."""
     if left_out:
         return say(
-            "Compared {tables} tables: all rows are there; {checks} checks, {failed} fail as they did before. "
+            "Compared {tables}: all rows are there; {checks}, {failed}. "
             "Not compared, because rows could not be read: {left_out}.",
-            tables=len(compared),
-            checks=checks,
-            failed=failed,
+            tables=counted.tables(len(compared)),
+            checks=counted.checks(checks),
+            failed=counted.failing_as_before(failed),
             left_out=", ".join(left_out),
         )
     if failed:
         return say(
-            "Compared {tables} tables: all rows are there; {checks} checks, {failed} fail as they did before.",
-            tables=len(compared),
-            checks=checks,
-            failed=failed,
+            "Compared {tables}: all rows are there; {checks}, {failed}.",
+            tables=counted.tables(len(compared)),
+            checks=counted.checks(checks),
+            failed=counted.failing_as_before(failed),
         )
     return say(
-        "Compared {tables} tables: all rows are there; {checks} checks, none fails.",
-        tables=len(compared),
-        checks=checks,
+        "Compared {tables}: all rows are there; {checks}, none fails.",
+        tables=counted.tables(len(compared)),
+        checks=counted.checks(checks),
     )
 
 

@@ -173,7 +173,7 @@ def test_what_lost_rows_or_could_not_be_read_is_not_called_proven(
     fake()
     run = go(someone, request_for("shop", allow_data_loss=True))
     proof = run.targets.get().steps.get(node="H", part="proof 1")
-    assert "Compared 1 tables" in proof.sentence
+    assert "Compared 1 table:" in proof.sentence
     assert "Not compared, because rows could not be read: customers, orders." in proof.sentence
     assert proof.result is not None
     assert (proof.result["compared"], proof.result["rows"]) == (1, 0)

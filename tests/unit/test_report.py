@@ -17,11 +17,13 @@ from pypdf import PdfReader
 
 from maintenance import audit
 from maintenance.engines.errors import Transient
-from maintenance.engines.words import say
+from maintenance.engines.words import Sentence, say
 from maintenance.models import MaintenanceRun, Status
 from maintenance.sentences import resaid, said
+from maintenance.steps import counted
 from reports import drawings, management, paper, pdf, performance, words
 from reports.drawings import Pair
+from reports.earlier import EARLIER
 from reports.outcome import outcome
 from reports.retelling import again
 from reports.sheets import Column, Sheet
@@ -271,7 +273,7 @@ def test_what_was_rolled_back_is_neither_gain_nor_loss() -> None:
     records.add_proof(target, ["public.orders"], problems=["an index is missing"])
     loss = {"object": "public.orders", "rows": 12, "pages": [], "detail": "undone"}
     records.add_action(target, "public.orders", bytes_before=9_000_000, bytes_after=1_000_000, losses=[loss])
-    sentence = "Restored 1 tables beside, proved them equal, and swapped."
+    sentence = "Restored 1 table beside, proved equality, and swapped."
     records.add_step(target, "S", "roll_back", 50, 9, part="data", sentence=sentence)
     text = text_of(run)
     assert squeezed("Tables proved equal—") in text
@@ -422,3 +424,26 @@ def test_a_run_without_measurements_has_a_csv_with_its_heading(tmp_path: Path) -
 def test_every_column_is_documented(columns: dict[str, str]) -> None:
     document = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
     assert [name for name, told in columns.items() if f"| `{name}` | {told} |" not in document] == []
+
+
+def test_what_is_counted_is_told_by_the_rules_of_each_language() -> None:
+    def told(tables: int) -> Sentence:
+        return say(
+            "Compared {tables}: all rows are there; {checks}, none fails.",
+            tables=counted.tables(tables),
+            checks=counted.checks(1),
+        )
+
+    assert told(1) == "Compared 1 table: all rows are there; 1 check, none fails."
+    assert told(1200) == "Compared 1,200 tables: all rows are there; 1 check, none fails."
+    with translation.override("ja"):
+        assert (
+            again(told(1200), said(told(1200))) == "1,200 テーブルを比較: すべての行があります。確認 1 件、失敗なし。"
+        )
+    assert resaid(said(told(2))) == told(2)
+    assert said(resaid(said(told(2)))) == said(told(2))
+
+
+def test_sentences_of_earlier_runs_are_still_told_in_japanese() -> None:
+    with translation.override("ja"):
+        assert all(again(template, {"template": template}) != template for template in EARLIER)

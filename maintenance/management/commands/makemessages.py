@@ -28,7 +28,12 @@ NOT_DOING = frozenset(("gettext_lazy", "get", "select_related", "say", "label", 
 
 
 class Command(makemessages.Command):
-    xgettext_options = [*makemessages.Command.xgettext_options, "--keyword=say", "--keyword=lazy"]
+    xgettext_options = [
+        *makemessages.Command.xgettext_options,
+        "--keyword=say",
+        "--keyword=lazy",
+        "--keyword=counted:2,3",
+    ]
 
     def handle(self, *args: Any, **options: Any) -> None:
         """As the catalogue is kept: one line a message, no line numbers, nothing obsolete, no tests and tools."""
