@@ -102,6 +102,7 @@ class SQLiteLab(Lab):
             "CREATE TABLE no_key (a, b)",
             "CREATE TABLE empty (id INTEGER PRIMARY KEY AUTOINCREMENT)",
             "CREATE VIRTUAL TABLE letters USING fts5(body)",
+            "CREATE VIRTUAL TABLE places USING rtree(id, west, east, +label)",
             "CREATE TABLE log (at TEXT, what TEXT)",
             'CREATE INDEX "Index on 注文" ON "注文" ("顧客" DESC)',
             "CREATE INDEX partly ON no_key (a) WHERE b IS NOT NULL",
@@ -122,10 +123,12 @@ class SQLiteLab(Lab):
             "INSERT INTO no_key SELECT id, CASE WHEN id % 2 THEN NULL ELSE name END FROM customers",
             "INSERT INTO no_key SELECT * FROM no_key",
             "INSERT INTO letters SELECT 'Dear ' || name FROM customers",
+            "INSERT INTO places SELECT id, id, id + 0.5, name FROM customers",
             # A column that the rows before it do not have on the disk.
             "ALTER TABLE log ADD COLUMN level INTEGER DEFAULT 3",
         )
         shadows = ["letters_config", "letters_content", "letters_data", "letters_docsize", "letters_idx"]
+        shadows += ["places_node", "places_parent", "places_rowid"]
         quoted = ['"Mixed Case"', '"注文"', '"order"']
         return [*quoted, "customers", "empty", "log", "no_key", "typed", "without_rowid", *shadows]
 

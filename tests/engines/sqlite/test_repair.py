@@ -134,6 +134,10 @@ class TestRepair:
                     assert moved(engine, name) == before[name]
             assert engine.fingerprint(None) == before
             assert engine.catalog() == catalog
+        assert lab.sql("SELECT count(*) FROM letters WHERE letters MATCH 'dear'") == [(290,)]
+        lab.sql("INSERT INTO letters (letters) VALUES ('integrity-check')")
+        assert lab.sql("SELECT label FROM places WHERE west <= 7.2 AND east >= 7.2") == [("Name 7",)]
+        assert lab.sql("SELECT rtreecheck('places')") == [("ok",)]
 
     def test_another_text_encoding_is_read_right(self, tmp_path: Path) -> None:
         lab = SQLiteLab(tmp_path / "shop")
