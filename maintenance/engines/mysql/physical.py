@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -43,7 +44,6 @@ def mariabackup(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
     repair what it calls crashed.
     """
     final = folder / f"{stem}.xbstream{seal.extension}"
-    part = final.with_name(final.name + ".part")
     with (
         tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=folder) as scratch,
         failures_told("backing up", server.schema),
@@ -57,14 +57,14 @@ def mariabackup(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
             "--log-innodb-page-corruption",
             f"--target-dir={scratch}",
         ]
-        with commands.running(args, secrets=server.secrets(), stop=server.stopping) as child:
-            assert child.stdout is not None
-            written = archive.write(child.stdout, part, seal)
-        with removed_unless_good(part):
-            archive.verify(Archive(part, written.bytes, written.sha256))
-            with under_its_name(part, final, seal) as named:
-                _unpack_and_prepare(server, named, final, seal, Path(scratch))
-            archive.publish(part, final)
+        written = _packed(
+            server,
+            args,
+            server.secrets(),
+            final,
+            seal,
+            lambda named: _unpack_and_prepare(server, named, final, seal, Path(scratch)),
+        )
     return Backup(final, MARIABACKUP, written.bytes, written.sha256, True, {})
 
 
@@ -73,13 +73,7 @@ def _unpack_and_prepare(server: Server, named: Path, final: Path, seal: Seal, sc
     unpacked = scratch / "unpacked"
     unpacked.mkdir()
     unpacking = [program(("mbstream",), server), "-x", "-C", str(unpacked)]
-    with (
-        archive.reading(named, seal) as stream,
-        commands.running(unpacking, stdin=commands.PIPE, stop=server.stopping) as child,
-    ):
-        assert child.stdin is not None
-        shutil.copyfileobj(stream, child.stdin, archive.CHUNK)
-        child.stdin.close()
+    _poured(server, named, seal, unpacking)
     if not (unpacked / "xtrabackup_checkpoints").exists() and not (unpacked / "mariadb_backup_checkpoints").exists():
         raise ArchiveError(f"{final.name} holds no checkpoint: the copy did not reach its end")
     if (unpacked / "innodb_corrupted_pages").exists():
@@ -129,7 +123,6 @@ def left_clone(server: Server, session: Session) -> Path | None:
 def clone(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
     """The whole server as a data folder, in a tar file; read back by comparing every file with the copy."""
     final = folder / f"{stem}.clone.tar{seal.extension}"
-    part = final.with_name(final.name + ".part")
     tar = program(("tar",), server)
     with server.session("backing up", limited=False) as session, failures_told("backing up", server.schema):
         copy = _clone_folder(server, session)
@@ -137,14 +130,8 @@ def clone(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
         try:
             server.admin(session, f"CLONE LOCAL DATA DIRECTORY = {_text(session, copy)}")
             packing = [tar, "--create", "--file=-", f"--directory={copy}", "."]
-            with commands.running(packing, stop=server.stopping) as child:
-                assert child.stdout is not None
-                written = archive.write(child.stdout, part, seal)
-            with removed_unless_good(part):
-                archive.verify(Archive(part, written.bytes, written.sha256))
-                with under_its_name(part, final, seal) as named:
-                    _compare(server, named, seal, [tar, "--compare", "--file=-", f"--directory={copy}"])
-                archive.publish(part, final)
+            comparing = [tar, "--compare", "--file=-", f"--directory={copy}"]
+            written = _packed(server, packing, {}, final, seal, lambda named: _poured(server, named, seal, comparing))
         finally:
             shutil.rmtree(copy, ignore_errors=True)
     return Backup(final, CLONE, written.bytes, written.sha256, True, {})
@@ -154,10 +141,35 @@ def _text(session: Session, path: Path) -> str:
     return str(session.value("SELECT QUOTE(%(path)s)", path=str(path)))
 
 
-def _compare(server: Server, named: Path, seal: Seal, comparing: list[str]) -> None:
+# -- both ------------------------------------------------------------------------------------------
+
+
+def _packed(
+    server: Server,
+    packing: Sequence[str],
+    secrets: Mapping[str, str],
+    final: Path,
+    seal: Seal,
+    prove: Callable[[Path], None],
+) -> Archive:
+    """What the program writes, in the file `final`, which gets its name when `prove` has read it back."""
+    part = final.with_name(final.name + ".part")
+    with commands.running(packing, secrets=secrets, stop=server.stopping) as child:
+        assert child.stdout is not None
+        written = archive.write(child.stdout, part, seal)
+    with removed_unless_good(part):
+        archive.verify(Archive(part, written.bytes, written.sha256))
+        with under_its_name(part, final, seal) as named:
+            prove(named)
+        archive.publish(part, final)
+    return written
+
+
+def _poured(server: Server, named: Path, seal: Seal, reading: Sequence[str]) -> None:
+    """Gives the content of a backup file to a program, which judges it."""
     with (
         archive.reading(named, seal) as stream,
-        commands.running(comparing, stdin=commands.PIPE, stop=server.stopping) as child,
+        commands.running(reading, stdin=commands.PIPE, stop=server.stopping) as child,
     ):
         assert child.stdin is not None
         shutil.copyfileobj(stream, child.stdin, archive.CHUNK)

@@ -84,25 +84,26 @@ def _tidy(session: Session, side: str, live: set[str], unread: set[str]) -> None
 
 def _incomplete(missing: set[str], backup: Backup) -> Exception:
     names = ", ".join(sorted(map(canonical, missing)))
-    if backup.method == MARIABACKUP:
-        words = say(
+    file = backup.path.name
+    by_hand = {
+        MARIABACKUP: say(
             "{names} are only in the physical backup; on the database server: zstd -dc {file} |"
             " mbstream -x -C DIR; mariabackup --prepare --export --target-dir=DIR; then for each table DISCARD"
             " TABLESPACE, copy its .ibd and .cfg, IMPORT TABLESPACE (decrypt with age -d first where it ends in .age)",
             names=names,
-            file=backup.path.name,
-        )
-        return Unable("restoring", names, words)
-    if backup.method == CLONE:
-        words = say(
+            file=file,
+        ),
+        CLONE: say(
             "{names} are only in the physical backup; on the database server: zstd -dc {file} | tar -x -C DIR, give DIR"
             " to the server's account, start a second mysqld with --datadir=DIR, and take the tables from there with"
             " mysqldump (decrypt with age -d first where the file ends in .age)",
             names=names,
-            file=backup.path.name,
-        )
-        return Unable("restoring", names, words)
-    return Damaged("restoring", names, say("not in {name} and not in the image", name=backup.path.name))
+            file=file,
+        ),
+    }
+    if backup.method in by_hand:
+        return Unable("restoring", names, by_hand[backup.method])
+    return Damaged("restoring", names, say("not in {name} and not in the image", name=file))
 
 
 def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
