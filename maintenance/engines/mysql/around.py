@@ -19,7 +19,8 @@ from .filenames import in_file
 from .leaves import Key, Stretch, Way, way_around
 from .names import canonical, full, quoted
 from .pages import MOST_PAGES, bad_pages
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Table
 
 CHUNK = 5000

@@ -16,7 +16,8 @@ from ..values import Sample
 from . import structure
 from .names import canonical, full, quoted
 from .proof import refuse_harm, refuse_writing
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 TABLES = 4
 PURGE_SECONDS = 5.0

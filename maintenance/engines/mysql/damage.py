@@ -13,7 +13,8 @@ from .errorlog import log_suspects
 from .filenames import from_file
 from .names import canonical
 from .pages import Verdict, only_indexes, verify_pages
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Size, Table
 
 

@@ -22,7 +22,8 @@ from .filenames import from_file
 from .keys import key_findings, unused_findings
 from .names import canonical
 from .pages import verify_pages
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Size, Table
 from .surroundings import is_replica, replication_findings, server_findings, session_findings
 

@@ -13,7 +13,8 @@ from ..values import Finding, Severity
 from ..words import Sentence, say
 from . import structure
 from .filenames import from_file
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Size
 
 LOG_TAIL = 512 * 1024

@@ -31,7 +31,8 @@ from ..words import Sentence, listed, say
 from . import structure
 from .failures import code_of
 from .names import account, full, quoted, shortened
-from .server import Row, Server, Session
+from .server import Server
+from .session import Row, Session
 
 QUIET_POLLS = 3
 POLL_SECONDS = 0.03

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from ..values import Grant, Severity
 from ..words import Sentence, say
 from .names import quoted
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 
 def grants(server: Server, role: str | None) -> list[Grant]:

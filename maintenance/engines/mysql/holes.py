@@ -18,7 +18,8 @@ from ..errors import Damaged, EngineError
 from . import structure
 from .failures import MEANING, code_of
 from .names import bindable, full, quoted
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Table
 
 CHUNK = 2048

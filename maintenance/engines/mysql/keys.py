@@ -10,7 +10,8 @@ from ..values import Finding
 from ..words import say
 from . import structure
 from .names import canonical
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Table
 
 UNUSED_SECONDS = 86_400

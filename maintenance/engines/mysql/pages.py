@@ -21,7 +21,8 @@ from ... import commands
 from ..words import Sentence, say
 from . import structure
 from .leaves import INDEX, PAGE
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Table
 from .zeroed import checkpoint, zeroed
 

@@ -21,7 +21,8 @@ from ...archive import Archive, ArchiveError, Seal
 from ..values import Backup
 from .names import shortened
 from .sealing import failures_told, program, removed_unless_good, under_its_name
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 MARIABACKUP = "mariabackup"
 CLONE = "clone"

@@ -18,7 +18,8 @@ from . import structure
 from .failures import code_of
 from .names import canonical, full, quoted
 from .quarantine import saved_definitions
-from .server import Row, Server, Session
+from .server import Server
+from .session import Row, Session
 from .structure import Column, Table
 
 LARGE_TEXT = frozenset(("tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob"))

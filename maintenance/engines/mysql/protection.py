@@ -10,7 +10,8 @@ from . import structure
 from .gate import reaching_accounts
 from .names import canonical
 from .proof import OUR_TABLES
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 
 def encryption(server: Server, side: str | None) -> dict[str, list[str]]:

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 
 from . import structure
 from .names import full, quoted, shortened
-from .server import Server, Session
+from .server import Server
+from .session import Session
 from .structure import Definition, ForeignKey
 
 SAVED = "dbmaint_objects"

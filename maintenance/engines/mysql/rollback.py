@@ -37,7 +37,8 @@ from .quarantine import (
     saved_foreign_keys,
     set_triggers_aside,
 )
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 DONE = "dbmaint_restored"
 """Table in the side schema that says the restore reached its end."""

@@ -1,4 +1,4 @@
-"""The server and our way to it: sessions, whose turn it is, how we stop, and in what the products differ."""
+"""The server and our way to it: sessions, whose turn it is, how we stop."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar
 
-from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import URL, create_engine
 from sqlalchemy import Engine as Door
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ..base import Engine
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..line import hang_up
-from ..values import Limits, Severity, Tag
-from ..words import Sentence, say
+from ..values import Limits, Tag
+from ..words import say
 from .failures import LOST, MEANING, code_of, from_driver, from_words, words_of
 from .names import quoted, shortened
-
-Row = tuple[Any, ...]
+from .session import Row, Session
+from .ways import Ways
 
 SLOTS = 64
 """Sessions one run target has at a time, at most."""
@@ -35,119 +33,16 @@ ALL_ROWS = 2**64 - 1
 """The default of sql_select_limit; a smaller one cuts off what is read, without a word."""
 CONNECT_SECONDS = 10
 GIVEN_BACK_WITHIN_SECONDS = 2
-PIECE = 1000
-"""Rows fetched at a time where only their number matters."""
 
 
-class Session:
-    """One connection. One thread at a time."""
-
-    def __init__(self, connection: Connection, doing: str, object: str, comment: str) -> None:
-        self.connection, self.doing, self.object, self.comment = connection, doing, object, comment
-        self.id = 0
-        self.busy = False
-        self.statement = ""
-        self.overran = False
-
-    def ask(self, sql: str, **binds: object) -> list[Row]:
-        """Runs one statement. Without binds percent signs stand for themselves; with binds they are doubled."""
-        self.statement, self.busy = sql, True
-        try:
-            tagged = f"{sql} {self.comment}"
-            if binds:
-                result = self.connection.exec_driver_sql(tagged, binds)
-            else:
-                result = self.connection.exec_driver_sql(tagged, execution_options={"no_parameters": True})
-            return [tuple(row) for row in result] if result.returns_rows else []
-        finally:
-            self.busy = False
-
-    def verbatim(self, sql: str) -> list[Row]:
-        """Runs a statement that came whole from elsewhere (a definition, an operator's query)."""
-        self.statement, self.busy = sql, True
-        try:
-            result = self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
-            return [tuple(row) for row in result] if result.returns_rows else []
-        finally:
-            self.busy = False
-
-    def counted(self, sql: str) -> int:
-        """Rows of a statement that came whole from elsewhere; fetched piece by piece and not kept."""
-        self.statement, self.busy = sql, True
-        options = {"no_parameters": True, "stream_results": True}
-        try:
-            with self.connection.exec_driver_sql(sql, execution_options=options) as result:
-                return sum(len(part) for part in result.partitions(PIECE)) if result.returns_rows else 0
-        finally:
-            self.busy = False
-
-    def named(self, sql: str) -> list[dict[str, Any]]:
-        """Rows by column name, for statements whose columns differ by version."""
-        return [dict(row) for row in self.connection.exec_driver_sql(sql).mappings()]
-
-    def value(self, sql: str, **binds: object) -> Any:
-        """First column of the first row, None when there is no row."""
-        rows = self.ask(sql, **binds)
-        return rows[0][0] if rows else None
-
-
-class Server(Engine):
-    """What every part needs: sessions with limits and a mark, the mutual exclusion, and the product's ways.
+class Server(Ways):
+    """What every part needs: sessions with limits and a mark, the mutual exclusion, and how we stop.
 
     Every session holds the user lock `dbmaint:<target>:<token>:<slot>@<schema digest>` as long as it
     lives; the server frees it with the session, and nobody can take it meanwhile. So the sessions of an
     older token are found by asking for the holders of these names. The mutual exclusion is the user lock
     `dbmaint:<schema>`, held by a session of its own from `fence` to `close`.
     """
-
-    # -- in what the products differ ---------------------------------------------------------------
-
-    version_prefix: ClassVar[str] = ""
-    """The product's name where its version does not tell it."""
-    statement_limit: ClassVar[tuple[str, int]]
-    """Session variable that ends a long statement, and its units in a second."""
-    kill_session: ClassVar[str]
-    identity_sql: ClassVar[str]
-    replica_sql: ClassVar[str]
-    innodb_tables: ClassVar[str]
-    """InnoDB's own list of tables with their ids, in information_schema."""
-    tablespaces: ClassVar[str]
-    """InnoDB's files and their sizes, in information_schema."""
-    tablestats: ClassVar[str]
-    """Live row counts and changes since the last statistics, in information_schema."""
-    flagged_indexes_sql: ClassVar[str | None]
-    """Indexes that the server itself has marked corrupt; None where it does not tell."""
-    accounts_sql: ClassVar[str]
-    """user, host, locked (0 or 1), max_user_connections of every account that is not a role."""
-    encrypted_sql: ClassVar[str]
-    """Schema and table of every tablespace, whether it is encrypted (0 or 1), and the key."""
-    role_edges_sql: ClassVar[str]
-    roles_of_all_sql: ClassVar[str | None]
-    """True where roles are given to every account; None where grants to PUBLIC say so."""
-    system_accounts: ClassVar[frozenset[str]]
-    repairs_on_open: ClassVar[bool]
-    """MyISAM and Aria tables marked crashed are repaired, with loss, when anything opens them."""
-    reading_damage_kills: ClassVar[bool]
-    """Reading one bad InnoDB page ends the whole server."""
-    check_compares_indexes: ClassVar[bool]
-    """CHECK TABLE … EXTENDED really compares InnoDB's index entries with the rows."""
-    see_hidden_indexes: ClassVar[str]
-    """Hint for a SELECT that compares indexes itself, those that queries may not use too."""
-    session_settings: ClassVar[str]
-    """More assignments for SET SESSION, each after a comma."""
-    log_zone: ClassVar[str]
-    """Time zone of the stamps in the error log, as CONVERT_TZ takes it."""
-    innodb_indexes: ClassVar[str]
-    """InnoDB's own list of indexes, in information_schema."""
-    dump_programs: ClassVar[tuple[str, ...]]
-    client_programs: ClassVar[tuple[str, ...]]
-    dump_options: ClassVar[tuple[str, ...]]
-    physical: ClassVar[bool]
-    """There is a tool (mariabackup) that copies the files of a running server."""
-    rights: ClassVar[tuple[tuple[str, Sentence, Severity], ...]]
-    """Rights on the whole server that the account needs: name, what for, how bad it is without."""
-    pages_sql: ClassVar[str | None]
-    """Prefix that runs a query and tells the pages it touched; None where there is none."""
 
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         super().__init__(url, tag, limits)

@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from .filenames import from_file, in_file
 from .names import full, plain, quoted
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 REPAIRABLE = frozenset(("MyISAM", "Aria", "MRG_MyISAM"))
 

@@ -8,7 +8,8 @@ from sqlalchemy.exc import DBAPIError
 
 from ..values import Finding, Severity
 from ..words import Sentence, say
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 LONG_TRANSACTION_SECONDS = 300
 LAG_SECONDS = 60

@@ -17,7 +17,8 @@ from ..values import Json
 from . import structure
 from .gate import local_session, marked, mirror_schema, opening
 from .names import full, quoted, shortened
-from .server import Server, Session
+from .server import Server
+from .session import Session
 
 LOOKS = 5
 """How often the event looks in the time that is set; never more than each second, at least every 5 s."""

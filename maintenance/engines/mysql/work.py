@@ -19,7 +19,8 @@ from .names import canonical, full, plain
 from .pages import BadPage, bad_pages, only_indexes
 from .proof import EXTENDED_BYTES, check_table, read_whole
 from .salvage import replaced_already, salvage
-from .server import Row, Server, Session
+from .server import Server
+from .session import Row, Session
 from .structure import Table
 
 DEADLOCK_ATTEMPTS = 5

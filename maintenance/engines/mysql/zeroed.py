@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from .leaves import INDEX, INDEX_PAGES, KIND, NEXT, NO_PAGE, PAGE, number_at
-from .server import Session
+from .session import Session
 
 PREVIOUS, CHANGED = 8, 16
 """Where a page's header holds its predecessor and the LSN of its last change."""

@@ -13,7 +13,7 @@ import pytest
 from maintenance.archive import Seal
 from maintenance.engines.errors import EngineError
 from maintenance.engines.mysql import Family
-from maintenance.engines.mysql.server import Session
+from maintenance.engines.mysql.session import Session
 from maintenance.engines.values import Action, Json, Limits, Thresholds
 from maintenance.engines.words import say
 from tests.engines.lab_mariadb import PAGE, MariaDBLab, _flip, _leaf_pages

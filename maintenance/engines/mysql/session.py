@@ -1,0 +1,64 @@
+"""One connection to the server: how statements are said, and what is known of the one in hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+Row = tuple[Any, ...]
+
+PIECE = 1000
+"""Rows fetched at a time where only their number matters."""
+
+
+class Session:
+    """One connection. One thread at a time."""
+
+    def __init__(self, connection: Connection, doing: str, object: str, comment: str) -> None:
+        self.connection, self.doing, self.object, self.comment = connection, doing, object, comment
+        self.id = 0
+        self.busy = False
+        self.statement = ""
+        self.overran = False
+
+    def ask(self, sql: str, **binds: object) -> list[Row]:
+        """Runs one statement. Without binds percent signs stand for themselves; with binds they are doubled."""
+        self.statement, self.busy = sql, True
+        try:
+            tagged = f"{sql} {self.comment}"
+            if binds:
+                result = self.connection.exec_driver_sql(tagged, binds)
+            else:
+                result = self.connection.exec_driver_sql(tagged, execution_options={"no_parameters": True})
+            return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            self.busy = False
+
+    def verbatim(self, sql: str) -> list[Row]:
+        """Runs a statement that came whole from elsewhere (a definition, an operator's query)."""
+        self.statement, self.busy = sql, True
+        try:
+            result = self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+            return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            self.busy = False
+
+    def counted(self, sql: str) -> int:
+        """Rows of a statement that came whole from elsewhere; fetched piece by piece and not kept."""
+        self.statement, self.busy = sql, True
+        options = {"no_parameters": True, "stream_results": True}
+        try:
+            with self.connection.exec_driver_sql(sql, execution_options=options) as result:
+                return sum(len(part) for part in result.partitions(PIECE)) if result.returns_rows else 0
+        finally:
+            self.busy = False
+
+    def named(self, sql: str) -> list[dict[str, Any]]:
+        """Rows by column name, for statements whose columns differ by version."""
+        return [dict(row) for row in self.connection.exec_driver_sql(sql).mappings()]
+
+    def value(self, sql: str, **binds: object) -> Any:
+        """First column of the first row, None when there is no row."""
+        rows = self.ask(sql, **binds)
+        return rows[0][0] if rows else None
