@@ -241,8 +241,10 @@ class FakeEngine(Engine):
             return [Check("structure", name, not state.get("broken"), "") for name in chosen] + orphans * thorough
 
     def catalog(self, side: str | None = None) -> dict[str, str]:
+        """'views' in the state: beside the tables; a side copy brings back those of 'views of the image'."""
         with opened(self.path) as state:
-            return {f"table {name}": "" for name in state["tables"]}
+            views = state.get("views of the image" if side else "views", [])
+            return {**{f"table {name}": "" for name in state["tables"]}, **{f"view {name}": "" for name in views}}
 
     def encryption(self, side: str | None = None) -> dict[str, list[str]]:
         """'encrypted' in the state: tables; 'encrypted by the image': those of any side copy."""
@@ -276,6 +278,7 @@ class FakeEngine(Engine):
             if side in state["sides"]:
                 state["sides"]["broken"] = state["tables"]
                 state["tables"] = state["sides"].pop(side)
+                state["views"] = state.get("views of the image", [])
         return "broken"
 
     def leftovers(self) -> list[str]:

@@ -13,7 +13,7 @@ from .complete import tidy
 from .context import Context, Done, Outcome, fingerprints
 from .cut import close
 from .resume import bring_back
-from .verify import different, failed_checks, kept
+from .verify import different, failed_checks, kept, missing
 
 
 def run(ctx: Context) -> Outcome:
@@ -56,7 +56,7 @@ def _bring_data_back(ctx: Context) -> Done:
         return _swap(ctx, str(swap["side"]), len(baseline))
     now = ctx.engine.fingerprint(None)
     rows = different(baseline, now) + _worse(baseline, now)
-    differing = rows + _exposed(ctx, set(baseline))
+    differing = rows + _exposed(ctx, set(baseline)) + _gone(ctx)
     if swap and (not differing or _same(_seen_last(ctx, baseline), now)):
         return _swap(ctx, str(swap["side"]), len(baseline))
     if not differing:
@@ -89,6 +89,12 @@ def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Se
     return failed_checks(kept("encryption", wanted, ctx.engine.encryption(side)), []) if wanted else []
 
 
+def _gone(ctx: Context) -> list[Sentence]:
+    """Objects (indexes, views, triggers, …) of the cut that are not there."""
+    before = ctx.recorded("F", "check")
+    return missing(before["catalog"], ctx.engine.catalog()) if before else []
+
+
 def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:
     """What was there when the last proof failed, under the hold. None when there was no proof."""
     line = ctx.journal.done("H", f"proof {ctx.target.repairs + 1}", ctx.target.round)
@@ -107,6 +113,8 @@ def _swap(ctx: Context, side: str, tables: int) -> Done:
 
     def work() -> Done:
         kept = ctx.engine.swap(side, gate, ctx.marker)
+        if gone := _gone(ctx):
+            raise Damaged("restoring", ctx.target.database, listed(gone[:5]))
         return Done(
             say("Restored {tables} beside, proved equality, and swapped.", tables=counted.tables(tables)),
             {"tables": tables, "kept": kept},

@@ -337,6 +337,32 @@ def test_a_copy_that_is_not_encrypted_never_takes_the_place_of_what_was(
     assert "swap" not in " ".join(state_of(setting)["calls"])
 
 
+@pytest.mark.parametrize(("image", "status"), [(["paid"], "rolled_back"), ([], "needs_operator")])
+def test_an_object_that_got_lost_is_brought_back_though_every_row_is_equal(
+    fake: Register,
+    request_for: Ask,
+    someone: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+    image: list[str],
+    status: str,
+) -> None:
+    setting = fake()
+    with fakes.opened(str(setting.engine_url.database)) as state:
+        state["views"], state["views of the image"] = ["paid"], image
+    perform = FakeEngine.perform
+
+    def work(self: FakeEngine, action: Action, allow: bool) -> Performed:
+        with fakes.opened(self.path) as state:
+            state["views"] = []
+        return perform(self, action, allow)
+
+    monkeypatch.setattr(FakeEngine, "perform", work)
+    run = go(someone, request_for("shop"))
+    assert run.status == status
+    assert "view paid is missing" in run.ended_because
+    assert state_of(setting)["views"] == image
+
+
 def test_an_account_that_need_not_use_tls_any_more_fails_the_proof(
     fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import psycopg2
 import pytest
 from sqlalchemy import Connection
 
@@ -186,6 +187,18 @@ def test_a_database_that_subscribes_is_rolled_back_from_a_dump_as_a_copy_has_no_
     for database in (broken, lab.name):
         lab.server.run(database, "DROP SUBSCRIPTION mine")
     assert after == before
+
+
+def test_what_a_broken_build_left_may_be_dropped(lab: PostgreSQLLab) -> None:
+    with pytest.raises(psycopg2.Error):
+        lab.sql("CREATE UNIQUE INDEX CONCURRENTLY orders_status_ccnew ON orders (status)")
+    with engine(lab) as made:
+        before = made.catalog()
+        [planned] = [
+            a for a in made.plan("repair", made.diagnose(Thresholds()), Thresholds(), None, False) if a.stage == 0
+        ]
+        assert made.perform(planned, False)
+        assert made.catalog() == before
 
 
 def test_every_kind_of_definition_is_compared(lab: PostgreSQLLab) -> None:
