@@ -1,18 +1,16 @@
 """Diagnosis: read-only, cheap, and never the reason that a sick server gets worse."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
-from ..values import Diagnosis, Finding, TableFacts, Thresholds
-from ..words import Sentence, say, size
+from ..values import Diagnosis, Finding, Thresholds
+from ..words import say
 from .collations import Collations, dependent, mismatch
 from .disk import Disk
 from .failures import lost
@@ -20,31 +18,22 @@ from .files import FILES, missing, orphans
 from .lost_pages import Emptied
 from .measuring import Measuring
 from .privileges import Privileges
-from .questions import (
-    CONFIGURATION,
-    OWNED_SEQUENCES,
-    QUESTIONS,
-    SEQUENCE_BEHIND,
-    Question,
-)
+from .questions import CONFIGURATION, QUESTIONS, Question
+from .sequences import Sequences
 from .server import Server
 from .sizes import INDEXES, NOT_EXAMINED, UNKNOWN, tables_sql
-from .sql import Row, ask, canonical, quoted, words_of
+from .sql import Row, ask, canonical, words_of
 from .structure import Examined
 from .system import System, findings_about_system
+from .tables import findings_about, table_facts
+from .unknown import cannot_tell, refused
 
 READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
 EXAMINE_SECONDS = 15.0
 """Time for structural checks during diagnosis; what does not fit is told, and looked at under the cut."""
 
-AT_ONCE = 200
-"""Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""
-
 VISIBILITY_SECONDS = 5.0
 EMPTY_SECONDS = 5.0
-
-LOSING = ("file_missing", "file_shorter_than_catalog", "lost_pages")
-"""Findings that mean rows are absent."""
 
 LOG_TAIL = 256 * 1024
 LOG_SIGNS = re.compile(
@@ -54,7 +43,7 @@ LOG_SIGNS = re.compile(
 )
 
 
-class Diagnosing(Privileges, Disk, System, Emptied, Measuring, Collations, Server):
+class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collations, Server):
     """Collects facts about tables, and findings."""
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
@@ -74,7 +63,7 @@ class Diagnosing(Privileges, Disk, System, Emptied, Measuring, Collations, Serve
                      current_setting('max_connections')::int""",
             )
             findings = self._answers(connection, QUESTIONS) if whole else []
-            findings += self._sequences_behind(connection) if whole else []
+            findings += self.sequence_findings(connection) if whole else []
             findings += self._not_examined(connection) if whole else []
             files = ask(connection, FILES) if whole else []
             free = self._free_bytes(connection)
@@ -207,25 +196,6 @@ class Diagnosing(Privileges, Disk, System, Emptied, Measuring, Collations, Serve
             self.raise_if_stopping("diagnosing", self.database)
             return [cannot_tell("the rights of the account", error.words)]
 
-    def _sequences_behind(self, connection: Connection) -> list[Finding]:
-        """Where the column's highest value is known cheaply: a valid b-tree begins with the column."""
-        try:
-            rows = [row for row in ask(connection, OWNED_SEQUENCES) if row[7]]
-        except DBAPIError as error:
-            return refused(error, "sequences")
-        return [finding for group in grouped(rows, AT_ONCE) for finding in self._group_behind(connection, group)]
-
-    def _group_behind(self, connection: Connection, group: Sequence[Row]) -> list[Finding]:
-        """One statement for many sequences; where one of them cannot be read, for each half."""
-        self.raise_if_stopping("diagnosing", self.database)
-        try:
-            return [SEQUENCE_BEHIND(row) for row in sequences_behind(connection, group)]
-        except DBAPIError as error:
-            if len(group) == 1 or lost(error.orig):
-                return refused(error, "sequences")
-        middle = len(group) // 2
-        return self._group_behind(connection, group[:middle]) + self._group_behind(connection, group[middle:])
-
     def _sizes(
         self, connection: Connection, findings: list[Finding]
     ) -> tuple[list[Row], dict[int, tuple[float, float]]]:
@@ -289,200 +259,3 @@ class Diagnosing(Privileges, Disk, System, Emptied, Measuring, Collations, Serve
                 say("Look into the log around that time; the cause is often storage, memory or a full disk"),
             )
         ]
-
-
-def grouped(items: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
-    for first in range(0, len(items), most):
-        yield items[first : first + most]
-
-
-def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
-    """(schema, table, column, sequence schema, sequence, last value, highest) of those that stand behind."""
-    parts = [
-        f"""SELECT {number}, (SELECT max({quoted(column)})::numeric FROM {canonical(schema, table)}),
-              (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END
-               FROM {canonical(sequence_schema, sequence)})"""
-        for number, (schema, table, column, sequence_schema, sequence, *_) in enumerate(rows)
-    ]
-    found = ask(connection, " UNION ALL ".join(parts)) if parts else []
-    return [
-        (*rows[number][:5], int(last), int(highest))
-        for number, highest, last in found
-        if highest is not None and highest > last
-    ]
-
-
-def sequence_behind(connection: Connection, row: Row) -> Row | None:
-    """As `sequences_behind`, of one."""
-    return next(iter(sequences_behind(connection, [row])), None)
-
-
-def refused(error: DBAPIError, topic: str) -> list[Finding]:
-    """A right that lacks has a finding of its own; a session that is lost ends the diagnosis."""
-    if lost(error.orig):
-        raise error
-    if getattr(error.orig, "pgcode", None) == "42501":
-        return []
-    return [cannot_tell(topic, words_of(error))]
-
-
-def cannot_tell(topic: str, words: str) -> Finding:
-    return Finding(
-        "cannot_tell",
-        "low",
-        "",
-        say("Cannot tell about {topic}: {words}", topic=topic, words=words),
-        say("Give the console's account more rights, or look by hand"),
-    )
-
-
-def table_facts(
-    row: Row,
-    packed: tuple[float, float] | None,
-    examined: dict[str, list[Examined]],
-    own: list[Finding],
-    collated: list[str],
-) -> TableFacts:
-    """`bloat_share` is the larger of the estimate and the share of dead rows: a rewrite gives both back."""
-    _, schema, table, estimated_rows, heap, indexes, total, ideal, live, dead, changed, analyzed, other = row
-    name = canonical(schema, table)
-    live, dead, changed = int(live or 0), int(dead or 0), int(changed or 0)
-    dead_share = dead / (live + dead) if live + dead else 0.0
-    stale_share = min(1.0, changed / max(live, 1)) if analyzed or estimated_rows >= 0 else (1.0 if live else 0.0)
-    if heap == 0:
-        bloat: float | None = 0.0
-    elif ideal is None or stale_share > 0.1:
-        # Estimated from old statistics it says anything; dead rows are counted as they happen.
-        bloat = dead_share if live + dead else None
-    else:
-        bloat = max(0.0, 1 - float(ideal) / float(heap), dead_share)
-    index_bloat = max(0.0, 1 - packed[1] / packed[0]) if packed and packed[0] and stale_share <= 0.1 else None
-    results = examined.get(name, [])
-    faulty_heap = [result for result in results if result.fault and not result.part.index]
-    faulty_indexes = [result for result in results if result.fault and result.part.index]
-    return TableFacts(
-        name=name,
-        bytes=int(total),
-        rows=int(estimated_rows) if estimated_rows >= 0 else (live or None),
-        bloat_share=bloat,
-        dead_share=dead_share,
-        stale_share=stale_share,
-        damaged=bool(faulty_heap or faulty_indexes) or any(finding.code in LOSING for finding in own),
-        notes={
-            "heap_bytes": int(heap),
-            "index_bytes": int(indexes),
-            "index_bloat_share": index_bloat,
-            "live_rows": live,
-            "dead_rows": dead,
-            "changed_rows": changed,
-            "heap_fault": "; ".join(str(result.fault) for result in faulty_heap)[:1000] or None,
-            "faulty_indexes": [str(result.part.index) for result in faulty_indexes],
-            "index_fault": "; ".join(str(result.fault) for result in faulty_indexes)[:1000] or None,
-            "invalid_indexes": [
-                str(finding.evidence.values["index"]) for finding in own if finding.code == "invalid_index"
-            ],
-            "sequence_behind": [str(finding.evidence) for finding in own if finding.code == "sequence_behind"],
-            "examined": bool(results) and not any(result.unknown for result in results) and not other,
-            "missing": any(finding.code == "file_missing" for finding in own),
-            "emptied": next((str(finding.evidence) for finding in own if finding.code == "lost_pages"), None),
-            "short": any(finding.code == "file_shorter_than_catalog" for finding in own),
-            "collated_indexes": collated,
-            "visibility": any(finding.code == "visibility_damage" for finding in own),
-        },
-    )
-
-
-def bloat_words(share: float, count: int, measured: bool) -> Sentence:
-    if measured:
-        return say("Measured: {share:.0%} of {size} holds no living row", share=share, size=size(count))
-    return say("About {share:.0%} of {size} holds no living row", share=share, size=size(count))
-
-
-def index_bloat_words(share: float, fragmentation: object) -> Sentence:
-    if isinstance(fragmentation, float):
-        return say(
-            "Measured: {share:.0%} of its indexes is empty, {fragmentation:.0%} of their leaf pages lie out of order",
-            share=share,
-            fragmentation=fragmentation,
-        )
-    return say("About {share:.0%} of its indexes is empty", share=share)
-
-
-def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
-    """What the figures of one table mean."""
-    found: list[Finding] = []
-    notes = fact.notes
-    if notes["heap_fault"]:
-        found.append(
-            Finding(
-                "damaged_table",
-                "critical",
-                fact.name,
-                say("{fault}", fault=notes["heap_fault"]),
-                say("Rows on these pages may be lost; the cause is often storage or memory"),
-            )
-        )
-    if notes["index_fault"]:
-        found.append(
-            Finding(
-                "damaged_index",
-                "high",
-                fact.name,
-                say("{fault}", fault=notes["index_fault"]),
-                say("Queries by this index fail or miss rows; building it anew loses nothing"),
-            )
-        )
-    if fact.bytes < thresholds.minimum_bytes:
-        return found
-    if fact.bloat_share is not None and fact.bloat_share >= thresholds.bloat_share:
-        found.append(
-            Finding(
-                "table_bloat",
-                "medium",
-                fact.name,
-                bloat_words(fact.bloat_share, fact.bytes, bool(notes.get("measured"))),
-                say("Many updates or deletes without enough cleaning; reading it costs more than needed"),
-            )
-        )
-    elif fact.dead_share is not None and fact.dead_share >= thresholds.dead_share:
-        found.append(
-            Finding(
-                "dead_rows",
-                "medium",
-                fact.name,
-                say("{share:.0%} of the rows are dead", share=fact.dead_share),
-                say("Cleaning does not keep up, or something holds old rows back"),
-            )
-        )
-    elif fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
-        found.append(
-            Finding(
-                "stale_statistics",
-                "low",
-                fact.name,
-                say("{share:.0%} of the rows changed since the last analysis", share=fact.stale_share),
-                say("The planner counts on figures that are no longer true; ANALYZE takes new ones"),
-            )
-        )
-    index_bloat = notes["index_bloat_share"]
-    if isinstance(index_bloat, float) and index_bloat >= thresholds.bloat_share:
-        found.append(
-            Finding(
-                "index_bloat",
-                "medium",
-                fact.name,
-                index_bloat_words(index_bloat, notes.get("index_fragmentation")),
-                say("Building the indexes anew gives the space back"),
-            )
-        )
-    if fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
-        found.append(
-            Finding(
-                "stale_statistics",
-                "medium",
-                fact.name,
-                say("{share:.0%} of the rows changed since the statistics were taken", share=fact.stale_share),
-                say("The planner chooses by old figures"),
-            )
-        )
-    return found

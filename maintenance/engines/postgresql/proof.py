@@ -17,9 +17,8 @@ from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
 from ..values import Check, Fingerprint, Limits, Tag
 from ..words import say
 from .definitions import DEFINITIONS
-from .diagnosis import sequence_behind
 from .failures import lost
-from .questions import OWNED_SEQUENCES
+from .sequences import OWNED_SEQUENCES, sequence_behind
 from .server import USER_TABLES, Server
 from .sql import Row, ask, canonical, configure, words_of
 from .structure import Structure

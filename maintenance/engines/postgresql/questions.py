@@ -159,23 +159,6 @@ def _checksum(row: Row) -> Finding:
     )
 
 
-def _sequence(row: Row) -> Finding:
-    schema, table, column, sequence_schema, sequence, last, highest = row
-    return Finding(
-        "sequence_behind",
-        "high",
-        canonical(schema, table),
-        say(
-            "Sequence {sequence} stands at {last} but {column} already has {highest}",
-            sequence=canonical(sequence_schema, sequence),
-            last=last,
-            column=quoted(column),
-            highest=highest,
-        ),
-        say("The next insert fails with a duplicate key"),
-    )
-
-
 def _spaces(row: Row) -> Finding:
     return Finding(
         "no_physical_backup",
@@ -303,20 +286,6 @@ def _unlogged(row: Row) -> Finding:
         say("Any crash of the server empties it"),
     )
 
-
-OWNED_SEQUENCES = f"""
-    SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,
-      EXISTS (SELECT 1 FROM pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum AND x.indisvalid
-        AND x.indpred IS NULL) AS cheap
-    FROM pg_depend d
-    JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
-    JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
-    JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-    WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-      AND {USER_TABLES}
-"""
-"""Sequences of serial and identity columns that count upwards; cheap where an index begins with the column."""
 
 QUESTIONS = (
     Question(
@@ -483,5 +452,3 @@ CONFIGURATION = Question(
     "SELECT name, error FROM pg_file_settings WHERE error IS NOT NULL LIMIT 10",
     _configuration,
 )
-
-SEQUENCE_BEHIND = _sequence

@@ -16,11 +16,10 @@ from ..errors import Damaged, EngineError, Unable
 from ..values import Action, Performed, Progress
 from ..words import listed, say, size
 from .collations import Collations
-from .diagnosis import sequence_behind
 from .duplicates import duplicates
 from .proof import PINNED, fingerprint_of
-from .questions import OWNED_SEQUENCES
 from .salvage import Salvage
+from .sequences import OWNED_SEQUENCES, sequence_behind
 from .server import Relation, Server
 from .sql import ask, canonical, configure, quoted, transaction
 from .structure import extension
