@@ -9,6 +9,7 @@ downwards and with locks, because then it reads neither ahead of a row nor beyon
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from sqlalchemy.exc import DBAPIError
 
@@ -16,9 +17,10 @@ from ..errors import Damaged
 from ..words import say
 from . import structure
 from .filenames import in_file
-from .leaves import Key, Stretch, Way, way_around
-from .names import canonical, full, quoted
+from .leaves import Key, Numbers, Stretch, Way, way_around
+from .names import bindable, canonical, full, quoted
 from .pages import MOST_PAGES, bad_pages
+from .ranges import Range, ranges_between
 from .server import Server
 from .session import Session
 from .structure import Table
@@ -30,12 +32,12 @@ DOING = "looking for a way around the bad pages of"
 
 @dataclass(frozen=True)
 class Copying:
-    """`source` and `target` are full names, `columns` what is copied, `key` the quoted key column."""
+    """`source` and `target` are full names, `columns` what is copied, `key` the key's columns; all for bound values."""
 
     source: str
     target: str
     columns: str
-    key: str
+    key: tuple[str, ...]
 
 
 def copy_around(server: Server, session: Session, table: Table, target: str, columns: str) -> None:
@@ -43,7 +45,7 @@ def copy_around(server: Server, session: Session, table: Table, target: str, col
     page would find it, the row after them). Raises Damaged when no such way can be told.
     """
     try:
-        column, key = _key(session, server.schema, table.name)
+        names, key = _key(session, server.schema, table.name)
         way = _way(server, session, table, key)
     except Damaged as error:
         words = say(
@@ -52,24 +54,25 @@ def copy_around(server: Server, session: Session, table: Table, target: str, col
             why=error.words,
         )
         raise Damaged(DOING, canonical(table.name), words) from error
-    copying = Copying(full(server.schema, table.name), target, columns, quoted(column))
+    source = bindable(full(server.schema, table.name))
+    copying = Copying(source, bindable(target), bindable(columns), tuple(bindable(quoted(name)) for name in names))
     for stretch in way.stretches:
         _copy_stretch(server, session, copying, stretch)
 
 
-def _key(session: Session, schema: str, table: str) -> tuple[str, Key]:
+def _key(session: Session, schema: str, table: str) -> tuple[list[str], Key]:
     rows = session.ask(
         "SELECT c.column_name, c.data_type, c.column_type LIKE '%%unsigned%%' FROM information_schema.statistics s"
         " JOIN information_schema.columns c ON c.table_schema = s.table_schema AND c.table_name = s.table_name"
         " AND c.column_name = s.column_name"
-        " WHERE s.table_schema = %(s)s AND s.table_name = %(t)s AND s.index_name = 'PRIMARY'",
+        " WHERE s.table_schema = %(s)s AND s.table_name = %(t)s AND s.index_name = 'PRIMARY' ORDER BY s.seq_in_index",
         s=schema,
         t=table,
     )
-    if len(rows) != 1 or str(rows[0][1]).lower() not in WIDTHS:
-        raise Damaged(DOING, canonical(table), "its primary key is not one whole number")
-    name, kind, unsigned = rows[0]
-    return str(name), Key(WIDTHS[str(kind).lower()], bool(unsigned))
+    if not rows or any(str(kind).lower() not in WIDTHS for _, kind, _ in rows):
+        raise Damaged(DOING, canonical(table), "its primary key is not of whole numbers alone")
+    columns = tuple((WIDTHS[str(kind).lower()], bool(unsigned)) for _, kind, unsigned in rows)
+    return [str(name) for name, _, _ in rows], Key(columns)
 
 
 def _way(server: Server, session: Session, table: Table, key: Key) -> Way:
@@ -99,27 +102,46 @@ def _way(server: Server, session: Session, table: Table, key: Key) -> Way:
 
 
 def _copy_stretch(server: Server, session: Session, copying: Copying, stretch: Stretch) -> None:
-    """The rows above the edge, greatest first; then the edge itself, where that is harmless."""
-    highest = stretch.highest
-    while True:
+    """The rows above the edge, greatest first; then the edge itself, where that is harmless.
+
+    Both ends of each range lie in the stretch: what begins as the edge does is not less than it.
+    """
+    below = stretch.below
+    while any(_copy(session, copying, one, CHUNK) for one in reversed(_ranges(copying, stretch.above, below))):
         server.raise_if_stopping("salvaging", copying.source)
-        copied = _copy(session, copying, stretch.above, highest, CHUNK)
-        if copied < CHUNK:
-            break
-        above = f" WHERE {copying.key} > {stretch.above:d}" if stretch.above is not None else ""
-        highest = int(session.value(f"SELECT MIN({copying.key}) FROM {copying.target}{above}")) - 1
+        below = _least(session, copying, stretch.above)
     if stretch.above is not None and stretch.edge_readable:
-        _copy(session, copying, stretch.alone_from, stretch.above, 1)
+        beyond = (*stretch.above[:-1], stretch.above[-1] + 1)
+        for one in _ranges(copying, stretch.alone_from, beyond):
+            _copy(session, copying, one, 1)
 
 
-def _copy(session: Session, copying: Copying, above: int | None, highest: int | None, limit: int) -> int:
-    """Rows copied of those greater than `above`, not greater than `highest`; at most `limit`, greatest first."""
-    borders = [f"{copying.key} > {above:d}"] if above is not None else []
-    borders += [f"{copying.key} <= {highest:d}"] if highest is not None else []
-    where = f" WHERE {' AND '.join(borders)}" if borders else ""
+def _ranges(copying: Copying, low: Numbers | None, high: Numbers | None) -> list[Range]:
+    pairs = zip(low or (), high or (), strict=False)
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return ranges_between(low, high, len(copying.key), same)
+
+
+def _least(session: Session, copying: Copying, above: Numbers | None) -> Numbers | None:
+    """The least key above this one that was copied."""
+    keys = ", ".join(copying.key)
+    for one in _ranges(copying, above, None):
+        where, values = one.where(copying.key)
+        rows = session.ask(f"SELECT {keys} FROM {copying.target}{where} ORDER BY {keys} LIMIT %(one)s", one=1, **values)
+        if rows:
+            return tuple(int(number) for number in rows[0])
+    return None
+
+
+def _copy(session: Session, copying: Copying, one: Range, limit: int) -> int:
+    """Rows copied of a range; at most `limit`, greatest first."""
+    where, values = one.where(copying.key)
+    order = ", ".join(f"{column} DESC" for column in copying.key)
     session.ask(
         f"INSERT INTO {copying.target} ({copying.columns}) SELECT {copying.columns} FROM {copying.source}"
-        f" FORCE INDEX (PRIMARY){where} ORDER BY {copying.key} DESC LIMIT {limit:d} FOR SHARE"
+        f" FORCE INDEX (PRIMARY){where} ORDER BY {order} LIMIT %(limit)s FOR SHARE",
+        limit=limit,
+        **values,
     )
     return int(session.value("SELECT ROW_COUNT()"))
 

@@ -18,6 +18,7 @@ from ..errors import Damaged, EngineError
 from . import structure
 from .failures import MEANING, code_of
 from .names import bindable, full, quoted
+from .ranges import Key, Range, ranges_between
 from .server import Server
 from .session import Session
 from .structure import Table
@@ -27,8 +28,6 @@ INTEGERS = frozenset(("tinyint", "smallint", "mediumint", "int", "bigint"))
 MOST_HOLES = 400
 """Places inside holes that are tried one by one before the rest is given up."""
 LISTED = "dbmaint_listed"
-
-Key = tuple[object, ...]
 
 
 @dataclass
@@ -43,23 +42,6 @@ class Copy:
     listed: str | None
     """A table of all keys as a sound index lists them; None where there is no such index."""
     tried: int = field(default=0)
-
-
-@dataclass(frozen=True)
-class Range:
-    """Keys that begin with `equal`, and of those whose next column lies between the others; None: no such border."""
-
-    equal: Key = ()
-    above: object = None
-    below: object = None
-
-    def where(self, key: tuple[str, ...]) -> tuple[str, dict[str, object]]:
-        parts = [(f"{column} = ", value) for column, value in zip(key, self.equal, strict=False)]
-        for sign, value in ((" > ", self.above), (" < ", self.below)):
-            if value is not None:
-                parts.append((key[len(self.equal)] + sign, value))
-        clause = " AND ".join(f"{words}%(v{number})s" for number, (words, _) in enumerate(parts))
-        return (f" WHERE {clause}" if parts else ""), {f"v{n}": value for n, (_, value) in enumerate(parts)}
 
 
 def copy_between_holes(server: Server, session: Session, table: Table, target: str, columns: str) -> None:
@@ -228,20 +210,8 @@ def _order(copy: Copy, ascending: bool) -> str:
 
 def _ranges(session: Session, copy: Copy, low: Key | None, high: Key | None) -> list[Range]:
     """What lies between two keys, both left out, as single ranges in their order."""
-    if low is None and high is None:
-        return [Range()]
-    last = len(copy.key) - 1
-    if low is None:
-        assert high is not None
-        return [Range(below=high[0]), *(Range(high[:n], below=high[n]) for n in range(1, last + 1))]
-    if high is None:
-        return [*(Range(low[:n], above=low[n]) for n in range(last, 0, -1)), Range(above=low[0])]
-    same = _same(session, copy, low, high)
-    return [
-        *(Range(low[:n], above=low[n]) for n in range(last, same, -1)),
-        Range(low[:same], low[same], high[same]),
-        *(Range(high[:n], below=high[n]) for n in range(same + 1, last + 1)),
-    ]
+    same = 0 if low is None or high is None else _same(session, copy, low, high)
+    return ranges_between(low, high, len(copy.key), same)
 
 
 def _same(session: Session, copy: Copy, low: Key, high: Key) -> int:

@@ -1,7 +1,7 @@
 """Which keys lie on which page, read from a table's file past the server: the way around a page that would end it.
 
-Only what is needed for that is understood here: InnoDB's page and record headers, and a primary key that is one
-whole number. https://dev.mysql.com/doc/refman/8.4/en/innodb-row-format.html and, for the bytes, the server's source:
+Only what is needed for that is understood here: InnoDB's page and record headers, and a primary key of whole
+numbers. https://dev.mysql.com/doc/refman/8.4/en/innodb-row-format.html and, for the bytes, the server's source:
 fil0types.h, page0types.h and rem0rec.h.
 """
 
@@ -26,16 +26,27 @@ READ_AHEAD = 11
 """Leaves that the optimizer may read to the right of a range's lower end to guess its size, and one to spare."""
 
 
+Numbers = tuple[int, ...]
+"""One key."""
+
+
 @dataclass(frozen=True)
 class Key:
-    """The primary key: one column of `width` bytes."""
+    """The primary key: of each column its bytes and whether it is unsigned."""
 
-    width: int
-    unsigned: bool
+    columns: tuple[tuple[int, bool], ...]
 
-    def at(self, page: bytes, record: int) -> int:
-        value = int.from_bytes(page[record : record + self.width], "big")
-        return value if self.unsigned else value - (1 << (8 * self.width - 1))
+    @property
+    def width(self) -> int:
+        return sum(width for width, _ in self.columns)
+
+    def at(self, page: bytes, record: int) -> Numbers:
+        found = []
+        for width, unsigned in self.columns:
+            value = int.from_bytes(page[record : record + width], "big")
+            found.append(value if unsigned else value - (1 << (8 * width - 1)))
+            record += width
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -61,23 +72,23 @@ class Leaf:
     """`first` is the least key that belongs there, None on the leftmost; `live` the least that is there."""
 
     page: int
-    first: int | None
+    first: Numbers | None
     readable: bool
-    live: int | None
+    live: Numbers | None
 
 
 @dataclass(frozen=True)
 class Stretch:
     """Rows between two holes. `above` is a row of it that is read by itself: None where nothing lies to the left.
 
-    Going down from `highest` (None: from the end) to what is greater than `above` reads no page but those of the
+    Going down from below `below` (None: from the end) to what is greater than `above` reads no page but those of the
     stretch. `alone_from`: reading `above` by itself is harmless when the range begins after this key; without it
     that row is lost with the hole. `open_below`: that range has no lower end at all.
     """
 
-    above: int | None
-    highest: int | None
-    alone_from: int | None = None
+    above: Numbers | None
+    below: Numbers | None
+    alone_from: Numbers | None = None
     open_below: bool = False
 
     @property
@@ -115,21 +126,21 @@ def _stretches(leaves: Sequence[Leaf]) -> Iterator[Stretch]:
 
 def _stretch(leaves: Sequence[Leaf], begin: int, end: int) -> Stretch | None:
     """Of the leaves `begin` to `end`, that one not included. None: no live row is there."""
-    following = leaves[end].first if end < len(leaves) else None
-    highest = None if following is None else following - 1
+    below = leaves[end].first if end < len(leaves) else None
     if begin == 0:
-        return Stretch(None, highest)
+        return Stretch(None, below)
     holding = next((leaf for leaf in leaves[begin:end] if leaf.live is not None), None)
     if holding is None or holding.live is None:
         return None
     if holding.first is not None and holding.first < holding.live:
-        # The server looks for what follows `live - 1` on this very leaf.
-        return Stretch(holding.live, highest, alone_from=holding.live - 1)
-    for number in range(begin - READ_AHEAD, -1, -1):
+        # The server looks for what follows the number before on this very leaf.
+        return Stretch(holding.live, below, alone_from=(*holding.live[:-1], holding.live[-1] - 1))
+    # From far away only over one range, which several columns are not.
+    for number in range(begin - READ_AHEAD, -1, -1) if len(holding.live) == 1 else ():
         if all(leaf.readable for leaf in leaves[number : number + READ_AHEAD]):
             first = leaves[number].first
-            return Stretch(holding.live, highest, alone_from=first, open_below=first is None)
-    return Stretch(holding.live, highest)
+            return Stretch(holding.live, below, alone_from=first, open_below=first is None)
+    return Stretch(holding.live, below)
 
 
 class _Pages:
@@ -199,9 +210,7 @@ def _in_order(pages: _Pages, leaves: Sequence[Leaf]) -> bool:
                 return False
         if following is None:
             continue
-        if following.first is None or following.first <= (
-            leaf.first if leaf.first is not None else following.first - 1
-        ):
+        if following.first is None or (leaf.first is not None and following.first <= leaf.first):
             return False
         if leaf.live is not None and leaf.live >= following.first:
             return False
