@@ -15,9 +15,15 @@ const ground = (more) => ({
   paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
   font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: paint("--muted") },
   margin: { l: 64, r: 64, t: 8, b: 40 }, hoverlabel: { bgcolor: paint("--raised"), font: { color: paint("--text") } },
-  legend: { orientation: "h", y: 1.14 }, barmode: "group", ...more,
+  // Above the plot, which gives way to as many lines as it takes.
+  legend: { orientation: "h", xref: "container", yref: "container", x: 0, y: 1, yanchor: "top" }, barmode: "group", ...more,
 });
 const axis = (more) => ({ gridcolor: paint("--line"), zerolinecolor: paint("--line"), linecolor: paint("--line"), automargin: true, ...more });
+// On a telephone the plot needs the room more than long names do; they stand whole in the table.
+const named = (names) => axis({
+  autorange: "reversed",
+  ...(innerWidth < 600 && { tickvals: names, ticktext: names.map((name) => name.length > 16 ? `${name.slice(0, 15)}…` : name) }),
+});
 const titled = (text) => ({ text, font: { size: 11 } });
 
 const FIGURES = {
@@ -42,7 +48,7 @@ const FIGURES = {
         error_x: { type: "data", symmetric: false, array: after.map((x, i) => high[i] === null ? 0 : high[i] - x), arrayminus: after.map((x, i) => low[i] === null ? 0 : x - low[i]), color: paint("--text"), thickness: 1.5, width: 4 },
       },
     ],
-    ground({ xaxis: axis({ title: titled(words.axis), rangemode: "tozero" }), yaxis: axis({ autorange: "reversed" }) }),
+    ground({ xaxis: axis({ title: titled(words.axis), rangemode: "tozero" }), yaxis: named(names) }),
   ],
 
   sizes: ({ names, before, after, words }) => [
@@ -50,7 +56,7 @@ const FIGURES = {
       { type: "bar", orientation: "h", y: names, x: before, name: words.before, marker: { color: paint("--field") } },
       { type: "bar", orientation: "h", y: names, x: after, name: words.after, marker: { color: paint("--good") } },
     ],
-    ground({ xaxis: axis({ title: titled(words.axis), rangemode: "tozero", tickformat: "~s" }), yaxis: axis({ autorange: "reversed" }) }),
+    ground({ xaxis: axis({ title: titled(words.axis), rangemode: "tozero", tickformat: "~s" }), yaxis: named(names) }),
   ],
 
   steps: ({ names, begins, seconds, bad, outage, words }) => [
@@ -59,7 +65,7 @@ const FIGURES = {
       marker: { color: bad.map((x) => paint(x ? "--bad" : "--accent")) }, text: words.told, textposition: "none", hovertemplate: "%{text}<extra></extra>",
     }],
     ground({
-      xaxis: axis({ title: titled(words.axis) }), yaxis: axis({ autorange: "reversed" }), barmode: "overlay",
+      xaxis: axis({ title: titled(words.axis) }), yaxis: named(names), barmode: "overlay",
       shapes: outage ? [{ type: "rect", xref: "x", yref: "paper", x0: outage[0], x1: outage[1], y0: 0, y1: 1, fillcolor: paint("--outage"), opacity: .18, line: { width: 0 }, layer: "below" }] : [],
       annotations: outage ? [{ x: outage[0], y: 1, yref: "paper", xanchor: "left", yanchor: "bottom", text: words.outage, showarrow: false, font: { color: paint("--outage") } }] : [],
       margin: { l: 64, r: 24, t: 24, b: 40 },

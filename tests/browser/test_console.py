@@ -229,6 +229,19 @@ def test_the_trend_of_the_management_section_is_drawn(theme: str, visit: Visit, 
     keep(page, f"reports-trend-{theme}")
 
 
+def test_on_a_telephone_a_legend_stands_above_its_chart_and_the_menu_fits(visit: Visit, console: Console) -> None:
+    page = visit("manager", width=390, theme="dark")
+    page.goto(f"{console.url}/reports/")
+    chart = page.locator("[data-figure=trend]")
+    expect(chart.locator(".legend .traces")).to_have_count(3, timeout=LONG)
+    legend, plot = chart.locator(".legend").bounding_box(), chart.locator(".nsewdrag").first.bounding_box()
+    assert legend is not None
+    assert plot is not None
+    assert legend["y"] + legend["height"] <= plot["y"]
+    assert page.evaluate("(nav => nav.scrollWidth <= nav.clientWidth)(document.querySelector('nav'))")
+    keep(page, "reports-trend-390")
+
+
 def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> None:
     """Focus, selection and scroll stay; so does every part that did not change."""
     page = visit("dba", width=390)

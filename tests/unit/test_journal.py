@@ -169,6 +169,21 @@ def test_release_needs_the_black_box_alone(
     assert "shop is open as before." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("header", "session"), [({}, "dbmaint:5:3"), ({"site": "bcdfghjk"}, "dbmaint:bcdfghjk5:3")])
+def test_release_goes_by_the_names_that_its_box_was_begun_with(
+    fake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, header: dict[str, str], session: str
+) -> None:
+    """A box of the version before has no letters of an installation."""
+    url = fake().engine_url
+    box = BlackBox(tmp_path / "box.jsonl")
+    box.write({"kind": "opened", "url": str(url), "sealed_password": "", "target": 5, "token": 2, **header})
+    box.write({"kind": "changed", "gate": fakes.OPEN})
+    asked: list[str] = []
+    monkeypatch.setattr(fakes.FakeEngine, "fence", lambda engine: asked.append(engine.tag.session))
+    call_command("release", "shop", "--black-box", str(box.path))
+    assert asked == [session]
+
+
 def test_release_never_interferes_with_a_live_worker(target: RunTarget) -> None:
     mine = journal.claim(target.pk)
     assert mine is not None
