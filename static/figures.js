@@ -22,7 +22,7 @@ const axis = (more) => ({ gridcolor: paint("--line"), zerolinecolor: paint("--li
 // On a telephone the plot needs the room more than long names do; they stand whole in the table.
 const named = (names) => axis({
   autorange: "reversed",
-  ...(innerWidth < 600 && { tickvals: names, ticktext: names.map((name) => name.length > 16 ? `${name.slice(0, 15)}…` : name) }),
+  ...(innerWidth < 600 && { tickvals: names, ticktext: names.map((name) => name.length > 20 ? `${name.slice(0, 19)}…` : name) }),
 });
 const titled = (text) => ({ text, font: { size: 11 } });
 

@@ -197,7 +197,7 @@ def ago(at: datetime | None) -> SafeString:
     """How long ago, with the time itself on hover."""
     if at is None:
         return SafeString(_("never"))
-    return format_html('<time datetime="{}" title="{}">{}</time>', at.isoformat(), moment(at), passed(at))
+    return format_html('<time class="ago" datetime="{}" title="{}">{}</time>', at.isoformat(), moment(at), passed(at))
 
 
 def passed(at: datetime) -> str:
