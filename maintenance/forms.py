@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Sequence
-from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from reports.glance import Month, month_of, this_month
 
+from . import days
 from .models import MaintenanceSetting, MaintenanceType, SeverityLevel, Status
 
 TYPES = {
@@ -197,11 +197,14 @@ class DateInput(forms.DateInput):
     input_type = "date"
 
 
+NEAR = (MinValueValidator(days.FIRST), MaxValueValidator(days.LAST))
+
+
 class Filter(forms.Form):
     """From and to, both inclusive, in the reader's time zone."""
 
-    since = forms.DateField(label=_("From"), required=False, widget=DateInput)
-    until = forms.DateField(label=_("To"), required=False, widget=DateInput)
+    since = forms.DateField(label=_("From"), required=False, widget=DateInput, validators=NEAR)
+    until = forms.DateField(label=_("To"), required=False, widget=DateInput, validators=NEAR)
 
     exact: dict[str, str] = {}
     """Field of the form -> lookup."""
@@ -213,15 +216,7 @@ class Filter(forms.Form):
         for name, lookup in self.exact.items():
             if chosen.get(name):
                 found &= Q(**{lookup: chosen[name]})
-        if chosen.get("since"):
-            found &= Q(**{f"{self.dated}__gte": _midnight(chosen["since"])})
-        if chosen.get("until"):
-            found &= Q(**{f"{self.dated}__lt": _midnight(chosen["until"] + timedelta(days=1))})
-        return found
-
-
-def _midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))
+        return found & days.between(self.dated, chosen.get("since"), chosen.get("until"))
 
 
 def _any(choices: Any) -> list[Any]:

@@ -21,9 +21,9 @@ LAYERS = [
     ["maintenance.procedure", "maintenance.request", "maintenance.planning", "maintenance.recovery"],
     ["maintenance.tasks"],
     ["maintenance.launch"],
-    ["maintenance.terminal", "maintenance.forms", "maintenance.views", "maintenance.templatetags", "maintenance.urls",
-     "maintenance.admin", "maintenance.setting_form", "maintenance.checks", "maintenance.production",
-     "maintenance.management", "maintenance.apps", "maintenance.api",
+    ["maintenance.terminal", "maintenance.days", "maintenance.forms", "maintenance.views",
+     "maintenance.templatetags", "maintenance.urls", "maintenance.admin", "maintenance.setting_form",
+     "maintenance.checks", "maintenance.production", "maintenance.management", "maintenance.apps", "maintenance.api",
      "maintenance.metrics"],
     ["dbmaint_site"],
 ]  # fmt: skip

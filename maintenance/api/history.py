@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
-
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.utils import timezone
 from ninja import Query
 from ninja.errors import ValidationError
 
 from reports.outcome import outcome, summary
 
+from .. import days
 from ..models import MaintenanceRun
 from .callers import READING, Called, Scope, open_to
 from .routers import maintenance as routes
@@ -46,15 +44,7 @@ def chosen(asked: Filters) -> QuerySet[MaintenanceRun]:
     found = MaintenanceRun.objects.filter(**exact)
     if asked.database:
         found = found.filter(targets__database=asked.database)
-    if asked.since:
-        found = found.filter(created_at__gte=midnight(asked.since))
-    if asked.until:
-        found = found.filter(created_at__lt=midnight(asked.until) + timedelta(days=1))
-    return found.order_by("-id")
-
-
-def midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))
+    return found.filter(days.between("created_at", asked.since, asked.until)).order_by("-id")
 
 
 def page_url(request: HttpRequest, page: int) -> str:

@@ -23,6 +23,7 @@ from .. import audit, tasks
 from ..models import DatabaseState, MaintenanceSetting, RunTarget
 from .access import actor, open_to
 from .live import fragment
+from .numbers import number_in
 from .standing import standings, worst_first
 
 SHOWN_STATES = 120
@@ -119,11 +120,11 @@ def told(request: HttpRequest, name: str) -> dict[str, Any]:
 
 def waits(request: HttpRequest, state: DatabaseState | None) -> bool:
     """A diagnosis was asked for on this page and has not arrived."""
-    after, since = request.GET.get("after", ""), request.GET.get("since", "")
-    if not after.isdecimal() or not since.isdecimal():
+    after, since = number_in(request, "after"), number_in(request, "since")
+    if after is None or since is None:
         return False
-    in_time = timezone.now().timestamp() - int(since) < PATIENCE.total_seconds()
-    return in_time and (state is None or state.pk <= int(after))
+    in_time = timezone.now().timestamp() - since < PATIENCE.total_seconds()
+    return in_time and (state is None or state.pk <= after)
 
 
 def trend(states: Sequence[DatabaseState], name: str, low: float, high: float | None = None) -> Trend | None:

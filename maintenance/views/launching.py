@@ -22,6 +22,7 @@ from ..forms import ConfirmForm, LaunchForm
 from ..models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
 from ..usual import usual_outages
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
+from .numbers import number_in
 from .runs import refused
 from .standing import standings, worst_first
 
@@ -45,8 +46,8 @@ def choose(request: HttpRequest) -> HttpResponseBase:
 
 def initial(request: HttpRequest) -> dict[str, Any]:
     """From an earlier run ('repeat'), from the screens before ('change'), or a database by name."""
-    if request.GET.get("repeat", "").isdecimal():
-        run = MaintenanceRun.objects.filter(pk=request.GET["repeat"]).first()
+    if number := number_in(request, "repeat"):
+        run = MaintenanceRun.objects.filter(pk=number).first()
         if run is not None:
             return {
                 "maintenance_type": run.maintenance_type,
@@ -55,8 +56,8 @@ def initial(request: HttpRequest) -> dict[str, Any]:
                 "tables": "\n".join(run.target_tables),
                 "reason": run.reason,
             }
-    if request.GET.get("incident", "").isdecimal():
-        incident = Incident.objects.filter(pk=request.GET["incident"]).select_related("setting").first()
+    if number := number_in(request, "incident"):
+        incident = Incident.objects.filter(pk=number).select_related("setting").first()
         if incident is not None:
             return suggested(incident)
     if "database" in request.GET:

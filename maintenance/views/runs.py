@@ -44,6 +44,7 @@ from ..workers import worker_lost
 from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
+from .numbers import number_in
 from .standing import worst_first
 
 JOURNAL_LINES = 14
@@ -245,8 +246,7 @@ def run_log_live(request: HttpRequest, pk: int) -> HttpResponseBase:
     database = request.GET.get("database", "")
     if database:
         lines = lines.filter(target__database=database).exclude(sentence="")
-    after = request.GET.get("after", "")
-    since = int(after) if after.isdecimal() and len(after) < 18 else 0
+    since = number_in(request, "after") or 0
     at = datetime.fromtimestamp(since / 1_000_000, UTC)
     late = list(lines.filter(finished_at__gt=at - LATE_LINES, finished_at__lte=at))
     closed = list(lines.filter(finished_at__gt=at)[:LOG_PAGE])

@@ -67,6 +67,8 @@ class TestHistory:
             ("status", "fine"),
             ("maintenance_type", "x"),
             ("since", "yesterday"),
+            ("since", "0001-01-01"),
+            ("until", "9999-12-31"),
             ("page", "0"),
             ("page_size", "201"),
             ("database", "%00"),
