@@ -20,11 +20,11 @@ from ..values import Backup, Fingerprint, Image, Json
 from ..words import say
 from .backup import SEQUENCES, BackingUp
 from .diagnosis import Diagnosing
-from .gate import Gate, Method, literal
+from .gate import Method, literal
+from .leftovers import Leftovers
 from .proof import LARGE_OBJECTS, differing
 from .restorable import SUBSCRIPTIONS
 from .server import Server
-from .sessions import mark_in
 from .sql import ask, quoted, transaction
 
 log = logging.getLogger("maintenance")
@@ -49,8 +49,8 @@ WHERE l.classoid = 'pg_database'::regclass AND d.datname = %(name)s
 """
 
 
-class Rollback(Gate, BackingUp, Diagnosing, Server):
-    """Image, restore beside, swap, and what is left afterwards."""
+class Rollback(Leftovers, BackingUp, Diagnosing, Server):
+    """Image, restore beside, swap."""
 
     # -- image -------------------------------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
             version = self._collation_version(connection, source)
             statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(source)} {method} {version} {limit}"
             self._alone(connection, statement)
-            self._mark_side(connection, name, {"role": "image"})
+            self.mark_side(connection, name, {"role": "image"})
             if not limit:
                 ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
             [(copied,)] = ask(connection, "SELECT pg_database_size(%(name)s)", name=name)
@@ -213,13 +213,13 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
                     return name
                 self.drop_database(connection, name)
             self._create_like(connection, name)
-            self._mark_side(connection, name, {"role": "restore", "complete": False})
+            self.mark_side(connection, name, {"role": "restore", "complete": False})
         self._fill(name, image, backup, seal)
         with self.session("taking statistics of the restored copy", database=name) as connection:
             ask(connection, "ANALYZE")
         with self.control("marking the restored copy") as connection:
             self._carry_settings(connection, name)
-            self._mark_side(connection, name, {"role": "restore", "complete": True})
+            self.mark_side(connection, name, {"role": "restore", "complete": True})
         return name
 
     def _fill(self, name: str, image: Image, backup: Backup, seal: Seal) -> None:
@@ -313,7 +313,7 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
                 ask(connection, f"ALTER DATABASE {quoted(live.name)} RENAME TO {quoted(broken)}")
                 ask(connection, f"ALTER DATABASE {quoted(side)} RENAME TO {quoted(live.name)}")
                 self.set_comment(connection, live.name, closed)
-                self._mark_side(connection, broken, {"role": "broken"})
+                self.mark_side(connection, broken, {"role": "broken"})
                 self._set_limit(connection, live.name, int(str(gate["limit"])))
                 if method == "hide":
                     self._set_allow(connection, live.name, live.name != self.database)
@@ -344,110 +344,6 @@ class Rollback(Gate, BackingUp, Diagnosing, Server):
         [(template,)] = ask(connection, "SELECT datistemplate FROM pg_database WHERE datname = %(name)s", name=source)
         if template:
             ask(connection, f"ALTER DATABASE {quoted(to)} IS_TEMPLATE true")
-
-    # -- afterwards --------------------------------------------------------------------------------
-
-    def leftovers(self) -> list[str]:
-        """Side databases by their names; everything else in words."""
-        found: list[str] = []
-        with self.control("looking for what is left") as connection:
-            for role in ("image", "restore", "broken", "held"):
-                if self.exists(connection, self.side_name(role)):
-                    found.append(self.side_name(role))
-            mark = self.door(connection).mark
-            if mark and self.tag.wrote(mark):
-                found.append(f"marker on {self.database}")
-            rows = ask(
-                connection,
-                """SELECT pid, application_name FROM pg_stat_activity
-                   WHERE starts_with(application_name, %(family)s) AND application_name <> %(mine)s""",
-                family=self.tag.family,
-                mine=self.tag.session,
-            )
-            found += [f"session {pid} ({name})" for pid, name in rows]
-        with self.session("looking for what is left") as connection:
-            schemas = ask(
-                connection,
-                "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %(prefix)s) ORDER BY 1",
-                prefix=f"{self.tag.suffix}_",
-            )
-            found += [f"schema {name}" for (name,) in schemas]
-        return found
-
-    def clean(self, keep: Sequence[str] = ()) -> list[str]:
-        """A marker goes only where the gate is as before; saved rows that were not put back stay."""
-        self.keep_turn()
-        gone: list[str] = []
-        left = [item for item in self.leftovers() if item not in keep]
-        if any(item.startswith("session ") for item in left):
-            with self.control("ending sessions of an earlier attempt") as connection:
-                self._end_other_tokens(connection)
-        for item in left:
-            if item.startswith("schema "):
-                removed = self._drop_schema(item.removeprefix("schema "))
-            elif item.startswith("marker on "):
-                removed = self._drop_marker()
-            elif item.startswith("session "):
-                removed = True
-            elif item == self.side_name("held"):
-                removed = False  # That is the database itself, while it is hidden.
-            else:
-                with self.control("dropping what is left") as connection:
-                    self.drop_database(connection, item)
-                    removed = not self.exists(connection, item)
-            if removed:
-                gone.append(item)
-        return gone
-
-    def _drop_schema(self, name: str) -> bool:
-        with self.session("dropping what is left", name) as connection:
-            tables = ask(
-                connection,
-                """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                   WHERE n.nspname = %(name)s AND c.relkind = 'r'""",
-                name=name,
-            )
-            for (table,) in tables:
-                if ask(connection, f"SELECT 1 FROM {quoted(name)}.{quoted(table)} LIMIT 1"):
-                    return False
-            ask(connection, f"DROP SCHEMA {quoted(name)} CASCADE")
-        return True
-
-    def _drop_marker(self) -> bool:
-        """True when it is gone."""
-        gate = self.read_gate()
-        if any(not words.startswith("comment ") for words in self.gate_differences(gate)):
-            return False
-        with self.control("removing the marker") as connection:
-            comment = gate["comment"]
-            self.set_comment(connection, self.database, None if comment is None else str(comment))
-        return True
-
-    # -- side databases ----------------------------------------------------------------------------
-
-    def exists(self, connection: Connection, name: str) -> bool:
-        return bool(ask(connection, "SELECT 1 FROM pg_database WHERE datname = %(name)s", name=name))
-
-    def drop_database(self, connection: Connection, name: str) -> None:
-        """Only a side database that bears our mark or none; a name chosen by somebody else stays his."""
-        rows = ask(
-            connection,
-            "SELECT shobj_description(oid, 'pg_database'), datistemplate FROM pg_database WHERE datname = %(name)s",
-            name=name,
-        )
-        if not rows:
-            return
-        if rows[0][0] and not mark_in(rows[0][0]):
-            raise Unable("dropping", name, "a database of that name exists and is not ours")
-        for pid, *_ in self._foreign(connection, name, ours_too=True):
-            ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
-        if rows[0][1]:
-            ask(connection, f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false")
-        force = "WITH (FORCE)" if self.ways.drop_with_force else ""
-        ask(connection, f"DROP DATABASE IF EXISTS {quoted(name)} {force}")
-
-    def _mark_side(self, connection: Connection, name: str, about: Json) -> None:
-        self.set_comment(connection, name, json.dumps({"dbmaint": 1, **self.tag.mark, **about}))
 
 
 def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:
