@@ -20,9 +20,9 @@ from ..values import Backup, Fingerprint, Image, Json
 from ..words import say
 from .backup import SEQUENCES, BackingUp
 from .diagnosis import Diagnosing
+from .fingerprints import LARGE_OBJECTS, differing
 from .gate import Method, literal
 from .leftovers import Leftovers
-from .proof import LARGE_OBJECTS, differing
 from .restorable import SUBSCRIPTIONS
 from .server import Server
 from .sql import ask, quoted, transaction

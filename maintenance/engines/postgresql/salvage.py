@@ -27,8 +27,8 @@ from ..errors import Damaged, Unable
 from ..values import Action, Loss, Performed
 from ..words import say
 from .failures import lost
+from .fingerprints import PINNED
 from .lost_pages import Emptied
-from .proof import PINNED
 from .server import Relation, Server
 from .sql import Row, ask, quoted, transaction, words_of
 from .structure import Structure, extension

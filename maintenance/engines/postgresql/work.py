@@ -17,7 +17,7 @@ from ..values import Action, Performed, Progress
 from ..words import listed, say, size
 from .collations import Collations
 from .duplicates import duplicates
-from .proof import PINNED, fingerprint_of
+from .fingerprints import PINNED, fingerprint_of
 from .salvage import Salvage
 from .sequences import OWNED_SEQUENCES, sequence_behind
 from .server import Relation, Server

@@ -1,0 +1,214 @@
+"""What proves that nothing was lost: a fingerprint of the rows of each table, and a digest of each definition."""
+
+# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from sqlalchemy import URL, Connection
+
+from ..errors import EngineError, Interrupted, Transient, Unreachable
+from ..values import Fingerprint, Limits, Tag
+from .definitions import DEFINITIONS
+from .server import Server
+from .sql import ask
+
+PINNED: dict[str, object] = {
+    "DateStyle": "ISO, YMD",
+    "TimeZone": "UTC",
+    "extra_float_digits": 1,
+    "bytea_output": "hex",
+    "IntervalStyle": "postgres",
+    "lc_monetary": "C",
+    "row_security": "off",  # An error instead of rows silently left out.
+    "search_path": "",
+    "enable_indexscan": "off",  # Rows are read from the table, whatever its indexes say.
+    "enable_indexonlyscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+"""Everything that the text of a row depends on."""
+
+LARGE_OBJECTS = "large objects"
+OLDEST_RUNNING = "SELECT (txid_snapshot_xmin(txid_current_snapshot()) % 4294967296)::text"
+"""Every transaction before it had ended when the snapshot was taken; as `xid`, without the epoch."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a reading found, the oldest transaction that it may not have seen, and how everything was defined."""
+
+    print: Fingerprint
+    oldest: str = ""
+    definitions: Mapping[str, str] | None = None
+
+    def holds_for(self, definitions: Mapping[str, str]) -> bool:
+        return self.print.readable and bool(self.oldest) and self.definitions == definitions
+
+
+class Fingerprints(Server):
+    """Of the target, or of a side copy."""
+
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        super().__init__(url, tag, limits)
+        self._seen: dict[str, Seen] = {}
+
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        """A table whose reading ends the server (that happens with damaged values) is told with the server's words.
+
+        The tables that were being read beside it are read again, one at a time.
+        """
+        return self.fingerprints(tables, side)
+
+    def fingerprints(
+        self,
+        tables: Sequence[str] | None,
+        side: str | None = None,
+        snapshot: str | None = None,
+        definitions: Mapping[str, str] | None = None,
+    ) -> dict[str, Fingerprint]:
+        """As `fingerprint`, of the rows that an exported snapshot sees when one is given.
+
+        With the `definitions` that were in force before, what was read is remembered for `recount`.
+        """
+        side = self.standing(side)
+        with self.session("looking for tables", database=side) as connection:
+            known = [relation.name for relation in self.relations(connection)]
+            blobs = self._has_large_objects(connection)
+        wanted = known if tables is None else [name for name in tables if name != LARGE_OBJECTS]
+        found = {name: Fingerprint(None, None, "there is no such table") for name in wanted if name not in known}
+        names = [name for name in wanted if name in known]
+        if blobs and (tables is None or LARGE_OBJECTS in tables):
+            names.append(LARGE_OBJECTS)
+        alone = len(names) == 1
+        with ThreadPoolExecutor(max(1, self.limits.jobs)) as pool:
+            results = dict(
+                zip(names, pool.map(lambda name: self._one(name, side, snapshot, alone), names), strict=True)
+            )
+        for name in [name for name, result in results.items() if result is None]:
+            self.await_server()
+            again = None if snapshot else self._one(name, side, snapshot, True)
+            if again is None and not snapshot:
+                self.await_server()
+            results[name] = again or Seen(
+                Fingerprint(None, None, "the server ended the session while the table was read")
+            )
+        if definitions is not None:
+            self._seen.update({name: replace(seen, definitions=definitions) for name, seen in results.items() if seen})
+        return {**found, **{name: seen.print for name, seen in results.items() if seen}}
+
+    def recount(self, tables: Sequence[str] | None) -> dict[str, Fingerprint]:
+        """A table keeps the fingerprint that this object read before where no row came, went or changed since.
+
+        That is so when the rows are as many and none has a version of a transaction that the earlier reading may
+        not have seen, as long as everything is defined as before it; anything else is read again.
+        """
+        now = self.catalog()
+        with self.session("looking for tables") as connection:
+            known = [relation.name for relation in self.relations(connection)]
+        wanted = known if tables is None else list(tables)
+        held = [name for name in wanted if name in known and name in self._seen and self._seen[name].holds_for(now)]
+        same = dict(self.shared(held, self._unchanged, max(1, self.limits.jobs)))
+        rest = [name for name in wanted if not same.get(name)]
+        read = self.fingerprints([*rest, LARGE_OBJECTS] if tables is None else rest, definitions=now)
+        recounted = {name: replace(self._seen[name].print, recounted=True) for name in wanted if same.get(name)}
+        return {**{name: recounted[name] for name in wanted if name in recounted}, **read}
+
+    def _unchanged(self, names: Sequence[str]) -> list[tuple[str, bool]]:
+        found: list[tuple[str, bool]] = []
+        try:
+            with self.session("counting", settings={**PINNED, "max_parallel_workers_per_gather": 0}) as connection:
+                for name in names:
+                    self.raise_if_stopping("counting", name)
+                    seen = self._seen[name]
+                    [(rows, new)] = ask(
+                        connection,
+                        f"""SELECT count(*), count(*) FILTER (WHERE age(dbmaint_row.xmin) <= horizon)
+                            FROM (SELECT age(%(oldest)s::xid) AS horizon OFFSET 0) h, ONLY {name} AS dbmaint_row""",
+                        oldest=seen.oldest,
+                    )
+                    found.append((name, new == 0 and rows == seen.print.rows))
+        except EngineError:
+            # Whatever it is, the reading of every row meets it too, and knows what it means.
+            self.raise_if_stopping("counting", names[len(found)])
+        return found
+
+    def _one(self, name: str, side: str | None, snapshot: str | None, alone: bool) -> Seen | None:
+        """None when the session was lost."""
+        settings = {**PINNED, "max_parallel_workers_per_gather": self.limits.jobs if alone else 0}
+        try:
+            with self.session("reading", name, database=side, settings=settings) as connection:
+                ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                if snapshot:
+                    [(literal,)] = ask(connection, "SELECT quote_literal(%(snapshot)s)", snapshot=snapshot)
+                    ask(connection, "ROLLBACK")
+                    ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    ask(connection, f"SET TRANSACTION SNAPSHOT {literal}")
+                found = large_objects_of(connection) if name == LARGE_OBJECTS else fingerprint_of(connection, name)
+                [(oldest,)] = ask(connection, OLDEST_RUNNING)
+                ask(connection, "ROLLBACK")
+                return Seen(found, str(oldest))
+        except Interrupted:
+            raise
+        except (Transient, Unreachable) as error:
+            if isinstance(error, Unreachable) or re.search(
+                "closed|terminat|recovery|starting up|connection", error.words
+            ):
+                return None
+            return Seen(Fingerprint(None, None, error.words))
+        except EngineError as error:
+            return Seen(Fingerprint(None, None, error.words))
+
+    def _has_large_objects(self, connection: Connection) -> bool:
+        return bool(ask(connection, "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)")[0][0])
+
+    def catalog(self, side: str | None = None) -> dict[str, str]:
+        side = self.standing(side)
+        with self.session("reading definitions", database=side, settings={"search_path": ""}) as connection:
+            return {str(object): str(digest) for object, digest in ask(connection, DEFINITIONS)}
+
+
+def fingerprint_of(connection: Connection, name: str) -> Fingerprint:
+    """`sum`, not `bit_xor`: that one does not see pairs of equal rows. The text form holds for every type; made by
+    `record_out`, because a cast to text may be the owner's own."""
+    [(rows, digest)] = ask(
+        connection,
+        f"""SELECT count(*), coalesce(sum(hashtextextended(record_out(dbmaint_row.*)::text, 0)::numeric), 0)::text
+            FROM ONLY {name} AS dbmaint_row""",
+    )
+    return Fingerprint(int(rows), str(digest))
+
+
+def large_objects_of(connection: Connection) -> Fingerprint:
+    """Rows are the objects. To be asked in a transaction: an object is open no longer than that."""
+    [(objects, superuser)] = ask(
+        connection,
+        """SELECT (SELECT count(*) FROM pg_largeobject_metadata),
+             has_table_privilege('pg_catalog.pg_largeobject', 'SELECT')""",
+    )
+    pages = "pg_largeobject" if superuser else PAGES_OF_OWN_OBJECTS
+    [(digest,)] = ask(
+        connection,
+        f"""SELECT coalesce(sum(hashtextextended(loid::text || ':' || pageno::text || ':' || data::text,
+               0)::numeric), 0)::text
+           FROM {pages}""",
+    )
+    return Fingerprint(int(objects), str(digest))
+
+
+def differing(baseline: Mapping[str, Fingerprint], other: Mapping[str, Fingerprint]) -> list[str]:
+    """Tables of the baseline that are not proved equal in `other`."""
+    return [name for name, mark in baseline.items() if name not in other or not mark.readable or other[name] != mark]
+
+
+PAGES_OF_OWN_OBJECTS = """
+(SELECT oid AS loid, pageno, lo_get(oid, pageno * 2048, 2048) AS data FROM (
+   SELECT oid, lo_lseek64(fd, 0, 2) AS bytes, lo_close(fd) FROM (
+     SELECT oid, lo_open(oid, 262144) AS fd FROM pg_largeobject_metadata) opened) measured,
+   generate_series(0, (bytes + 2047) / 2048 - 1) pageno) pages
+"""
+"""What a superuser reads from pg_largeobject, for an owner of the objects: 262144 means reading, 2 from the end."""
