@@ -100,7 +100,7 @@ def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, 
     asked_at = page.locator("main time.ago").first
     assert "(20" not in asked_at.inner_text()
     assert asked_at.evaluate("(e) => getComputedStyle(e, '::after').content").startswith('" (20')
-    page.emulate_media(media="screen")
+    page.emulate_media(media="null")
     paper = squeezed(page.pdf())
     assert squeezed({"en": "Before and after", "ja": "前後の比較"}[language]) in paper
     assert "visits" in paper
