@@ -246,7 +246,7 @@ class MaintenanceSetting(models.Model):
         """Refuses what could never work, by name; takes a password out of the URL."""
         try:
             parsed = make_url(self.url)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:  # the latter of a port that is no number
             raise ValidationError(
                 {"url": _("This is not a SQLAlchemy URL such as postgresql://user@host/db.")}
             ) from error

@@ -193,6 +193,14 @@ def test_release_never_interferes_with_a_live_worker(target: RunTarget) -> None:
     assert ended.value.code == 4
 
 
+@pytest.mark.parametrize("name", ["nowhere", "9" * 5000])
+def test_release_says_where_no_maintenance_ever_began(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call_command("release", name)
+    assert ended.value.code == 2
+    assert f"no maintenance ever began on {name}." in capsys.readouterr().err
+
+
 class TestAuditChain:
     @pytest.fixture(autouse=True)
     def _entries(self) -> None:

@@ -25,6 +25,10 @@ pytestmark = pytest.mark.django_db
         ('approval_severities=["terrible"]', "approval_severities: It is one of: critical, high, medium."),
         ("timeout_minutes=nan", "timeout_minutes: "),
         ("watch_minutes=inf", "watch_minutes: "),
+        ("watch_minutes=soon", "watch_minutes: “soon” value must be"),
+        ("cut_seconds=", "cut_seconds: “” value must be"),
+        ("allow_data_loss=perhaps", "allow_data_loss: There is no such setting"),
+        ("release_stages=[10", "release_stages: This is not JSON"),
     ],
 )
 def test_a_value_that_would_fail_in_the_midst_of_an_outage_is_refused(
@@ -35,6 +39,14 @@ def test_a_value_that_would_fail_in_the_midst_of_an_outage_is_refused(
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not MaintenanceSetting.objects.exists()
+
+
+@pytest.mark.parametrize("url", ["postgresql://dba@host:port/shop", "mysql://[::1/shop", "shop", ""])
+def test_an_address_that_is_none_is_refused(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call_command("register_target", "shop", url)
+    assert ended.value.code == 2
+    assert "url: " in capsys.readouterr().err
 
 
 def test_lists_as_they_should_be_are_taken(tmp_path: Path) -> None:

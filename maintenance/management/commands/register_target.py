@@ -68,14 +68,13 @@ def assign(setting: MaintenanceSetting, pair: str) -> None:
     known = {f.name: f for f in MaintenanceSetting._meta.fields if f.editable and f.name not in ("id", "name", "url")}
     if name not in known:
         raise ValidationError({name or pair: f"There is no such setting; known are {', '.join(sorted(known))}."})
-    text = value
-    if known[name].get_internal_type() == "JSONField":
-        try:
-            setattr(setting, name, json.loads(text))
-        except ValueError as error:
-            raise ValidationError({name: f"This is not JSON: {error}"}) from error
-    else:
-        setattr(setting, name, known[name].to_python(text))
+    try:
+        is_list = known[name].get_internal_type() == "JSONField"
+        setattr(setting, name, json.loads(value) if is_list else known[name].to_python(value))
+    except ValidationError as error:
+        raise ValidationError({name: error.messages}) from error
+    except ValueError as error:
+        raise ValidationError({name: f"This is not JSON: {error}"}) from error
 
 
 def described(setting: MaintenanceSetting) -> dict[str, Any]:

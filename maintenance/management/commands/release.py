@@ -44,7 +44,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["name"]
         path = options["black_box"] or link(name)
-        if not path.exists():
+        if not os.path.exists(path):  # Path.exists raises for a name too long for a file
             self.stderr.write(f"There is no black box {path}: no maintenance ever began on {name}.")
             sys.exit(2)
         box = BlackBox(path.resolve())
