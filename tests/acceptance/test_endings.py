@@ -13,6 +13,7 @@ from chaos.case import Case
 from chaos.console import Console
 from chaos.judge import different, locked_out, rows_lost
 from chaos.target import Target
+from demo.private_server import ServerFailed
 from maintenance.commands import CommandFailed
 from tests.engines.conftest import short_folder
 
@@ -43,6 +44,7 @@ LEFT = {
         "accounts": "CREATE USER 'dbm_guard'@'127.0.0.1'",
     },
 }
+LEFT["mysql"] = LEFT["mariadb"]
 """What the comparison must see; no more than a sample of what a maintenance makes and removes again."""
 
 
@@ -66,10 +68,12 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         try:
             if request.param == "postgresql":
                 from chaos.on_postgresql import OnPostgreSQL as Server
+            elif request.param == "mysql":
+                from chaos.on_mysql import OnMySQL as Server  # type: ignore[assignment]
             else:
                 from chaos.on_mariadb import OnMariaDB as Server  # type: ignore[assignment]
             target = Server(folder / "target")
-        except (ImportError, FileNotFoundError, CommandFailed) as error:
+        except (ImportError, FileNotFoundError, CommandFailed, ServerFailed) as error:
             pytest.skip(f"no {request.param} here: {error}")
         stack.callback(target.close)
         console = Console(folder / "console", target)
