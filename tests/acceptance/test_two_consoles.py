@@ -20,7 +20,7 @@ def test_the_second_console_leaves_a_crashed_maintenance_of_the_first_to_it(
         other = Console(home)
         for one in (console, other):
             one.register(lab)
-        code, died = other.maintain("optimize", "--database", "shop", DBMAINT_CRASH_AT="cut_connections.finished")
+        code, died = other.maintain("rebuild", "--database", "shop", DBMAINT_CRASH_AT="cut_connections.finished")
         assert (code, died) == (-9, {})
         code, told = console.maintain("optimize", "--database", "shop")
         assert code == 4
