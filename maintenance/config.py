@@ -100,7 +100,7 @@ def load() -> Config:
 def _parse(path: Path, changed: int) -> Config:
     try:
         data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the top level must be an object")
@@ -118,7 +118,7 @@ def _parse(path: Path, changed: int) -> Config:
             for name, entry in _object(path, "applications", data.get("applications", {})).items()
         },
         notifications={
-            k: _strings(path, f"notifications.{k}", v)
+            k: _addresses(path, f"notifications.{k}", v)
             for k, v in _object(path, "notifications", data.get("notifications", {})).items()
         },
         notification_languages=_languages(path, data.get("notification_languages", {})),
@@ -142,9 +142,9 @@ def _application(path: Path, name: str, entry: Any) -> Application:
             raise ConfigError(f"{path}: {where}.{verb} is missing; give the command as a list of words")
     return Application(
         name=name,
-        stop=_strings(path, f"{where}.stop", entry["stop"]),
-        start=_strings(path, f"{where}.start", entry["start"]),
-        check=_strings(path, f"{where}.check", entry["check"]),
+        stop=_command(path, f"{where}.stop", entry["stop"]),
+        start=_command(path, f"{where}.start", entry["start"]),
+        check=_command(path, f"{where}.check", entry["check"]),
         timeout_seconds=_seconds(path, f"{where}.timeout_seconds", entry.get("timeout_seconds", 60)),
         order=_whole(path, f"{where}.order", entry.get("order", 0)),
     )
@@ -187,6 +187,22 @@ def _recipients(path: Path, value: Any) -> tuple[str, ...]:
             pyrage.x25519.Recipient.from_str(recipient)
         except pyrage.RecipientError as error:
             raise ConfigError(f"{path}: encryption.recipients: {recipient!r} is no age recipient (age1…)") from error
+    return found
+
+
+def _command(path: Path, where: str, value: Any) -> tuple[str, ...]:
+    words = _strings(path, where, value)
+    if not words[0] or any("\0" in word for word in words):
+        raise ConfigError(f"{path}: {where} must begin with a program, and hold no NUL character")
+    return words
+
+
+def _addresses(path: Path, where: str, value: Any) -> tuple[str, ...]:
+    """As Apprise spells them. What is wrong with one is told by its place: it may hold a secret."""
+    found = _strings(path, where, value)
+    for place, address in enumerate(found, 1):
+        if not re.match(r"[A-Za-z0-9+.-]+://.", address):
+            raise ConfigError(f"{path}: {where}: number {place} is no address such as mailto://dba@example.org")
     return found
 
 
