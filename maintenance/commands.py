@@ -19,9 +19,9 @@ from typing import IO
 
 PIPE = subprocess.PIPE
 TAIL = 4000
+"""Characters of output kept for messages."""
 LAST_WORDS = 1.0
 """Seconds in which the output of a child that has ended must have arrived."""
-"""Characters of output kept for messages."""
 
 
 class CommandFailed(Exception):

@@ -472,7 +472,7 @@ class TestBenchmark:
     def test_a_load_test_goes_on_behind_a_question_that_fails(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine, under_cut(engine):
-            load = engine.load_test(["SELECT count(*) FROM customers", "SELECT nothing FROM customers"], 0.3, 2)
+            load = engine.load_test(["SELECT count(*) FROM customers", "SELECT nothing FROM customers"], 1, 2)
         assert load.errors > 0
         assert load.requests > load.errors
         assert load.p50_ms is not None
