@@ -8,7 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 FIRST, LAST = date(1970, 1, 1), date(2999, 12, 31)
-"""What may be asked for. Further out, a day has no midnight in every time zone."""
+"""Nothing of ours lies beyond them; far beyond, a day has no midnight in every time zone."""
 
 
 def between(field: str, since: date | None, until: date | None) -> Q:
@@ -17,9 +17,9 @@ def between(field: str, since: date | None, until: date | None) -> Q:
     if since:
         found &= Q(**{f"{field}__gte": _midnight(since)})
     if until:
-        found &= Q(**{f"{field}__lt": _midnight(until + timedelta(days=1))})
+        found &= Q(**{f"{field}__lt": _midnight(until) + timedelta(days=1)})
     return found
 
 
 def _midnight(day: date) -> datetime:
-    return timezone.make_aware(datetime.combine(day, time.min))
+    return timezone.make_aware(datetime.combine(min(max(day, FIRST), LAST), time.min))

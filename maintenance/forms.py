@@ -10,7 +10,6 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import Q
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -197,14 +196,11 @@ class DateInput(forms.DateInput):
     input_type = "date"
 
 
-NEAR = (MinValueValidator(days.FIRST), MaxValueValidator(days.LAST))
-
-
 class Filter(forms.Form):
     """From and to, both inclusive, in the reader's time zone."""
 
-    since = forms.DateField(label=_("From"), required=False, widget=DateInput, validators=NEAR)
-    until = forms.DateField(label=_("To"), required=False, widget=DateInput, validators=NEAR)
+    since = forms.DateField(label=_("From"), required=False, widget=DateInput)
+    until = forms.DateField(label=_("To"), required=False, widget=DateInput)
 
     exact: dict[str, str] = {}
     """Field of the form -> lookup."""

@@ -7,12 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from ... import days
 from ...models import MaintenanceType, SeverityLevel, Status
 from .fields import Answered, Text
 from .states import Finding
-
-Day = Annotated[date, Field(ge=days.FIRST, le=days.LAST)]
 
 
 class Filters(BaseModel):
@@ -22,8 +19,8 @@ class Filters(BaseModel):
     maintenance_type: MaintenanceType | None = None
     severity_level: SeverityLevel | None = None
     database: Text | None = None
-    since: Day | None = None
-    until: Day | None = None
+    since: date | None = None
+    until: date | None = None
     page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     page_size: Annotated[int, Field(ge=1, le=200)] = 50
 
