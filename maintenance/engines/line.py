@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -19,11 +20,24 @@ def hang_up(url: URL, usual_port: int) -> int:
     ended = 0
     there = _addresses(url.host or "localhost", url.port or usual_port)
     for entry in Path("/proc/self/fd").iterdir():
-        with suppress(OSError, ValueError), closing(socket.socket(fileno=os.dup(int(entry.name)))) as line:
+        with suppress(OSError, ValueError), _line(int(entry.name)) as line:
             if line.getpeername()[:2] in there:
                 line.shutdown(socket.SHUT_RDWR)
                 ended += 1
     return ended
+
+
+@contextmanager
+def _line(descriptor: int) -> Iterator[socket.socket]:
+    """The socket behind it, by a descriptor of our own. Raises OSError when there is none."""
+    copy = os.dup(descriptor)
+    try:
+        line = socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)
+        raise
+    with closing(line):
+        yield line
 
 
 def _addresses(host: str, port: int) -> set[tuple[object, ...]]:
