@@ -9,9 +9,9 @@ source: fsp0fsp.h, fil0types.h.
 
 from __future__ import annotations
 
-import mmap
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -50,13 +50,29 @@ def zeroed(path: Path, checkpoint: int) -> dict[int, int | None]:
     Nothing is told of files with other pages than usual, compressed ones among them: those have holes.
     """
     with open(path, "rb") as file:
-        if path.stat().st_size < PAGE:
+        pages = Pages(file.fileno())
+        if not pages.count or not _usual(pages.number(0, FLAGS, 4)):
             return {}
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if not _usual(number_at(data, FLAGS, 4)):
-                return {}
-            empty, named = _empty_and_named(data, checkpoint)
-            return {page: named.get(page) for page in empty if page in named or _in_use(data, page, checkpoint)}
+        empty, named = _empty_and_named(pages, checkpoint)
+        found = [page for page in empty if named[page] or _in_use(pages, page, checkpoint)]
+        return {**dict.fromkeys(found), **_indexes(pages, checkpoint, frozenset(found))}
+
+
+class Pages:
+    """The pages of an open file, read where they are asked for: a table may be larger than the memory."""
+
+    def __init__(self, file: int) -> None:
+        self.file = file
+        self.count = os.fstat(file).st_size // PAGE
+
+    def number(self, page: int, at: int, size: int) -> int:
+        return int.from_bytes(os.pread(self.file, size, page * PAGE + at))
+
+    def header(self, page: int) -> bytes:
+        return os.pread(self.file, INDEX + 8, page * PAGE)
+
+    def is_zero(self, page: int) -> bool:
+        return os.pread(self.file, PAGE, page * PAGE) == bytes(PAGE)
 
 
 def _usual(flags: int) -> bool:
@@ -66,35 +82,48 @@ def _usual(flags: int) -> bool:
     return (flags >> 1) & 0xF == 0 and (flags >> 6) & 0xF in (0, 5) and flags >> 16 == 0
 
 
-def _empty_and_named(data: mmap.mmap, checkpoint: int) -> tuple[list[int], dict[int, int]]:
-    """Pages of zeros; pages that an index's page names as its neighbours, with the number of that index."""
+def _empty_and_named(pages: Pages, checkpoint: int) -> tuple[list[int], bytearray]:
+    """Pages of zeros; and a byte a page, not 0 where an index's page names it as its neighbour."""
     empty: list[int] = []
-    named: dict[int, int] = {}
-    for page in range(len(data) // PAGE):
-        start = page * PAGE
-        changed = number_at(data, start + CHANGED, 8)
-        if changed == 0 and not any(data[start : start + PAGE]):
+    named = bytearray(pages.count)
+    for page in range(pages.count):
+        header = pages.header(page)
+        if number_at(header, CHANGED, 8) == 0 and pages.is_zero(page):
             empty.append(page)
-        elif changed <= checkpoint and number_at(data, start + KIND, 2) in INDEX_PAGES:
-            named.update((other, number_at(data, start + INDEX, 8)) for other in _neighbours(data, start))
+        for other in _neighbours(header, checkpoint):
+            if other < pages.count:
+                named[other] = 1
     return empty, named
 
 
-def _neighbours(data: mmap.mmap, start: int) -> Iterator[int]:
+def _indexes(pages: Pages, checkpoint: int, wanted: Collection[int]) -> dict[int, int]:
+    """Of which index these pages are, as far as a neighbour tells; for that the file is read once more."""
+    found: dict[int, int] = {}
+    for page in range(pages.count if wanted else 0):
+        header = pages.header(page)
+        for other in _neighbours(header, checkpoint):
+            if other in wanted:
+                found[other] = number_at(header, INDEX, 8)
+    return found
+
+
+def _neighbours(header: bytes, checkpoint: int) -> Iterator[int]:
+    """That a page of an index names, as of a change before the checkpoint."""
+    if not 0 < number_at(header, CHANGED, 8) <= checkpoint or number_at(header, KIND, 2) not in INDEX_PAGES:
+        return
     for at in (PREVIOUS, NEXT):
-        other = number_at(data, start + at, 4)
+        other = number_at(header, at, 4)
         if other not in (0, NO_PAGE):
             yield other
 
 
-def _in_use(data: mmap.mmap, page: int, checkpoint: int) -> bool:
+def _in_use(pages: Pages, page: int, checkpoint: int) -> bool:
     """As the map says that was on disk at the checkpoint."""
-    start = page // MAPS * MAPS * PAGE
-    place = page % MAPS
-    known = number_at(data, start + KIND, 2) in MAP_KINDS and number_at(data, start + CHANGED, 8) <= checkpoint
-    if not known or place == RESERVED or page >= number_at(data, LIMIT, 4):
+    first, place = page // MAPS * MAPS, page % MAPS
+    known = pages.number(first, KIND, 2) in MAP_KINDS and pages.number(first, CHANGED, 8) <= checkpoint
+    if not known or place == RESERVED or page >= pages.number(0, LIMIT, 4):
         return False
-    entry = start + ENTRIES + place // EXTENT * ENTRY
+    entry = ENTRIES + place // EXTENT * ENTRY
     bit = 2 * (place % EXTENT)
-    free = data[entry + BITS + bit // 8] >> bit % 8 & 1
-    return number_at(data, entry + STATE, 4) != 0 and not free
+    free = pages.number(first, entry + BITS + bit // 8, 1) >> bit % 8 & 1
+    return pages.number(first, entry + STATE, 4) != 0 and not free
