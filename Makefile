@@ -44,11 +44,11 @@ serve: $(VENV)/.installed messages
 ## make test    sets up and runs all tests; test-quick only those without servers
 test: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_layers.py tests/unit tests/web
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/web
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/browser tests/acceptance tests/engines
 
 test-quick: $(VENV)/.installed-dev messages
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_layers.py tests/unit tests/web \
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/web \
 	  --deselect tests/unit/test_crashes.py --deselect tests/web/api/test_schemathesis.py
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run

@@ -56,7 +56,7 @@ def upon(verb: str, fault: Any) -> None:
 
     For `check` also where the same is asked in a quicker way.
     """
-    from maintenance import procedure
+    from maintenance.workflow import procedure
 
     door: Any = procedure
     opening = door.open_engine
@@ -99,7 +99,7 @@ def spoil_afterwards(engine: Any, perform: Any, *args: Any) -> Any:
 
 def never_faster() -> None:
     """Neither faster nor smaller, and a second look finds the same work again: one more round."""
-    from maintenance.steps import benchmark
+    from maintenance.workflow.steps import benchmark
 
     door: Any = benchmark
     compare = door.compare_target
@@ -115,8 +115,8 @@ def never_faster() -> None:
 
 def cancel_first(engine: Any, usual: Any, *args: Any, **named: Any) -> Any:
     """Somebody cancels; the method begins when the order has arrived."""
-    from maintenance import launch
     from maintenance.models import RunTarget
+    from maintenance.requests import launch
 
     run = RunTarget.objects.select_related("run").get(pk=engine.tag.target).run
     if run.cancel_requested_at is None:

@@ -151,9 +151,9 @@ def trace(file: Path) -> None:
 
     In their names a folder of this matrix is called by its last part: it has another name each time.
     """
-    from maintenance import dying
+    from maintenance.workflow import crashpoints
 
-    own, places = dying.point, os.environ["DBMAINT_CHAOS_PLACES"].split(os.pathsep)
+    own, places = crashpoints.point, os.environ["DBMAINT_CHAOS_PLACES"].split(os.pathsep)
     passed: list[str] = []
 
     def traced(name: str) -> None:
@@ -162,6 +162,6 @@ def trace(file: Path) -> None:
         passed.append(name)
         own(name)
 
-    dying.point = traced
-    Doors(lambda name: dying.point(name), places).hear()
+    crashpoints.point = traced
+    Doors(lambda name: crashpoints.point(name), places).hear()
     atexit.register(lambda: file.write_text("\n".join(passed)))

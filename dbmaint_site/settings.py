@@ -176,7 +176,7 @@ if PLOTLY is not None and PLOTLY.origin is not None:
     # Its JavaScript comes with the package; importing the package here would cost every command its time.
     STATICFILES_DIRS.append(("plotly", str(Path(PLOTLY.origin).parent / "package_data")))
 
-# django-q2 as this console needs it; maintenance.checks refuses other values and says why.
+# django-q2 as this console needs it; maintenance.checks.settings refuses other values and says why.
 WORKERS = int(os.environ.get("DBMAINT_WORKERS", "4"))
 BROKER = os.environ.get("DBMAINT_BROKER", "")
 """Empty: the control database. redis://…: the messages only, for many hosts; everything that counts stays there."""
@@ -209,18 +209,18 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {
-        "about": {"()": "maintenance.logs.About"},
-        "errors": {"()": "maintenance.logs.ErrorsAndResponses"},
+        "about": {"()": "maintenance.conf.logs.About"},
+        "errors": {"()": "maintenance.conf.logs.ErrorsAndResponses"},
     },
     "formatters": {
-        "json": {"()": "maintenance.logs.JsonLine"},
-        "line": {"()": "maintenance.logs.Line", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+        "json": {"()": "maintenance.conf.logs.JsonLine"},
+        "line": {"()": "maintenance.conf.logs.Line", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
     },
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "line", "level": "WARNING"},
         **{
             kind: {
-                "class": "maintenance.logs.DailyFile",
+                "class": "maintenance.conf.logs.DailyFile",
                 "folder": LOGS_DIR,
                 "kind": kind,
                 "keep_days": days,

@@ -21,15 +21,16 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from reports.retelling import again
 
-from . import audit, rights
+from .auditing import chain
+from .conf.secrets import SecretUnreadable
 from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Json, Tag
+from .forms.setting import SettingForm
 from .management.commands.register_target import described
 from .models import Incident, MaintenanceSetting, Notification, RunTarget
-from .secrets import SecretUnreadable
-from .sentences import said
-from .setting_form import SettingForm
+from .observation import privileges
+from .text.stored import said
 
 if TYPE_CHECKING:
     SettingModelAdmin = admin.ModelAdmin[MaintenanceSetting]
@@ -110,11 +111,11 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             after = {**described(obj), **({"password_changed": True} if password else {})}
-            audit.record(who(request), "setting.changed" if change else "setting.registered", obj.name, before, after)
+            chain.record(who(request), "setting.changed" if change else "setting.registered", obj.name, before, after)
 
     def delete_model(self, request: HttpRequest, obj: MaintenanceSetting) -> None:
         with transaction.atomic():
-            audit.record(who(request), "setting.deleted", obj.name, before=described(obj))
+            chain.record(who(request), "setting.deleted", obj.name, before=described(obj))
             super().delete_model(request, obj)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
@@ -143,7 +144,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
             messages.success(request, connected(setting))
         except NO_CONNECTION as error:
             messages.error(request, gettext("No connection: {error}").format(error=told(error)))
-        audit.record(who(request), "setting.tested", setting.name)
+        chain.record(who(request), "setting.tested", setting.name)
         return redirect("admin:maintenance_maintenancesetting_change", pk)
 
     def show_grants(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -151,7 +152,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
         setting = self._asked(request, pk)
         role = request.POST.get("role", "").strip() or None
         try:
-            grants = rights.needed(setting, role)
+            grants = privileges.needed(setting, role)
         except NO_CONNECTION as error:
             messages.error(request, gettext("No connection: {error}").format(error=told(error)))
             return redirect("admin:maintenance_maintenancesetting_change", pk)
@@ -207,11 +208,11 @@ class Audited:
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)  # type: ignore[misc]
         operation = f"{self.kind}.changed" if change else f"{self.kind}.created"
-        audit.record(who(request), operation, str(form.instance), self.before, shown(form.instance))
+        chain.record(who(request), operation, str(form.instance), self.before, shown(form.instance))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         with transaction.atomic():
-            audit.record(who(request), f"{self.kind}.deleted", str(obj), before=shown(obj))
+            chain.record(who(request), f"{self.kind}.deleted", str(obj), before=shown(obj))
             super().delete_model(request, obj)  # type: ignore[misc]
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:

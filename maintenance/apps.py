@@ -7,4 +7,4 @@ class MaintenanceConfig(AppConfig):
     verbose_name = _("Maintenance")
 
     def ready(self) -> None:
-        from . import checks, production  # noqa: F401  (they register the system checks)
+        from .checks import production, settings  # noqa: F401  (they register the system checks)

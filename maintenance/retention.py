@@ -18,9 +18,11 @@ from django.db import transaction
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
-from . import audit, dying, notify
+from .auditing import chain
 from .engines.values import Json
 from .models import BackupFile, DatabaseState, Incident, MaintenanceRun, Measurement, Status
+from .notifications import events
+from .workflow import crashpoints
 
 log = logging.getLogger("maintenance")
 AT_ONCE = 100
@@ -77,8 +79,8 @@ def _backups(found: Removed, by: str, now: datetime) -> None:
         if file.removed_at is None:
             with transaction.atomic():
                 BackupFile.objects.filter(pk=file.pk).update(removed_at=now)
-                audit.record(by, "backup.removed", file.target.database, after={"path": file.path})
-            dying.point("backup.marked")
+                chain.record(by, "backup.removed", file.target.database, after={"path": file.path})
+            crashpoints.point("backup.marked")
         if not _unlink(Path(file.path), found):
             BackupFile.objects.filter(pk=file.pk).update(removed_at=None)
             found.backups.remove(file.path)
@@ -117,7 +119,7 @@ def _is_there(file: BackupFile) -> bool:
 
 def _waits(run: MaintenanceRun) -> bool:
     """Somebody may need everything that belongs to it."""
-    return run.status == Status.NEEDS_OPERATOR and not notify.released(run)
+    return run.status == Status.NEEDS_OPERATOR and not events.released(run)
 
 
 # -- records ---------------------------------------------------------------------------------------
@@ -129,13 +131,13 @@ def _performance(found: Removed, by: str, old: datetime) -> None:
         gone = runs if found.dry else [run for run in runs if _unlink_csv(run, found)]
         found.performance += [run.number for run in gone]
         if gone and not found.dry:
-            dying.point("performance.files_removed")
+            crashpoints.point("performance.files_removed")
             with transaction.atomic():
                 Measurement.objects.filter(target__run__in=gone).delete()
                 MaintenanceRun.objects.filter(pk__in=[run.pk for run in gone]).update(
                     performance_csv="", performance_removed_at=timezone.now()
                 )
-                audit.record(by, "performance.removed", _named(gone), after=_told(gone))
+                chain.record(by, "performance.removed", _named(gone), after=_told(gone))
 
 
 def _unlink_csv(run: MaintenanceRun, found: Removed) -> bool:
@@ -150,9 +152,9 @@ def _records(found: Removed, by: str, old: datetime) -> None:
         gone = due if found.dry else [run for run in due if _unlink_all(run, reports, found)]
         found.records += [run.number for run in gone]
         if gone and not found.dry:
-            dying.point("record.files_removed")
+            crashpoints.point("record.files_removed")
             with transaction.atomic():
-                audit.record(by, "runs.removed", _named(gone), after=_told(gone))
+                chain.record(by, "runs.removed", _named(gone), after=_told(gone))
                 MaintenanceRun.objects.filter(pk__in=[run.pk for run in gone]).delete()
 
 
@@ -190,7 +192,7 @@ def _looks(found: Removed, by: str, old: datetime) -> None:
         return
     with transaction.atomic():
         told: Json = {"states": found.states, "incidents": found.incidents, "until": old.isoformat()}
-        audit.record(by, "states.removed", "database states and incidents", after=told)
+        chain.record(by, "states.removed", "database states and incidents", after=told)
         DatabaseState.objects.filter(pk__in=list(states.values_list("pk", flat=True))).delete()
         incidents.delete()
 
@@ -198,11 +200,11 @@ def _looks(found: Removed, by: str, old: datetime) -> None:
 def _audit(found: Removed, by: str, old: datetime) -> None:
     """Only the chain's beginning, and under a signed seal."""
     if found.dry:
-        found.audit_entries = audit.sealable(old)
+        found.audit_entries = chain.sealable(old)
         return
     try:
-        found.audit_entries = audit.seal(old, by)
-    except audit.ChainBroken as error:
+        found.audit_entries = chain.seal(old, by)
+    except chain.ChainBroken as error:
         found.problems.append(str(error))
 
 

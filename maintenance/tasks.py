@@ -16,8 +16,14 @@ from django_q.models import Schedule
 from django_q.tasks import async_task
 from redis.exceptions import RedisError
 
-from . import audit, ending, monitoring, monthly, planning, procedure, recovery, retention, watch, workers
+from reports import monthly
+
+from . import retention
+from .auditing import chain
 from .models import MaintenanceRun, RunTarget, Status, Worker
+from .observation import prometheus, watch
+from .requests import planning
+from .workflow import conclusion, lease, procedure, recovery
 
 log = logging.getLogger("maintenance")
 LOST_MESSAGE = timedelta(minutes=2)
@@ -46,7 +52,7 @@ def make_plan(plan_id: int) -> None:
 
 def check_audit() -> None:
     """Once a day: the chain is verified and its end signed anew, also on days when nothing happened."""
-    verdict = audit.checkpoint("console")
+    verdict = chain.checkpoint("console")
     if verdict.whole:
         log.info("The audit chain is whole: %s entries.", verdict.entries)
     else:
@@ -80,7 +86,7 @@ def keep_schedules() -> None:
 
 def pull() -> None:
     """Fetches the states of all databases from Prometheus."""
-    monitoring.pull()
+    prometheus.pull()
 
 
 def send(function: str, *args: Any, task_name: str) -> None:
@@ -130,13 +136,13 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     found = sorted({*orphans, *requeued})
     for run in MaintenanceRun.objects.filter(status__in=[Status.QUEUED, Status.RUNNING, Status.CANCELLING]):
         try:
-            ending.conclude(run.pk)
+            conclusion.conclude(run.pk)
         except Exception:
             log.exception("%s could not be concluded; the others go on", run.number)
-    ending.go_on_counting()
+    conclusion.go_on_counting()
     for setting_id in watch.due():
         enqueue_look(setting_id)
-    if monitoring.due():
+    if prometheus.due():
         send("maintenance.tasks.pull", task_name="pull from Prometheus")
     return found
 
@@ -155,10 +161,10 @@ def without_worker() -> QuerySet[RunTarget]:
     gone = [
         target.pk
         for target in RunTarget.objects.filter(status__in=[Status.RUNNING, Status.CANCELLING])
-        if workers.worker_is_gone(target.worker)
+        if lease.worker_is_gone(target.worker)
     ]
     lost = _lost_message(LOST_MESSAGE if workers_alive() else timedelta(0))
-    return RunTarget.objects.filter(lost | workers.abandoned() | Q(pk__in=gone))
+    return RunTarget.objects.filter(lost | lease.abandoned() | Q(pk__in=gone))
 
 
 def _lost_message(after: timedelta) -> Q:

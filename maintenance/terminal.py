@@ -17,12 +17,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from reports.outcome import outcome
-
-from .control import patient
-from .engines.words import size
-from .launch import Actor
+from .conf.control_database import patient
+from .engines.messages import size
 from .models import ENDED, MaintenanceRun, RunTarget, Status, StepRecord
+from .requests.launch import Actor
+from .results.outcome import outcome
 
 MARKS = {"started": "▶", "finished": "✓", "failed": "✕", "interrupted": "■", "undone": "↺"}
 EXIT = {Status.SUCCEEDED: 0, Status.NEEDS_OPERATOR: 3}

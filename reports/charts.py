@@ -10,8 +10,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from maintenance.models import RunTarget, StepState
+from maintenance.text import labels
 
-from . import drawings, words
+from . import drawings
 from .drawings import Pair, Span
 
 MOST, FEW = 12, 3
@@ -31,7 +32,7 @@ def queries(found: Json, most: int = MOST) -> SafeString:
             q["query"],
             q["before_ms"],
             q["after_ms"],
-            f"{words.milliseconds(q['before_ms'])} → {words.milliseconds(q['after_ms'])} ms",
+            f"{labels.milliseconds(q['before_ms'])} → {labels.milliseconds(q['after_ms'])} ms",
         )
         for q in slowest
     ]
@@ -46,10 +47,10 @@ def space(found: Json, most: int = MOST) -> SafeString:
         return SafeString("")
     pairs = [
         Pair(
-            words.work(a["object"], a["action"]),
+            labels.work(a["object"], a["action"]),
             a["bytes_before"],
             a["bytes_after"],
-            f"{words.size(a['bytes_before'])} → {words.size(a['bytes_after'])}",
+            f"{labels.size(a['bytes_before'])} → {labels.size(a['bytes_after'])}",
         )
         for a in largest
     ]
@@ -69,14 +70,14 @@ def freed(targets: Sequence[Json]) -> str:
     sized = [a for found in targets for a in _sized(found)]
     if not sized:
         return "—"
-    return words.size(sum(a["bytes_before"] - a["bytes_after"] for a in sized))
+    return labels.size(sum(a["bytes_before"] - a["bytes_after"] for a in sized))
 
 
 def ratio_range(ratios: Sequence[float]) -> str:
     """One number for one database, the span for several."""
     if not ratios:
         return "—"
-    low, high = words.ratio(min(ratios)), words.ratio(max(ratios))
+    low, high = labels.ratio(min(ratios)), labels.ratio(max(ratios))
     return low if low == high else f"{low} – {high}"
 
 
@@ -84,10 +85,10 @@ def steps(target: RunTarget, found: Json) -> SafeString:
     """The steps of the flowchart over time, with the outage behind them."""
     spans = [
         Span(
-            words.label(words.STEPS, step["step"]),
+            labels.label(labels.STEPS, step["step"]),
             _at(step["started_at"]),
             _end(step),
-            words.duration(step["seconds"]) if step["seconds"] is not None else _("broken off"),
+            labels.duration(step["seconds"]) if step["seconds"] is not None else _("broken off"),
             step["state"] in (StepState.FAILED, StepState.INTERRUPTED),
         )
         for step in found["steps"]
@@ -107,7 +108,7 @@ def databases(targets: Sequence[tuple[RunTarget, Json]]) -> SafeString:
         Span(
             found["database"],
             _at(found["started_at"]),
-            words.local(found["finished_at"]),
+            labels.local(found["finished_at"]),
             outage_time(target, found),
             out=_outage(target),
         )
@@ -118,7 +119,7 @@ def databases(targets: Sequence[tuple[RunTarget, Json]]) -> SafeString:
 
 
 def _at(text: str) -> datetime:
-    found = words.local(text)
+    found = labels.local(text)
     assert found is not None
     return found
 
@@ -131,8 +132,8 @@ def _end(step: Json) -> datetime | None:
 
 
 def _outage(target: RunTarget) -> tuple[datetime, datetime] | None:
-    begun = words.local(target.outage_started_at)
-    over = words.local(target.outage_ended_at or target.finished_at)
+    begun = labels.local(target.outage_started_at)
+    over = labels.local(target.outage_ended_at or target.finished_at)
     return (begun, over) if begun and over else None
 
 
@@ -140,11 +141,11 @@ def outage_time(target: RunTarget, found: Json) -> str:
     """An outage that goes on has no length yet: told by the clock it would change with every report."""
     if target.outage_lasts:
         return _("not ended")
-    return words.duration(found["outage_seconds"])
+    return labels.duration(found["outage_seconds"])
 
 
 def outage_words(target: RunTarget, found: Json) -> str:
-    begun, over = words.clock(target.outage_started_at), words.clock(target.outage_ended_at)
+    begun, over = labels.clock(target.outage_started_at), labels.clock(target.outage_ended_at)
     if target.outage_started_at is None:
         return _("none")
     if target.outage_ended_at is None:
@@ -162,10 +163,10 @@ def load_words(target: RunTarget) -> str:
         "Load test after the work: {requests} requests by {clients} clients in {time}, {errors} errors; "
         "half answered within {p50}, 95 % within {p95}."
     ).format(
-        requests=words.count(load["requests"]),
+        requests=labels.count(load["requests"]),
         clients=load["clients"],
-        time=words.duration(load["seconds"]),
-        errors=words.count(load["errors"]),
+        time=labels.duration(load["seconds"]),
+        errors=labels.count(load["errors"]),
         p50=_ms(load["p50_ms"]),
         p95=_ms(load["p95_ms"]),
     )
@@ -178,11 +179,11 @@ def overall(found: Json) -> str:
     return _(
         "All queries together, as a geometric mean: {ratio} of the time before (95 % interval {interval}): {verdict}."
     ).format(
-        ratio=words.ratio(found["benchmark_ratio"]),
-        interval=words.interval(found["benchmark_ratio_low"], found["benchmark_ratio_high"]),
-        verdict=words.label(words.VERDICTS, found["benchmark_verdict"]),
+        ratio=labels.ratio(found["benchmark_ratio"]),
+        interval=labels.interval(found["benchmark_ratio_low"], found["benchmark_ratio_high"]),
+        verdict=labels.label(labels.VERDICTS, found["benchmark_verdict"]),
     )
 
 
 def _ms(value: float | None) -> str:
-    return words.unknown() if value is None else f"{words.milliseconds(value)} ms"
+    return labels.unknown() if value is None else f"{labels.milliseconds(value)} ms"

@@ -12,9 +12,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceType, RunTarget, SeverityLevel, Status
+from maintenance.results.outcome import outcome
+from maintenance.text import labels
 
-from . import charts, tables, words
-from .outcome import outcome
+from . import charts, tables
 from .retelling import Retelling
 from .sheets import Sheet
 
@@ -79,15 +80,15 @@ def contents(run: MaintenanceRun) -> dict[str, Any]:
         "type": MaintenanceType(told["maintenance_type"]).label,
         "severity": SeverityLevel(told["severity_level"]).label,
         "because": _because(parts),
-        "created": words.moment(run.created_at),
-        "started": words.moment(run.started_at),
-        "finished": words.moment(run.finished_at),
-        "zone": words.zone(run.created_at),
-        "took": words.duration(_seconds(run)),
+        "created": labels.moment(run.created_at),
+        "started": labels.moment(run.started_at),
+        "finished": labels.moment(run.finished_at),
+        "zone": labels.zone(run.created_at),
+        "took": labels.duration(_seconds(run)),
         "figures": figures(run, told),
         "approval": approval,
-        "approved": words.moment(approval.at) if approval else "",
-        "cancelled": words.moment(run.cancel_requested_at) if run.cancel_requested_at else "",
+        "approved": labels.moment(approval.at) if approval else "",
+        "cancelled": labels.moment(run.cancel_requested_at) if run.cancel_requested_at else "",
         "run": run,
         "causes": tables.causes(told["targets"], retell),
         "timeline": charts.steps(*pairs[0]) if len(pairs) == 1 else charts.databases(pairs),
@@ -156,7 +157,7 @@ def _outage(run: MaintenanceRun) -> str:
         return _("service was not brought back")
     if not run.outage_seconds:
         return _("service was not interrupted")
-    return _("service was out for {time}").format(time=words.duration(run.outage_seconds))
+    return _("service was out for {time}").format(time=labels.duration(run.outage_seconds))
 
 
 def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
@@ -168,7 +169,7 @@ def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
     good = [t for t in kept if t["status"] == Status.SUCCEEDED]
     compared = [row for t in good for row in (t["integrity"] or {"tables": ()})["tables"]]
     ratios = [t["benchmark_ratio"] for t in good if t["benchmark_ratio"]]
-    out = _("not ended") if _outage_lasts(run) else words.duration(run.outage_seconds or 0.0)
+    out = _("not ended") if _outage_lasts(run) else labels.duration(run.outage_seconds or 0.0)
     return [
         Figure(_("Outage"), out, _("overlaps counted once")),
         _proved(compared),
@@ -182,15 +183,15 @@ def _proved(compared: Sequence[Json]) -> Figure:
     if not compared:
         return Figure(_("Tables proved equal"), "—", _("no database succeeded"))
     equal = sum(row["fingerprint_equal"] is True for row in compared)
-    value = _("{equal} of {count}").format(equal=words.count(equal), count=words.count(len(compared)))
-    return Figure(_("Tables proved equal"), value, words.rows(sum(row["rows_after"] or 0 for row in compared)))
+    value = _("{equal} of {count}").format(equal=labels.count(equal), count=labels.count(len(compared)))
+    return Figure(_("Tables proved equal"), value, labels.rows(sum(row["rows_after"] or 0 for row in compared)))
 
 
 def _lost(losses: Sequence[Json], compared: bool) -> Figure:
     """No loss is told only where the data was compared; a number with unknown parts is a lower bound."""
     if not losses:
         return Figure(_("Rows not saved"), "0" if compared else "—", _("no loss recorded"))
-    number = words.count(sum(loss["rows"] or 0 for loss in losses))
+    number = labels.count(sum(loss["rows"] or 0 for loss in losses))
     known = all(loss["rows"] is not None for loss in losses)
     return Figure(_("Rows not saved"), number if known else f"≥ {number}", _("see the losses"))
 
@@ -211,10 +212,10 @@ def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool, alone:
     most = charts.FEW if dense else charts.MOST
     return Part(
         told=found,
-        server=words.server(found["engine"], found["version"]),
+        server=labels.server(found["engine"], found["version"]),
         status=str(Status(target.status).label),
         because=retell(found["ended_because"]),
-        times=f"{words.moment(target.started_at)} – {words.clock(target.finished_at)}",
+        times=f"{labels.moment(target.started_at)} – {labels.clock(target.finished_at)}",
         outage=charts.outage_words(target, found),
         findings=fit(tables.findings(found, retell)),
         grouped=tables.grouped(found, retell) if dense and len(found["findings"]) > SHORT else (),

@@ -7,8 +7,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from maintenance.models import DatabaseState, RunTarget, Status, StepRecord, StepState
+from maintenance.text import labels
 
-from . import words
 from .sheets import Column, Sheet
 
 MOST = 200
@@ -20,7 +20,7 @@ def maintained(database: str) -> list[dict[str, Any]]:
     targets = RunTarget.objects.filter(database=database, started_at__isnull=False, finished_at__isnull=False)
     light = targets.select_related("run").only("started_at", "status", "run__created_at").order_by("-id")[:MOST]
     return [
-        {"at": words.moment(t.started_at), "run": t.run.number, "status": str(Status(t.status).label)}
+        {"at": labels.moment(t.started_at), "run": t.run.number, "status": str(Status(t.status).label)}
         for t in reversed(light)
     ]
 
@@ -32,7 +32,7 @@ def latency(database: str) -> list[dict[str, Any]]:
     ).order_by("-id")
     told = [(at, result or {}) for at, result in tests.values_list("finished_at", "result")[:MOST]]
     return [
-        {"at": words.moment(at), "p50_ms": load.get("p50_ms"), "p95_ms": load.get("p95_ms")}
+        {"at": labels.moment(at), "p50_ms": load.get("p50_ms"), "p95_ms": load.get("p95_ms")}
         for at, load in reversed(told)
     ]
 
@@ -47,10 +47,10 @@ def looks(states: list[DatabaseState]) -> Sheet:
     ]
     rows = [
         [
-            words.moment(s.measured_at),
+            labels.moment(s.measured_at),
             "—" if s.health is None else str(s.health),
-            "—" if s.size_bytes is None else words.size(s.size_bytes),
-            "—" if s.connections is None else words.count(s.connections),
+            "—" if s.size_bytes is None else labels.size(s.size_bytes),
+            "—" if s.connections is None else labels.count(s.connections),
         ]
         for s in states
     ]
@@ -64,5 +64,5 @@ def answers(tests: list[dict[str, Any]]) -> Sheet:
         Column(_("Half within (ms)"), "number"),
         Column(_("Nearly all (95 %) within, ms"), "number"),
     ]
-    rows = [[t["at"], words.milliseconds(t["p50_ms"]), words.milliseconds(t["p95_ms"])] for t in reversed(tests)]
+    rows = [[t["at"], labels.milliseconds(t["p50_ms"]), labels.milliseconds(t["p95_ms"])] for t in reversed(tests)]
     return Sheet(columns, rows)

@@ -9,9 +9,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from maintenance.models import ActionRecord, RunTarget, StepRecord, StepState
+from maintenance.results.comparison import Comparison
+from maintenance.text import labels
 
-from . import words
-from .comparison import Comparison
 from .drawings import shortened
 from .sheets import Column, Sheet
 
@@ -68,11 +68,11 @@ def _queries(comparison: Comparison) -> FigureOfRun | None:
     rows = [
         [
             name,
-            words.milliseconds(q.before_ms),
-            words.milliseconds(q.after_ms),
-            words.ratio(q.ratio),
-            words.interval(q.interval.low, q.interval.high) if q.interval else "—",
-            words.share(q.spread),
+            labels.milliseconds(q.before_ms),
+            labels.milliseconds(q.after_ms),
+            labels.ratio(q.ratio),
+            labels.interval(q.interval.low, q.interval.high) if q.interval else "—",
+            labels.share(q.spread),
         ]
         for name, (_n, q) in zip(names, chosen, strict=True)
     ]
@@ -82,7 +82,7 @@ def _queries(comparison: Comparison) -> FigureOfRun | None:
 def _sizes(records: Sequence[ActionRecord]) -> FigureOfRun | None:
     """Finished work that changed a size; the largest come first."""
     sized = [
-        (words.work(r.object, r.action), r.bytes_before, r.bytes_after)
+        (labels.work(r.object, r.action), r.bytes_before, r.bytes_after)
         for r in records
         if r.state == StepState.FINISHED and r.bytes_before is not None and r.bytes_after is not None
     ]
@@ -97,7 +97,7 @@ def _sizes(records: Sequence[ActionRecord]) -> FigureOfRun | None:
         "words": {"before": _("before"), "after": _("after"), "axis": _("size (bytes)")},
     }
     columns = [Column(_("Object"), "name"), Column(_("Before"), "number"), Column(_("After"), "number")]
-    rows = [[name, words.size(before), words.size(after)] for name, before, after in changed]
+    rows = [[name, labels.size(before), labels.size(after)] for name, before, after in changed]
     return FigureOfRun("figure-sizes", _("Size of each object, before and after"), told, Sheet(columns, rows))
 
 
@@ -107,9 +107,9 @@ def _steps(target: RunTarget, lines: Sequence[StepRecord]) -> FigureOfRun | None
     if not steps:
         return None
     begin = min(line.started_at for line in steps)
-    names = [f"{n}  {words.label(words.STEPS, line.step)}" for n, line in enumerate(steps, 1)]
+    names = [f"{n}  {labels.label(labels.STEPS, line.step)}" for n, line in enumerate(steps, 1)]
     bad = [line.state in (StepState.FAILED, StepState.INTERRUPTED) for line in steps]
-    lengths = [words.duration(line.seconds) if line.seconds is not None else _("broken off") for line in steps]
+    lengths = [labels.duration(line.seconds) if line.seconds is not None else _("broken off") for line in steps]
     outage = None
     if target.outage_started_at and target.outage_ended_at:
         ends = (target.outage_started_at, target.outage_ended_at)
@@ -123,7 +123,7 @@ def _steps(target: RunTarget, lines: Sequence[StepRecord]) -> FigureOfRun | None
         "outage": outage,
         "words": {
             "axis": _("seconds since the beginning"),
-            "outage": _("outage {time}").format(time=words.duration(target.outage_seconds)) if outage else "",
+            "outage": _("outage {time}").format(time=labels.duration(target.outage_seconds)) if outage else "",
             "told": [f"{name}: {length}" for name, length in zip(names, lengths, strict=True)],
         },
     }
@@ -134,11 +134,11 @@ def _steps(target: RunTarget, lines: Sequence[StepRecord]) -> FigureOfRun | None
         Column(_("State"), "number"),
     ]
     rows = [
-        [name, words.clock(line.started_at), length, str(StepState(line.state).label)]
+        [name, labels.clock(line.started_at), length, str(StepState(line.state).label)]
         for name, line, length in zip(names, steps, lengths, strict=True)
     ]
     if outage:
-        rows.append([_("Outage"), words.clock(target.outage_started_at), words.duration(target.outage_seconds), ""])
+        rows.append([_("Outage"), labels.clock(target.outage_started_at), labels.duration(target.outage_seconds), ""])
     marks = ["bad" if wrong else "" for wrong in bad] + [""] * (len(rows) - len(bad))
     return FigureOfRun("figure-steps", _("Steps over time, and the outage"), told, Sheet(columns, rows, marks))
 
@@ -169,11 +169,11 @@ def _latency(lines: Sequence[StepRecord]) -> FigureOfRun | None:
     rows = [
         [
             name,
-            words.count(load["clients"]),
-            words.count(load["requests"]),
-            words.count(load["errors"]),
-            words.milliseconds(load["p50_ms"]),
-            words.milliseconds(load["p95_ms"]),
+            labels.count(load["clients"]),
+            labels.count(load["requests"]),
+            labels.count(load["errors"]),
+            labels.milliseconds(load["p50_ms"]),
+            labels.milliseconds(load["p95_ms"]),
         ]
         for name, (_line, load) in zip(names, loads, strict=True)
     ]

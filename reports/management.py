@@ -18,10 +18,20 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
 from maintenance.models import ENDED, MaintenanceType, SeverityLevel
+from maintenance.results.statistics import (
+    GROUPS,
+    LIMIT_SECONDS,
+    WANTED_SUCCESS,
+    Asked,
+    Figures,
+    Glance,
+    Month,
+    glance,
+)
+from maintenance.text import labels
 
-from . import drawings, paper, words
+from . import drawings, paper
 from .drawings import Bar
-from .glance import GROUPS, LIMIT_SECONDS, WANTED_SUCCESS, Asked, Figures, Glance, Month, glance
 from .performance import inert
 from .sheets import Column, Sheet
 
@@ -84,7 +94,7 @@ def sentence(found: Glance) -> str:
     month = found.month
     if not month.runs:
         return _("No maintenance ended in {month}.").format(month=month.name)
-    runs = ngettext("{count} maintenance", "{count} maintenances", month.runs).format(count=words.count(month.runs))
+    runs = ngettext("{count} maintenance", "{count} maintenances", month.runs).format(count=labels.count(month.runs))
     if month.success is None:
         return _("{runs} in {month}, all cancelled.").format(runs=runs, month=month.name)
     values = {
@@ -107,7 +117,7 @@ def percent(share: float | None) -> str:
 
 
 def span(seconds: float | None) -> str:
-    return "—" if seconds is None else words.duration(seconds)
+    return "—" if seconds is None else labels.duration(seconds)
 
 
 def out(figures: Figures, seconds: float) -> str:
@@ -119,14 +129,14 @@ def summary(found: Glance) -> Sheet:
     spans = (found.month, found.before, found.quarter)
     columns = [Column(_("Figure"), "name"), *(Column(s.name, "number", 21) for s in spans)]
     lines: Sequence[tuple[str, Any]] = (
-        (_("Runs"), lambda s: words.count(s.runs)),
+        (_("Runs"), lambda s: labels.count(s.runs)),
         (_("Success rate"), lambda s: percent(s.success)),
         (_("Outage, sum"), lambda s: out(s, s.outage)),
         (_("Outage, longest"), lambda s: out(s, s.longest_outage)),
         (_("Duration, average"), lambda s: span(s.average)),
         (_("Duration, longest"), lambda s: span(s.longest if s.timed else None)),
-        (_("Longer than {minutes} minutes").format(minutes=LIMIT_SECONDS // 60), lambda s: words.count(s.over_limit)),
-        (_("Space won"), lambda s: words.size(s.won) if s.won_known else "—"),
+        (_("Longer than {minutes} minutes").format(minutes=LIMIT_SECONDS // 60), lambda s: labels.count(s.over_limit)),
+        (_("Space won"), lambda s: labels.size(s.won) if s.won_known else "—"),
     )
     rows = [[name, *(value(s) for s in spans)] for name, value in lines]
     bad = found.month.missed or found.quarter.missed
@@ -137,7 +147,7 @@ def summary(found: Glance) -> Sheet:
 def endings(found: Glance) -> Sheet:
     columns = [Column(_("Outcome"), "name"), *_spans(found)]
     rows = [
-        [str(status.label), *(words.count(s.endings.get(status, 0)) for s in (found.month, found.quarter))]
+        [str(status.label), *(labels.count(s.endings.get(status, 0)) for s in (found.month, found.quarter))]
         for status in reversed(ENDED)
     ]
     return Sheet(columns, rows)
@@ -146,7 +156,7 @@ def endings(found: Glance) -> Sheet:
 def gains(found: Glance) -> Sheet:
     columns = [Column(_("Databases that succeeded are"), "name"), *_spans(found)]
     rows = [
-        [str(GROUP_NAMES[name]), *(words.count(s.groups.get(name, 0)) for s in (found.month, found.quarter))]
+        [str(GROUP_NAMES[name]), *(labels.count(s.groups.get(name, 0)) for s in (found.month, found.quarter))]
         for name in GROUPS
     ]
     return Sheet(columns, rows)
@@ -163,7 +173,7 @@ def troubled(found: Glance) -> Sheet:
         Column(_("Ended badly"), "number", 20),
         Column(_("Outage, sum"), "number", 25),
     ]
-    rows = [[t.database, words.count(t.runs), words.count(t.bad), span(t.outage)] for t in found.troubled]
+    rows = [[t.database, labels.count(t.runs), labels.count(t.bad), span(t.outage)] for t in found.troubled]
     return Sheet(columns, rows, ["bad" if t.bad else "" for t in found.troubled])
 
 
@@ -179,11 +189,11 @@ def trend(found: Glance) -> Sheet:
     rows = [
         [
             m.name,
-            words.count(m.runs),
+            labels.count(m.runs),
             percent(m.success),
             out(m, m.outage),
             span(m.longest if m.timed else None),
-            words.size(m.won) if m.won_known else "—",
+            labels.size(m.won) if m.won_known else "—",
         ]
         for m in found.trend
     ]
@@ -212,9 +222,9 @@ def render(month: Month, asked: Asked) -> bytes:
             **found,
             "language": get_language() or "en",
             "chart": drawings.bars(_("Outage of each month, and success rate"), bars),
-            "zone": words.zone(month.begin),
+            "zone": labels.zone(month.begin),
             "made": f"{(month + 1).begin.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "state": words.moment(min(timezone.now(), (month.quarter[-1] + 1).begin)),
+            "state": labels.moment(min(timezone.now(), (month.quarter[-1] + 1).begin)),
         },
     )
     named = f"{settings.SITE_URL} management {month} {asked}"

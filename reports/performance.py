@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from maintenance.models import MaintenanceRun, Measurement, RunTarget, StepState
+from maintenance.results.outcome import outcome
 
 from . import files
-from .outcome import outcome
 
 COLUMNS: Mapping[str, str] = {
     "run": "number of the run, e.g. EM-2026-0147",

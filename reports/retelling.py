@@ -12,8 +12,7 @@ from typing import Any
 from django.utils.translation import get_language, gettext, ngettext
 
 from maintenance.models import MaintenanceRun, StepRecord
-
-from . import words
+from maintenance.text import labels
 
 PHRASES = ("doing", "words", "check", "why")
 """Values that may be phrases of ours; `makemessages` collects them. Never the name of a table, which may be a word."""
@@ -60,7 +59,7 @@ def _value(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return _told(value)
     if name == "step":
-        return words.label(words.STEPS, value)
+        return labels.label(labels.STEPS, value)
     return gettext(value) if name in PHRASES and value else value
 
 

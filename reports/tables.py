@@ -9,8 +9,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from maintenance.models import BackupFile, StepState
+from maintenance.text import labels as words
 
-from . import words
 from .retelling import Retelling
 from .sheets import Column, Sheet
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceSetting
+from maintenance.requests.launch import Actor, Request
 from tests import fakes
 
 GROUPS = {"dba": "DBA", "manager": "Management", "administrator": "Maintenance administrators", "auditor": "Auditors"}

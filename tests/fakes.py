@@ -16,11 +16,11 @@ from typing import Any
 
 from sqlalchemy import URL
 
-from maintenance import dying
-from maintenance.archive import Seal
 from maintenance.engines import ENGINES
+from maintenance.engines.archive import Seal
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
+from maintenance.engines.messages import say
 from maintenance.engines.values import (
     Action,
     Backup,
@@ -40,7 +40,7 @@ from maintenance.engines.values import (
     TableFacts,
     Thresholds,
 )
-from maintenance.engines.words import say
+from maintenance.workflow import crashpoints
 
 FAULTS: dict[str, type[EngineError]] = {
     "transient": Transient,
@@ -104,7 +104,7 @@ class FakeEngine(Engine):
     def doing(self, verb: str, thing: str = "") -> Iterator[dict[str, Any]]:
         """One statement: faults first, a crash point before and after the effect."""
         self.raise_if_stopping(verb, thing)
-        dying.point(f"fake.{verb}.before")
+        crashpoints.point(f"fake.{verb}.before")
         with opened(self.path) as state:
             state["calls"].append(f"{verb} {thing}".strip())
             waiting = state["faults"].get(verb, [])
@@ -115,7 +115,7 @@ class FakeEngine(Engine):
                 yield state
         if kind in FAULTS:
             raise FAULTS[kind](verb, thing or "shop", "told to fail")
-        dying.point(f"fake.{verb}.after")
+        crashpoints.point(f"fake.{verb}.after")
 
     def facts(self) -> Facts:
         with opened(self.path) as state:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from maintenance import audit
+from maintenance.auditing import chain
 from maintenance.models import (
     ActionRecord,
     Approval,
@@ -73,7 +73,7 @@ def target_of(run: MaintenanceRun, database: str, **changes: Any) -> RunTarget:
         "finished_at": at(78),
     }
     target = RunTarget.objects.create(run=run, setting=setting, database=database, **{**values, **changes})
-    audit.record("host:1:1.0", "target.ended", f"{database} in run {run.pk}", after={"status": str(target.status)})
+    chain.record("host:1:1.0", "target.ended", f"{database} in run {run.pk}", after={"status": str(target.status)})
     return target
 
 

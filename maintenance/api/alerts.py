@@ -7,9 +7,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 
-from .. import incidents
-from ..incidents import Alert
-from ..models import Incident
+from maintenance.models import Incident
+from maintenance.observation import incidents
+from maintenance.observation.incidents import Alert
+
 from .callers import Called, Scope, actor, open_to
 from .routers import alerts as routes
 from .shapes.alerts import AlertReport, AlertsReport, IncidentList

@@ -15,9 +15,10 @@ from ninja.security import APIKeyCookie
 from ninja.security.base import AuthBase
 from ninja.throttling import BaseThrottle
 
-from .. import tokens
-from ..launch import Actor
-from ..models import ApiToken
+from maintenance.models import ApiToken
+from maintenance.requests.launch import Actor
+
+from . import tokens
 
 Scope = ApiToken.Scope
 READING = ("view_maintenancerun", "read_reports")

@@ -9,12 +9,13 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from .. import audit
-from ..engines.values import Json
-from ..engines.words import say
-from ..launch import NotFound
-from ..models import DatabaseState, MaintenanceSetting, RunTarget
-from ..views.standing import Standing, standings
+from maintenance.auditing import chain
+from maintenance.engines.messages import say
+from maintenance.engines.values import Json
+from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
+from maintenance.observation.health import Standing, standings
+from maintenance.requests.launch import NotFound
+
 from .callers import Called, Scope, actor, open_to
 from .routers import databases as routes
 from .shapes.problems import NO_BODY, WRONG, Problem
@@ -63,7 +64,7 @@ def report(request: Called, name: str, given: StateReport) -> HttpResponse:
             **values,
         )
         if before is None or _news(before) != _news(state):
-            audit.record(actor(request).name, "state.reported", name, _news(before) if before else None, _news(state))
+            chain.record(actor(request).name, "state.reported", name, _news(before) if before else None, _news(state))
     return JsonResponse(in_full(request, Standing(setting, state.state, state, None, None, None)), status=201)
 
 

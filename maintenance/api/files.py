@@ -8,8 +8,9 @@ from typing import Any
 from django.conf import settings
 from django.http import FileResponse, Http404
 
-from ..kept import kept
-from ..models import MaintenanceRun
+from maintenance.downloads import kept
+from maintenance.models import MaintenanceRun
+
 from .callers import READING, Called, Scope, open_to
 from .routers import maintenance as routes
 from .shapes.problems import WRONG, Problem

@@ -8,10 +8,10 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from ninja import Query
 from ninja.errors import ValidationError
 
-from reports.outcome import outcome, summary
+from maintenance.models import MaintenanceRun
+from maintenance.results.outcome import outcome, summary
+from maintenance.text import dates
 
-from .. import days
-from ..models import MaintenanceRun
 from .callers import READING, Called, Scope, open_to
 from .routers import maintenance as routes
 from .shapes.history import Filters, Outcome, RunPage
@@ -44,7 +44,7 @@ def chosen(asked: Filters) -> QuerySet[MaintenanceRun]:
     found = MaintenanceRun.objects.filter(**exact)
     if asked.database:
         found = found.filter(targets__database=asked.database)
-    return found.filter(days.between("created_at", asked.since, asked.until)).order_by("-id")
+    return found.filter(dates.between("created_at", asked.since, asked.until)).order_by("-id")
 
 
 def page_url(request: HttpRequest, page: int) -> str:

@@ -14,8 +14,8 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from ninja.errors import HttpError, ValidationError
 
-from .. import launch
-from ..models import ScopeHold
+from maintenance.models import ScopeHold
+from maintenance.requests import launch
 
 log = logging.getLogger("maintenance")
 MEDIA_TYPE = "application/problem+json"

@@ -11,11 +11,12 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from ninja import Header
 
-from .. import launch
-from ..engines.words import say
-from ..models import MaintenanceRun, StoredPlan
-from ..planning import plain
-from ..usual import usual_durations, usual_outage
+from maintenance.engines.messages import say
+from maintenance.models import MaintenanceRun, StoredPlan
+from maintenance.requests import launch
+from maintenance.requests.planning import plain
+from maintenance.results.estimates import usual_durations, usual_outage
+
 from .callers import Called, Scope, actor, open_to
 from .problems import Conflict
 from .routers import maintenance as routes

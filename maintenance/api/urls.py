@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.decorators.csrf import csrf_exempt
 
-from ..metrics import metrics
 from .entrance import api
+from .metrics import metrics
 from .problems import plainly, unknown
 
 calls, space, instance = api.urls

@@ -20,8 +20,9 @@ from typing import ClassVar
 
 from sqlalchemy import URL
 
-from ..archive import Seal
+from .archive import Seal
 from .errors import EngineError, Interrupted, Unable
+from .messages import Sentence, say
 from .values import (
     Action,
     Backup,
@@ -42,7 +43,6 @@ from .values import (
     Tag,
     Thresholds,
 )
-from .words import Sentence, say
 
 AT_WORK_ELSEWHERE = say("another installation of this console is at work on it; wait until that has ended")
 CLOSED_BY_ANOTHER = say(

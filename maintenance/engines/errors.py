@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from .words import Sentence, say
+from .messages import Sentence, say
 
 Kind = Literal["transient", "resource", "integrity", "permanent"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .words import Sentence, say
+from .messages import Sentence, say
 
 MaintenanceType = Literal["repair", "optimize", "rebuild"]
 Severity = Literal["critical", "high", "medium", "low"]

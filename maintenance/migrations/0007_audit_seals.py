@@ -7,7 +7,7 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 
 def sign(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:
-    from maintenance.checkpoints import Checkpoint
+    from maintenance.auditing.checkpoints import Checkpoint
 
     heads = apps.get_model("maintenance", "AuditHead").objects
     for head in heads.filter(entries__gt=0):

@@ -5,7 +5,7 @@ from django.db import migrations
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from maintenance.models.factor import owner_of_key
-from maintenance.secrets import SEALED, open_key, seal_key
+from maintenance.conf.secrets import SEALED, open_key, seal_key
 
 
 def seal(apps: Apps, editor: BaseDatabaseSchemaEditor) -> None:

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class AuditEntry(models.Model):
-    """Written only by `maintenance.audit.record`; never changed, never deleted one by one."""
+    """Written only by `maintenance.auditing.chain.record`; never changed, never deleted one by one."""
 
     at = models.DateTimeField(_("at"), default=timezone.now)
     actor = models.CharField(_("who"), max_length=200)

@@ -7,7 +7,7 @@ import os
 from django.contrib.auth.models import User
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from ..secrets import SecretUnreadable, open_key, seal_key
+from maintenance.conf.secrets import SecretUnreadable, open_key, seal_key
 
 KEY_BYTES = 20
 """As RFC 4226 recommends; the authenticator apps take it."""

@@ -124,7 +124,7 @@ class MaintenanceRun(models.Model):
 class RunTarget(models.Model):
     """One database inside one run: the unit of work, of claiming and of recovery.
 
-    Only `maintenance.journal` writes here after the launch.
+    Only `maintenance.workflow.journal` writes here after the launch.
     """
 
     run = models.ForeignKey(MaintenanceRun, on_delete=models.CASCADE, related_name="targets")

@@ -17,8 +17,8 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from ..engines.values import Limits, Thresholds
-from ..secrets import open_secret, seal_secret
+from maintenance.conf.secrets import open_secret, seal_secret
+from maintenance.engines.values import Limits, Thresholds
 
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
 NOT_NEGATIVE = [MinValueValidator(0)]

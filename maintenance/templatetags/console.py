@@ -12,11 +12,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from maintenance.engines.words import Sentence
+from maintenance.engines.messages import Sentence
 from maintenance.models import MaintenanceRun, MaintenanceType, SeverityLevel, Status, StepState
-from maintenance.procedure import PROCEDURE
-from maintenance.sentences import said
-from reports import words
+from maintenance.text import labels
+from maintenance.text.stored import said
+from maintenance.workflow.procedure import PROCEDURE
 from reports.retelling import again, each_again
 
 register = template.Library()
@@ -61,7 +61,7 @@ LABELS: dict[str, Any] = {
     "unknown": gettext_lazy("not looked at yet"),
     "maintenance": gettext_lazy("in maintenance"),
     "waiting": gettext_lazy("waiting"),
-    **words.VERDICTS,
+    **labels.VERDICTS,
 }
 SEVERITY_CLASS = {"critical": "bad", "high": "warn"}
 TITLES = {
@@ -70,11 +70,11 @@ TITLES = {
     "rebuild": gettext_lazy("Rebuild of {databases}"),
 }
 
-register.filter("size", words.size)
-register.filter("duration", words.duration)
-register.filter("share", words.share)
-register.filter("milliseconds", words.milliseconds)
-register.filter("count", words.count)
+register.filter("size", labels.size)
+register.filter("duration", labels.duration)
+register.filter("share", labels.share)
+register.filter("milliseconds", labels.milliseconds)
+register.filter("count", labels.count)
 
 
 @register.simple_tag
@@ -101,14 +101,14 @@ def kind(name: str) -> str:
 
 @register.simple_tag
 def severity(name: str) -> SafeString:
-    known: dict[str, Any] = {**dict(SeverityLevel.choices), **words.SEVERITIES}
+    known: dict[str, Any] = {**dict(SeverityLevel.choices), **labels.SEVERITIES}
     return format_html('<span class="chip {}">{}</span>', SEVERITY_CLASS.get(name, ""), known.get(name, name))
 
 
 @register.filter
 def version_of(version: str | None, engine: str) -> str:
     """'SQLite 3.40.1'; a server that says its own name is not told twice."""
-    name = words.ENGINES.get(engine, engine)
+    name = labels.ENGINES.get(engine, engine)
     if version and "mariadb" in version.lower():
         name, version = "MariaDB", version.split("-")[0]
     if not version:
@@ -178,7 +178,7 @@ def not_measured(feed: Any) -> list[tuple[str, str]]:
 def check_told(check: dict[str, Any]) -> str:
     """A check that failed: of what, and how."""
     detail = again(check["detail"], check.get("said") or {})
-    return f"{words.label(words.CHECKS, check['name'])} · {check['object']}" + (f": {detail}" if detail else "")
+    return f"{labels.label(labels.CHECKS, check['name'])} · {check['object']}" + (f": {detail}" if detail else "")
 
 
 @register.filter
@@ -236,24 +236,24 @@ def hms(seconds: float | None) -> str:
 
 @register.filter
 def action_name(kind: str) -> str:
-    return words.label(words.ACTIONS, kind)
+    return labels.label(labels.ACTIONS, kind)
 
 
 @register.filter
 def cost_name(unit: str) -> str:
-    return words.label(words.COSTS, unit)
+    return labels.label(labels.COSTS, unit)
 
 
 @register.filter
 def method_name(method: str) -> str:
-    return str(words.METHODS.get(method, method))
+    return str(labels.METHODS.get(method, method))
 
 
 @register.filter
 def times_faster(ratio: float | None) -> str:
     """after / before -> '2.1 × faster'; below noise it is told as it is."""
     if ratio is None:
-        return words.unknown()
+        return labels.unknown()
     if ratio < 1:
         return _("{factor} × faster").format(factor=f"{1 / ratio:.1f}")
     return _("{factor} × the time").format(factor=f"{ratio:.2f}")
@@ -270,7 +270,7 @@ def who(name: str) -> str:
 def step_name(target: Any) -> str:
     """Where in the flowchart the target is, in words."""
     node = PROCEDURE.get(target.node)
-    return words.label(words.STEPS, node.step) if node else ""
+    return labels.label(labels.STEPS, node.step) if node else ""
 
 
 @register.simple_tag(takes_context=True)
@@ -296,8 +296,8 @@ def sort_head(context: template.Context, column: str, name: str, css: str = "") 
 @register.filter
 def line_name(line: Any) -> str:
     """The step, and inside it the effect that the line is about."""
-    name = words.label(words.STEPS, line.step)
-    return f"{name}: {words.part(line.part)}" if line.part else name
+    name = labels.label(labels.STEPS, line.step)
+    return f"{name}: {labels.part(line.part)}" if line.part else name
 
 
 @register.filter
@@ -335,14 +335,14 @@ def type_name(name: str) -> str:
 def pair(before: float | None, after: float | None, verdict: str) -> SafeString:
     """Two bars by one scale: the time before, and under it the time after."""
     if before is None or after is None:
-        return SafeString(words.unknown())
+        return SafeString(labels.unknown())
     most = max(before, after) or 1.0
     return format_html(
         '<svg class="pair" role="img" aria-label="{} → {} ms">'
         '<rect class="before" x="0" y="2" width="{}%" height="8" rx="2"/>'
         '<rect class="after{}" x="0" y="12" width="{}%" height="8" rx="2"/></svg>',
-        words.milliseconds(before),
-        words.milliseconds(after),
+        labels.milliseconds(before),
+        labels.milliseconds(after),
         f"{100 * before / most:.1f}",
         f" {STATES[verdict][0]}",
         f"{100 * after / most:.1f}",

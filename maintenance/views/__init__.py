@@ -1,1 +1,1 @@
-"""Pages: one file a topic. They read; what concerns a run they change through `maintenance.launch` alone."""
+"""Pages: one file a topic. They read; what concerns a run they change through `maintenance.requests.launch` alone."""

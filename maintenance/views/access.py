@@ -16,8 +16,8 @@ from django.http.response import HttpResponseBase
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRefresh
 
-from .. import audit
-from ..launch import Actor
+from maintenance.auditing import chain
+from maintenance.requests.launch import Actor
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
@@ -63,7 +63,7 @@ def guessed_too_often(request: HttpRequest) -> bool:
     """Whoever sits at an open session does not get to try passwords: after some the session ends."""
     wrong = request.session.get(WRONG_PASSWORDS, 0) + 1
     request.session[WRONG_PASSWORDS] = wrong
-    audit.record(actor(request).name, "launch.wrong_password", f"attempt {wrong}")
+    chain.record(actor(request).name, "launch.wrong_password", f"attempt {wrong}")
     if wrong < MOST_GUESSES:
         return False
     logout(request)

@@ -19,10 +19,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 from django.views.i18n import set_language
 
-from .. import audit
-from ..forms import TIME_ZONES, PreferencesForm, Proven, TokenForm
-from ..models import ApiToken, Preference
-from ..tokens import issue
+from maintenance.api.tokens import issue
+from maintenance.auditing import chain
+from maintenance.forms.pages import TIME_ZONES, PreferencesForm, Proven, TokenForm
+from maintenance.models import ApiToken, Preference
+
 from .access import open_to, person
 from .second_factor import device_of
 
@@ -117,7 +118,7 @@ def token_create(request: HttpRequest) -> HttpResponseBase:
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponseBase:
     token = get_object_or_404(ApiToken, pk=pk, user=person(request))
     with transaction.atomic():
-        audit.record(
+        chain.record(
             person(request).get_username(),
             "token.revoked",
             token.name,

@@ -15,9 +15,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from .. import audit
-from ..forms import AuditFilter
-from ..models import AuditEntry, AuditHead
+from maintenance.auditing import chain
+from maintenance.forms.pages import AuditFilter
+from maintenance.models import AuditEntry, AuditHead
+
 from .access import open_to
 from .history import kept
 
@@ -43,10 +44,10 @@ def audit_log(request: HttpRequest) -> HttpResponseBase:
 @require_POST
 def audit_verify(request: HttpRequest) -> HttpResponseBase:
     """Reads the whole chain; asked for, because it takes as long as the log is."""
-    return _page(request, audit.verify())
+    return _page(request, chain.verify())
 
 
-def _page(request: HttpRequest, verdict: audit.Verdict | None) -> HttpResponseBase:
+def _page(request: HttpRequest, verdict: chain.Verdict | None) -> HttpResponseBase:
     form = AuditFilter(request.GET)
     page = Paginator(asked_for(form), PAGE).get_page(request.GET.get("page"))
     context = {

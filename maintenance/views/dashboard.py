@@ -16,14 +16,14 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from reports.glance import WANTED_SUCCESS
+from maintenance import tasks
+from maintenance.models import ENDED, Feed, Incident, MaintenanceRun, RunTarget, Status
+from maintenance.observation.health import Standing, standings
+from maintenance.results.statistics import WANTED_SUCCESS
+from maintenance.templatetags.console import passed
 
-from .. import tasks
-from ..models import ENDED, Feed, Incident, MaintenanceRun, RunTarget, Status
-from ..templatetags.console import passed
 from .access import READING, open_to
 from .live import fragment
-from .standing import Standing, standings
 
 DAYS_FOR_SUCCESS = timedelta(days=90)
 DAYS_FOR_OUTAGE = timedelta(days=30)

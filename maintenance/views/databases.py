@@ -17,14 +17,15 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
+from maintenance import tasks
+from maintenance.auditing import chain
+from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
+from maintenance.observation.health import standings, worst_first
 from reports import course
 
-from .. import audit, tasks
-from ..models import DatabaseState, MaintenanceSetting, RunTarget
 from .access import actor, open_to
 from .live import fragment
 from .numbers import number_in
-from .standing import standings, worst_first
 
 SHOWN_STATES = 120
 SHOWN_TABLES = 50
@@ -87,7 +88,7 @@ def diagnose(request: HttpRequest, name: str) -> HttpResponseBase:
     setting = get_object_or_404(MaintenanceSetting, name=name)
     last = setting.states.order_by("-id").values_list("pk", flat=True).first() or 0
     with transaction.atomic():
-        audit.record(actor(request).name, "database.diagnosis_asked", name)
+        chain.record(actor(request).name, "database.diagnosis_asked", name)
         tasks.enqueue_look(setting.pk)
     if not tasks.workers_alive():
         messages.warning(request, _("No worker is alive: the diagnosis waits until one is started."))

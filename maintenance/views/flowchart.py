@@ -12,11 +12,10 @@ from itertools import pairwise
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from maintenance.models import ENDED, RunTarget, StepRecord
+from maintenance.text.labels import duration
+from maintenance.workflow.procedure import OUTAGE, PROCEDURE
 from reports.retelling import again
-from reports.words import duration
-
-from ..models import ENDED, RunTarget, StepRecord
-from ..procedure import OUTAGE, PROCEDURE
 
 PITCH, NODE, TALL = 112.0, 96.0, 44.0
 """From one node of the main way to the next; width and height of a node."""

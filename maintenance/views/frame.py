@@ -9,7 +9,8 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
-from ..models import ACTIVE, RunTarget, Status
+from maintenance.models import ACTIVE, RunTarget, Status
+
 from .access import READING, open_to
 from .live import fragment
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import Error
 from django.http import HttpRequest, JsonResponse
 
-from .. import tasks
+from maintenance import tasks
 
 
 def healthz(request: HttpRequest) -> JsonResponse:

@@ -14,10 +14,10 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from maintenance.forms.pages import HistoryFilter
+from maintenance.models import MaintenanceRun, RunTarget
 from reports.performance import inert
 
-from ..forms import HistoryFilter
-from ..models import MaintenanceRun, RunTarget
 from .access import READING, open_to
 
 PAGE = 50

@@ -9,8 +9,9 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from .. import incidents
-from ..models import Incident
+from maintenance.models import Incident
+from maintenance.observation import incidents
+
 from .access import actor, open_to
 
 

@@ -15,16 +15,17 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRefresh
 
+from maintenance import tasks
+from maintenance.forms.pages import ConfirmForm, LaunchForm
+from maintenance.models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
+from maintenance.observation.health import standings, worst_first
+from maintenance.requests import launch
+from maintenance.results.estimates import usual_outages
 from reports.retelling import again
 
-from .. import launch, tasks
-from ..forms import ConfirmForm, LaunchForm
-from ..models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
-from ..usual import usual_outages
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .numbers import number_in
 from .runs import refused
-from .standing import standings, worst_first
 
 CHOSEN, PLANNED, SEEN_BEFORE = "launch", "launch_plan", "launch_plan_before"
 FRESH = timedelta(minutes=10)

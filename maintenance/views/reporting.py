@@ -8,10 +8,10 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from maintenance.forms.pages import ReportFilter
+from maintenance.results.statistics import Asked, Month
 from reports import management
-from reports.glance import Asked, Month
 
-from ..forms import ReportFilter
 from .access import READING, open_to
 
 

@@ -19,15 +19,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from reports.comparison import compare_target
-from reports.figures import figures
-from reports.outcome import integrity
-from reports.retelling import again, each_again
-
-from .. import launch, tasks
-from ..forms import GlassForm
-from ..kept import kept
-from ..models import (
+from maintenance import tasks
+from maintenance.downloads import kept
+from maintenance.forms.pages import GlassForm
+from maintenance.models import (
     ACTIVE,
     ENDED,
     Acknowledgement,
@@ -38,14 +33,20 @@ from ..models import (
     StepRecord,
     StepState,
 )
-from ..sentences import said
-from ..usual import usual_outage
-from ..workers import worker_lost
+from maintenance.observation.health import worst_first
+from maintenance.requests import launch
+from maintenance.results.comparison import compare_target
+from maintenance.results.estimates import usual_outage
+from maintenance.results.outcome import integrity
+from maintenance.text.stored import said
+from maintenance.workflow.lease import worker_lost
+from reports.figures import figures
+from reports.retelling import again, each_again
+
 from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
 from .numbers import number_in
-from .standing import worst_first
 
 JOURNAL_LINES = 14
 LOG_PAGE = 200

@@ -24,9 +24,10 @@ from django_otp import login as otp_login
 from django_otp.middleware import is_verified
 from django_otp.plugins.otp_static.models import StaticDevice
 
-from .. import audit
-from ..forms import CodeForm, NewFactorForm, Proven
-from ..models import Authenticator
+from maintenance.auditing import chain
+from maintenance.forms.pages import CodeForm, NewFactorForm, Proven
+from maintenance.models import Authenticator
+
 from .access import open_to, person
 from .signing_in import needs_factor
 
@@ -48,11 +49,11 @@ def second_factor(request: HttpRequest) -> HttpResponseBase:
         with transaction.atomic():
             device = shown(user, form.cleaned_data["code"])
             if device is not None:
-                audit.record(user.get_username(), "login.second_factor", device.name)
+                chain.record(user.get_username(), "login.second_factor", device.name)
         if device is not None:
             otp_login(request, device)
             return redirect(_next(request))
-        audit.record(user.get_username(), "login.wrong_code", "second factor")
+        chain.record(user.get_username(), "login.wrong_code", "second factor")
         form.add_error("code", _("The code is wrong, was used already, or came too soon after a wrong one."))
     return render(request, "account/second_factor.html", {"form": form, "next": _next(request)})
 
@@ -97,7 +98,7 @@ def _enrolled(request: HttpRequest, user: User, device: Authenticator) -> list[s
     with transaction.atomic():
         Authenticator.objects.filter(pk=device.pk).update(confirmed=True)
         codes = new_recovery_codes(user)
-        audit.record(user.get_username(), "second_factor.enrolled", user.get_username())
+        chain.record(user.get_username(), "second_factor.enrolled", user.get_username())
     otp_login(request, Authenticator.objects.get(pk=device.pk))
     return codes
 
@@ -113,7 +114,7 @@ def recovery_codes(request: HttpRequest) -> HttpResponseBase:
         return redirect("account")
     with transaction.atomic():
         codes = new_recovery_codes(user)
-        audit.record(user.get_username(), "second_factor.new_recovery_codes", user.get_username())
+        chain.record(user.get_username(), "second_factor.new_recovery_codes", user.get_username())
     return render(request, "account/recovery_codes.html", {"codes": codes, "next": reverse("account")})
 
 
@@ -144,7 +145,7 @@ def remove(user: User, by: str) -> bool:
         Authenticator.objects.filter(user=user).delete()
         StaticDevice.objects.filter(user=user).delete()
         if there:
-            audit.record(by, "second_factor.removed", user.get_username())
+            chain.record(by, "second_factor.removed", user.get_username())
     return there
 
 

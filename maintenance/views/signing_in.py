@@ -20,9 +20,9 @@ from django.utils.http import urlencode
 from django_htmx.http import HttpResponseClientRedirect
 from django_otp.middleware import is_verified
 
-from .. import audit
-from ..api.problems import problem
-from ..models import AuditEntry, Authenticator
+from maintenance.api.problems import problem
+from maintenance.auditing import chain
+from maintenance.models import AuditEntry, Authenticator
 
 BEGAN, SEEN = "session_began", "session_seen"
 GUARDED = (
@@ -50,13 +50,13 @@ class Login(LoginView):
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         answer = super().form_valid(form)
         began(self.request)
-        audit.record(form.get_user().get_username(), "login", address(self.request))
+        chain.record(form.get_user().get_username(), "login", address(self.request))
         return answer
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
         if not getattr(self.request, "axes_locked_out", False):
             name = str(form.data.get("username", ""))[:150]
-            audit.record(name, "login.failed", address(self.request))
+            chain.record(name, "login.failed", address(self.request))
         return super().form_invalid(form)
 
 
@@ -80,7 +80,7 @@ def locked_out(
         operation="login.locked", actor=name, object=where, at__gt=timezone.now() - settings.AXES_COOLOFF_TIME
     )
     if not locked.exists():
-        audit.record(name, "login.locked", where)
+        chain.record(name, "login.locked", where)
     minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
     return render(request, "registration/locked.html", {"minutes": minutes}, status=429)
 

@@ -15,7 +15,7 @@ ALL_AT_ONCE = """
 import json, threading
 from collections import Counter
 from django.db import connections
-from maintenance import launch
+from maintenance.requests import launch
 from maintenance.models import AuditEntry, MaintenanceRun, ScopeHold
 gate, told = threading.Barrier(50), Counter()
 def one(number):

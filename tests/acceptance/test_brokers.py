@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo.ports import free_port
-from maintenance.commands import CommandFailed
+from maintenance.engines.programs import CommandFailed
 from tests.acceptance.conftest import Console
 from tests.acceptance.test_worker import cluster, launch, until
 from tests.engines.conftest import short_folder

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from maintenance.commands import CommandFailed
+from maintenance.engines.programs import CommandFailed
 from tests.acceptance.conftest import PROJECT, Console
 from tests.acceptance.test_brokers import Spread
 from tests.acceptance.test_maintain import ROWS, assert_open

@@ -14,7 +14,7 @@ from chaos.console import Console
 from chaos.judge import different, locked_out, rows_lost
 from chaos.target import Target
 from demo.private_server import ServerFailed
-from maintenance.commands import CommandFailed
+from maintenance.engines.programs import CommandFailed
 from tests.engines.conftest import short_folder
 
 ENDINGS = {

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
-from maintenance import launch, procedure
-from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.engines.lab import Lab
 from tests.proxy import Proxy, proxy
@@ -26,7 +27,7 @@ def line(lab: Lab, tmp_path: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
     if lab.url.port is None:
         pytest.skip("no line leads to a file")
     settings.SILENCE_SECONDS, settings.LEASE_SECONDS = SILENCE, 8.0
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
     lab.fill()
     if lab.url.get_backend_name() != "postgresql":
         lab.sql("SET GLOBAL event_scheduler = ON")

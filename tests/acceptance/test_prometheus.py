@@ -38,7 +38,7 @@ WORLD = """
 from datetime import timedelta
 from django.contrib.auth.models import Group, User
 from django.utils import timezone
-from maintenance import tokens
+from maintenance.api import tokens
 from maintenance.models import *
 from tests import records
 now = timezone.now()
@@ -236,7 +236,7 @@ def an_alert_opens_an_incident_and_its_end_closes_it(world: World) -> None:
 def every_panel_of_the_dashboard_shows_something(world: World) -> None:
     panels = json.loads(DASHBOARD.read_text())["panels"]
     assert len(panels) >= 20
-    world.shell("from maintenance import monitoring; monitoring.pull()")
+    world.shell("from maintenance.observation import prometheus as monitoring; monitoring.pull()")
     until(lambda: world.ask("dbmaint_feed_problems"), "the age of the feed")
     empty = [
         f"{panel['title']}: {target['expr']}"
@@ -262,7 +262,7 @@ def states_are_fetched_as_the_documents_say(world: World) -> None:
     forgotten = psycopg2.connect(world.postgresql.url("shop"))
     forgotten.cursor().execute("SELECT txid_current()")
     until(lambda: world.ask('pg_stat_activity_max_tx_duration{datname="shop"} > 2'), "the exporter's transactions")
-    assert world.shell("from maintenance import monitoring; print(monitoring.pull())") == "1"
+    assert world.shell("from maintenance.observation import prometheus as monitoring; print(monitoring.pull())") == "1"
     [(state, connections, allowed, size, findings, error)] = world.rows(
         "SELECT state, connections, max_connections, size_bytes, findings, error FROM tbl_097_database_state "
         "WHERE source = 'monitoring' ORDER BY id DESC LIMIT 1"

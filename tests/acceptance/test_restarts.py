@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from maintenance.engines.errors import Unable
-from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.requests.launch import Actor, Request
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.acceptance.test_network import at_the_first, go, registered
 from tests.acceptance.test_rollback import breaking
@@ -54,7 +54,7 @@ def crashed_at(
     """A maintenance during which the server crashed once. What was there before is there after it."""
     if lab.url.port is None:
         pytest.skip("a file has no server")
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
     lab.fill()
     before = lab.sql(ROWS)
     registered(lab, lab.url)

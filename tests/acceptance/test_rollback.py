@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from maintenance import audit, launch, procedure
+from maintenance.auditing import chain
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Unable
-from maintenance.engines.words import say
-from maintenance.launch import Actor, Request
+from maintenance.engines.messages import say
 from maintenance.models import MaintenanceRun, MaintenanceSetting, StepState
-from maintenance.steps import cut, maintain
-from maintenance.steps.context import Context
-from reports.outcome import outcome
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.results.outcome import outcome
+from maintenance.workflow import procedure
+from maintenance.workflow.steps import cut, maintain
+from maintenance.workflow.steps.context import Context
 from tests.engines.lab import Lab
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,7 +58,7 @@ def setting(lab: Lab, tmp_path: Any) -> MaintenanceSetting:
 
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
 
 
 def go(someone: Actor, request: Request) -> MaintenanceRun:
@@ -116,7 +118,7 @@ def test_spoilt_data_is_rolled_back_with_the_rows_committed_after_the_backup(
         assert parts == ["", "proof 1", "repair 1", "proof 2"]
     kept = [s["sentence"] for s in outcome(run)["targets"][0]["steps"] if s["node"] == "S"]
     assert any("the broken one is kept as" in sentence for sentence in kept)
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 def test_a_difficult_schema_comes_back_whole(

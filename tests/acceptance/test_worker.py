@@ -59,7 +59,7 @@ def launch(console: Console, *args: str) -> dict[str, Any]:
 
 def told(console: Console, run: str) -> dict[str, Any]:
     code = (
-        "import json; from maintenance.models import MaintenanceRun; from reports.outcome import outcome; "
+        "import json; from maintenance.models import MaintenanceRun; from maintenance.results.outcome import outcome; "
         f"print(json.dumps(outcome(MaintenanceRun.objects.get(pk={int(run)})), default=str))"
     )
     done = console.run("shell", "--no-imports", "-v0", "-c", code)

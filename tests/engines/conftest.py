@@ -13,7 +13,7 @@ from typing import Protocol
 import psutil
 import pytest
 
-from maintenance.commands import CommandFailed
+from maintenance.engines.programs import CommandFailed
 from tests.engines.lab import Lab
 
 LABS = {

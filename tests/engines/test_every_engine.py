@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from maintenance import archive
-from maintenance.archive import Archive, ArchiveError, Seal
-from maintenance.engines import open_engine
+from maintenance.engines import archive, open_engine
+from maintenance.engines.archive import Archive, ArchiveError, Seal
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Unreachable
 from maintenance.engines.values import Action, Backup, Fingerprint, Image, Json, Limits, Loss, Tag, Thresholds

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from maintenance.archive import Seal
-from maintenance.commands import CommandFailed
 from maintenance.engines import open_engine
+from maintenance.engines.archive import Seal
+from maintenance.engines.programs import CommandFailed
 from maintenance.engines.values import Limits, MaintenanceType, Tag, Thresholds
 
 from .conftest import short_folder

@@ -9,7 +9,7 @@ from pathlib import Path
 WRITES = """
 import random, sys
 from pathlib import Path
-from maintenance import archive
+from maintenance.engines import archive
 
 class Rows:
     left = 60

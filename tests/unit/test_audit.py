@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from maintenance import audit, checkpoints
+from maintenance.auditing import chain, checkpoints
 from maintenance.models import AuditEntry, AuditHead, AuditSeal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -28,15 +28,15 @@ def sql(statement: str, *values: Any) -> None:
 
 
 def written(count: int = 6) -> list[int]:
-    return [audit.record("dba1", "run.launched", f"run {n}", after={"n": n}).pk for n in range(count)]
+    return [chain.record("dba1", "run.launched", f"run {n}", after={"n": n}).pk for n in range(count)]
 
 
 def rehash() -> None:
     """What a forger does who has read our source, but not our key."""
-    previous = audit.GENESIS
+    previous = chain.GENESIS
     for entry in AuditEntry.objects.order_by("id"):
         entry.previous_hash = previous
-        entry.hash = previous = audit._digest(entry)
+        entry.hash = previous = chain._digest(entry)
         sql(
             "UPDATE audit_entry SET previous_hash = %s, hash = %s WHERE id = %s",
             entry.previous_hash,
@@ -87,7 +87,7 @@ FORGERIES: dict[str, Callable[[int], None]] = {
 
 def test_an_untouched_chain_is_whole_and_its_checkpoints_outside_agree() -> None:
     written(6)
-    verdict = audit.verify()
+    verdict = chain.verify()
     assert (verdict.whole, verdict.entries, verdict.outside) == (True, 6, 6)
 
 
@@ -96,7 +96,7 @@ def test_an_untouched_chain_is_whole_and_its_checkpoints_outside_agree() -> None
 def test_a_row_that_somebody_touched_is_named(kind: str, place: int) -> None:
     pk = written(6)[place]
     FORGERIES[kind](pk)
-    verdict = audit.verify()
+    verdict = chain.verify()
     assert not verdict.whole
     if kind == "truncate":
         assert verdict.problem.startswith(f"the chain ends after {place} entries, line ")
@@ -114,14 +114,14 @@ def test_recomputed_hashes_help_nobody_without_the_key(kind: str, place: int, ou
         Path(settings.AUDIT_FILE).unlink()
     FORGERIES[kind](pk)
     rehash()
-    assert not audit.verify().whole
+    assert not chain.verify().whole
 
 
 def test_the_last_row_cut_off_is_found() -> None:
     pks = written(6)
     delete(pks[-1])
     rehash()
-    assert "tells of 6" in audit.verify().problem
+    assert "tells of 6" in chain.verify().problem
 
 
 def test_going_back_to_an_earlier_state_of_the_database_is_found_by_the_file_outside() -> None:
@@ -130,16 +130,16 @@ def test_going_back_to_an_earlier_state_of_the_database_is_found_by_the_file_out
     last = written(3)
     sql("DELETE FROM audit_entry WHERE id >= %s", last[0])
     AuditHead.objects.filter(pk=1).update(**earlier)
-    assert "tells of 6" in audit.verify().problem
+    assert "tells of 6" in chain.verify().problem
     written(4)
-    assert "is not the one that line" in audit.verify().problem
+    assert "is not the one that line" in chain.verify().problem
 
 
 def test_a_chain_deleted_as_a_whole_is_found() -> None:
     written(3)
     sql("DELETE FROM audit_entry")
     sql("DELETE FROM audit_head")
-    assert "after 0 entries" in audit.verify().problem
+    assert "after 0 entries" in chain.verify().problem
 
 
 def test_a_line_that_a_crash_tore_or_a_stranger_wrote_says_nothing(settings: Any) -> None:
@@ -148,7 +148,7 @@ def test_a_line_that_a_crash_tore_or_a_stranger_wrote_says_nothing(settings: Any
     forged = json.dumps({"at": "now", "entries": 99, "hash": "0" * 64, "signature": "00" * 64})
     path.write_text(path.read_text() + '\n{"at": "2026\n' + forged + "\n")
     written(1)
-    verdict = audit.verify()
+    verdict = chain.verify()
     assert (verdict.problem, verdict.outside) == ("", 3)
 
 
@@ -157,7 +157,7 @@ def test_an_entry_that_is_rolled_back_leaves_no_checkpoint() -> None:
     with transaction.atomic():
         written(1)
         transaction.set_rollback(True)
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 def test_a_full_disk_outside_never_stops_an_operation(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -170,14 +170,14 @@ def test_a_full_disk_outside_never_stops_an_operation(settings: Any, caplog: pyt
 def test_another_key_does_not_verify(settings: Any, tmp_path: Path) -> None:
     written(2)
     settings.AUDIT_KEY = tmp_path / "other.key"
-    assert audit.verify().problem == "the head of the chain is not signed with this installation's key"
+    assert chain.verify().problem == "the head of the chain is not signed with this installation's key"
 
 
 def test_an_unreadable_key_is_said(settings: Any, tmp_path: Path) -> None:
     written(1)
     settings.AUDIT_KEY = tmp_path / "broken.key"
     settings.AUDIT_KEY.write_text("no key")
-    assert "broken.key" in audit.verify().problem
+    assert "broken.key" in chain.verify().problem
 
 
 def test_the_key_is_readable_by_its_owner_only(settings: Any) -> None:
@@ -187,16 +187,16 @@ def test_the_key_is_readable_by_its_owner_only(settings: Any) -> None:
 
 
 def test_what_is_too_long_for_the_table_is_cut_and_verifies() -> None:
-    audit.record("a" * 300, "x", "o" * 300)
-    assert audit.verify().whole
+    chain.record("a" * 300, "x", "o" * 300)
+    assert chain.verify().whole
 
 
 def test_the_daily_checkpoint_is_an_entry_and_a_broken_chain_gets_none() -> None:
     pks = written(2)
-    assert audit.checkpoint("console").whole
+    assert chain.checkpoint("console").whole
     assert AuditEntry.objects.filter(operation="audit.verified").count() == 1
     edit(pks[0])
-    assert not audit.checkpoint("console").whole
+    assert not chain.checkpoint("console").whole
     assert AuditEntry.objects.filter(operation="audit.verified").count() == 1
 
 
@@ -215,52 +215,52 @@ class TestSeal:
     def test_retention_removes_the_oldest_part_and_the_rest_verifies(self) -> None:
         self.old(4)
         kept = written(3)
-        assert audit.seal(self.year_ago(), "retention") == 4
-        verdict = audit.verify()
+        assert chain.seal(self.year_ago(), "retention") == 4
+        verdict = chain.verify()
         assert (verdict.problem, verdict.sealed, verdict.entries, verdict.outside) == ("", 4, 4, 5)
         assert AuditEntry.objects.order_by("id").first() == AuditEntry.objects.get(pk=kept[0])
         assert AuditEntry.objects.filter(operation="audit.sealed", actor="retention").exists()
 
     def test_nothing_old_is_nothing_to_do(self) -> None:
         written(2)
-        assert audit.seal(self.year_ago(), "retention") == 0
+        assert chain.seal(self.year_ago(), "retention") == 0
         assert not AuditSeal.objects.exists()
 
     def test_the_newest_entry_always_stays(self) -> None:
         self.old(3)
-        assert audit.seal(self.year_ago(), "retention") == 2
-        assert audit.verify().whole
+        assert chain.seal(self.year_ago(), "retention") == 2
+        assert chain.verify().whole
 
     def test_it_can_be_done_again_and_again(self) -> None:
         self.old(3)
         written(1)
-        assert audit.seal(self.year_ago(), "retention") == 3
-        assert audit.seal(timezone.now() + timedelta(1), "retention") == 1
-        assert audit.verify().whole
-        assert audit.verify().sealed == 4
+        assert chain.seal(self.year_ago(), "retention") == 3
+        assert chain.seal(timezone.now() + timedelta(1), "retention") == 1
+        assert chain.verify().whole
+        assert chain.verify().sealed == 4
 
     def test_a_broken_chain_is_not_made_good_by_removing_the_proof(self) -> None:
         edit(self.old(3)[1])
         written(1)
-        with pytest.raises(audit.ChainBroken):
-            audit.seal(self.year_ago(), "retention")
+        with pytest.raises(chain.ChainBroken):
+            chain.seal(self.year_ago(), "retention")
         assert AuditEntry.objects.count() == 4
 
     @pytest.mark.parametrize("kind", FORGERIES)
     def test_forgeries_after_it_are_found(self, kind: str) -> None:
         self.old(3)
         pks = written(4)
-        audit.seal(self.year_ago(), "retention")
+        chain.seal(self.year_ago(), "retention")
         FORGERIES[kind](pks[1])
-        assert not audit.verify().whole
+        assert not chain.verify().whole
 
     def test_a_beginning_cut_off_without_our_key_is_found(self) -> None:
         pks = written(4)
         entry = AuditEntry.objects.get(pk=pks[1])
         sql("DELETE FROM audit_entry WHERE id <= %s", entry.pk)
-        assert not audit.verify().whole
+        assert not chain.verify().whole
         AuditSeal.objects.create(entries=2, hash=entry.hash, signature="00" * 64, until=entry.at, by="nobody")
-        assert "the seal over the first 2 entries is not signed" in audit.verify().problem
+        assert "the seal over the first 2 entries is not signed" in chain.verify().problem
 
     def test_the_signature_of_a_head_is_none_for_a_seal(self) -> None:
         written(2)
@@ -269,14 +269,14 @@ class TestSeal:
         written(2)
         sql("DELETE FROM audit_entry WHERE id <= %s", entry.pk)
         AuditSeal.objects.create(entries=2, hash=head.hash, signature=head.signature, until=entry.at, by="nobody")
-        assert "is not signed" in audit.verify().problem
+        assert "is not signed" in chain.verify().problem
 
     def test_a_seal_that_is_deleted_is_found(self) -> None:
         self.old(3)
         written(1)
-        audit.seal(self.year_ago(), "retention")
+        chain.seal(self.year_ago(), "retention")
         sql("DELETE FROM audit_seal")
-        assert not audit.verify().whole
+        assert not chain.verify().whole
 
 
 def test_verify_audit_tells_what_agreed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,4 +301,4 @@ def test_no_combination_of_forgeries_stays_hidden(forgeries: list[tuple[str, int
         FORGERIES[kind](pks[place])
     rehash()
     unchanged = list(AuditEntry.objects.order_by("id").values_list("actor", "object")) == true
-    assert audit.verify().whole == unchanged
+    assert chain.verify().whole == unchanged

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maintenance.models import Measurement
-from reports.comparison import Compared, Comparison, compare, interval_of
+from maintenance.results.comparison import Compared, Comparison, compare, interval_of
 
 STEADY = (9.8, 9.9, 10.0, 10.0, 10.1, 10.2, 10.0, 9.9, 10.1)
 NOISY = (4.0, 22.0, 7.0, 10.0, 31.0, 5.0, 12.0, 9.0, 18.0)

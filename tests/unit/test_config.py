@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 
-from maintenance import config
+from maintenance.conf import config
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"

@@ -20,10 +20,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from maintenance import audit, dying, launch, procedure, recovery, tasks
-from maintenance.launch import Actor, Request
+from maintenance import tasks
+from maintenance.auditing import chain
 from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, Notification, RunTarget, ScopeHold
-from maintenance.steps.context import Context
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import crashpoints, procedure, recovery
+from maintenance.workflow.steps.context import Context
 from tests import fakes
 from tests.fakes import OPEN
 
@@ -117,21 +120,21 @@ def _quick(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Without reports. No power is cut either: what is written to a file is there. Somebody is told."""
     addresses = {"dba": ["slack://A/B/C/#dba"], "stakeholders": ["slack://A/B/C/#all"]}
     settings.CONFIG_FILE.write_text(json.dumps({"notifications": addresses}))
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @pytest.fixture
 def reaper(monkeypatch: pytest.MonkeyPatch) -> Reaper:
     made = Reaper()
-    monkeypatch.setattr(dying, "point", made)
+    monkeypatch.setattr(crashpoints, "point", made)
     return made
 
 
 @pytest.fixture
 def camera(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Camera:
     made = Camera(tmp_path)
-    monkeypatch.setattr(dying, "point", made)
+    monkeypatch.setattr(crashpoints, "point", made)
     return made
 
 
@@ -183,7 +186,7 @@ def test_people_are_told_once_whenever_the_worker_dies(
             deaths.remove(name)
             raise Died(name)
 
-    monkeypatch.setattr(dying, "point", die)
+    monkeypatch.setattr(crashpoints, "point", die)
     live(target.pk)
     assert point not in deaths
     assert Notification.objects.filter(run=target.run_id, event=event).count() == 1
@@ -206,7 +209,7 @@ def assert_invariants(setting: MaintenanceSetting, run: MaintenanceRun, tables: 
         assert state["tables"] == tables
         assert not set(state["sides"]) - {"broken"}
     assert not ScopeHold.objects.exists()
-    assert audit.verify().whole
+    assert chain.verify().whole
     told = Counter(Notification.objects.filter(run=run).values_list("event", flat=True))
     assert told["started"] == told[run.status] == 1, told
     assert set(told.values()) == {1}, told
@@ -283,7 +286,7 @@ def test_the_engine_has_let_go_of_the_target_when_the_last_word_is_written(
     fake()
     done: list[str] = []
     monkeypatch.setattr(fakes.FakeEngine, "close", lambda engine: done.append("closed"))
-    monkeypatch.setattr(dying, "point", done.append)
+    monkeypatch.setattr(crashpoints, "point", done.append)
     procedure.advance(launch.launch(someone, request_for("shop"), enqueue=False).targets.get().pk)
     work = done[done.index("claimed") : done.index("target.ended")]
     assert "closed" in work, "nobody would come after a death here"
@@ -302,10 +305,10 @@ class TestALockThatDiesWithTheWorker:
             if point == name:
                 raise Died(point)
 
-        monkeypatch.setattr(dying, "point", die)
+        monkeypatch.setattr(crashpoints, "point", die)
         with pytest.raises(Died):
             procedure.advance(target_id)
-        monkeypatch.setattr(dying, "point", lambda point: None)
+        monkeypatch.setattr(crashpoints, "point", lambda point: None)
 
     def write_a_row(self, setting: MaintenanceSetting) -> None:
         with fakes.opened(str(setting.engine_url.database)) as state:

@@ -12,7 +12,8 @@ from typing import Any
 import pyrage
 import pytest
 
-from maintenance import config, production
+from maintenance.checks import production
+from maintenance.conf import config
 from maintenance.models import MaintenanceSetting
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from maintenance import audit, launch, procedure
-from maintenance.launch import Actor, Request
+from maintenance.auditing import chain
 from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 from tests.engines.test_every_engine import small_disk
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -54,7 +56,7 @@ def test_the_report_is_made_again_when_there_is_room(
     made = MaintenanceRun.objects.get()
     assert made.status == "succeeded"
     assert Path(made.report_pdf).read_bytes().startswith(b"%PDF")
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 def test_without_room_for_the_csv_there_is_a_pdf(

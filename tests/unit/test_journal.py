@@ -15,12 +15,15 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from maintenance import audit, checks, dying, journal, launch, procedure, workers
-from maintenance.blackbox import BlackBox
+from maintenance.auditing import chain
+from maintenance.checks import settings as checks
+from maintenance.engines.messages import say
 from maintenance.engines.values import Sample
-from maintenance.engines.words import say
-from maintenance.launch import Actor, Request
 from maintenance.models import AuditEntry, MaintenanceSetting, RunTarget, Status, StepRecord, StepState
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import crashpoints, journal, lease, procedure
+from maintenance.workflow.blackbox import BlackBox
 from tests import fakes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -66,12 +69,12 @@ def test_a_worker_that_was_only_slow_may_write_nothing_more(target: RunTarget) -
 def test_a_dead_process_of_this_host_need_not_be_waited_for(target: RunTarget) -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    place, _, birth = workers.this_worker().rsplit(":", 2)
+    place, _, birth = lease.this_worker().rsplit(":", 2)
     dead = f"{place}:{child.pid}:{birth}"
     assert journal.claim(target.pk, dead) is not None
-    assert workers.worker_is_gone(dead)
-    assert not workers.worker_is_gone(workers.this_worker())
-    assert not workers.worker_is_gone("elsewhere:1:1.0")
+    assert lease.worker_is_gone(dead)
+    assert not lease.worker_is_gone(lease.this_worker())
+    assert not lease.worker_is_gone("elsewhere:1:1.0")
     assert journal.claim(target.pk) is not None
 
 
@@ -79,20 +82,20 @@ def test_two_hosts_of_one_name_do_not_take_each_other_for_rebooted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = tmp_path / "machine-id"
-    monkeypatch.setattr(workers, "MACHINE_ID", machine)
+    monkeypatch.setattr(lease, "MACHINE_ID", machine)
     for first, second in (("a" * 32, "b" * 32), ("a" * 32, None), (None, "b" * 32)):
         machine.unlink(missing_ok=True)
         if first:
             machine.write_text(f"{first}\n")
-        worker = workers.this_worker()
+        worker = lease.this_worker()
         assert not first or first not in worker, "the machine's id is nobody's business"
         place, pid, _ = worker.rsplit(":", 2)
         rebooted = f"{place}:{pid}:00000000/1"
-        assert workers.worker_is_gone(rebooted)
+        assert lease.worker_is_gone(rebooted)
         machine.unlink(missing_ok=True)
         if second:
             machine.write_text(f"{second}\n")
-        assert not workers.worker_is_gone(rebooted)
+        assert not lease.worker_is_gone(rebooted)
 
 
 def test_what_is_measured_again_after_a_crash_takes_the_place_of_the_first(target: RunTarget) -> None:
@@ -136,14 +139,14 @@ def test_a_crash_point_is_named_or_numbered(
 ) -> None:
     passed: list[str] = []
     died: list[int] = []
-    monkeypatch.setattr(dying, "_passed", Counter())
+    monkeypatch.setattr(crashpoints, "_passed", Counter())
     monkeypatch.setattr("os.kill", lambda pid, how: died.append(len(passed)))
     monkeypatch.delenv("DBMAINT_CRASH_AT", raising=False)
     if wanted is not None:
         monkeypatch.setenv("DBMAINT_CRASH_AT", wanted)
     for name in ("a", "b", "a", "b"):
         passed.append(name)
-        dying.point(name)
+        crashpoints.point(name)
     assert died == ([dies_at] if dies_at else [])
 
 
@@ -157,7 +160,7 @@ def test_release_needs_the_black_box_alone(
         if name == "action.started":
             raise Died
 
-    monkeypatch.setattr(dying, "point", die)
+    monkeypatch.setattr(crashpoints, "point", die)
     with pytest.raises(Died):
         procedure.advance(target.pk)
     monkeypatch.undo()
@@ -205,29 +208,29 @@ class TestAuditChain:
     @pytest.fixture(autouse=True)
     def _entries(self) -> None:
         for number in range(5):
-            audit.record("dba", "setting.changed", f"shop {number}", {"jobs": 1}, {"jobs": number})
-        assert audit.verify().whole
+            chain.record("dba", "setting.changed", f"shop {number}", {"jobs": 1}, {"jobs": number})
+        assert chain.verify().whole
 
     def test_an_edited_entry_is_found(self) -> None:
         entry = AuditEntry.objects.order_by("id")[2]
         AuditEntry.objects.filter(pk=entry.pk).update(actor="somebody else")
-        assert audit.verify().broken_at == entry.pk
+        assert chain.verify().broken_at == entry.pk
 
     def test_a_deleted_entry_is_found(self) -> None:
         second, third = AuditEntry.objects.order_by("id")[1:3]
         second.delete()
-        assert audit.verify().broken_at == third.pk
+        assert chain.verify().broken_at == third.pk
 
     def test_a_cut_off_end_is_found(self) -> None:
         AuditEntry.objects.order_by("id").last().delete()  # type: ignore[union-attr]
-        assert "ends after 4 entries" in audit.verify().problem
+        assert "ends after 4 entries" in chain.verify().problem
 
     def test_swapped_entries_are_found(self) -> None:
         a, b = AuditEntry.objects.order_by("id")[1:3]
         AuditEntry.objects.filter(pk=a.pk).update(hash="x")
         AuditEntry.objects.filter(pk=b.pk).update(hash=a.hash, object=a.object, at=a.at)
         AuditEntry.objects.filter(pk=a.pk).update(hash=b.hash, object=b.object, at=b.at)
-        assert not audit.verify().whole
+        assert not chain.verify().whole
 
     def test_the_command_ends_with_1_and_names_the_entry(self, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("verify_audit")

@@ -15,9 +15,8 @@ from django.db import connection, connections
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from maintenance import audit, launch
+from maintenance.auditing import chain
 from maintenance.engines.base import AT_WORK_ELSEWHERE
-from maintenance.launch import Actor, Request
 from maintenance.models import (
     Approval,
     AuditEntry,
@@ -28,7 +27,9 @@ from maintenance.models import (
     ScopeHold,
     letters,
 )
-from maintenance.request import check
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.requests.request import check
 from tests.fakes import FakeEngine
 
 Register = Callable[..., MaintenanceSetting]
@@ -206,7 +207,7 @@ class TestWhatIsRefused:
             ScopeHold.objects.all().delete()
             return found
 
-        monkeypatch.setattr("maintenance.launch.check", checked)
+        monkeypatch.setattr("maintenance.requests.launch.check", checked)
         with pytest.raises(launch.BadInput, match="shop waits for an operator since"):
             launch.launch(someone, request_for("shop"))
         assert MaintenanceRun.objects.get() == other
@@ -258,11 +259,11 @@ def test_row_audit_entry_and_one_message_a_target_are_one_commit(
     run = launch.launch(someone, request_for())
     assert RunTarget.objects.count() == OrmQ.objects.count() == 2
     assert [e.operation for e in AuditEntry.objects.all()] == ["run.launched"]
-    assert audit.verify().whole
+    assert chain.verify().whole
     launch.cancel(someone, run)
     for model in (RunTarget, OrmQ):
         model.objects.all().delete()
-    monkeypatch.setattr("maintenance.audit.record", lambda *args, **more: 1 / 0)
+    monkeypatch.setattr("maintenance.auditing.chain.record", lambda *args, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         launch.launch(someone, request_for())
     assert not RunTarget.objects.exists()

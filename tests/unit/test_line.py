@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from maintenance.engines.line import hang_up
+from maintenance.engines.sockets import hang_up
 
 
 def descriptors() -> set[str]:

@@ -17,9 +17,11 @@ import pytest
 from sqlalchemy import make_url
 
 from dbmaint_site import settings as site
-from maintenance import launch, logs, procedure, secrets
-from maintenance.launch import Actor, Request
+from maintenance.conf import logs, secrets
 from maintenance.models import MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 
 
 @pytest.fixture
@@ -113,7 +115,7 @@ class TestFiles:
 
     def test_processes_write_whole_lines_side_by_side(self, tmp_path: Path) -> None:
         code = (
-            "import logging, sys; from maintenance.logs import DailyFile, JsonLine\n"
+            "import logging, sys; from maintenance.conf.logs import DailyFile, JsonLine\n"
             f"h = DailyFile({str(tmp_path)!r}, 'maintenance', 366); h.setFormatter(JsonLine())\n"
             "log = logging.getLogger('x'); log.addHandler(h); log.setLevel('INFO')\n"
             "for n in range(200): log.info(sys.argv[1] * 20000)\n"

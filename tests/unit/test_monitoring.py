@@ -17,8 +17,9 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from maintenance import config, monitoring
+from maintenance.conf import config
 from maintenance.models import DatabaseState, Feed, MaintenanceSetting
+from maintenance.observation import prometheus as monitoring
 
 Register = Callable[..., MaintenanceSetting]
 Series = list[tuple[dict[str, str], str]]

@@ -13,10 +13,11 @@ from aiosmtpd.controller import Controller
 from pypdf import PdfReader
 
 from demo.ports import free_port
-from maintenance import delivery, monthly
-from maintenance.delivery import Sent
 from maintenance.models import AuditEntry
-from reports.glance import Month
+from maintenance.notifications import delivery
+from maintenance.notifications.delivery import Sent
+from maintenance.results.statistics import Month
+from reports import monthly
 
 pytestmark = pytest.mark.django_db
 

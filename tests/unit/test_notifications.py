@@ -25,17 +25,12 @@ from django.test import Client
 from django.utils import timezone
 
 from demo.ports import free_port
-from maintenance import delivery, launch, notify, procedure
-from maintenance.engines.words import say
-from maintenance.launch import Actor, Request
-from maintenance.models import (
-    Acknowledgement,
-    AuditEntry,
-    MaintenanceRun,
-    MaintenanceSetting,
-    Notification,
-    Status,
-)
+from maintenance.engines.messages import say
+from maintenance.models import Acknowledgement, AuditEntry, MaintenanceRun, MaintenanceSetting, Notification, Status
+from maintenance.notifications import delivery, events
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 from tests import records
 
 Register = Callable[..., MaintenanceSetting]
@@ -140,7 +135,7 @@ def stuck(shop: MaintenanceSetting) -> MaintenanceRun:
     said = say("The copy of {database} could not be put back.", database="shop")
     values = {"ended_because": str(said), "ended_said": {"template": said.template, "values": dict(said.values)}}
     records.target_of(run, "shop", **values)
-    notify.announce(run, "needs_operator")
+    events.announce(run, "needs_operator")
     return run
 
 
@@ -155,7 +150,7 @@ class TestWhatIsSaid:
     ) -> None:
         told({who: [mailbox.address(who), SLACK] for who in ("dba", "operations", "development", "stakeholders")})
         run = records.empty_run(status=Status.RUNNING)
-        notify.announce(run, "started")
+        events.announce(run, "started")
         assert delivery.deliver_pending() == 6
         assert {str(m["To"]) for m in mailbox.messages} == {
             "dba@example.com",
@@ -173,22 +168,22 @@ class TestWhatIsSaid:
         told({"dba": [SLACK], "on_call": [PHONE, SLACK], "stakeholders": [SLACK]})
         run = records.empty_run(status=Status.FAILED)
         records.target_of(run, "shop", ended_because="shop could not be restored.")
-        notify.announce(run, "failed")
+        events.announce(run, "failed")
         assert delivery.deliver_pending() == 3
         [call] = [parse_qs(body) for path, body in receiver.posted if path.startswith("/call/")]
         assert call["To"] == ["+15558675310"]
         assert "Maintenance failed" in call["Twiml"][0]
         assert "shop could not be restored." in call["Twiml"][0]
 
-    @pytest.mark.parametrize("event", notify.EVENTS)
+    @pytest.mark.parametrize("event", events.EVENTS)
     def test_every_event_is_told_in_both_languages(self, mailbox: Mailbox, told: Told, event: str) -> None:
-        audience = notify.EVENTS[event].audiences[0]
+        audience = events.EVENTS[event].audiences[0]
         run = records.empty_run(status=Status.RUNNING)
         bodies = {}
         for language in ("en", "ja"):
             told({audience: [mailbox.address("x")]}, notification_languages={audience: language})
             Notification.objects.all().delete()
-            notify.announce(run, event)
+            events.announce(run, event)
             message = Notification.objects.get()
             bodies[language] = message.title + message.body
             assert run.number in message.title
@@ -202,7 +197,7 @@ class TestWhatIsSaid:
             {"stakeholders": [mailbox.address("s")]},
             notification_languages={"stakeholders": "ja"},
         )
-        notify.announce(records.finished_run(), "succeeded")
+        events.announce(records.finished_run(), "succeeded")
         delivery.deliver_pending()
         subject, body = mailbox.text()
         assert "メンテナンスが完了しました" in subject
@@ -212,7 +207,7 @@ class TestWhatIsSaid:
         settings.SITE_URL = "https://dbmaint.example.com/"
         told({"dba": [mailbox.address("dba")]})
         run = records.empty_run()
-        notify.announce(run, "late")
+        events.announce(run, "late")
         assert f"https://dbmaint.example.com/runs/{run.pk}/" in Notification.objects.get().body
 
     def test_no_password_is_told(self, fake: Register, told: Told, mailbox: Mailbox) -> None:
@@ -221,8 +216,8 @@ class TestWhatIsSaid:
         shop.save()
         told({a: [mailbox.address(a)] for a in ("dba", "operations", "development", "stakeholders", "on_call")})
         run = launch.launch(Actor("somebody", "command"), Request("rebuild", ["shop"], "high", "slow"))
-        for event in notify.EVENTS:
-            notify.announce(run, event)
+        for event in events.EVENTS:
+            events.announce(run, event)
         assert not any("canary" in m.title + m.body for m in Notification.objects.all())
 
 
@@ -231,7 +226,7 @@ class TestDelivery:
     def test_it_is_tried_again_and_each_try_is_kept(self, receiver: Receiver, told: Told) -> None:
         told({"dba": [SLACK]})
         run = records.empty_run()
-        notify.announce(run, "late")
+        events.announce(run, "late")
         receiver.status = 500
         assert delivery.deliver_pending() == 0
         message = Notification.objects.get(audience="dba")
@@ -251,7 +246,7 @@ class TestDelivery:
         self, told: Told, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         told({"dba": [SLACK]})
-        notify.announce(records.empty_run(), "late")
+        events.announce(records.empty_run(), "late")
         calls: list[str | None] = []
 
         def slow(address: str | None, *message: str) -> delivery.Sent:
@@ -275,7 +270,7 @@ class TestDelivery:
         self, receiver: Receiver, told: Told, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         told({"dba": [SLACK]})
-        notify.announce(records.empty_run(), "late")
+        events.announce(records.empty_run(), "late")
         with monkeypatch.context() as patched:
             patched.setattr(delivery, "_addresses", dict[str, str]().__getitem__)
             with pytest.raises(TypeError):
@@ -299,7 +294,7 @@ class TestDelivery:
             }
         )
         receiver.status = 404
-        notify.announce(records.empty_run(), "late")
+        events.announce(records.empty_run(), "late")
         assert delivery.deliver_pending() == 0
         for message in Notification.objects.all():
             assert message.error
@@ -314,7 +309,7 @@ class TestDelivery:
     ) -> None:
         told({"dba": [mailbox.address("dba"), SLACK]})
         receiver.status = 503
-        notify.announce(records.empty_run(), "late")
+        events.announce(records.empty_run(), "late")
         for _ in range(3):
             delivery.deliver_pending()
             Notification.objects.update(next_try_at=timezone.now())
@@ -326,7 +321,7 @@ class TestDelivery:
     )
     def test_an_address_that_is_gone_or_wrong(self, told: Told, now: dict[str, list[str]], error: str) -> None:
         told({"dba": ["nonsense://x"]})
-        notify.announce(records.empty_run(), "late")
+        events.announce(records.empty_run(), "late")
         told(now)
         assert delivery.deliver_pending() == 0
         assert error in Notification.objects.get().error
@@ -334,15 +329,15 @@ class TestDelivery:
     def test_it_is_given_up_after_a_day_but_never_for_an_operator(self, receiver: Receiver, told: Told) -> None:
         told({"dba": [SLACK]})
         run = records.empty_run()
-        notify.announce(run, "late")
-        notify.announce(run, "needs_operator")
+        events.announce(run, "late")
+        events.announce(run, "needs_operator")
         Notification.objects.update(tries=delivery.TRIES)
         assert delivery.deliver_pending() == 1
         assert Notification.objects.get(delivered_at=None).event == "late"
 
     def test_a_configuration_that_cannot_be_read_stops_messages_only(self, settings: Any) -> None:
         settings.CONFIG_FILE.write_text("{")
-        notify.announce(records.empty_run(), "failed")
+        events.announce(records.empty_run(), "failed")
         assert delivery.deliver_pending() == 0
 
 
@@ -383,7 +378,7 @@ class TestOneDatabaseOfSeveral:
 
     @pytest.fixture(autouse=True)
     def _no_reports(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+        monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
 
     def told_of(self, event: str) -> list[str]:
         return [message.body for message in Notification.objects.filter(event=event)]
@@ -428,11 +423,11 @@ class TestUntilSomebodyIsOnIt:
         told({"dba": [SLACK], "on_call": [PHONE]}, reminder_minutes=15)
         stuck(fake("shop"))
         delivery.deliver_pending()
-        assert notify.remind() == 0
+        assert events.remind() == 0
         for repetition in (1, 2):
             a_while_later()
-            assert notify.remind() == 1
-            assert notify.remind() == 0
+            assert events.remind() == 1
+            assert events.remind() == 0
             assert Notification.objects.filter(repetition=repetition).count() == 2
         assert delivery.deliver_pending() == 4
         assert sum(path.startswith("/call/") for path, _ in receiver.posted) == 3
@@ -440,8 +435,8 @@ class TestUntilSomebodyIsOnIt:
     def test_two_that_remind_at_once_remind_once(self, fake: Register, told: Told) -> None:
         told({"dba": [SLACK]})
         run = stuck(fake("shop"))
-        notify._queue(run, "needs_operator", "", "", 1)
-        notify._queue(run, "needs_operator", "", "", 1)
+        events._queue(run, "needs_operator", "", "", 1)
+        events._queue(run, "needs_operator", "", "", 1)
         assert Notification.objects.filter(repetition=1).count() == 1
 
     def test_it_ends_when_somebody_acknowledges(self, fake: Register, told: Told, people: dict[str, User]) -> None:
@@ -449,7 +444,7 @@ class TestUntilSomebodyIsOnIt:
         run = stuck(fake("shop"))
         launch.acknowledge(Actor("dba", "web", people["dba"]), run)
         a_while_later()
-        assert notify.remind() == 0
+        assert events.remind() == 0
         assert Acknowledgement.objects.get().by_name == "dba"
         assert AuditEntry.objects.filter(operation="run.acknowledged", object=run.number).count() == 1
         assert Notification.objects.get(event="acknowledged").body.startswith("Somebody is on it\ndba is on it.")
@@ -459,7 +454,7 @@ class TestUntilSomebodyIsOnIt:
         run = stuck(fake("shop"))
         run.targets.update(released_at=timezone.now())
         a_while_later()
-        assert notify.remind() == 0
+        assert events.remind() == 0
 
     def test_one_that_nobody_could_be_told_of_is_told_later(self, fake: Register, told: Told, settings: Any) -> None:
         settings.CONFIG_FILE.write_text("{")
@@ -467,7 +462,7 @@ class TestUntilSomebodyIsOnIt:
         MaintenanceRun.objects.update(finished_at=timezone.now() - timedelta(minutes=20))
         assert not Notification.objects.exists()
         told({"dba": [SLACK]})
-        assert notify.remind() == 1
+        assert events.remind() == 1
         assert "手" not in Notification.objects.get(run=run).body
 
     def test_who_may_acknowledge(self, fake: Register, people: dict[str, User]) -> None:

@@ -14,13 +14,16 @@ import pytest
 from django.core.management import call_command
 from django.db.models import F
 
-from maintenance import audit, launch, procedure, recovery, tasks
+from maintenance import tasks
+from maintenance.auditing import chain
 from maintenance.engines.errors import Unable
+from maintenance.engines.messages import say
 from maintenance.engines.values import Action, Fingerprint, Json, Load, Loss, Performed
-from maintenance.engines.words import say
-from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
-from reports.outcome import outcome
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.results.outcome import outcome
+from maintenance.workflow import procedure, recovery
 from tests import fakes
 from tests.fakes import OPEN, FakeEngine
 
@@ -32,7 +35,7 @@ Ask = Callable[..., Request]
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reports have tests of their own, and take most of the time of a run."""
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
 
 
 def state_of(setting: MaintenanceSetting) -> dict[str, Any]:
@@ -59,7 +62,7 @@ def assert_in_service(setting: MaintenanceSetting) -> None:
     assert state["marker"] is None
     assert not set(state["sides"]) - {"broken"}
     assert not ScopeHold.objects.exists()
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 def test_a_constraint_that_the_rows_broke_long_ago_does_not_undo_a_rebuild(
@@ -385,7 +388,7 @@ def test_transient_errors_are_tried_again(fake: Register, request_for: Ask, some
 def test_without_gain_there_is_one_more_round_and_then_honesty(
     fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("maintenance.steps.benchmark.shrank", lambda ctx: False)
+    monkeypatch.setattr("maintenance.workflow.steps.benchmark.shrank", lambda ctx: False)
     setting = fake()
     setting.benchmark_queries = ["select 1"]
     setting.bloat_share = 0.0
@@ -397,7 +400,7 @@ def test_without_gain_there_is_one_more_round_and_then_honesty(
     monkeypatch.setattr(
         "tests.fakes.FakeEngine.perform",
         lambda self, action, allow: __import__("maintenance.engines.values", fromlist=["x"]).Performed(
-            __import__("maintenance.engines.words", fromlist=["x"]).say("Did nothing."), None, None
+            __import__("maintenance.engines.messages", fromlist=["x"]).say("Did nothing."), None, None
         ),
     )
     run = go(someone, request_for("shop"))
@@ -566,11 +569,11 @@ def test_being_late_is_told_once(
     fake()
     settings.LEASE_SECONDS = 0.2
     announced: list[str] = []
-    monkeypatch.setattr("maintenance.notify.announce", lambda run, event, *words: announced.append(event))
-    monkeypatch.setattr("maintenance.progress.LATE", -1)
-    monkeypatch.setattr("maintenance.progress.ENOUGH_RUNS", 0)
+    monkeypatch.setattr("maintenance.notifications.events.announce", lambda run, event, *words: announced.append(event))
+    monkeypatch.setattr("maintenance.workflow.progress.LATE", -1)
+    monkeypatch.setattr("maintenance.workflow.progress.ENOUGH_RUNS", 0)
     usual = {"runs": 3, "seconds": 1.0, "longest": 1.0}
-    monkeypatch.setattr("maintenance.progress.usual_outage", lambda *about: usual)
+    monkeypatch.setattr("maintenance.workflow.progress.usual_outage", lambda *about: usual)
     plain = FakeEngine.perform
 
     def slow(self: FakeEngine, *given: Any) -> Any:

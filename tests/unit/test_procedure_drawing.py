@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from maintenance.procedure import BEGINS_ENDING, CANCELLABLE, OUTAGE, PROCEDURE
+from maintenance.workflow.procedure import BEGINS_ENDING, CANCELLABLE, OUTAGE, PROCEDURE
 
 DRAWING = Path(__file__).resolve().parents[2] / "docs" / "procedure.md"
 SPECIFIED = {

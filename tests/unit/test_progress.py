@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from maintenance import progress
 from maintenance.engines.values import Progress
 from maintenance.models import ActionRecord, MaintenanceRun, MaintenanceSetting, RunTarget
-from maintenance.progress import Forecast
+from maintenance.workflow import progress
+from maintenance.workflow.progress import Forecast
 
 pytestmark = pytest.mark.django_db
 Register = Callable[..., MaintenanceSetting]
@@ -75,7 +75,7 @@ def test_the_share_is_weighted_by_bytes_and_only_what_runs_counts(working: RunTa
 def test_the_pace_tells_the_time_left(working: RunTarget, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 103.0, 110.0])
     # Of this module alone: a thread that looks at the clock as well must not use up a look.
-    monkeypatch.setattr("maintenance.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("maintenance.workflow.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
     forecast = Forecast(working.pk)
     assert forecast.look(told(0.0))["left_seconds"] is None
     assert forecast.look(told(0.4))["left_seconds"] is None, "three seconds are no basis"

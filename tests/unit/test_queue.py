@@ -12,9 +12,11 @@ from django.utils import timezone
 from django_q.models import OrmQ
 from redis.exceptions import ConnectionError as RedisGone
 
-from maintenance import launch, recovery, tasks
-from maintenance.launch import Actor, Request
+from maintenance import tasks
 from maintenance.models import MaintenanceSetting, RunTarget, Status
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import recovery
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

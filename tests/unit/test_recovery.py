@@ -15,9 +15,12 @@ import pytest
 from django.utils import timezone
 from django_q.models import OrmQ
 
-from maintenance import audit, journal, launch, procedure, recovery, tasks, workers
-from maintenance.launch import Actor, Request
+from maintenance import tasks
+from maintenance.auditing import chain
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import journal, lease, procedure, recovery
 from tests import fakes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,7 +46,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("maintenance.recovery.time", SimpleNamespace(monotonic=made))
+    monkeypatch.setattr("maintenance.workflow.recovery.time", SimpleNamespace(monotonic=made))
     return made
 
 
@@ -126,7 +129,7 @@ def test_who_was_heard_at_the_last_moment_keeps_the_target(target: RunTarget) ->
     assert mine is not None
     target.refresh_from_db()
     mine.beat()
-    assert not workers.expire(target.token, target.beat_at, target.pk)
+    assert not lease.expire(target.token, target.beat_at, target.pk)
 
 
 class Full(recovery.Recoverers):
@@ -206,7 +209,7 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_a_successor_which_finish
     assert run.status == "succeeded", run.ended_because
     assert state(setting)["gate"] == fakes.OPEN
     assert state(setting)["tables"] == rows
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 def state(setting: MaintenanceSetting) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from maintenance import launch, procedure
-from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,7 +52,7 @@ def test_a_stage_with_errors_is_taken_back_and_tried_again(
             return [(False,)]
         return query(self, sql)
 
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
     monkeypatch.setattr(FakeEngine, "open_gate", noted)
     monkeypatch.setattr(FakeEngine, "query", failing)
     run = launch.launch(someone, request_for("shop"), enqueue=False)

@@ -15,16 +15,17 @@ import pytest
 from django.utils import translation
 from pypdf import PdfReader
 
-from maintenance import audit
+from maintenance.auditing import chain
 from maintenance.engines.errors import Transient
-from maintenance.engines.words import Sentence, say
+from maintenance.engines.messages import Sentence, say
 from maintenance.models import MaintenanceRun, Status
-from maintenance.sentences import resaid, said
-from maintenance.steps import counted
-from reports import drawings, management, paper, pdf, performance, words
+from maintenance.results.outcome import outcome
+from maintenance.text import labels
+from maintenance.text.retired import EARLIER
+from maintenance.text.stored import resaid, said
+from maintenance.workflow.steps import counted
+from reports import drawings, management, paper, pdf, performance
 from reports.drawings import Pair
-from reports.earlier import EARLIER
-from reports.outcome import outcome
 from reports.retelling import again
 from reports.sheets import Column, Sheet
 from tests import records
@@ -51,28 +52,28 @@ def more_than_once(number: int) -> str:
 
 
 IN_WORDS: dict[str, Callable[[Any], str]] = {
-    "seconds": words.duration,
-    "outage_seconds": words.duration,
+    "seconds": labels.duration,
+    "outage_seconds": labels.duration,
     "attempt": more_than_once,
     "round": more_than_once,
-    "bytes": words.size,
-    "bytes_before": words.size,
-    "bytes_after": words.size,
-    "rows": words.count,
-    "rows_before": words.count,
-    "rows_after": words.count,
+    "bytes": labels.size,
+    "bytes_before": labels.size,
+    "bytes_after": labels.size,
+    "rows": labels.count,
+    "rows_before": labels.count,
+    "rows_after": labels.count,
     "pages": str,
-    "before_ms": words.milliseconds,
-    "after_ms": words.milliseconds,
-    "spread": words.share,
-    "cost_before": words.count,
-    "cost_after": words.count,
-    "ratio": words.ratio,
-    "ratio_low": words.ratio,
-    "ratio_high": words.ratio,
-    "benchmark_ratio": words.ratio,
-    "benchmark_ratio_low": words.ratio,
-    "benchmark_ratio_high": words.ratio,
+    "before_ms": labels.milliseconds,
+    "after_ms": labels.milliseconds,
+    "spread": labels.share,
+    "cost_before": labels.count,
+    "cost_after": labels.count,
+    "ratio": labels.ratio,
+    "ratio_low": labels.ratio,
+    "ratio_high": labels.ratio,
+    "benchmark_ratio": labels.ratio,
+    "benchmark_ratio_low": labels.ratio,
+    "benchmark_ratio_high": labels.ratio,
 }
 """How the report says each number of the outcome. A number without a line here fails the test."""
 TEXTS = {"evidence", "sha256", "path", "query", "cost_unit", "table", "detail", "method", "black_box"}
@@ -134,7 +135,7 @@ def test_a_sentence_inside_a_sentence_and_our_phrases_are_told_again_but_never_a
 
 def test_the_report_names_the_audit_entry_that_ended_the_run() -> None:
     run = records.finished_run()
-    entry = audit.record("console", "run.ended", run.number)
+    entry = chain.record("console", "run.ended", run.number)
     assert entry.previous_hash in text_of(run)
     assert entry.hash not in text_of(run)
 
@@ -143,7 +144,7 @@ def test_the_same_run_gives_the_same_file(tmp_path: Path) -> None:
     run = records.finished_run()
     first = pdf.write(run, tmp_path / "reports").read_bytes()
     run.report_pdf = str(tmp_path / "elsewhere.pdf")
-    audit.record("console", "run.ended", run.number)
+    chain.record("console", "run.ended", run.number)
     time.sleep(1.1)
     assert pdf.write(run, tmp_path / "reports").read_bytes() == first
     assert [p.name for p in (tmp_path / "reports").iterdir()] == [f"{run.number}-report.pdf"]
@@ -374,7 +375,7 @@ def test_short_rows_stand_side_by_side() -> None:
     ],
 )
 def test_durations_in_words(seconds: float, told: str) -> None:
-    assert words.duration(seconds) == told
+    assert labels.duration(seconds) == told
 
 
 # -- the CSV ---------------------------------------------------------------------------------------

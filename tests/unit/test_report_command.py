@@ -11,8 +11,8 @@ import pytest
 from django.core.management import call_command
 from pypdf import PdfReader
 
-from maintenance import ending
 from maintenance.models import AuditEntry, MaintenanceRun, Status
+from maintenance.workflow import conclusion
 from reports import paper
 from tests import records
 
@@ -61,7 +61,7 @@ def test_another_language_stands_beside_the_report_of_the_run() -> None:
 def test_the_language_of_the_installation(settings: Any) -> None:
     settings.REPORT_LANGUAGE = "ja"
     run = records.finished_run()
-    ending.make_reports(run)
+    conclusion.make_reports(run)
     assert PdfReader(run.report_pdf).trailer["/Root"]["/Lang"] == "ja"  # type: ignore[index]
 
 
@@ -92,6 +92,6 @@ def test_a_report_that_cannot_be_made_leaves_the_run_as_it_was(monkeypatch: pyte
     run = records.finished_run()
     code, said = refused(run.number)
     assert (code, "libpango" in said) == (1, True)
-    ending.make_reports(run)
+    conclusion.make_reports(run)
     assert (run.report_pdf, Path(run.performance_csv).exists()) == ("", True)
     assert MaintenanceRun.objects.get().status == Status.SUCCEEDED

@@ -12,16 +12,11 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from maintenance import audit, checks, dying, retention
-from maintenance.models import (
-    AuditEntry,
-    BackupFile,
-    DatabaseState,
-    MaintenanceRun,
-    Measurement,
-    RunTarget,
-    Status,
-)
+from maintenance import retention
+from maintenance.auditing import chain
+from maintenance.checks import settings as checks
+from maintenance.models import AuditEntry, BackupFile, DatabaseState, MaintenanceRun, Measurement, RunTarget, Status
+from maintenance.workflow import crashpoints
 from tests import records
 
 pytestmark = pytest.mark.django_db
@@ -189,10 +184,10 @@ def test_the_audit_chain_loses_only_its_beginning_and_still_verifies(tmp_path: P
     settings.KEEP_AUDIT_DAYS = 0
     settings.AUDIT_FILE = tmp_path / "checkpoints.jsonl"
     for number in range(5):
-        audit.record("dba", "setting.changed", str(number))
+        chain.record("dba", "setting.changed", str(number))
     assert retention.remove("test", dry=True).audit_entries == 4
     assert retention.remove("test").audit_entries == 4
-    verdict = audit.verify()
+    verdict = chain.verify()
     assert (verdict.whole, verdict.sealed) == (True, 4), verdict.problem
 
 
@@ -200,7 +195,7 @@ def test_a_broken_chain_is_left_as_it_is_and_told(tmp_path: Path, settings: Any)
     settings.KEEP_AUDIT_DAYS = 0
     settings.AUDIT_FILE = tmp_path / "checkpoints.jsonl"
     for number in range(3):
-        audit.record("dba", "setting.changed", str(number))
+        chain.record("dba", "setting.changed", str(number))
     AuditEntry.objects.filter(object="1").update(actor="nobody")
     found = retention.remove("test")
     assert found.audit_entries == 0
@@ -235,7 +230,7 @@ def test_a_death_in_the_midst_is_made_good(tmp_path: Path, point: str, monkeypat
             raise Died
 
     with monkeypatch.context() as patched:
-        patched.setattr(dying, "point", die)
+        patched.setattr(crashpoints, "point", die)
         with pytest.raises(Died):
             retention.remove("test")
     retention.remove("test")

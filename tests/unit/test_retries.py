@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from maintenance import launch, procedure
-from maintenance.engines.mysql import failures as mysql
-from maintenance.engines.postgresql import failures as postgresql
-from maintenance.engines.sqlite import refusals
-from maintenance.launch import Actor, Request
+from maintenance.engines.mysql import driver_errors as mysql
+from maintenance.engines.postgresql import driver_errors as postgresql
+from maintenance.engines.sqlite import driver_errors
 from maintenance.models import MaintenanceSetting, StepRecord
-from maintenance.steps.context import Context
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
+from maintenance.workflow.steps.context import Context
 
 POSTGRESQL = {
     "08006": "transient",  # connection_failure
@@ -90,7 +91,7 @@ def test_sqlite(name: str, kind: str) -> None:
 
     error = sqlite3.OperationalError("words that tell nothing")
     error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
-    assert refusals.translated(error, "reading", "orders").kind == kind
+    assert driver_errors.translated(error, "reading", "orders").kind == kind
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long each wait would have been."""
     found: list[float] = []
     monkeypatch.setattr(Context, "wait", lambda ctx, seconds, doing: found.append(seconds))
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
     return found
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
+from maintenance.engines.messages import say
 from maintenance.engines.values import Grant
-from maintenance.engines.words import say
 from maintenance.management.commands.grants import script
 from maintenance.models import MaintenanceSetting
 

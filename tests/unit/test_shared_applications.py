@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from maintenance import launch, procedure
-from maintenance.launch import Actor, Request
 from maintenance.models import ApplicationHold, MaintenanceRun, MaintenanceSetting, RunTarget, Status
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Register = Callable[..., MaintenanceSetting]
@@ -20,7 +21,7 @@ Ask = Callable[..., Request]
 
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from maintenance.models import DatabaseState, MaintenanceSetting
-from maintenance.views.standing import standings
+from maintenance.observation.health import standings
 
 
 @pytest.mark.django_db

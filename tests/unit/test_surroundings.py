@@ -16,9 +16,13 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from maintenance import audit, commands, dying, launch, procedure, recovery, tasks
-from maintenance.launch import Actor, Request
+from maintenance import tasks
+from maintenance.auditing import chain
+from maintenance.engines import programs
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import crashpoints, procedure, recovery
 from tests import fakes
 from tests.unit.test_crashes import Died
 
@@ -29,7 +33,7 @@ Ask = Callable[..., Request]
 
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
 
 
 @pytest.fixture
@@ -115,12 +119,12 @@ def test_an_application_that_does_not_start_is_told_to_people_with_what_to_type(
 def test_a_command_that_leaves_its_output_to_a_daemon_is_not_waited_for_after_its_end(left: str) -> None:
     """It would be waited for as long as the daemon lives, in the midst of an outage."""
     begun = time.monotonic()
-    commands.run(["sh", "-c", f"echo started; {left}"], timeout=10)
+    programs.run(["sh", "-c", f"echo started; {left}"], timeout=10)
     assert time.monotonic() - begun < 15, "the daemon lives for 20 s"
 
 
 def test_the_last_words_of_a_command_are_read_whole() -> None:
-    assert commands.run(["sh", "-c", "seq 100000; echo end"], timeout=30).endswith("100000\nend")
+    assert programs.run(["sh", "-c", "seq 100000; echo end"], timeout=30).endswith("100000\nend")
 
 
 @pytest.fixture
@@ -153,12 +157,12 @@ def test_while_the_control_database_is_away_the_worker_waits_and_then_goes_on(
             threading.Thread(target=hold).start()
             locked.wait(10)
 
-    monkeypatch.setattr(dying, "point", passing)
+    monkeypatch.setattr(crashpoints, "point", passing)
     run = go(request_for("shop"), someone)
     assert locked.is_set()
     assert run.status == "succeeded", run.ended_because
     assert state(setting)["calls"].count("perform orders") == 1
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 @pytest.mark.parametrize("point", ["claimed", "fake.open_gate.before", "fake.open_gate.after", "target.ended"])
@@ -173,7 +177,7 @@ def test_a_release_that_dies_can_be_given_again(
         if name in deaths:
             raise Died(name)
 
-    monkeypatch.setattr(dying, "point", die)
+    monkeypatch.setattr(crashpoints, "point", die)
     with pytest.raises(Died):
         procedure.advance(target.pk)
     assert state(setting)["gate"] != fakes.OPEN
@@ -195,7 +199,7 @@ def test_a_release_that_dies_can_be_given_again(
     target.refresh_from_db()
     assert target.status == "needs_operator"
     assert not ScopeHold.objects.exists()
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 def test_a_cancel_from_the_command_line_reaches_the_work_and_ends_in_service(

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from maintenance import dying, launch, procedure
-from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting, RunTarget
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import crashpoints, procedure
 from tests import fakes
 from tests.unit.test_crashes import Died, live
 
@@ -21,7 +22,7 @@ Register = Callable[..., MaintenanceSetting]
 
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
 
 
 def path_of(setting: MaintenanceSetting) -> str:
@@ -51,7 +52,7 @@ def at(monkeypatch: pytest.MonkeyPatch, point: str, happens: Callable[[], None])
             waiting.clear()
             happens()
 
-    monkeypatch.setattr(dying, "point", passing)
+    monkeypatch.setattr(crashpoints, "point", passing)
 
 
 def fires_and_a_row_is_written(setting: MaintenanceSetting) -> Callable[[], None]:
@@ -152,7 +153,7 @@ def test_it_is_not_closed_and_opened_for_ever(
         if name == "maintain.started":
             fakes.fire(path_of(setting))
 
-    monkeypatch.setattr(dying, "point", always)
+    monkeypatch.setattr(crashpoints, "point", always)
     procedure.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "rolled_back"

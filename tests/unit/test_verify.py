@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from maintenance.engines.values import Check
-from maintenance.steps.verify import failed_checks, kept
+from maintenance.workflow.steps.verify import failed_checks, kept
 
 ORPHANS = Check("foreign key", "orders", False, "2 rows", of_rows=True)
 BROKEN = Check("structure", "orders", False, "page 3")

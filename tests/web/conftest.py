@@ -11,7 +11,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone, translation
 
-from maintenance import audit, tasks
+from maintenance import tasks
+from maintenance.auditing import chain
 from maintenance.models import (
     ENDED,
     ActionRecord,
@@ -23,7 +24,7 @@ from maintenance.models import (
     Status,
     StepRecord,
 )
-from maintenance.procedure import PROCEDURE
+from maintenance.workflow.procedure import PROCEDURE
 
 WALK = "ABCDEFGHIJK"
 STEPS = {letter: PROCEDURE[letter].step for letter in WALK}
@@ -139,7 +140,7 @@ def ran() -> Callable[..., MaintenanceRun]:
         BackupFile.objects.create(
             target=target, role="primary", method="dump", path="/backups/orders.json", bytes=100, verified=True
         )
-        audit.record("somebody", "run.launched", run.number, after={"reason": run.reason})
+        chain.record("somebody", "run.launched", run.number, after={"reason": run.reason})
         return run
 
     return make

@@ -18,10 +18,13 @@ from django.test import Client
 from django.urls import reverse
 from pypdf import PdfReader
 
-from maintenance import delivery, launch, procedure, tasks
-from maintenance.launch import Actor, Request
-from maintenance.logs import JsonLine
+from maintenance import tasks
+from maintenance.conf.logs import JsonLine
 from maintenance.models import MaintenanceSetting, Notification
+from maintenance.notifications import delivery
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 from tests.web.api.calling import ASKED, CALLS, SEEN, Machine
 from tests.web.test_permissions import ANSWERS, address
 from tests.web.test_settings_admin import values

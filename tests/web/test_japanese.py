@@ -11,9 +11,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from maintenance import launch, procedure
-from maintenance.launch import Actor, Request
 from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import procedure
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Register = Callable[..., MaintenanceSetting]
@@ -67,7 +68,7 @@ def test_every_ending_is_told_in_japanese(
     admin_user: User,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
     setting = fake(**faults)
     setting.functional_checks = ["照会"]
     setting.save()
@@ -83,7 +84,7 @@ def test_an_ending_from_outside_is_told_in_japanese(
     status: str, fake: Register, request_for: Ask, someone: Actor, admin_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody cancels, or the time is over, while connections are being cut."""
-    monkeypatch.setattr("maintenance.ending.make_reports", lambda run: None)
+    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
     setting = fake()
     if status == "timed_out":
         setting.timeout_minutes, setting.reserve_minutes = 30, 30

@@ -19,8 +19,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from maintenance import audit, launch
-from maintenance.launch import Actor
+from maintenance.auditing import chain
 from maintenance.models import (
     ApiToken,
     AuditEntry,
@@ -31,7 +30,9 @@ from maintenance.models import (
     StepRecord,
     Worker,
 )
-from maintenance.workers import this_worker
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor
+from maintenance.workflow.lease import this_worker
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -357,7 +358,7 @@ def test_history_csv_is_the_filtered_list_and_harmless_in_a_spreadsheet(as_: As,
 
 
 def test_the_audit_page_shows_before_and_after_and_finds_a_forgery(as_: As) -> None:
-    audit.record("admin1", "setting.changed", "shop", {"jobs": 2, "url": "x"}, {"jobs": 4, "url": "x"})
+    chain.record("admin1", "setting.changed", "shop", {"jobs": 2, "url": "x"}, {"jobs": 4, "url": "x"})
     client = as_("auditor")
     page = text(client, "/audit/?operation=setting")
     assert "<del>2</del> → <ins>4</ins>" in page
@@ -368,7 +369,7 @@ def test_the_audit_page_shows_before_and_after_and_finds_a_forgery(as_: As) -> N
 
 
 def test_the_audit_export_has_a_line_an_entry(as_: As) -> None:
-    audit.record("admin1", "setting.changed", "shop", None, {"jobs": 4})
+    chain.record("admin1", "setting.changed", "shop", None, {"jobs": 4})
     answer = as_("auditor").get("/audit/export.jsonl")
     lines = b"".join(answer.streaming_content).decode().splitlines()  # type: ignore[attr-defined]
     assert json.loads(lines[-1])["after"] == {"jobs": 4}
@@ -456,6 +457,6 @@ def test_ready_only_with_a_worker(as_: As) -> None:
 
 def test_the_scopes_offered_are_those_of_the_api() -> None:
     from maintenance.api.callers import Scope
-    from maintenance.forms import SCOPES
+    from maintenance.forms.pages import SCOPES
 
     assert [name for name, _ in SCOPES] == [scope.value for scope in Scope]

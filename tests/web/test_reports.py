@@ -17,8 +17,8 @@ from django.utils import timezone
 from pypdf import PdfReader
 
 from maintenance.models import MaintenanceRun, RunTarget, Status
+from maintenance.results.statistics import Asked, Month, glance, month_of
 from reports import management
-from reports.glance import Asked, Month, glance, month_of
 from tests import records
 
 pytestmark = pytest.mark.django_db

@@ -14,11 +14,12 @@ from django.forms.models import model_to_dict
 from django.test import Client
 from django.utils import translation
 
-from maintenance import audit, launch
 from maintenance.admin import MaintenanceSettingAdmin
-from maintenance.launch import Actor, Request
+from maintenance.auditing import chain
+from maintenance.forms.setting import SettingForm
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting
-from maintenance.setting_form import SettingForm
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -50,7 +51,7 @@ def test_a_change_is_audited_with_before_and_after(as_: As, fake: Register) -> N
     assert (entry.actor, entry.operation, entry.object) == ("administrator", "setting.changed", "shop")
     assert (entry.before or {})["jobs"] == 2
     assert (entry.after or {})["jobs"] == 4
-    assert audit.verify().whole
+    assert chain.verify().whole
 
 
 def test_the_password_goes_in_and_never_comes_out(as_: As, fake: Register) -> None:

@@ -23,7 +23,7 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from maintenance import audit
+from maintenance.auditing import chain
 from maintenance.models import AuditEntry, Authenticator, MaintenanceSetting
 from maintenance.views import signing_in
 
@@ -92,7 +92,7 @@ class TestLockOut:
         told = list(AuditEntry.objects.order_by("id").values_list("actor", "operation", "object"))
         assert told[0] == ("dba", "login", "127.0.0.1")
         assert told[1:] == [("manager", "login.failed", "127.0.0.1")] * 4 + [("manager", "login.locked", "127.0.0.1")]
-        assert audit.verify().whole
+        assert chain.verify().whole
 
     @pytest.mark.parametrize(
         ("peer", "forwarded", "client"),

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field, WithJsonSchema
 
-from ...models import SeverityLevel
+from maintenance.models import SeverityLevel
+
 from .fields import PLAIN, Answered, Text
 
 ALERTS = 1000

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from ...models import MaintenanceType, SeverityLevel, Status
+from maintenance.models import MaintenanceType, SeverityLevel, Status
+
 from .fields import Answered, Text
 from .states import Finding
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
-from ...models import MaintenanceType, SeverityLevel, Status
+from maintenance.models import MaintenanceType, SeverityLevel, Status
+
 from .fields import PLAIN, Answered, Name, Sent, Text
 from .states import Finding
 

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from sqlalchemy import URL
 
-from ...archive import Seal
+from ..archive import Seal
 from ..base import Engine
 from ..errors import EngineError
+from ..messages import Sentence
 from ..values import (
     Action,
     Backup,
@@ -30,24 +31,25 @@ from ..values import (
     Tag,
     Thresholds,
 )
-from ..words import Sentence
 from . import (
+    access_gate,
+    actions,
     backup,
     benchmark,
-    damage,
+    dead_man_switch,
     diagnosis,
-    gate,
     grants,
     names,
     planning,
-    proof,
-    protection,
     rollback,
     structure,
-    switch,
-    work,
+    verification,
+)
+from . import (
+    encryption as protection,
 )
 from .grants import MARIADB, MYSQL
+from .repair import corruption
 from .server import Server
 
 
@@ -72,11 +74,11 @@ class Family(Server):
         return diagnosis.diagnose(self, thresholds, tables)
 
     def unreadable_tables(self) -> dict[str, str]:
-        self.spared = damage.unreadable_tables(self)
+        self.spared = corruption.unreadable_tables(self)
         return self.spared
 
     def unreadable_rows(self) -> dict[str, str]:
-        return damage.unreadable_tables(self, but_by_rows=True)
+        return corruption.unreadable_tables(self, but_by_rows=True)
 
     def plan(
         self,
@@ -93,59 +95,59 @@ class Family(Server):
 
     def fence(self) -> int:
         ended = super().fence()
-        gate.refuse_anothers(self)
+        access_gate.refuse_anothers(self)
         return ended
 
     def kept_by_another(self) -> Sentence | None:
-        return gate.kept_by_another(self)
+        return access_gate.kept_by_another(self)
 
     def read_gate(self) -> Json:
-        return gate.read_gate(self)
+        return access_gate.read_gate(self)
 
     def cut(self, gate_: Json, marker: Json) -> Cut:
-        return gate.cut(self, gate_, marker)
+        return access_gate.cut(self, gate_, marker)
 
     def open_gate(self, gate_: Json, share: float | None) -> None:
-        gate.open_gate(self, gate_, share)
+        access_gate.open_gate(self, gate_, share)
 
     def gate_differences(self, gate_: Json) -> list[str]:
-        return gate.gate_differences(self, gate_)
+        return access_gate.gate_differences(self, gate_)
 
     def is_cut(self) -> bool:
-        return gate.is_cut(self)
+        return access_gate.is_cut(self)
 
     def by_hand(self, gate_: Json) -> list[str]:
-        return gate.by_hand(self, gate_)
+        return access_gate.by_hand(self, gate_)
 
     def arm(self, gate_: Json, seconds: float) -> None:
-        switch.arm(self, gate_, seconds)
+        dead_man_switch.arm(self, gate_, seconds)
         self.armed = True
 
     def disarm(self) -> None:
-        switch.disarm(self)
+        dead_man_switch.disarm(self)
         self.armed = False
 
     def still_here(self) -> None:
         if self.armed:
-            switch.put_off(self)
+            dead_man_switch.put_off(self)
 
     def image(self, backup_: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         return backup.image(self, backup_, baseline, folder, stem, seal)
 
     def perform(self, action: Action, allow_data_loss: bool) -> Performed:
-        return work.perform(self, action, allow_data_loss)
+        return actions.perform(self, action, allow_data_loss)
 
     def progress(self) -> list[Progress]:
-        return work.progress(self)
+        return actions.progress(self)
 
     def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
-        return proof.fingerprint(self, tables, side)
+        return verification.fingerprint(self, tables, side)
 
     def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
-        return proof.check(self, tables, thorough)
+        return verification.check(self, tables, thorough)
 
     def catalog(self, side: str | None = None) -> dict[str, str]:
-        return proof.catalog(self, side)
+        return verification.catalog(self, side)
 
     def encryption(self, side: str | None = None) -> dict[str, list[str]]:
         return protection.encryption(self, side)
@@ -154,7 +156,7 @@ class Family(Server):
         return protection.tls(self)
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
-        return proof.query(self, sql)
+        return verification.query(self, sql)
 
     def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
         return benchmark.benchmark_queries(self, tables)

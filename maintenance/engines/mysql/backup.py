@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from ... import archive, commands
-from ...archive import Archive, ArchiveError, Seal
+from .. import archive, programs
+from ..archive import Archive, ArchiveError, Seal
 from ..errors import Damaged, Unable
+from ..messages import say
 from ..values import Backup, Fingerprint, Image
-from ..words import say
 from . import physical, structure
+from .backup_publish import failures_told, program, removed_unless_good, under_its_name
 from .names import canonical, plain
-from .proof import fingerprint
-from .sealing import failures_told, program, removed_unless_good, under_its_name
 from .server import ALL_ROWS, LOAD_SLOT, Server
+from .verification import fingerprint
 
 DEFINITION = b"-- dbmaint definition "
 UNREAD = b"-- dbmaint unread "
@@ -170,7 +170,7 @@ def _dump_stream(server: Server, contents: Contents) -> Iterator[bytes]:
 
 
 def _output(server: Server, args: Sequence[str]) -> Iterator[bytes]:
-    with commands.running(args, secrets=server.secrets(), stop=server.stopping) as child:
+    with programs.running(args, secrets=server.secrets(), stop=server.stopping) as child:
         assert child.stdout is not None
         while chunk := child.stdout.read(archive.CHUNK):
             yield chunk
@@ -201,7 +201,7 @@ def client_program(server: Server) -> str:
 
 def _dump_options(server: Server, program: str) -> tuple[str, ...]:
     """Of the tool at hand. MariaDB's dumps MySQL too, but its statements for generated columns do not load again."""
-    if "MariaDB" not in commands.run([program, "--version"]) or not server.dump_options:
+    if "MariaDB" not in programs.run([program, "--version"]) or not server.dump_options:
         return server.dump_options
     with server.session("looking for generated columns in") as session:
         generated = session.value(
@@ -351,7 +351,7 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
         try:
             with (
                 archive.reading(path, seal) as stream,
-                commands.running(args, secrets=server.secrets(), stdin=commands.PIPE, stop=server.stopping) as child,
+                programs.running(args, secrets=server.secrets(), stdin=programs.PIPE, stop=server.stopping) as child,
             ):
                 assert child.stdin is not None
                 child.stdin.write(f"DO GET_LOCK('{mark}', 5);\n".encode())
@@ -359,7 +359,7 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
                     if reading.is_sql(fresh, line):
                         child.stdin.write(line)
                 child.stdin.close()
-        except commands.CommandFailed:
+        except programs.CommandFailed:
             # Its connection may have ended before itself did.
             server.raise_if_stopping("restoring into", schema)
             raise

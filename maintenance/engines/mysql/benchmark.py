@@ -15,9 +15,9 @@ from ..errors import EngineError, Interrupted
 from ..values import Sample
 from . import structure
 from .names import canonical, full, quoted
-from .proof import refuse_harm, refuse_writing
 from .server import Server
 from .session import Session
+from .verification import refuse_harm, refuse_writing
 
 TABLES = 4
 PURGE_SECONDS = 5.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..messages import Sentence, say
 from ..values import Grant, Severity
-from ..words import Sentence, say
 from .names import quoted
 from .server import Server
 from .session import Session

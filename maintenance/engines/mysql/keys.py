@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
+from ..messages import say
 from ..values import Finding
-from ..words import say
 from . import structure
 from .names import canonical
 from .server import Server

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from ... import archive, commands
-from ...archive import Archive, ArchiveError, Seal
+from .. import archive, programs
+from ..archive import Archive, ArchiveError, Seal
 from ..values import Backup
+from .backup_publish import failures_told, program, removed_unless_good, under_its_name
 from .names import shortened
-from .sealing import failures_told, program, removed_unless_good, under_its_name
 from .server import Server
 from .session import Session
 
@@ -79,7 +79,7 @@ def _unpack_and_prepare(server: Server, named: Path, final: Path, seal: Seal, sc
         raise ArchiveError(f"{final.name} holds no checkpoint: the copy did not reach its end")
     if (unpacked / "innodb_corrupted_pages").exists():
         return
-    commands.run(
+    programs.run(
         [program((MARIABACKUP,), server), "--no-defaults", "--prepare", f"--target-dir={unpacked}"],
         stop=server.stopping,
     )
@@ -155,7 +155,7 @@ def _packed(
 ) -> Archive:
     """What the program writes, in the file `final`, which gets its name when `prove` has read it back."""
     part = final.with_name(final.name + ".part")
-    with commands.running(packing, secrets=secrets, stop=server.stopping) as child:
+    with programs.running(packing, secrets=secrets, stop=server.stopping) as child:
         assert child.stdout is not None
         written = archive.write(child.stdout, part, seal)
     with removed_unless_good(part):
@@ -170,7 +170,7 @@ def _poured(server: Server, named: Path, seal: Seal, reading: Sequence[str]) -> 
     """Gives the content of a backup file to a program, which judges it."""
     with (
         archive.reading(named, seal) as stream,
-        commands.running(reading, stdin=commands.PIPE, stop=server.stopping) as child,
+        programs.running(reading, stdin=programs.PIPE, stop=server.stopping) as child,
     ):
         assert child.stdin is not None
         shutil.copyfileobj(stream, child.stdin, archive.CHUNK)

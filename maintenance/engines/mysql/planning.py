@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..messages import Sentence, say, size
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
-from ..words import Sentence, say, size
 
 CHECK_AND_REPAIR = "check_and_repair"
 REBUILD = "rebuild"

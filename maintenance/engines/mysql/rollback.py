@@ -14,17 +14,17 @@ import shutil
 
 from sqlalchemy.exc import DBAPIError
 
-from ...archive import Seal
+from ..archive import Seal
 from ..errors import Damaged, Unable
+from ..messages import say
 from ..values import Backup, Image, Json
-from ..words import say
 from . import structure
+from .access_gate import marked, mirror_schema, mirrored
 from .backup import Trailer, load
-from .failures import code_of
-from .gate import marked, mirror_schema, mirrored
+from .driver_errors import code_of
 from .names import canonical, full, plain, quoted
 from .physical import CLONE, MARIABACKUP, METHODS, left_clone
-from .quarantine import (
+from .repair.quarantine import (
     SAVED,
     create_missing,
     move,

@@ -17,13 +17,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
-from ..line import hang_up
+from ..messages import say
+from ..sockets import hang_up
 from ..values import Limits, Tag
-from ..words import say
-from .failures import LOST, MEANING, code_of, from_driver, from_words, words_of
+from .capabilities import Ways
+from .driver_errors import LOST, MEANING, code_of, from_driver, from_words, words_of
 from .names import quoted, shortened
 from .session import Row, Session
-from .ways import Ways
 
 SLOTS = 64
 """Sessions one run target has at a time, at most."""

@@ -8,12 +8,12 @@ release), `switch` (opens it without us), `work` and `salvage`, `proof` and `str
 
 from __future__ import annotations
 
+from .actions import Work
 from .benchmark import Benchmark
+from .dead_man_switch import Switch
 from .planning import Planning
 from .rollback import Rollback
-from .switch import Switch
-from .transport import Transport
-from .work import Work
+from .tls import Transport
 
 
 class PostgreSQL(Planning, Work, Benchmark, Switch, Rollback, Transport):

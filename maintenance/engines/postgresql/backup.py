@@ -23,16 +23,16 @@ import psycopg2.extensions
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
-from ... import archive
-from ...archive import Archive, ArchiveError, Seal
-from ...commands import PIPE, running
+from .. import archive
+from ..archive import Archive, ArchiveError, Seal
 from ..errors import ResourceShortage, Unable
+from ..messages import say
+from ..programs import PIPE, running
 from ..values import Backup, Fingerprint, Limits, Tag
-from ..words import say
-from .failures import from_system, lost
-from .proof import Proof
+from .driver_errors import from_system, lost
 from .server import Server
 from .sql import ask, canonical
+from .verification import Proof
 
 CHUNK = 1 << 20
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from ..errors import EngineError, Interrupted
 from ..values import Sample
-from .proof import reading, single
 from .server import Server
 from .sql import ask, quoted
+from .verification import reading, single
 
 QUIET: dict[str, object] = {
     "default_transaction_read_only": "on",

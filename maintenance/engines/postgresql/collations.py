@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ..errors import Unable
+from ..messages import say
 from ..values import Action, Finding, Performed
-from ..words import say
+from .capabilities import Ways
 from .definitions import OURS
 from .server import Server
 from .sql import ask, canonical, quoted
-from .versions import Ways
 
 OF_THE_DATABASE = 100
 """Number of the collation `default`, which is the database's own. Only from version 15 on it has a version."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from ..messages import Sentence, say, size
 from ..values import Finding
-from ..words import Sentence, say, size
 from .server import Server
 from .sql import Row, ask, canonical, data_directory, transaction
 

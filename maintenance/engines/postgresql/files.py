@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from ..messages import say, size
 from ..values import Finding
-from ..words import say, size
 from .sql import Row, ask, canonical
 
 FILES = """

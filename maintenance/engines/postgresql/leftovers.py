@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from ..errors import Unable
 from ..values import Json
-from .gate import Gate
+from .access_gate import Gate
 from .sessions import mark_in
 from .sql import ask, quoted
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from ..messages import Sentence, say
 from ..values import Finding
-from ..words import Sentence, say
-from .failures import lost
+from .driver_errors import lost
 from .server import Relation, Server
 from .sql import ask, canonical, configure
 from .structure import Part, extension, together

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..messages import Sentence, say, size
 from ..values import Action, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
-from ..words import Sentence, say, size
 from .server import Server
 from .system import mends_of_system
 

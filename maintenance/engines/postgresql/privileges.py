@@ -19,10 +19,10 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
+from ..messages import say
 from ..values import Finding, Grant
-from ..words import say
 from .definitions import OURS
-from .restorable import SPACES, for_superusers
+from .dump_limits import SPACES, for_superusers
 from .server import Server
 from .sql import ask, canonical, quoted
 

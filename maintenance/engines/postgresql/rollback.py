@@ -13,17 +13,17 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from ... import archive
-from ...archive import ArchiveError, Seal
+from .. import archive
+from ..archive import ArchiveError, Seal
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable
+from ..messages import say
 from ..values import Backup, Fingerprint, Image, Json
-from ..words import say
+from .access_gate import Method, literal
 from .backup import SEQUENCES, BackingUp
 from .diagnosis import Diagnosing
+from .dump_limits import SUBSCRIPTIONS
 from .fingerprints import LARGE_OBJECTS, differing
-from .gate import Method, literal
 from .leftovers import Leftovers
-from .restorable import SUBSCRIPTIONS
 from .server import Server
 from .sql import ask, quoted, transaction
 

@@ -24,9 +24,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, Unable
+from ..messages import say
 from ..values import Action, Loss, Performed
-from ..words import say
-from .failures import lost
+from .driver_errors import lost
 from .fingerprints import PINNED
 from .lost_pages import Emptied
 from .server import Relation, Server

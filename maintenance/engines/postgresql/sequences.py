@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from ..messages import say
 from ..values import Finding
-from ..words import say
-from .failures import lost
+from .driver_errors import lost
+from .inconclusive import refused
 from .server import USER_TABLES, Server
 from .sql import Row, ask, canonical, quoted
-from .unknown import refused
 
 AT_ONCE = 200
 """Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ..values import Facts
+from .maintenance_lock import Turn
 from .sql import ask, canonical, data_directory, quoted
-from .turn import Turn
 
 USER_TABLES = """
     c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'

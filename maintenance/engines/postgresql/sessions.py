@@ -16,14 +16,14 @@ from sqlalchemy import Engine as Door
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ...commands import CommandFailed, CommandStopped
 from ..base import Engine
 from ..errors import EngineError, Interrupted, Transient, Unreachable
-from ..line import hang_up
+from ..programs import CommandFailed, CommandStopped
+from ..sockets import hang_up
 from ..values import Limits, Tag
-from .failures import by_words, from_driver
+from .capabilities import Ways, ways_of
+from .driver_errors import by_words, from_driver
 from .sql import ask, configure
-from .versions import Ways, ways_of
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,9 +18,9 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
+from ..messages import say
 from ..values import Limits, Tag
-from ..words import say
-from .failures import lost
+from .driver_errors import lost
 from .server import Relation, Server
 from .sql import ask, canonical, configure, quoted, words_of
 

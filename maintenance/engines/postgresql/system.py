@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 
 from ..errors import Damaged
+from ..messages import say
 from ..values import Action, Diagnosis, Finding, Performed
-from ..words import say
 from .server import Relation
 from .sql import ask, canonical, configure, quoted
 from .structure import Examined, Part, Structure

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..messages import Sentence, say, size
 from ..values import Finding, TableFacts, Thresholds
-from ..words import Sentence, say, size
 from .sql import Row, canonical
 from .structure import Examined
 

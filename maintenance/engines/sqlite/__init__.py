@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from sqlalchemy import URL
 
-from ...archive import Seal
+from ..archive import Seal
 from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER, Engine
+from ..messages import Sentence
 from ..values import (
     Action,
     Backup,
@@ -29,16 +30,15 @@ from ..values import (
     Tag,
     Thresholds,
 )
-from ..words import Sentence
-from . import benchmark, cleaning, proof, rollback, work
+from . import actions, benchmark, cleaning, rollback, verification
+from .access_gate import by_hand, differences, marked, open_gate, read_gate
+from .access_gate import cut as cutting
 from .backup import METHODS, back_up, image
-from .claim import Claim
 from .diagnosis import diagnose
 from .file import DatabaseFile
-from .gate import by_hand, differences, marked, open_gate, read_gate
-from .gate import cut as cutting
 from .grants import grants
 from .identity import facts
+from .maintenance_lock import Claim
 from .names import resolve, tables_in
 from .planning import plan
 
@@ -142,7 +142,7 @@ class SQLite(Engine):
 
     def perform(self, action: Action, allow_data_loss: bool) -> Performed:
         with self.file.alone(action.kind, action.object):
-            return work.perform(self.file, action, allow_data_loss)
+            return actions.perform(self.file, action, allow_data_loss)
 
     def progress(self) -> list[Progress]:
         """What is in hand; SQLite does not say how far it is."""
@@ -151,13 +151,13 @@ class SQLite(Engine):
     # -- H verify ----------------------------------------------------------------------------------
 
     def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
-        return proof.fingerprints(self.file, tables, side)
+        return verification.fingerprints(self.file, tables, side)
 
     def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
-        return proof.checks(self.file, tables, thorough)
+        return verification.checks(self.file, tables, thorough)
 
     def catalog(self, side: str | None = None) -> dict[str, str]:
-        return proof.catalog(self.file, side)
+        return verification.catalog(self.file, side)
 
     def query(self, sql: str) -> list[tuple[object, ...]]:
         return benchmark.query(self.file, sql)

@@ -12,14 +12,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from ... import archive, commands
+from .. import archive, programs
 from ..errors import Damaged, ResourceShortage, Transient, Unable
+from ..messages import say
 from ..values import Backup, Fingerprint, Image
-from ..words import say
+from .driver_errors import saying, translated
 from .file import MAGIC, DatabaseFile, connect, copied
 from .fingerprints import fingerprint_all
 from .names import JOURNALS
-from .refusals import saying, translated
 
 METHODS = ("sqlite_backup", "file_copy")
 ROOM = 1.05
@@ -87,16 +87,16 @@ def _raw(file: DatabaseFile, folder: Path, stem: str, seal: archive.Seal) -> Bac
             with (
                 _writers_out(file),
                 _untouched(file),
-                commands.running(_tar(file), stop=file.stopping, timeout=seconds) as child,
+                programs.running(_tar(file), stop=file.stopping, timeout=seconds) as child,
             ):
                 assert child.stdout is not None
                 sealed = _seal(child.stdout, folder, f"{stem}.part.tar", f"{stem}.tar", seal, file)
             snapshot = _unpacked_snapshot(file, sealed[0], seal, unpacked) if sealed[1] else {}
         return _backup(METHODS[1], *sealed, snapshot)
-    except commands.CommandStopped:
+    except programs.CommandStopped:
         file.raise_if_stopping("backing up", file.name)
         raise
-    except commands.CommandFailed as error:
+    except programs.CommandFailed as error:
         raise ResourceShortage("backing up", file.name, str(error)) from error
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
@@ -263,11 +263,11 @@ def raw_copy(file: DatabaseFile, target: Path) -> None:
             source = file.path.with_name(file.name + ending)
             if source.exists() and ending != "-shm":
                 args = ["cp", "--sparse=never", "--", str(source), str(target.with_name(target.name + ending))]
-                commands.run(args, stop=file.stopping, timeout=file.limits.statement_seconds)
-    except commands.CommandStopped:
+                programs.run(args, stop=file.stopping, timeout=file.limits.statement_seconds)
+    except programs.CommandStopped:
         file.raise_if_stopping("copying", file.name)
         raise
-    except commands.CommandFailed as error:
+    except programs.CommandFailed as error:
         target.unlink(missing_ok=True)
         raise ResourceShortage("copying", file.name, str(error)) from error
     os.chmod(target, 0o600)

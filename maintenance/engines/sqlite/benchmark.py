@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ..errors import EngineError
 from ..values import Sample
+from .driver_errors import translated
 from .file import DatabaseFile
 from .names import Table, quoted, tables_in
-from .refusals import translated
 
 _IO = Path("/proc/thread-self/io")
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})

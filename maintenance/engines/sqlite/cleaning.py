@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from .access_gate import marked, remove_marker
+from .driver_errors import saying
 from .file import DatabaseFile
-from .gate import marked, remove_marker
-from .refusals import saying
 
 
 def leftovers(file: DatabaseFile) -> list[str]:

@@ -11,16 +11,16 @@ import time
 from collections.abc import Sequence
 
 from ..errors import Damaged, Interrupted, ResourceShortage, Transient
+from ..messages import Sentence, listed, say, size
 from ..values import Diagnosis, Finding, TableFacts, Thresholds
-from ..words import Sentence, listed, say, size
-from .claim import holders
+from .application_functions import findings as foreign_findings
+from .application_functions import tables_of_others
+from .driver_errors import translated
 from .file import DatabaseFile
-from .foreign import findings as foreign_findings
-from .foreign import tables_of_others
 from .identity import VERSION
+from .maintenance_lock import holders
 from .names import Table, quoted, tables_in
-from .proof import structure
-from .refusals import translated
+from .verification import structure
 
 COUNTING_SECONDS = 20.0
 """Exact row counts stop here; later tables have no count."""

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from ... import commands
+from .. import programs
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, Transient, Unable, Unreachable
+from ..messages import say
 from ..values import Limits, Tag
-from ..words import say
-from .claim import holders, named
+from .driver_errors import BUSY, LOCKED, saying
+from .maintenance_lock import holders, named
 from .names import Sides
-from .refusals import BUSY, LOCKED, saying
 
 MAGIC = b"SQLite format 3\x00"
 STEPS = 2000
@@ -292,10 +292,10 @@ class DatabaseFile:
 
 def first_bytes(path: Path, count: int) -> bytes:
     try:
-        with commands.running(["head", "-c", str(count), "--", str(path)], timeout=30) as child:
+        with programs.running(["head", "-c", str(count), "--", str(path)], timeout=30) as child:
             assert child.stdout is not None
             return child.stdout.read()
-    except commands.CommandFailed as error:
+    except programs.CommandFailed as error:
         raise Unreachable("reading the header of", str(path), str(error)) from error
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..errors import Interrupted, Transient
 from ..values import Fingerprint
+from .driver_errors import translated
 from .names import quoted, tables_in
-from .refusals import translated
 
 SEQUENCES = "sqlite_sequence"
 """Where AUTOINCREMENT keeps the highest number ever used (https://sqlite.org/autoinc.html)."""

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..errors import Damaged
-from ..words import say
+from ..messages import say
 from .file import MAGIC
 from .names import JOURNALS
 from .pages import INNER_INDEX, INNER_TABLE, LEAF_INDEX, LEAF_TABLE, Cell, PageFile, Unreadable

@@ -6,8 +6,8 @@ import os
 import shlex
 from pathlib import Path
 
+from ..messages import say
 from ..values import Grant
-from ..words import say
 from .file import DatabaseFile
 
 

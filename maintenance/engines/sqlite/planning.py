@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import Unable
+from ..messages import Sentence, say, size
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
-from ..words import Sentence, say, size
+from .application_functions import NEEDS_APPLICATION
 from .diagnosis import WORTH_STATISTICS
-from .foreign import NEEDS_APPLICATION
 
 REPAIR, REWRITE, STATISTICS = 0, 1, 2
 """Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""

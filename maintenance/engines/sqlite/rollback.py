@@ -9,13 +9,13 @@ from contextlib import closing
 from pathlib import Path
 
 from ..errors import Damaged, ResourceShortage, Unable
+from ..messages import say
 from ..values import Image
-from ..words import say
 from .backup import copy_database, sync_name, synced
+from .driver_errors import saying
+from .exclusive_lock import hold
 from .file import DatabaseFile, connect, copied
-from .hold import hold
 from .names import JOURNALS
-from .refusals import saying
 
 
 def restore_beside(file: DatabaseFile, image: Image) -> str:

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import terminal, tokens
+from maintenance import terminal
+from maintenance.api import tokens
 from maintenance.models import ApiToken
 
 LONGEST = 3650

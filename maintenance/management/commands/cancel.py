@@ -7,7 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import launch, terminal
+from maintenance import terminal
+from maintenance.requests import launch
 
 
 class Command(BaseCommand):

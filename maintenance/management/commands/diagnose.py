@@ -7,8 +7,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import terminal, watch
+from maintenance import terminal
 from maintenance.models import DatabaseState, MaintenanceSetting
+from maintenance.observation import watch
 
 
 class Command(BaseCommand):

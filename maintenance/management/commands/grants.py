@@ -7,10 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import rights, terminal
+from maintenance import terminal
 from maintenance.engines.errors import EngineError
 from maintenance.engines.values import Grant
 from maintenance.models import MaintenanceSetting
+from maintenance.observation import privileges
 
 
 class Command(BaseCommand):
@@ -29,7 +30,7 @@ class Command(BaseCommand):
             self.stderr.write(f"There is no database {options['name']}; registered are: {known}.")
             sys.exit(2)
         try:
-            grants = rights.needed(setting, options["role"])
+            grants = privileges.needed(setting, options["role"])
         except EngineError as error:
             self.stderr.write(str(error))
             sys.exit(1)

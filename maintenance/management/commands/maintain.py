@@ -9,10 +9,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from maintenance import delivery, launch, procedure, recovery, tasks, terminal
+from maintenance import tasks, terminal
 from maintenance.models import MaintenanceRun
-from maintenance.planning import plain
-from reports.outcome import outcome
+from maintenance.notifications import delivery
+from maintenance.requests import launch
+from maintenance.requests.planning import plain
+from maintenance.results.outcome import outcome
+from maintenance.workflow import procedure, recovery
 
 
 class Command(BaseCommand):

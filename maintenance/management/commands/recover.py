@@ -7,9 +7,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import delivery, ending, procedure, tasks, terminal, workers
+from maintenance import tasks, terminal
 from maintenance.models import ACTIVE, MaintenanceRun, RunTarget, Status
-from reports.outcome import outcome
+from maintenance.notifications import delivery
+from maintenance.results.outcome import outcome
+from maintenance.workflow import conclusion, lease, procedure
 
 
 class Command(BaseCommand):
@@ -23,7 +25,7 @@ class Command(BaseCommand):
     def is_ours_again(self, target_id: int) -> bool:
         """The attempt failed before anything could be done, and its lease is this process's own."""
         target = RunTarget.objects.get(pk=target_id)
-        if target.status not in ACTIVE or target.worker != workers.this_worker():
+        if target.status not in ACTIVE or target.worker != lease.this_worker():
             return False
         RunTarget.objects.filter(pk=target_id, token=target.token).update(lease_until=None)
         return True
@@ -36,7 +38,7 @@ class Command(BaseCommand):
                 self.stderr.write(f"{target.database} could not be taken up; trying again.")
             taken.append(target.run_id)
         for run in MaintenanceRun.objects.filter(finished_at=None).exclude(status=Status.AWAITING_APPROVAL):
-            if ending.conclude(run.pk):
+            if conclusion.conclude(run.pk):
                 taken.append(run.pk)
         delivery.deliver_pending()
         runs = list(MaintenanceRun.objects.filter(pk__in=taken, finished_at__isnull=False).order_by("pk"))

@@ -12,7 +12,8 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
 
-from maintenance import audit, terminal
+from maintenance import terminal
+from maintenance.auditing import chain
 from maintenance.engines import ENGINES
 from maintenance.models import MaintenanceSetting
 
@@ -55,7 +56,7 @@ class Command(BaseCommand):
             sys.exit(2)
         with transaction.atomic():
             setting.save()
-            audit.record(terminal.actor().name, "setting.registered", name, before, described(setting))
+            chain.record(terminal.actor().name, "setting.registered", name, before, described(setting))
         if options["json"]:
             terminal.write_json(self.stdout, described(setting))
         else:

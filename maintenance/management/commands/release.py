@@ -15,14 +15,17 @@ from django.db import Error, connection, transaction
 from django.utils import timezone
 from sqlalchemy.engine import make_url
 
-from maintenance import applications, audit, config, ending, journal, terminal
-from maintenance.blackbox import BlackBox, link
+from maintenance import terminal
+from maintenance.auditing import chain
+from maintenance.conf import config
+from maintenance.conf.secrets import SecretUnreadable, open_secret
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError
+from maintenance.engines.messages import say
 from maintenance.engines.values import Limits, Tag
-from maintenance.engines.words import say
 from maintenance.models import ACTIVE, RunTarget, Status
-from maintenance.secrets import SecretUnreadable, open_secret
+from maintenance.workflow import applications, conclusion, journal
+from maintenance.workflow.blackbox import BlackBox, link
 
 
 class Busy(Exception):
@@ -154,8 +157,8 @@ def claimed(found: Remembered) -> Iterator[int]:
             outage_ended_at=timezone.now(),
             released_at=timezone.now(),
         )
-        ending.conclude(target.run_id)
-        audit.record(who, "target.released", f"{target.database} in run {target.run_id}")
+        conclusion.conclude(target.run_id)
+        chain.record(who, "target.released", f"{target.database} in run {target.run_id}")
     else:
         yield max(found.token, target.token) + 1
         open_since(target, timezone.now(), who)
@@ -167,8 +170,8 @@ def open_since(target: RunTarget, at: datetime, who: str) -> None:
         RunTarget.objects.filter(pk=target.pk, outage_ended_at=None).update(outage_ended_at=at)
         RunTarget.objects.filter(pk=target.pk).update(released_at=at)
         if target.run.finished_at is not None:
-            ending.recount(target.run)
-        audit.record(who, "target.released", f"{target.database} in run {target.run_id}")
+            conclusion.recount(target.run)
+        chain.record(who, "target.released", f"{target.database} in run {target.run_id}")
 
 
 def released_unseen(found: Remembered) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
-from maintenance import ending, terminal
+from maintenance import terminal
 from maintenance.models import MaintenanceRun
+from maintenance.workflow import conclusion
 
 
 class Command(BaseCommand):
@@ -25,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         run = self.found(options["run"])
         try:
-            path = ending.make_again(
+            path = conclusion.make_again(
                 run, terminal.actor().name, options["language"], False if options["no_bom"] else None
             )
         except Exception as error:

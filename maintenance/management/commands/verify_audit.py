@@ -8,14 +8,14 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from maintenance import audit
+from maintenance.auditing import chain
 
 
 class Command(BaseCommand):
     help = "Checks the whole audit chain; exit 1 and the first bad entry if it is broken."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        verdict = audit.verify()
+        verdict = chain.verify()
         if verdict.whole:
             self.stdout.write(f"The audit chain is whole: {verdict.entries} entries.")
             if verdict.sealed:

@@ -14,7 +14,9 @@ from django.core.management.base import BaseCommand
 from django.db import Error, close_old_connections, connections
 from django_q.cluster import Cluster
 
-from maintenance import delivery, procedure, recovery, tasks
+from maintenance import tasks
+from maintenance.notifications import delivery
+from maintenance.workflow import procedure, recovery
 
 log = logging.getLogger("maintenance")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from maintenance import archive
-from maintenance.archive import Seal
+from maintenance.engines import archive
+from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Damaged, Interrupted, Unable
 from maintenance.engines.mysql import open_server, rollback
 from maintenance.engines.values import Limits, Tag

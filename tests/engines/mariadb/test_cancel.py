@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from maintenance.archive import Seal
+from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Interrupted
 from maintenance.engines.mysql import Family
 from maintenance.engines.values import Limits

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.mysql import ThrowawayMySQL
-from maintenance import archive
+from maintenance.engines import archive
 from maintenance.engines.errors import Damaged
 from maintenance.engines.mysql import physical, rollback
 from tests.engines.lab_mariadb import MariaDBLab

@@ -10,7 +10,8 @@ from contextlib import ExitStack, contextmanager
 import MySQLdb
 import pytest
 
-from maintenance.engines.mysql import diagnosis, keys, surroundings
+from maintenance.engines.mysql import diagnosis, keys
+from maintenance.engines.mysql.diagnosis import server_findings
 from maintenance.engines.values import Finding
 from tests.engines.conftest import short_folder
 from tests.engines.lab_mariadb import MariaDBLab
@@ -120,7 +121,7 @@ CASES: dict[str, tuple[str, Provoking]] = {
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes hours in life counts at once."""
-    monkeypatch.setattr(surroundings, "LONG_TRANSACTION_SECONDS", 0)
+    monkeypatch.setattr(server_findings, "LONG_TRANSACTION_SECONDS", 0)
     monkeypatch.setattr(keys, "UNUSED_SECONDS", 0)
 
 
@@ -193,7 +194,7 @@ class TestReplication:
         self, pair: Pair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         primary, replica = pair
-        monkeypatch.setattr(surroundings, "LAG_SECONDS", 1)
+        monkeypatch.setattr(server_findings, "LAG_SECONDS", 1)
         primary.sql("CREATE TABLE slow (id INT PRIMARY KEY)")
         wait_until(lambda: replica.sql("SHOW TABLES LIKE 'slow'") != [])
         replica.sql("STOP SLAVE SQL_THREAD")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maintenance.engines.errors import EngineError, Transient, Unable
-from maintenance.engines.mysql import proof
+from maintenance.engines.mysql import verification
 from maintenance.engines.values import Fingerprint
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import engine_of
@@ -29,7 +29,7 @@ class TestProof:
     ) -> None:
         lab.fill()
         counts = iter(range(1000))
-        monkeypatch.setattr(proof, "_kill_counters", lambda session: {"Com_kill": str(next(counts))})
+        monkeypatch.setattr(verification, "_kill_counters", lambda session: {"Com_kill": str(next(counts))})
         with engine_of(lab) as engine, pytest.raises(Transient, match="proves nothing"):
             engine.check(["orders"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maintenance.engines.errors import Unable
-from maintenance.engines.mysql import quarantine
+from maintenance.engines.mysql.repair import quarantine
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import MARKER, PLAIN, Crash, backed_up, crash_before, crashing_after, engine_of
 

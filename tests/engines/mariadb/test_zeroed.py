@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from maintenance.engines.errors import Damaged
-from maintenance.engines.mysql import pages, zeroed
+from maintenance.engines.mysql.repair import innodb_pages, innodb_zeroed_pages
 from tests.engines.lab_mariadb import PAGE, MariaDBLab, _leaf_pages
 from tests.engines.mariadb.world import SMALL, action, backed_up, engine_of, index_number
 
@@ -81,14 +81,14 @@ def test_only_what_the_last_checkpoint_proves_is_told(lab: MariaDBLab) -> None:
     lab.fill()
     file, chosen = zero(lab, "orders", "PRIMARY", lambda leaves: leaves[20:24])
     with engine_of(lab) as engine, engine.session("looking") as session:
-        written = zeroed.checkpoint(session)
+        written = innodb_zeroed_pages.checkpoint(session)
         assert written is not None
         # Of a run of them the map tells also those that no page names any more.
-        assert sorted(zeroed.zeroed(file, written)) == sorted(chosen)
-        assert zeroed.zeroed(file, 1) == {}
+        assert sorted(innodb_zeroed_pages.zeroed(file, written)) == sorted(chosen)
+        assert innodb_zeroed_pages.zeroed(file, 1) == {}
         lab.sql("SET GLOBAL innodb_immediate_scrub_data_uncompressed = ON")
         try:
-            assert zeroed.checkpoint(session) is None
+            assert innodb_zeroed_pages.checkpoint(session) is None
         finally:
             lab.sql("SET GLOBAL innodb_immediate_scrub_data_uncompressed = OFF")
 
@@ -109,8 +109,8 @@ def test_what_is_free_unused_compressed_or_just_written_is_no_damage(lab: MariaD
     with engine_of(lab) as engine, engine.session("looking") as session:
         for _ in range(5):
             for file in folder.glob("*.ibd"):
-                written = zeroed.checkpoint(session)
-                assert pages._zeroed_twice(file, written) == {}, file.name
+                written = innodb_zeroed_pages.checkpoint(session)
+                assert innodb_pages._zeroed_twice(file, written) == {}, file.name
         lab._wait_for_purge()
         lab.sql("FLUSH TABLES plain, old FOR EXPORT")
         assert any(not any(block) for block in _blocks(folder / "plain.ibd")), "there are zero pages"

@@ -10,12 +10,12 @@ from typing import Any
 import MySQLdb
 import pytest
 
-from maintenance.archive import Seal
+from maintenance.engines.archive import Seal
 from maintenance.engines.errors import EngineError
+from maintenance.engines.messages import say
 from maintenance.engines.mysql import Family
 from maintenance.engines.mysql.session import Session
 from maintenance.engines.values import Action, Json, Limits, Thresholds
-from maintenance.engines.words import say
 from tests.engines.lab_mariadb import PAGE, MariaDBLab, _flip, _leaf_pages
 
 PLAIN = Seal()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from maintenance.archive import Seal
 from maintenance.engines import open_engine
+from maintenance.engines.archive import Seal
 from maintenance.engines.errors import AccessDenied, Damaged, EngineError, ResourceShortage
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Limits, Tag

@@ -18,7 +18,8 @@ import psycopg2
 import pytest
 from psycopg2.extras import LogicalReplicationConnection
 
-from maintenance.engines.postgresql import diagnosis, disk, questions
+from maintenance.engines.postgresql import diagnosis, disk
+from maintenance.engines.postgresql.diagnosis import catalog_checks
 from maintenance.engines.values import Thresholds
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PAGE, PostgreSQLLab
@@ -302,7 +303,7 @@ def test_it_is_found_and_explained(
     wait_until("every session has ended and told its numbers", lambda: not lab.sql(others))
     if case.soon:
         asked = []
-        for question in questions.QUESTIONS:
+        for question in catalog_checks.QUESTIONS:
             sql = question.sql
             for then, now in case.soon.items():
                 sql = sql.replace(then, now)

@@ -12,8 +12,8 @@ from typing import IO, Any
 import pytest
 from sqlalchemy import Connection
 
-from maintenance import archive
-from maintenance.archive import Seal
+from maintenance.engines import archive
+from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.postgresql.sessions import Sessions

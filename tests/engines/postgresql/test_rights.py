@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from maintenance.engines.errors import AccessDenied, EngineError
+from maintenance.engines.messages import say
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.postgresql.privileges import entering
 from maintenance.engines.postgresql.sql import quoted
 from maintenance.engines.values import Grant, Thresholds
-from maintenance.engines.words import say
 from maintenance.management.commands.grants import script
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 

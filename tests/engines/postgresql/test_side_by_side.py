@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from maintenance.engines.messages import say
 from maintenance.engines.values import Action, Limits
-from maintenance.engines.words import say
 from tests.engines.lab_postgresql import PostgreSQLLab
 
 

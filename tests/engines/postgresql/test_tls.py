@@ -9,7 +9,7 @@ import pytest
 
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Limits, Tag
-from maintenance.steps.verify import failed_checks, kept
+from maintenance.workflow.steps.verify import failed_checks, kept
 from tests.engines.lab_postgresql import PostgreSQLLab
 
 from .world import engine

@@ -13,9 +13,9 @@ import psycopg2
 import pytest
 
 from maintenance.engines.errors import Unable
+from maintenance.engines.postgresql.actions import progress_sql
+from maintenance.engines.postgresql.capabilities import ways_of
 from maintenance.engines.postgresql.sql import ask
-from maintenance.engines.postgresql.versions import ways_of
-from maintenance.engines.postgresql.work import progress_sql
 from maintenance.engines.values import Thresholds
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer

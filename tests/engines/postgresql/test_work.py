@@ -124,7 +124,7 @@ def test_work_of_a_killed_process_is_given_up_by_the_server(lab: PostgreSQLLab) 
 from sqlalchemy import make_url
 from maintenance.engines import open_engine
 from maintenance.engines.values import Action, Limits, Tag
-from maintenance.engines.words import say
+from maintenance.engines.messages import say
 engine = open_engine(make_url({str(lab.url)!r}), Tag(7, 1), Limits())
 engine.fence()
 engine.perform(Action("public.orders", "vacuum_full", say("because"), say("none"), 1, 0), False)

@@ -10,11 +10,11 @@ from typing import Any
 
 import psycopg2
 
-from maintenance.archive import Seal
 from maintenance.engines import open_engine
+from maintenance.engines.archive import Seal
+from maintenance.engines.messages import say
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Action, Json, Limits, Tag
-from maintenance.engines.words import say
 from tests.engines.lab_postgresql import PostgreSQLLab
 
 PLAIN = Seal()

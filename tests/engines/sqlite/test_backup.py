@@ -10,8 +10,8 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from maintenance import archive
-from maintenance.archive import Seal
+from maintenance.engines import archive
+from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Damaged
 from tests.engines.lab_sqlite import SQLiteLab
 from tests.engines.sqlite.world import (

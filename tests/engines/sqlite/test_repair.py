@@ -12,9 +12,9 @@ import pytest
 
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Damaged, Unable
+from maintenance.engines.messages import say
 from maintenance.engines.sqlite import SQLite
 from maintenance.engines.values import Action
-from maintenance.engines.words import say
 from tests.engines.lab_sqlite import SQLiteLab
 from tests.engines.sqlite.world import (
     SMALL,

@@ -66,7 +66,7 @@ class TestRollback:
 CRASHES = """
 import sys
 from sqlalchemy import URL
-from maintenance.archive import Seal
+from maintenance.engines.archive import Seal
 from maintenance.engines import open_engine
 from maintenance.engines.values import Image, Limits, Tag, Thresholds
 from pathlib import Path

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from maintenance.archive import Seal
+from maintenance.engines.archive import Seal
 from maintenance.engines.base import Engine
 from maintenance.engines.values import Action, Json, Limits, Loss, Thresholds
 from tests.engines.lab_sqlite import SQLiteLab

@@ -9,13 +9,10 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.test import Client
 
-from maintenance import launch
 from maintenance.api.shapes.problems import Problem
-from maintenance.launch import Actor, Request
-from maintenance.models import (
-    MaintenanceRun,
-    MaintenanceSetting,
-)
+from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
 
 Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]

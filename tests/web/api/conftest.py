@@ -10,10 +10,8 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 
-from maintenance import tokens
-from maintenance.models import (
-    MaintenanceSetting,
-)
+from maintenance.api import tokens
+from maintenance.models import MaintenanceSetting
 from tests.web.api.calling import ALL, CANARY, Caller, Machine, Register
 
 

@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from maintenance import audit
 from maintenance.api.shapes.alerts import IncidentList
+from maintenance.auditing import chain
 from maintenance.models import AuditEntry, Incident, MaintenanceRun, MaintenanceSetting
 from tests.web.api.calling import Caller
 
@@ -55,7 +55,7 @@ class TestIncidents:
         assert not MaintenanceRun.objects.exists()
         entry = AuditEntry.objects.order_by("-id")[0]
         assert (entry.actor, entry.operation) == ("monitoring", "incident.opened")
-        assert audit.verify().whole
+        assert chain.verify().whole
 
     def test_told_again_it_stays_one(self, machine: Caller, shop: MaintenanceSetting) -> None:
         caller = machine()

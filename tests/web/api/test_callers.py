@@ -10,11 +10,7 @@ from django.test import Client
 
 from maintenance.api import callers
 from maintenance.api.entrance import api
-from maintenance.models import (
-    ApiToken,
-    MaintenanceRun,
-    MaintenanceSetting,
-)
+from maintenance.models import ApiToken, MaintenanceRun, MaintenanceSetting
 from tests.web.api.calling import ALL, ASKED, CALLS, MAY, Caller, Machine
 
 

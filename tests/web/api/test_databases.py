@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from maintenance import launch
 from maintenance.api.shapes.states import DatabaseList, DatabaseStatus
-from maintenance.launch import Actor
-from maintenance.models import (
-    DatabaseState,
-    MaintenanceSetting,
-    RunTarget,
-)
+from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor
 from tests import records
 from tests.web.api.calling import SEEN, Ask, Caller, Register
 

@@ -14,11 +14,7 @@ from pydantic import BaseModel
 
 from maintenance.api.shapes.starting import MaintenanceRequest
 from maintenance.api.shapes.states import FindingReport, StateReport, TableReport
-from maintenance.models import (
-    AuditEntry,
-    DatabaseState,
-    MaintenanceSetting,
-)
+from maintenance.models import AuditEntry, DatabaseState, MaintenanceSetting
 from tests.web.api.calling import ASKED, CALLS, CANARY, Caller, Machine
 
 

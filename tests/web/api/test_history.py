@@ -10,10 +10,8 @@ import pytest
 from django.test import Client
 
 from maintenance.api.shapes.history import Outcome, RunPage
-from maintenance.models import (
-    Status,
-)
-from reports.outcome import outcome
+from maintenance.models import Status
+from maintenance.results.outcome import outcome
 from tests import records
 from tests.web.api.calling import CANARY, Caller
 

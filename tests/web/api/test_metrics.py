@@ -11,17 +11,8 @@ from django.contrib.auth.models import User
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from maintenance import metrics
-from maintenance.models import (
-    BackupFile,
-    Feed,
-    Incident,
-    MaintenanceSetting,
-    Notification,
-    RunTarget,
-    Status,
-    Worker,
-)
+from maintenance.api import metrics
+from maintenance.models import BackupFile, Feed, Incident, MaintenanceSetting, Notification, RunTarget, Status, Worker
 from tests import records
 from tests.web.api.calling import CANARY, Caller, Register
 

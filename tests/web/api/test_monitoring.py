@@ -8,13 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from maintenance import audit
 from maintenance.api.shapes.states import DatabaseStatus
-from maintenance.models import (
-    AuditEntry,
-    DatabaseState,
-    MaintenanceSetting,
-)
+from maintenance.auditing import chain
+from maintenance.models import AuditEntry, DatabaseState, MaintenanceSetting
 from tests.web.api.calling import SEEN, Caller
 
 
@@ -34,7 +30,7 @@ class TestMonitoring:
         assert DatabaseStatus.model_validate(answer.json())
         entry = AuditEntry.objects.order_by("-id")[0]
         assert (entry.actor, entry.operation, entry.object) == ("monitoring", "state.reported", "shop")
-        assert audit.verify().whole
+        assert chain.verify().whole
 
     def test_only_news_are_audited_a_state_a_minute_would_bury_the_rest(
         self, machine: Caller, shop: MaintenanceSetting

@@ -8,9 +8,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from maintenance.models import (
-    Status,
-)
+from maintenance.models import Status
 from tests import records
 from tests.web.api.calling import Caller, Register
 

@@ -8,14 +8,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group, User
 
-from maintenance import launch
 from maintenance.api.shapes.starting import Plan
-from maintenance.models import (
-    AuditEntry,
-    MaintenanceRun,
-    MaintenanceSetting,
-    RunTarget,
-)
+from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget
+from maintenance.requests import launch
 from tests import records
 from tests.web.api.calling import ASKED, CANARY, Caller, Register, waiting
 
@@ -108,7 +103,7 @@ class TestLaunching:
         def fail(*args: Any, **more: Any) -> None:
             raise ZeroDivisionError(CANARY)
 
-        monkeypatch.setattr("maintenance.launch.launch", fail)
+        monkeypatch.setattr("maintenance.requests.launch.launch", fail)
         answer = machine().post("maintenance", ASKED)
         assert (answer.status_code, answer.json()["title"]) == (500, "Internal Server Error")
 
@@ -156,7 +151,7 @@ class TestSameKey:
             real(*args, **more)
             return real(*args, **more)
 
-        monkeypatch.setattr("maintenance.launch.launch", slow)
+        monkeypatch.setattr("maintenance.requests.launch.launch", slow)
         assert caller.post("maintenance", ASKED, **{"Idempotency-Key": "a-1"}).status_code == 202
         assert MaintenanceRun.objects.count() == 1
 

@@ -11,10 +11,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.utils import timezone
 
-from maintenance.models import (
-    ApiToken,
-    AuditEntry,
-)
+from maintenance.models import ApiToken, AuditEntry
 from tests.web.api.calling import Machine
 
 

@@ -1,0 +1,1 @@
+"""The audit chain: every operation signed, linked and checkpointed."""

@@ -1,0 +1,1 @@
+"""System checks: settings that would be unsafe, and what a production host needs."""

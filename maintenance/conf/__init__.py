@@ -1,0 +1,1 @@
+"""What the host decides: config.json, logging, secrets, the control database."""

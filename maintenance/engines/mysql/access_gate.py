@@ -1,0 +1,484 @@
+"""The gate: who may come in. Locked accounts, ended sessions, proof of quiet, opening again in stages.
+
+ACCOUNT LOCK alone leaves a door: a client that was asked for its password before the lock and answers
+after it gets in. Connection ids are given when the server accepts, so a session of our own opened
+after the lock is a fence: what is older than it is ended, what is newer meets the lock.
+
+An account lock outlives a restart of the server, so the state before is mirrored on the target, in a
+schema of ours, before the first account is locked: any host can put it back.
+"""
+
+# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import shlex
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from sqlalchemy.exc import DBAPIError
+
+from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER
+from ..errors import AccessDenied, EngineError, Transient, Unable
+from ..messages import Sentence, listed, say
+from ..values import Cut, Json
+from . import structure
+from .driver_errors import code_of
+from .names import account, full, quoted, shortened
+from .server import Server
+from .session import Row, Session
+
+QUIET_POLLS = 3
+POLL_SECONDS = 0.03
+REPLICATION_COMMANDS = frozenset(("Binlog Dump", "Binlog Dump GTID", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"))
+SERVER_USERS = frozenset(("system user", "event_scheduler"))
+SERVER_SCHEMAS = frozenset(("sys", "mysql", "information_schema", "performance_schema"))
+OUR_SCHEMAS = r"dbm\_%"
+"""The switch of another target on this server is an event of ours."""
+NOT_YET_KNOWN = "unauthenticated user"
+LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
+REACHING = (
+    "'SELECT','INSERT','UPDATE','DELETE','DELETE HISTORY','SUPER','ALTER','DROP','CREATE','EXECUTE','INDEX','TRIGGER',"
+    "'EVENT'"
+)
+
+
+def mirror_schema(server: Server) -> str:
+    """Where the state before lies on the target while the gate is not as before."""
+    return f"dbm_gate_{shortened(server.schema)}"
+
+
+# -- the state before ------------------------------------------------------------------------------
+
+
+def read_gate(server: Server) -> Json:
+    """See Engine.read_gate."""
+    with server.session("reading the gate of") as session:
+        server.need_schema(session)
+        return mirrored(server, session) or observed(server, session)
+
+
+def observed(server: Server, session: Session) -> Json:
+    """Accounts that reach the schema, events that are on, and the limits, as they are now."""
+    return {
+        "schema": server.schema,
+        "max_connections": int(session.value("SELECT @@GLOBAL.max_connections")),
+        "accounts": _accounts(server, session),
+        "events": _events(server, session),
+    }
+
+
+def _accounts(server: Server, session: Session) -> list[Json]:
+    me = str(session.value("SELECT CURRENT_USER()"))
+    reaching = reaching_accounts(server, session)
+    rescuing = _rescuing(server, session)
+    found: list[Json] = []
+    for user, host, locked, limit in session.ask(server.accounts_sql):
+        name = account(str(user), str(host))
+        if name == me or str(user) in server.system_accounts or name in rescuing:
+            continue
+        if reaching is None or f"'{user}'@'{host}'" in reaching:
+            found.append(
+                {
+                    "user": str(user),
+                    "host": str(host),
+                    "locked": bool(int(locked)),
+                    "max_user_connections": int(limit or 0),
+                    "definition": _definition_digest(session, str(user), str(host)),
+                }
+            )
+    return found
+
+
+def reaching_accounts(server: Server, session: Session) -> set[str] | None:
+    """Accounts with any right on the schema, in the server's spelling 'user'@'host'; None: all (PUBLIC).
+
+    A role may lead anywhere, so whoever has one counts; so does whoever may take another's identity, because
+    the lock of the account that is taken is not looked at. Rights on another schema whose views or routines
+    name this one lead here with the rights of their definer.
+    """
+    if server.roles_of_all_sql is not None and session.value(server.roles_of_all_sql):
+        return None
+    found: set[str] = set()
+    for schema in (server.schema, *_leading_here(server, session)):
+        found |= _grantees(server, session, schema)
+    to_all = any(name.split("@")[0].strip("'").upper() == "PUBLIC" for name in found)
+    return None if to_all else found
+
+
+def _grantees(server: Server, session: Session, schema: str) -> set[str]:
+    rows = session.ask(
+        f"SELECT grantee FROM information_schema.user_privileges WHERE privilege_type IN ({REACHING})"
+        " UNION SELECT grantee FROM information_schema.schema_privileges WHERE %(s)s LIKE table_schema"
+        " UNION SELECT grantee FROM information_schema.table_privileges WHERE table_schema = %(s)s"
+        " UNION SELECT grantee FROM information_schema.column_privileges WHERE table_schema = %(s)s"
+        " UNION SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.procs_priv WHERE db = %(s)s"
+        " UNION SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.proxies_priv"
+        f" UNION {server.role_edges_sql}",
+        s=schema,
+    )
+    return {str(row[0]) for row in rows}
+
+
+def _leading_here(server: Server, session: Session) -> list[str]:
+    """Other schemas with a view, routine or trigger that names this one."""
+    rows = session.ask(
+        "SELECT table_schema FROM information_schema.views WHERE view_definition REGEXP %(n)s"
+        " UNION SELECT routine_schema FROM information_schema.routines WHERE routine_definition REGEXP %(n)s"
+        " UNION SELECT trigger_schema FROM information_schema.triggers WHERE action_statement REGEXP %(n)s",
+        n=_named(server.schema),
+    )
+    return sorted({str(row[0]) for row in rows} - {server.schema, *SERVER_SCHEMAS})
+
+
+def _named(schema: str) -> str:
+    """Regular expression for the name as a word of its own, quoted or not."""
+    return f"(^|[^[:alnum:]_$]){re.escape(schema)}([^[:alnum:]_$]|$)"
+
+
+def _rescuing(server: Server, session: Session) -> set[str]:
+    """Local administrators who are not in the schema now: they stay able to undo everything by hand."""
+    rows = session.ask(
+        "SELECT DISTINCT grantee FROM information_schema.user_privileges"
+        " WHERE privilege_type IN ('SUPER', 'CONNECTION ADMIN', 'CONNECTION_ADMIN')"
+    )
+    administrators = {str(row[0]) for row in rows}
+    busy = {str(row[1]) for row in session.ask("SHOW PROCESSLIST") if row[3] == server.schema}
+    return {
+        account(str(user), str(host))
+        for user, host, _, _ in session.ask(server.accounts_sql)
+        if f"'{user}'@'{host}'" in administrators and str(host) in LOCAL_HOSTS and str(user) not in busy
+    }
+
+
+def _definition_digest(session: Session, user: str, host: str) -> str:
+    """Of SHOW CREATE USER: it holds a password hash, which must not lie in a journal."""
+    shown = session.value("SHOW CREATE USER %(u)s@%(h)s", u=user, h=host)
+    return hashlib.sha256(str(shown).encode()).hexdigest()
+
+
+def _events(server: Server, session: Session) -> list[Json]:
+    """Those of the schema, and those of others that name it: an event runs although its definer is locked."""
+    rows = session.ask(
+        "SELECT event_schema, event_name, status, definer, sql_mode, time_zone FROM information_schema.events"
+        " WHERE event_schema = %(s)s OR (event_definition REGEXP %(n)s AND event_schema NOT LIKE %(ours)s)"
+        " ORDER BY event_schema <> %(s)s, 1, 2",
+        s=server.schema,
+        n=_named(server.schema),
+        ours=OUR_SCHEMAS,
+    )
+    keys = ("schema", "name", "status", "definer", "sql_mode", "time_zone")
+    return [dict(zip(keys, map(str, row), strict=True)) for row in rows]
+
+
+# -- the mirror on the target ----------------------------------------------------------------------
+
+
+def mirrored(server: Server, session: Session) -> Json | None:
+    """The state before that an earlier cut left on the target."""
+    schema = mirror_schema(server)
+    if not session.ask(
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = %(s)s AND table_name = 'gate'", s=schema
+    ):
+        return None
+    rows = session.ask(f"SELECT gate FROM {full(schema, 'gate')}")
+    return cast(Json, json.loads(rows[0][0])) if rows else None
+
+
+def marked(server: Server, session: Session) -> Json | None:
+    """The marker of a cut that is on the target, whoever's it is."""
+    if mirrored(server, session) is None:
+        return None
+    [(marker,)] = session.ask(f"SELECT marker FROM {full(mirror_schema(server), 'gate')}")
+    return cast(Json, json.loads(marker))
+
+
+def refuse_anothers(server: Server) -> None:
+    """See Engine.refuse_anothers."""
+    with server.session("looking for the mark of a cut on") as session:
+        server.refuse_anothers(marked(server, session))
+
+
+def kept_by_another(server: Server) -> Sentence | None:
+    """See Engine.kept_by_another."""
+    with server.session("looking who maintains") as session:
+        if server.hold_is_anothers(session):
+            return AT_WORK_ELSEWHERE
+        mark = marked(server, session)
+    return CLOSED_BY_ANOTHER if mark is not None and server.tag.is_anothers(mark) else None
+
+
+def _write_mirror(server: Server, session: Session, gate: Json, marker: Json) -> None:
+    """The first gate stays; the marker is always the latest."""
+    schema = mirror_schema(server)
+    session.ask(f"CREATE DATABASE IF NOT EXISTS {quoted(schema)} CHARACTER SET utf8mb4")
+    session.ask(
+        f"CREATE TABLE IF NOT EXISTS {full(schema, 'gate')}"
+        " (id TINYINT PRIMARY KEY, gate LONGTEXT NOT NULL, marker LONGTEXT NOT NULL) ENGINE=InnoDB"
+    )
+    session.ask(
+        f"INSERT INTO {full(schema, 'gate')} VALUES (1, %(gate)s, %(marker)s)"
+        " ON DUPLICATE KEY UPDATE marker = VALUES(marker)",
+        gate=json.dumps(gate),
+        marker=json.dumps(marker),
+    )
+
+
+def _drop_mirror(server: Server, session: Session) -> None:
+    session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}")
+
+
+@contextmanager
+def local_session(server: Server, doing: str) -> Iterator[Session]:
+    """Replicas keep their own accounts: what we do to the gate stays out of the binary log where we may."""
+    with server.session(doing) as session:
+        try:
+            session.ask("SET SESSION sql_log_bin = 0")
+        except DBAPIError as error:
+            if code_of(error) not in (1227, 1231):
+                raise
+        yield session
+
+
+# -- cut -------------------------------------------------------------------------------------------
+
+
+def cut(server: Server, gate: Json, marker: Json) -> Cut:
+    """See Engine.cut."""
+    begun = time.monotonic()
+    accounts = cast(list[dict[str, Any]], gate["accounts"])
+    with local_session(server, "cutting connections of") as session:
+        _need_to_see_everybody(session)
+        _write_mirror(server, session, gate, marker)
+        for one in accounts:
+            if not one["locked"]:
+                _lock(session, one)
+        for event in cast(list[dict[str, str]], gate["events"]):
+            if event["status"] == "ENABLED":
+                _set_event(session, event, "DISABLE")
+        # A new session proves that we can still log in; what is older than it is ended.
+        with server.session("proving the way in to") as canary:
+            fence = canary.id
+        ended = _drain(server, session, {str(one["user"]) for one in accounts}, fence)
+    return Cut(ended, QUIET_POLLS, time.monotonic() - begun)
+
+
+def _need_to_see_everybody(session: Session) -> None:
+    """Without PROCESS we would see our own sessions only and call that quiet. Raises the server's refusal."""
+    session.ask("SELECT COUNT(*) FROM information_schema.innodb_trx")
+
+
+def _lock(session: Session, one: dict[str, Any]) -> None:
+    name = account(one["user"], one["host"])
+    try:
+        session.ask("ALTER USER %(u)s@%(h)s ACCOUNT LOCK", u=one["user"], h=one["host"])
+    except DBAPIError as error:
+        if code_of(error) == 1396:
+            return  # dropped meanwhile
+        if code_of(error) in (1227, 1044, 1045):
+            raise Unable(
+                "locking", name, say("{words}; this account needs the right to alter it", words=str(error.orig))
+            ) from error
+        raise
+
+
+def _set_event(session: Session, event: dict[str, str], state: str) -> None:
+    """ALTER EVENT takes definer and sql_mode from the session that says it: both are given as they were."""
+    user, _, host = event["definer"].rpartition("@")
+    session.ask("SET SESSION sql_mode = %(m)s", m=event["sql_mode"])
+    try:
+        session.ask(
+            f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} {state}"
+        )
+    except DBAPIError as error:
+        if code_of(error) != 1539:  # dropped meanwhile
+            raise
+    finally:
+        session.ask("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
+
+
+def _drain(server: Server, session: Session, users: set[str], fence: int) -> int:
+    """Ends who is in until nobody is, three looks in a row. Raises Transient when somebody stays."""
+    until = time.monotonic() + server.limits.cut_seconds
+    ended: set[int] = set()
+    quiet = 0
+    while quiet < QUIET_POLLS:
+        server.raise_if_stopping("cutting connections of", server.schema)
+        inside = _inside(server, session, users, fence)
+        for row in inside:
+            if server.kill(session, f"{server.kill_session} {row[0]}") and row[1] != NOT_YET_KNOWN:
+                ended.add(int(row[0]))
+        quiet = 0 if inside else quiet + 1
+        if inside and time.monotonic() > until:
+            raise _stayed(server, session, inside)
+        time.sleep(POLL_SECONDS)
+    return len(ended)
+
+
+def _inside(server: Server, session: Session, users: set[str], fence: int) -> list[Row]:
+    """Processlist rows that must go: older than the fence and of a locked account or not yet logged in,
+    or in the schema whoever they are. Not ours, not replication, not the server's own."""
+    ours = server.own_session_ids(session)
+    own_name = str(session.value("SELECT USER()")).rpartition("@")[0]
+    found = []
+    # SHOW PROCESSLIST, because the table of the same content fails when tmpdir is full.
+    for row in session.ask("SHOW PROCESSLIST"):
+        number, user, database, command = int(row[0]), str(row[1]), row[3], str(row[4])
+        if number in ours or user in SERVER_USERS or command in REPLICATION_COMMANDS:
+            continue
+        # Under our own name also work for other databases goes on: only who is in this one must go.
+        older = number < fence and (user == NOT_YET_KNOWN or (user in users and user != own_name))
+        if older or (database == server.schema and user != NOT_YET_KNOWN):
+            found.append(row)
+    return found
+
+
+def _stayed(server: Server, session: Session, inside: list[Row]) -> EngineError:
+    own = str(session.value("SELECT USER()")).rpartition("@")[0]
+    names = sorted({str(row[1]) for row in inside})
+    if own in names:
+        words = say(
+            "applications use our own account {account}, which cannot be locked; "
+            "give the console an account of its own",
+            account=own,
+        )
+        return Transient("cutting connections of", server.schema, words)
+    return Transient(
+        "cutting connections of", server.schema, say("sessions of {names} stay or come back", names=", ".join(names))
+    )
+
+
+# -- open ------------------------------------------------------------------------------------------
+
+
+def open_gate(server: Server, gate: Json, share: float | None) -> None:
+    """See Engine.open_gate. Accounts first, then events, the mirror last."""
+    accounts = cast(list[dict[str, Any]], gate["accounts"])
+    with local_session(server, "opening the gate of") as session:
+        for one in accounts:
+            if not one["locked"]:
+                _unlock(session, one, _limit(one, gate, share))
+        if share is not None:
+            return
+        for event in cast(list[dict[str, str]], gate["events"]):
+            if event["status"] == "ENABLED":
+                _set_event(session, event, "ENABLE")
+        _drop_mirror(server, session)
+
+
+def opening(server: Server, session: Session, gate: Json) -> list[str]:
+    """The statements that bring accounts and events back as `gate` says, in the order of `open_gate`."""
+
+    def literal(text: str) -> str:
+        return str(session.value("SELECT QUOTE(%(t)s)", t=text))
+
+    statements = [
+        f"ALTER USER {literal(one['user'])}@{literal(one['host'])} WITH MAX_USER_CONNECTIONS"
+        f" {_limit(one, gate, None):d} ACCOUNT UNLOCK"
+        for one in cast(list[dict[str, Any]], gate["accounts"])
+        if not one["locked"]
+    ]
+    for event in cast(list[dict[str, str]], gate["events"]):
+        if event["status"] == "ENABLED":
+            user, _, host = event["definer"].rpartition("@")
+            statements += [
+                f"SET SESSION sql_mode = {literal(event['sql_mode'])}",
+                f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} ENABLE",
+            ]
+    return statements
+
+
+def by_hand(server: Server, gate: Json) -> list[str]:
+    """See Engine.by_hand."""
+    with server.session("looking how to open by hand") as session:
+        drop = f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}"
+        statements = "; ".join([*opening(server, session, gate), drop])
+        return [shlex.join([server.client_programs[0], *server.address()[1:], "-p", "-e", statements])]
+
+
+def is_cut(server: Server) -> bool:
+    """See Engine.is_cut."""
+    with server.session("looking for the mark of the cut on") as session:
+        mark = marked(server, session)
+        return mark is not None and server.tag.wrote(mark)
+
+
+def _limit(one: dict[str, Any], gate: Json, share: float | None) -> int:
+    """Connections this account may have; exactly its own limit (0: none) when `share` is None."""
+    own = int(one["max_user_connections"])
+    if share is None:
+        return own
+    return max(1, math.ceil((own or int(cast(int, gate["max_connections"]))) * share))
+
+
+def _unlock(session: Session, one: dict[str, Any], limit: int) -> None:
+    try:
+        session.ask(
+            f"ALTER USER %(u)s@%(h)s WITH MAX_USER_CONNECTIONS {limit:d} ACCOUNT UNLOCK", u=one["user"], h=one["host"]
+        )
+    except DBAPIError as error:
+        if code_of(error) == 1396:
+            return  # dropped meanwhile; gate_differences tells
+        if code_of(error) == 1227:
+            raise AccessDenied("unlocking", account(one["user"], one["host"]), str(error.orig)) from error
+        raise
+
+
+def gate_differences(server: Server, gate: Json) -> list[str]:
+    """See Engine.gate_differences."""
+    with server.session("comparing the gate of") as session:
+        differences = _account_differences(server, session, cast(list[dict[str, Any]], gate["accounts"]))
+        differences += _event_differences(server, session, cast(list[dict[str, str]], gate["events"]))
+        limit = int(session.value("SELECT @@GLOBAL.max_connections"))
+        if limit != gate["max_connections"]:
+            differences.append(say("max_connections is {now}, was {then}", now=limit, then=gate["max_connections"]))
+        if structure.schema_exists(session, mirror_schema(server)):
+            differences.append(say("our marker {name} is still on the target", name=mirror_schema(server)))
+    return differences
+
+
+def _account_differences(server: Server, session: Session, before: list[dict[str, Any]]) -> list[str]:
+    now = {(str(u), str(h)): (bool(int(locked)), int(n or 0)) for u, h, locked, n in session.ask(server.accounts_sql)}
+    differences: list[str] = []
+    for one in before:
+        name, key = account(one["user"], one["host"]), (str(one["user"]), str(one["host"]))
+        if key not in now:
+            differences.append(say("account {name} is gone", name=name))
+            continue
+        locked, limit = now[key]
+        if locked != one["locked"]:
+            told = (
+                say("account {name} is locked", name=name) if locked else say("account {name} is not locked", name=name)
+            )
+            differences.append(told)
+        if limit != one["max_user_connections"]:
+            then = one["max_user_connections"]
+            told = say("account {name} may have {now} connections, was {then}", name=name, now=limit, then=then)
+            differences.append(told)
+        same_switches = locked == one["locked"] and limit == one["max_user_connections"]
+        if same_switches and _definition_digest(session, *key) != one["definition"]:
+            differences.append(say("account {name} is defined differently", name=name))
+    return differences
+
+
+def _event_differences(server: Server, session: Session, before: list[dict[str, str]]) -> list[str]:
+    now = {(str(event["schema"]), str(event["name"])): event for event in _events(server, session)}
+    differences: list[str] = []
+    for event in before:
+        found = now.get((event["schema"], event["name"]))
+        if found is None:
+            differences.append(say("event {name} is gone", name=event["name"]))
+        elif found != event:
+            changed = [
+                say("{what} is {now}, was {then}", what=key, now=found[key], then=event[key])
+                for key in event
+                if found[key] != event[key]
+            ]
+            differences.append(say("event {name}: {changes}", name=event["name"], changes=listed(changed)))
+    return differences

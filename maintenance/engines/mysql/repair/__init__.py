@@ -1,0 +1,1 @@
+"""Damage on MariaDB and MySQL: finding what can still be read, and saving it."""

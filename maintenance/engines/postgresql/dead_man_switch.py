@@ -1,0 +1,158 @@
+"""The dead man's switch: the server opens the database by itself when this console is heard of no more.
+
+A session beside the target runs one block that looks every second whether anybody holds the maintenance
+lock. The server frees that lock with the session that holds it - at once when our process dies, and within
+25 s by TCP keep-alive (turn.KEEP_ALIVE) when the whole host does, and from version 14 on also when only the line
+is silent. The block runs on when its client is gone, because
+nothing makes the server look at that connection (client_connection_check_interval is 0 in it). It counts its
+own seconds, so no clock moves it, and ends when the mark of the cut is gone, whoever opened. It does not
+outlive a restart of the server.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import threading
+from contextlib import suppress
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import Transient, Unable
+from ..values import Json
+from .access_gate import Gate, literal
+from .sql import ask, words_of
+
+LEAST_IDLE_SECONDS = 15
+"""Several times the pause between two signs of life."""
+UNLIMITED = (
+    "SET statement_timeout = 0; SET lock_timeout = '1s'; SET idle_in_transaction_session_timeout = 0;"
+    " SET client_min_messages = warning"
+)
+
+
+class Switch(Gate):
+    """Arming and disarming; the rest of the gate knows nothing of it."""
+
+    def arm(self, gate: Json, seconds: float) -> None:
+        if self._switch_runs():
+            return  # The block counts from when we were heard of last, so there is nothing to begin anew.
+        connection = self._open(self.control_database(), "arming the switch of", self.database)
+        try:
+            statement = self._block(connection, gate, max(1, round(seconds)))
+            for setting in UNLIMITED.split(";"):
+                ask(connection, setting)
+            if self.ways.checks_client:
+                ask(connection, "SET client_connection_check_interval = 0")
+            ask(connection, "SELECT set_config('application_name', %(name)s, false)", name=self._switch_name())
+        except DBAPIError as error:
+            connection.close()
+            raise Unable("arming the switch of", self.database, words_of(error)) from error
+        threading.Thread(target=_run, args=(connection, statement), name="switch", daemon=True).start()
+        self._need_running()
+        self.give_up_turn_when_idle(max(seconds, LEAST_IDLE_SECONDS))
+
+    def disarm(self) -> None:
+        """Ends the block, also one that an earlier object armed, and waits until it is gone."""
+        self.keep_turn()
+        self.give_up_turn_when_idle(0)
+        with self.control("disarming the switch of") as connection:
+            for _ in range(500):
+                pids = self._switches(connection)
+                if not pids:
+                    break
+                for pid in pids:
+                    ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+                self.stopping.wait(0.01)
+            else:
+                raise Transient("disarming the switch of", self.database, "its session stays")
+
+    def still_here(self) -> None:
+        """The lock that the block looks at is ours as long as our session lives: see that it does."""
+        self.keep_turn()
+
+    def by_hand(self, gate: Json) -> list[str]:
+        with self.control("looking how it can be opened by hand") as connection:
+            url = self.url.set(drivername="postgresql", database=self.control_database(), query={})
+            address = url._replace(password=None).render_as_string(hide_password=False)
+            return [
+                f"psql {shlex.quote(address)} -c {shlex.quote(statement)}"
+                for statement in self.opening(connection, gate)
+            ]
+
+    # -- the block ---------------------------------------------------------------------------------
+
+    def _switch_name(self) -> str:
+        return f"{self.tag.session}:switch"
+
+    def _block(self, connection: Connection, gate: Json, seconds: int) -> str:
+        door = self.door(connection)
+        return BLOCK.format(
+            tag=f"$s{secrets.token_hex(6)}$",
+            found=literal(connection, door.name),
+            key=literal(connection, self.lock_key()),
+            seconds=seconds,
+            hidden=literal(connection, door.name if door.name != self.database else None),
+            steps=", ".join(literal(connection, step) for step in self.opening(connection, gate)),
+        )
+
+    def _need_running(self) -> None:
+        with self.control("looking for the switch of") as connection:
+            for _ in range(200):
+                if self._runs(connection):
+                    return
+                self.stopping.wait(0.01)
+        raise Unable("arming the switch of", self.database, "the server does not run its block")
+
+    def _switch_runs(self) -> bool:
+        with self.control("looking for the switch of") as connection:
+            return self._runs(connection)
+
+    def _runs(self, connection: Connection) -> bool:
+        rows = ask(
+            connection,
+            "SELECT 1 FROM pg_stat_activity WHERE application_name = %(mine)s AND state = 'active'",
+            mine=self._switch_name(),
+        )
+        return bool(rows)
+
+    def _switches(self, connection: Connection) -> list[int]:
+        rows = ask(
+            connection,
+            """SELECT pid FROM pg_stat_activity
+               WHERE starts_with(application_name, %(family)s) AND application_name LIKE '%%:switch'""",
+            family=self.tag.family,
+        )
+        return [int(pid) for (pid,) in rows]
+
+
+def _run(connection: Connection, statement: str) -> None:
+    """As long as the block runs; the process may end meanwhile."""
+    with suppress(DBAPIError):
+        ask(connection, statement)
+    with suppress(DBAPIError):
+        connection.close()
+
+
+BLOCK = """DO {tag}
+DECLARE silent int := 0; step text; opened boolean := false;
+BEGIN
+  LOOP
+    PERFORM pg_sleep(1);
+    COMMIT;
+    EXIT WHEN opened OR NOT EXISTS (SELECT 1 FROM pg_database
+      WHERE datname = {found} AND starts_with(shobj_description(oid, 'pg_database'), '{{"dbmaint"'));
+    IF pg_try_advisory_xact_lock(hashtextextended({key}, 0)) THEN silent := silent + 1; ELSE silent := 0; END IF;
+    CONTINUE WHEN silent < {seconds};
+    BEGIN
+      IF {hidden} IS NOT NULL THEN
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {hidden};
+      END IF;
+      FOREACH step IN ARRAY ARRAY[{steps}] LOOP EXECUTE step; END LOOP;
+      opened := true;
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+  END LOOP;
+END {tag}"""
+"""https://www.postgresql.org/docs/current/plpgsql-transactions.html: COMMIT in a DO block outside a transaction."""

@@ -1,0 +1,262 @@
+"""Diagnosis: read-only, cheap, and never the reason that a sick server gets worse."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from maintenance.engines.errors import EngineError
+from maintenance.engines.messages import say
+from maintenance.engines.values import Diagnosis, Finding, Thresholds
+
+from ..collations import Collations, dependent, mismatch
+from ..disk import Disk
+from ..driver_errors import lost
+from ..files import FILES, missing, orphans
+from ..inconclusive import cannot_tell, refused
+from ..lost_pages import Emptied
+from ..privileges import Privileges
+from ..sequences import Sequences
+from ..server import Server
+from ..sizes import INDEXES, NOT_EXAMINED, UNKNOWN, tables_sql
+from ..sql import Row, ask, canonical, words_of
+from ..structure import Examined
+from ..system import System, findings_about_system
+from ..tables import findings_about, table_facts
+from .bloat import Measuring
+from .catalog_checks import CONFIGURATION, QUESTIONS, Question
+
+READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
+EXAMINE_SECONDS = 15.0
+"""Time for structural checks during diagnosis; what does not fit is told, and looked at under the cut."""
+
+VISIBILITY_SECONDS = 5.0
+EMPTY_SECONDS = 5.0
+
+LOG_TAIL = 256 * 1024
+LOG_SIGNS = re.compile(
+    r"XX00[012]|PANIC|invalid page in block|page verification failed|could not read block|missing chunk"
+    r"|unexpected chunk|could not access status of transaction|could not open file|invalid memory alloc"
+    r"|terminated by signal|No space left"
+)
+
+
+class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collations, Server):
+    """Collects facts about tables, and findings."""
+
+    def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        return self._look(thresholds, tables, whole=True)
+
+    def survey(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        return self._look(thresholds, tables, whole=False)
+
+    def _look(self, thresholds: Thresholds, tables: Sequence[str] | None, whole: bool) -> Diagnosis:
+        """Not `whole`: without what is not about sizes and shares."""
+        with self.session("diagnosing", settings=READ_ONLY) as connection:
+            [(version, bytes_, connected, most)] = ask(
+                connection,
+                """SELECT current_setting('server_version'), pg_database_size(current_database()),
+                     (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                       AND pid <> pg_backend_pid()),
+                     current_setting('max_connections')::int""",
+            )
+            findings = self._answers(connection, QUESTIONS) if whole else []
+            findings += self.sequence_findings(connection) if whole else []
+            findings += self._not_examined(connection) if whole else []
+            files = ask(connection, FILES) if whole else []
+            free = self._free_bytes(connection)
+            rows, packed = self._sizes(connection, findings)
+            collated = self._collated(connection, findings)
+            findings += self.headroom(connection, rows)
+        examined: dict[str, list[Examined]] = {}
+        if whole:
+            findings += self._of_the_server(files)
+            findings += self._rights()
+            examined = self._examined(tables, findings)
+            findings += self._marked_wrongly(tables)
+            findings += self._emptied(tables, examined)
+        about: dict[str, list[Finding]] = {}
+        for finding in findings:
+            about.setdefault(finding.object, []).append(finding)
+        wanted = None if tables is None else set(tables)
+        facts = [
+            table_facts(row, packed.get(row[0]), examined, about.get(name, []), collated.get(row[0], []))
+            for row in rows
+            for name in [canonical(row[1], row[2])]
+            if wanted is None or name in wanted
+        ]
+        facts = self.measured(facts, thresholds)
+        facts.sort(key=lambda fact: (-fact.bytes, fact.name))
+        for fact in facts:
+            findings += findings_about(fact, thresholds)
+        return Diagnosis(
+            version=f"PostgreSQL {str(version).split()[0]}",
+            size_bytes=int(bytes_),
+            connections=int(connected),
+            max_connections=int(most),
+            free_bytes=free,
+            tables=tuple(facts),
+            findings=tuple(findings),
+        )
+
+    def _answers(self, connection: Connection, questions: Iterable[Question]) -> list[Finding]:
+        findings: list[Finding] = []
+        for question in questions:
+            self.raise_if_stopping("diagnosing", self.database)
+            if not question.asked(self.ways):
+                continue
+            try:
+                answers = [question.answer(row) for row in ask(connection, question.sql)]
+            except DBAPIError as error:
+                findings += refused(error, question.topic)
+            else:
+                findings += [answer for answer in answers if answer]
+        return findings
+
+    def _not_examined(self, connection: Connection) -> list[Finding]:
+        rows = ask(connection, NOT_EXAMINED, examined=list(self.ways.examined_indexes))
+        return [
+            Finding(
+                "index_not_examined",
+                "low",
+                "",
+                say(
+                    "{count} indexes are of kinds that this server cannot examine ({kinds}), the first: {index}",
+                    count=int(count),
+                    kinds=", ".join(kinds),
+                    index=first,
+                ),
+                say("Nobody can tell whether they are whole; a repair builds the indexes of their tables anew"),
+            )
+            for kinds, count, first in rows
+        ]
+
+    def _collated(self, connection: Connection, findings: list[Finding]) -> dict[int, list[str]]:
+        """Table -> its indexes that are ordered by a collation that changed."""
+        found: dict[int, list[str]] = {}
+        try:
+            changed = self.changed_collations(connection)
+            findings += [mismatch(collation) for collation in changed]
+            for table, index, _ in dependent(connection, changed):
+                found.setdefault(table, []).append(index)
+        except DBAPIError as error:
+            findings += refused(error, "collations")
+        return found
+
+    def _of_the_server(self, files: Sequence[Row]) -> list[Finding]:
+        """What needs rights on the server's files; those are given in the maintenance database."""
+        with self.session("diagnosing", database=self.control_database(), settings=READ_ONLY) as connection:
+            findings = self._answers(connection, [CONFIGURATION])
+            findings += self._log(connection)
+            for topic, look in (("files that are missing", missing), ("files that belong to nothing", orphans)):
+                try:
+                    findings += look(connection, files)
+                except DBAPIError as error:
+                    findings += refused(error, topic)
+        return findings
+
+    def _marked_wrongly(self, tables: Sequence[str] | None) -> list[Finding]:
+        try:
+            wrong = self.invisible(tables, VISIBILITY_SECONDS)
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            return [cannot_tell("the visibility maps", error.words)]
+        return [
+            Finding(
+                "visibility_damage",
+                "high",
+                table,
+                say("{count} rows are marked as visible to all, and are not", count=count),
+                say("Reading an index alone shows rows that were deleted; the map is built anew without loss"),
+            )
+            for table, count in wrong.items()
+        ]
+
+    def _emptied(self, tables: Sequence[str] | None, examined: dict[str, list[Examined]]) -> list[Finding]:
+        """Of tables whose pages can be read."""
+        faulty = {name for name, results in examined.items() if any(result.fault for result in results)}
+        try:
+            with self.session("looking for tables") as connection:
+                relations = [x for x in self.relations(connection, tables) if x.name not in faulty]
+            found, whole = self.lost_pages(relations, EMPTY_SECONDS)
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            return [cannot_tell("pages that were emptied", error.words)]
+        findings = [emptied.finding for emptied in found]
+        if not whole:
+            findings.append(cannot_tell("pages that were emptied", "the time for looking was over"))
+        return findings
+
+    def _rights(self) -> list[Finding]:
+        try:
+            return self.missing_rights()
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            return [cannot_tell("the rights of the account", error.words)]
+
+    def _sizes(
+        self, connection: Connection, findings: list[Finding]
+    ) -> tuple[list[Row], dict[int, tuple[float, float]]]:
+        try:
+            rows = ask(connection, tables_sql(self.ways.examined_indexes))
+        except DBAPIError as error:
+            findings += refused(error, "the share of empty space")
+            rows = ask(connection, tables_sql(self.ways.examined_indexes, UNKNOWN))
+        try:
+            packed = {int(oid): (float(now), float(ideal)) for oid, now, ideal in ask(connection, INDEXES)}
+        except DBAPIError as error:
+            if lost(error.orig):
+                raise
+            findings.append(cannot_tell("sizes of indexes", words_of(error)))
+            packed = {}
+        return rows, packed
+
+    def _examined(self, tables: Sequence[str] | None, findings: list[Finding]) -> dict[str, list[Examined]]:
+        by_table: dict[str, list[Examined]] = {}
+        try:
+            system = self.examine_system(EXAMINE_SECONDS)
+            findings += findings_about_system(system)
+            results = self.examine(tables, EXAMINE_SECONDS, deep=False)
+        except EngineError as error:
+            self.raise_if_stopping("diagnosing", self.database)
+            findings.append(cannot_tell("the structure of tables and indexes", error.words))
+            return {}
+        for result in results:
+            by_table.setdefault(result.part.table, []).append(result)
+        reasons = sorted({result.unknown for result in [*system, *results] if result.unknown})
+        for reason in reasons:
+            findings.append(cannot_tell("the structure of tables and indexes", reason))
+        return by_table
+
+    def _log(self, connection: Connection) -> list[Finding]:
+        """Signs of damage in the last part of the server's log, where the server lets us read it."""
+        try:
+            rows = ask(
+                connection,
+                """SELECT pg_read_binary_file(f, greatest(s - %(tail)s, 0), %(tail)s, true)
+                   FROM (SELECT f, (pg_stat_file(f, true)).size AS s FROM pg_current_logfile() f) x
+                     WHERE s IS NOT NULL""",
+                tail=LOG_TAIL,
+            )
+        except DBAPIError as error:
+            return refused(error, "the server's log")
+        text = bytes(rows[0][0]).decode(errors="replace") if rows and rows[0][0] else ""
+        lines = [line for line in text.splitlines() if LOG_SIGNS.search(line) and "STATEMENT:" not in line]
+        if not lines:
+            return []
+        return [
+            Finding(
+                "server_log_errors",
+                "high",
+                "",
+                say(
+                    "{count} lines of the server's log tell of damage, the last: {line}",
+                    count=len(lines),
+                    line=lines[-1][:300],
+                ),
+                say("Look into the log around that time; the cause is often storage, memory or a full disk"),
+            )
+        ]

@@ -1,0 +1,29 @@
+"""What could not be looked at is told, too."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError
+
+from ..messages import say
+from ..values import Finding
+from .driver_errors import lost
+from .sql import words_of
+
+
+def refused(error: DBAPIError, topic: str) -> list[Finding]:
+    """A right that lacks has a finding of its own; a session that is lost ends the diagnosis."""
+    if lost(error.orig):
+        raise error
+    if getattr(error.orig, "pgcode", None) == "42501":
+        return []
+    return [cannot_tell(topic, words_of(error))]
+
+
+def cannot_tell(topic: str, words: str) -> Finding:
+    return Finding(
+        "cannot_tell",
+        "low",
+        "",
+        say("Cannot tell about {topic}: {words}", topic=topic, words=words),
+        say("Give the console's account more rights, or look by hand"),
+    )

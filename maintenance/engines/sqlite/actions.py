@@ -1,0 +1,233 @@
+"""G: the actions. Each is one transaction or safe to repeat, and is judged by what it left behind."""
+
+# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..errors import Damaged, EngineError, Unable
+from ..messages import say, size
+from ..values import Action, Loss, Performed
+from .backup import raw_copy, sync_name
+from .diagnosis import indexes_of
+from .exclusive_lock import hold
+from .file import MAGIC, DatabaseFile
+from .firstpage import write_first_page
+from .names import Table, quoted, tables_in
+from .replace import replace_indexes, replace_table
+from .rollback import put_in_place
+from .verification import structure
+
+
+def perform(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """Raises Unable for a kind this engine does not have, Damaged when only loss of data would help."""
+    if action.kind not in ACTIONS:
+        raise Unable(action.kind, action.object, "this is not an action of SQLite")
+    if action.needs_data_loss and not allow_data_loss:
+        raise Damaged(action.kind, action.object, "it may lose rows, and that is not allowed")
+    return ACTIONS[action.kind](file, action, allow_data_loss)
+
+
+def table_named(connection: sqlite3.Connection, name: str) -> Table:
+    table = tables_in(connection).get(name)
+    if table is None:
+        raise Unable("working on", name, "there is no such table")
+    return table
+
+
+def _vacuum(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    with file.working("rewriting", file.name) as connection:
+        before = used_bytes(connection)
+        connection.execute("VACUUM")
+        after = used_bytes(connection)
+        free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    if free:
+        raise Damaged("rewriting", file.name, say("{free} free pages are left after the rewrite", free=free))
+    return Performed(
+        say("The file was rewritten, {before} before and {after} after.", before=size(before), after=size(after)),
+        before,
+        after,
+    )
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    pages, page = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "page_size"))
+    return pages * page
+
+
+def _reindex(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """An index with unreadable pages cannot be emptied by REINDEX; it is then replaced."""
+    try:
+        with file.working("making the indexes again of", action.object) as connection:
+            table = table_named(connection, action.object)
+            before, count = _tree_bytes(connection, table), len(indexes_of(connection, table))
+            connection.execute(f"REINDEX {quoted(table.name)}")
+            _require_sound(connection, table)
+            after = _tree_bytes(connection, table)
+    except Damaged:
+        return replace_indexes(file, action.object)
+    return Performed(say("{count} indexes were made again and agree with the rows.", count=count), before, after)
+
+
+def _remake_indexes(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """Indexes that diagnosis found sound. Whether they agree with the rows is proven for the whole file afterwards."""
+    try:
+        with file.working("making the indexes again of", action.object) as connection:
+            table = table_named(connection, action.object)
+            before, count = _tree_bytes(connection, table), len(indexes_of(connection, table))
+            connection.execute(f"REINDEX {quoted(table.name)}")
+            after = _tree_bytes(connection, table)
+    except Damaged:
+        return replace_indexes(file, action.object)
+    return Performed(say("{count} indexes were made again.", count=count), before, after)
+
+
+def _remake_all_indexes(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """As `_remake_indexes`, of every table; where an index cannot be emptied, table by table."""
+    with file.working("making the indexes again of", file.name) as connection:
+        tables = tables_in(connection)
+        count = sum(len(indexes_of(connection, table)) for table in tables.values())
+    try:
+        with file.working("making the indexes again of", file.name) as connection:
+            connection.execute("REINDEX")
+    except Damaged:
+        for name in tables:
+            _reindex(file, replace(action, object=name), allow_data_loss)
+    return Performed(say("{count} indexes were made again.", count=count), None, None)
+
+
+def _require_sound(connection: sqlite3.Connection, table: Table) -> None:
+    lines = structure(connection, table.name)
+    if lines:
+        raise Damaged("checking", table.canonical, "; ".join(lines[:3]))
+
+
+def _tree_bytes(connection: sqlite3.Connection, table: Table) -> int | None:
+    """Pages of the table and its indexes; None when this build has no dbstat or cannot read them."""
+    total = 0
+    try:
+        for name in [table.name, *indexes_of(connection, table)]:
+            total += connection.execute(
+                "SELECT coalesce(sum(pgsize), 0) FROM dbstat WHERE name = ?", (name,)
+            ).fetchone()[0]
+    except sqlite3.Error:
+        return None
+    return total
+
+
+def _analyze(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    with file.working("collecting statistics of", action.object) as connection:
+        table = table_named(connection, action.object)
+        connection.execute(f"ANALYZE {quoted(table.name)}")
+        rows = connection.execute(f"SELECT count(*) FROM {quoted(table.name)} NOT INDEXED").fetchone()[0]
+        told = connection.execute(
+            "SELECT max(CAST(stat AS INTEGER)) FROM sqlite_stat1 WHERE tbl = ? COLLATE NOCASE", (table.name,)
+        ).fetchone()[0]
+        # A table without rows, or whose only indexes are partial and empty, gets no statistics.
+        if rows and told is None and indexes_of(connection, table):
+            full = connection.execute("SELECT count(*) FROM pragma_index_list(?) WHERE partial = 0", (table.name,))
+            if full.fetchone()[0]:
+                raise EngineError("collecting statistics of", action.object, "ANALYZE left no statistics")
+    return Performed(say("Statistics of {rows:,} rows were collected.", rows=rows), None, None)
+
+
+def _analyze_all(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    with file.working("collecting statistics of", file.name) as connection:
+        connection.execute("ANALYZE")
+        tables = connection.execute("SELECT count(DISTINCT tbl) FROM sqlite_stat1").fetchone()[0]
+    return Performed(say("Statistics of {tables:,} tables with rows were collected.", tables=tables), None, None)
+
+
+def _replace_indexes(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    return replace_indexes(file, action.object)
+
+
+def _replace_table(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    return replace_table(file, action.object, allow_data_loss=False)
+
+
+def _salvage(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    return replace_table(file, action.object, allow_data_loss=allow_data_loss)
+
+
+def _pad(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """Grows the file to the length its header names, so that no page is given out twice."""
+    header = file.header()
+    wanted = header.pages * header.page_size
+    before = header.file_bytes
+    if header.truncated:
+        os.truncate(file.path, wanted)
+        sync_name(file.path)
+    if file.raw is not None:
+        # SQLite can lock it now. Between the two locks nobody can have gone wrong: the file is sound enough.
+        file.give_back()
+        hold(file)
+    file.tolerant = False
+    with file.working("checking", file.name) as connection:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    found = file.path.stat().st_size
+    if found < wanted:
+        raise Damaged(
+            "filling up", file.name, say("the file has {found} bytes instead of {wanted}", found=found, wanted=wanted)
+        )
+    return Performed(say("{bytes} of zeros were added at the end.", bytes=size(found - before)), before, found)
+
+
+def _restore_header(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """On a copy first; it takes the place of the live file only when SQLite can read it."""
+    before = file.path.stat().st_size
+    if file.header().magic:
+        return Performed(say("The first 16 bytes are as they must be already."), before, before)
+    copy = file.sides.restored
+    raw_copy(file, copy)
+    descriptor = os.open(copy, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, MAGIC, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    with file.side(copy, "checking") as connection:
+        tables_in(connection)
+    # The journals stay: they belong to the same file, whose header was all that was wrong.
+    put_in_place(file, copy, move_journals=False)
+    with file.working("checking", file.name) as connection:
+        count = len(tables_in(connection))
+    return Performed(say("The header was written again; {count} tables can be seen.", count=count), before, before)
+
+
+def _write_first_page(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """On a copy first, as above. What else the page held is not in the file any more, and is told."""
+    before = file.path.stat().st_size
+    if file.header().plausible and file.header().magic:
+        return Performed(say("The first page is as it must be already."), before, before)
+    copy = file.sides.restored
+    raw_copy(file, copy)
+    tables = write_first_page(copy)
+    with file.side(copy, "checking") as connection:
+        tables_in(connection)
+    put_in_place(file, copy)
+    detail = say("user_version, application_id and the list of free pages were on the lost page; they begin at zero")
+    loss = Loss(file.name, 0, (1,), detail)
+    return Performed(
+        say("The first page was written again; {count} tables can be seen.", count=tables), before, before, (loss,)
+    )
+
+
+ACTIONS: dict[str, Callable[[DatabaseFile, Action, bool], Performed]] = {
+    "restore_header": _restore_header,
+    "write_first_page": _write_first_page,
+    "pad": _pad,
+    "replace_indexes": _replace_indexes,
+    "replace_table": _replace_table,
+    "salvage": _salvage,
+    "reindex": _reindex,
+    "remake_indexes": _remake_indexes,
+    "remake_all_indexes": _remake_all_indexes,
+    "vacuum": _vacuum,
+    "analyze": _analyze,
+    "analyze_all": _analyze_all,
+}

@@ -1,0 +1,54 @@
+"""What a file needs of its application: collations and functions that only the program which made it defines."""
+
+# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from ..messages import say
+from ..values import Finding
+from .names import Table, quoted
+
+NEEDS_APPLICATION = "application_code_needed"
+UNKNOWN = ("no such collation sequence", "no such function", "unknown function")
+"""How SQLite's words begin when something is not defined here."""
+
+
+def tables_of_others(connection: sqlite3.Connection, tables: Sequence[Table]) -> dict[str, str]:
+    """Canonical name -> SQLite's words, for tables that this program can neither sort nor index."""
+    asked = {table.canonical: missing(connection, table) for table in tables}
+    return {name: words for name, words in asked.items() if words is not None}
+
+
+def missing(connection: sqlite3.Connection, table: Table) -> str | None:
+    """SQLite's words for what is not defined here. Statements are prepared, none is run."""
+    name = quoted(table.name)
+    columns = [str(row[1]) for row in connection.execute(f"PRAGMA table_xinfo({name})").fetchall()]
+    for statement in (
+        f"SELECT * FROM {name} ORDER BY {', '.join(map(quoted, columns)) or '1'}",
+        f"REINDEX {name}",
+    ):
+        try:
+            connection.execute(f"EXPLAIN {statement}").fetchall()
+        except sqlite3.OperationalError as error:
+            if str(error).startswith(UNKNOWN):
+                return str(error)
+    return None
+
+
+def findings(found: dict[str, str]) -> list[Finding]:
+    return [
+        Finding(
+            NEEDS_APPLICATION,
+            "high",
+            name,
+            say("{table} needs what only its application defines: {words}", table=name, words=words),
+            say(
+                "It can be backed up and restored here, but only a program that defines it can check, index or rewrite"
+                " the table"
+            ),
+        )
+        for name, words in found.items()
+    ]

@@ -1,0 +1,113 @@
+"""Keeping everybody else out: an exclusive lock that dies with this process.
+
+`locking_mode = EXCLUSIVE` with one empty exclusive transaction keeps readers and writers out in every
+journal mode (https://sqlite.org/pragma.html#pragma_locking_mode). In WAL mode it is refused while another
+connection is merely open, so that having it proves that nobody is there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import struct
+import time
+
+from ..errors import Transient
+from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, primary, translated
+from .file import DatabaseFile, connect
+from .maintenance_lock import holders, named
+
+PENDING_BYTE, LOCK_BYTES = 0x40000000, 512
+"""Where SQLite takes its locks (https://sqlite.org/fileformat2.html#the_lock_byte_page)."""
+QUIET_POLLS = 3
+
+
+class RawHold:
+    """SQLite's own lock bytes, for a file that SQLite refuses: no header, or shorter than the header says.
+
+    (Made to lock a short file, SQLite writes the shorter length into the header, and gives the page numbers
+    beyond it out again while tables still refer to them.)
+
+    The lock belongs to the open file description, so no other `close` in this process can drop it.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def hold(file: DatabaseFile) -> None:
+    """Takes the lock within `limits.cut_seconds`, by SQLite or, where it cannot, on its lock bytes.
+
+    Raises Transient with the name of who is in the way, Interrupted on request.
+    """
+    until = time.monotonic() + file.limits.cut_seconds
+    while True:
+        file.raise_if_stopping("locking", file.name)
+        try:
+            file.held = _exclusive(file)
+            return
+        except sqlite3.Error as error:
+            code = primary(error)
+            if code in (NOTADB, CORRUPT):
+                file.raw = _raw(file)
+                if file.raw is not None:
+                    return
+            elif code not in (BUSY, LOCKED):
+                raise translated(error, "locking", file.name) from error
+            if time.monotonic() > until:
+                raise Transient("locking", file.name, in_the_way(file)) from error
+        time.sleep(0.05)
+
+
+def in_the_way(file: DatabaseFile) -> str:
+    others = holders(file.path)
+    return f"still in use by {named(others)}" if others else "still in use, by whom cannot be told"
+
+
+def quiet_polls(file: DatabaseFile) -> int:
+    """How many of our own tries to get in were refused; raises Transient when one got in."""
+    for _ in range(QUIET_POLLS):
+        if not refused(file):
+            raise Transient("proving the lock of", file.name, "another connection was let in")
+        time.sleep(0.02)
+    return QUIET_POLLS
+
+
+def refused(file: DatabaseFile) -> bool:
+    """Whether a newcomer can neither read nor write."""
+    try:
+        newcomer = connect(file.path)
+        try:
+            newcomer.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            newcomer.close()
+    except sqlite3.Error as error:
+        return primary(error) in (BUSY, LOCKED)
+    return False
+
+
+def _exclusive(file: DatabaseFile) -> sqlite3.Connection:
+    connection = connect(file.path, timeout=0.2)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _raw(file: DatabaseFile) -> RawHold | None:
+    descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+    record = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, PENDING_BYTE, LOCK_BYTES, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, record)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return RawHold(descriptor)

@@ -1,0 +1,147 @@
+"""H: structure, constraints, sequences and definitions."""
+
+# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from ..errors import Damaged, EngineError, Interrupted
+from ..messages import say
+from ..values import Check, Fingerprint
+from .backup import mended_copy
+from .driver_errors import translated
+from .file import DatabaseFile
+from .fingerprints import SEQUENCES, fingerprint_all, has_sequences
+from .names import Table, quoted, tables_in
+
+
+def structure(connection: sqlite3.Connection, table: str | None, most: int = 100, thorough: bool = True) -> list[str]:
+    """Lines of integrity_check; empty when all is well. An error while checking is a line too.
+
+    Not `thorough`: quick_check, which does not compare indexes with rows.
+
+    https://sqlite.org/pragma.html#pragma_integrity_check
+    """
+    argument = str(most) if table is None else quoted(table)
+    try:
+        check = "integrity_check" if thorough else "quick_check"
+        rows = connection.execute(f"PRAGMA {check}({argument})").fetchall()
+    except sqlite3.Error as error:
+        told = translated(error, "checking", table or "the file")
+        if told.kind != "integrity":
+            raise
+        return [told.words]
+    lines = [line for row in rows for line in str(row[0]).splitlines() if not line.startswith("***")]
+    return [] if lines == ["ok"] else lines
+
+
+def checks(file: DatabaseFile, tables: Sequence[str] | None, thorough: bool) -> list[Check]:
+    """Structure, then foreign keys, then AUTOINCREMENT numbers."""
+    try:
+        with file.working("checking", file.name) as connection:
+            known = tables_in(connection)
+            chosen = [known[name] for name in known if tables is None or name in tables]
+            found = _structure_checks(connection, file.name, chosen, tables is None, thorough)
+            return found + [check for table in chosen for check in _table_checks(connection, table, thorough)]
+    except EngineError as error:
+        if error.kind != "integrity":
+            raise
+        return [Check("structure", file.name, False, error.words)]
+
+
+def _structure_checks(
+    connection: sqlite3.Connection, name: str, chosen: list[Table], whole: bool, thorough: bool
+) -> list[Check]:
+    if whole:
+        lines = structure(connection, None, thorough=thorough)
+        return [Check("structure", name, not lines, "; ".join(lines[:5]))]
+    found = [(table.canonical, structure(connection, table.name, thorough=thorough)) for table in chosen]
+    return [Check("structure", object, not lines, "; ".join(lines[:5])) for object, lines in found]
+
+
+def _table_checks(connection: sqlite3.Connection, table: Table, thorough: bool) -> list[Check]:
+    found: list[Check] = []
+    try:
+        if thorough and connection.execute(f"PRAGMA foreign_key_list({quoted(table.name)})").fetchone():
+            found.append(_foreign_keys(connection, table))
+        found += _sequence(connection, table)
+    except sqlite3.Error as error:
+        told = translated(error, "checking", table.canonical)
+        if told.kind not in ("integrity", "permanent") or isinstance(told, Interrupted):
+            raise
+        found.append(Check("readable", table.canonical, False, told.words))
+    return found
+
+
+def _foreign_keys(connection: sqlite3.Connection, table: Table) -> Check:
+    orphans = 0
+    for _ in connection.execute(f"PRAGMA foreign_key_check({quoted(table.name)})"):
+        orphans += 1
+    return Check(
+        "foreign keys",
+        table.canonical,
+        orphans == 0,
+        say("{count} rows have no parent", count=orphans) if orphans else "",
+        of_rows=True,
+    )
+
+
+def _sequence(connection: sqlite3.Connection, table: Table) -> list[Check]:
+    if not has_sequences(connection):
+        return []
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table.name,)).fetchone()
+    if row is None:
+        return []
+    highest = connection.execute(f"SELECT max(rowid) FROM {quoted(table.name)}").fetchone()[0]
+    passed = highest is None or row[0] >= highest
+    detail = say("next after {last}, highest used {highest}", last=row[0], highest=highest)
+    return [Check("sequence", table.canonical, passed, detail)]
+
+
+SETTINGS = ("user_version", "application_id", "page_size", "encoding", "auto_vacuum")
+"""What the header keeps of the file as a whole, beside its tables."""
+
+
+def definitions(connection: sqlite3.Connection) -> dict[str, str]:
+    """'table orders' -> digest of its text. SQLite keeps columns and constraints in that text."""
+    rows = connection.execute(
+        "SELECT type || ' ' || name, coalesce(sql, 'index of a constraint of ' || tbl_name) FROM sqlite_master"
+        " WHERE name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\' AND name <> ? ORDER BY 1",
+        (SEQUENCES,),
+    ).fetchall()
+    found = {str(name): _digest(str(sql)) for name, sql in rows}
+    settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in SETTINGS]
+    return {**found, "settings": _digest(repr(settings))}
+
+
+def fingerprints(file: DatabaseFile, tables: Sequence[str] | None, side: str | None) -> dict[str, Fingerprint]:
+    """Of the live file or of a side copy. A file that cannot be opened has no tables to tell of."""
+    try:
+        with _of(file, side, "reading") as connection:
+            return fingerprint_all(connection, tables)
+    except Damaged as error:
+        return {name: Fingerprint(None, None, error.words) for name in tables or ()}
+
+
+def catalog(file: DatabaseFile, side: str | None) -> dict[str, str]:
+    try:
+        with _of(file, side, "reading the definitions of") as connection:
+            return definitions(connection)
+    except Damaged as error:
+        return {"schema": f"unreadable: {error.words}"}
+
+
+def _of(file: DatabaseFile, side: str | None, doing: str) -> AbstractContextManager[sqlite3.Connection]:
+    if side is not None:
+        return file.side(Path(side), doing)
+    # A file that SQLite refuses is locked by us all the same: what is in it is read from a mended copy.
+    return file.working(doing, file.name) if file.raw is None else file.side(mended_copy(file), doing)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

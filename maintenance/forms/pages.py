@@ -1,0 +1,305 @@
+"""What people type, checked for its form. Whether it can be is decided behind `launch`."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Sequence
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db.models import Q
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from maintenance.models import MaintenanceSetting, MaintenanceType, SeverityLevel, Status
+from maintenance.results.statistics import Month, month_of, this_month
+from maintenance.text import dates as days
+
+TYPES = {
+    MaintenanceType.REPAIR: _("Mends what is damaged: indexes, tables, pages. Touches nothing that is whole."),
+    MaintenanceType.OPTIMIZE: _(
+        "Works on what crosses the thresholds: bloat, dead rows, old statistics. Often no outage at all."
+    ),
+    MaintenanceType.REBUILD: _("Rewrites every table and index anew. Takes longest; for when nothing else helps."),
+}
+SEVERITIES = {
+    SeverityLevel.CRITICAL: _("Users cannot work."),
+    SeverityLevel.HIGH: _("Users are hindered, or soon will be."),
+    SeverityLevel.MEDIUM: _("Noticeable, and can wait for a quiet hour."),
+}
+TIME_ZONES = zoneinfo.available_timezones()
+"""Asked once: to answer, Python looks into each of some 600 files."""
+SCOPES = [
+    ("read", _("read states and history")),
+    ("monitor", _("post states (monitoring)")),
+    ("alert", _("open incidents (Alertmanager)")),
+    ("launch", _("launch maintenance")),
+]
+OFFERED_MONTHS = 36
+
+
+class Explained(forms.RadioSelect):
+    """Each choice with a sentence on what it means."""
+
+    template_name = "widgets/explained.html"
+
+    def __init__(self, sentences: dict[Any, Any]) -> None:
+        super().__init__()
+        self.sentences = sentences
+
+    def create_option(self, name: str, value: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        option = super().create_option(name, value, *args, **kwargs)
+        return {**option, "sentence": self.sentences.get(value, "")}
+
+
+class LaunchForm(forms.Form):
+    """First screen: the specification's parameters (3.3)."""
+
+    maintenance_type = forms.ChoiceField(
+        label=_("What shall be done"), choices=MaintenanceType, widget=Explained(TYPES)
+    )
+    databases = forms.MultipleChoiceField(label=_("Databases"), required=False, widget=forms.CheckboxSelectMultiple)
+    all_databases = forms.BooleanField(label=_("All databases"), required=False)
+    tables = forms.CharField(
+        label=_("Only these tables"),
+        required=False,
+        widget=forms.Textarea({"rows": 3, "spellcheck": "false", "class": "mono"}),
+        help_text=_("One a line, e.g. public.orders. Empty: the whole database."),
+    )
+    severity_level = forms.ChoiceField(label=_("How bad it is"), choices=SeverityLevel, widget=Explained(SEVERITIES))
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=2000,
+        widget=forms.Textarea({"rows": 3}),
+        help_text=_("What is wrong, since when, and who asked. It stands in the report."),
+    )
+    allow_data_loss = forms.BooleanField(
+        label=_("Rows that cannot be read may be lost"),
+        required=False,
+        help_text=_("Only for damage that nothing else mends. The report lists every row that went."),
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        names = MaintenanceSetting.objects.filter(enabled=True).values_list("name", flat=True)
+        field = self.fields["databases"]
+        assert isinstance(field, forms.MultipleChoiceField)
+        field.choices = [(name, name) for name in names]
+        if not user.has_perm("maintenance.allow_data_loss"):
+            del self.fields["allow_data_loss"]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not data.get("databases") and not data.get("all_databases") and "databases" not in self.errors:
+            self.add_error("databases", gettext("Choose at least one database, or all."))
+        return data
+
+    def chosen(self) -> dict[str, Any]:
+        """The arguments of `launch.Request`, as JSON types."""
+        data = self.cleaned_data
+        return {
+            "maintenance_type": data["maintenance_type"],
+            "target_databases": None if data["all_databases"] else data["databases"],
+            "severity_level": data["severity_level"],
+            "reason": data["reason"],
+            "target_tables": list(dict.fromkeys(filter(None, map(str.strip, data["tables"].splitlines())))),
+            "allow_data_loss": data.get("allow_data_loss", False),
+        }
+
+
+class Proven(forms.Form):
+    """Whoever sits at an open session proves to be the same person."""
+
+    password = forms.CharField(
+        label=_("Your password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        if not self.user.check_password(self.cleaned_data["password"]):
+            raise ValidationError(gettext("The password is wrong."), code="wrong")
+        return ""
+
+
+class GlassForm(Proven):
+    """Why it begins without the approval it needs."""
+
+    glass = forms.CharField(
+        label=_("Why it cannot wait for the second person"),
+        max_length=2000,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_("Whom you tried to reach, and what waiting would cost. Everybody is told, and it is audited."),
+    )
+
+    field_order = ["glass", "password"]
+
+
+class ConfirmForm(GlassForm):
+    """Last screen: the names typed by hand. The button that breaks the glass is pressed only with a reason."""
+
+    names = forms.CharField(
+        label=_("Type the name of the database"),
+        widget=forms.TextInput(
+            {"autocomplete": "off", "spellcheck": "false", "autocapitalize": "none", "class": "mono"}
+        ),
+    )
+
+    def __init__(self, user: User, wanted: Sequence[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(user, *args, **kwargs)
+        self.wanted = set(wanted)
+        self.fields["glass"].required = "break_glass" in self.data
+        if len(wanted) > 1:
+            self.fields["names"].label = _("Type the names of the databases, separated by commas")
+
+    def clean_names(self) -> str:
+        typed = {name.strip() for name in self.cleaned_data["names"].split(",") if name.strip()}
+        if typed != self.wanted:
+            raise ValidationError(
+                gettext("This is not {names}.").format(names=", ".join(sorted(self.wanted))), code="other"
+            )
+        return str(self.cleaned_data["names"])
+
+    @property
+    def breaks_glass(self) -> str:
+        """The reason, when that button was pressed; else nothing."""
+        return str(self.cleaned_data["glass"]) if "break_glass" in self.data else ""
+
+
+def code_field(help_text: Any) -> forms.CharField:
+    widget = forms.TextInput(
+        {"autocomplete": "one-time-code", "spellcheck": "false", "autocapitalize": "none", "class": "mono"}
+    )
+    return forms.CharField(label=_("Code"), max_length=40, widget=widget, help_text=help_text)
+
+
+class CodeForm(forms.Form):
+    """The second factor after the password."""
+
+    code = code_field(_("Six digits from your authenticator app, or one of your recovery codes."))
+
+
+class NewFactorForm(Proven):
+    """The first code, and the password: an open session alone must not bind somebody else's telephone."""
+
+    code = code_field(_("The six digits that the app shows now."))
+    field_order = ["code", "password"]
+
+
+class DateInput(forms.DateInput):
+    input_type = "date"
+
+
+class Filter(forms.Form):
+    """From and to, both inclusive, in the reader's time zone."""
+
+    since = forms.DateField(label=_("From"), required=False, widget=DateInput)
+    until = forms.DateField(label=_("To"), required=False, widget=DateInput)
+
+    exact: dict[str, str] = {}
+    """Field of the form -> lookup."""
+    dated = "at"
+
+    def exactly(self) -> Q:
+        chosen = getattr(self, "cleaned_data", {})
+        found = Q()
+        for name, lookup in self.exact.items():
+            if chosen.get(name):
+                found &= Q(**{lookup: chosen[name]})
+        return found & days.between(self.dated, chosen.get("since"), chosen.get("until"))
+
+
+def _any(choices: Any) -> list[Any]:
+    return [("", _("any")), *choices]
+
+
+class HistoryFilter(Filter):
+    database = forms.ChoiceField(label=_("Database"), required=False)
+    maintenance_type = forms.ChoiceField(label=_("Type"), required=False, choices=_any(MaintenanceType.choices))
+    severity_level = forms.ChoiceField(label=_("Severity"), required=False, choices=_any(SeverityLevel.choices))
+    status = forms.ChoiceField(label=_("Status"), required=False, choices=_any(Status.choices))
+    who = forms.CharField(label=_("Asked by"), required=False, max_length=200)
+    text = forms.CharField(label=_("Text"), required=False, max_length=200)
+
+    field_order = ["database", "maintenance_type", "severity_level", "status", "who", "since", "until", "text"]
+    exact = {
+        "maintenance_type": "maintenance_type",
+        "severity_level": "severity_level",
+        "status": "status",
+        "who": "requested_by_name__istartswith",
+    }
+    dated = "created_at"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["database"]
+        assert isinstance(field, forms.ChoiceField)
+        names = MaintenanceSetting.objects.values_list("name", flat=True)
+        asked = self.data.get("database", "")
+        field.choices = _any((name, name) for name in dict.fromkeys([*names, *([asked] if asked else [])]))
+
+    @property
+    def sort(self) -> str:
+        return str(self.data.get("sort") or "-started")
+
+
+class AuditFilter(Filter):
+    actor = forms.CharField(label=_("Who"), required=False, max_length=200)
+    operation = forms.CharField(label=_("Operation"), required=False, max_length=60)
+    object = forms.CharField(label=_("Object"), required=False, max_length=200)
+
+    field_order = ["actor", "operation", "object", "since", "until"]
+    exact = {"actor": "actor__istartswith", "operation": "operation__istartswith", "object": "object__icontains"}
+
+
+class PreferencesForm(forms.Form):
+    language = forms.ChoiceField(
+        label=_("Language"), required=False, choices=[("", _("as the browser asks")), *settings.LANGUAGES]
+    )
+    time_zone = forms.ChoiceField(
+        label=_("Time zone"),
+        required=False,
+        choices=[("", _("as the browser says")), *((name, name) for name in sorted(TIME_ZONES))],
+    )
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(label=_("What it is for"), max_length=100)
+    scopes = forms.MultipleChoiceField(
+        label=_("It may"), choices=SCOPES, initial=["read"], widget=forms.CheckboxSelectMultiple
+    )
+    days = forms.IntegerField(label=_("Days until it expires"), initial=90, min_value=1, max_value=365)
+
+
+class ReportFilter(forms.Form):
+    """Of the management section. Invalid: this month, and everything."""
+
+    month = forms.ChoiceField(label=_("Month"), required=False)
+    database = forms.ChoiceField(label=_("Database"), required=False)
+    maintenance_type = forms.ChoiceField(label=_("Type"), required=False, choices=_any(MaintenanceType.choices))
+    severity_level = forms.ChoiceField(label=_("Severity"), required=False, choices=_any(SeverityLevel.choices))
+
+    narrowing = ("database", "maintenance_type", "severity_level")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        last = this_month()
+        asked = month_of(self.data.get("month", ""))
+        months = dict.fromkeys([*(last + -n for n in range(OFFERED_MONTHS)), *([asked] if asked else [])])
+        self._choose("month", [(str(month), str(month)) for month in sorted(months, reverse=True)])
+        names = MaintenanceSetting.objects.values_list("name", flat=True)
+        database = self.data.get("database", "")
+        self._choose("database", _any((name, name) for name in dict.fromkeys([*names, *filter(None, [database])])))
+
+    def _choose(self, name: str, choices: list[Any]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+    def chosen_month(self) -> Month:
+        return month_of(getattr(self, "cleaned_data", {}).get("month", "")) or this_month()

@@ -1,0 +1,145 @@
+"""Messages of specification 7.3: who is told what, in which language. Written with the event, sent by `delivery`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Max, Q
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import override
+
+from maintenance.conf import config
+from maintenance.engines.messages import Sentence
+from maintenance.models import ENDED, MaintenanceRun, Notification, Status
+from maintenance.text.stored import said
+from reports.retelling import again
+
+log = logging.getLogger("maintenance")
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened, for the title, and the audiences of config.json that are told."""
+
+    title: Promise
+    audiences: tuple[str, ...]
+
+
+LATE_BUT_TOLD = timedelta(days=1)
+EMERGENCY = ("dba", "on_call")
+"""On call is reached by phone and Slack: its addresses in config.json say how."""
+EVENTS = {
+    "started": Event(_("Maintenance began"), ("dba", "operations", "development")),
+    "succeeded": Event(_("Maintenance is complete"), ("stakeholders",)),
+    "cancelled": Event(_("Maintenance was cancelled"), ("stakeholders",)),
+    "rolled_back": Event(_("Maintenance failed and was rolled back"), EMERGENCY),
+    "failed": Event(_("Maintenance failed"), EMERGENCY),
+    "timed_out": Event(_("Maintenance ran out of time"), EMERGENCY),
+    "needs_operator": Event(_("A database needs an operator now"), EMERGENCY),
+    "acknowledged": Event(_("Somebody is on it"), ("dba",)),
+    "diagnosis_failed": Event(_("Diagnosis failed: look at the database by hand"), ("dba",)),
+    "backup_failed": Event(_("A backup failed"), ("dba",)),
+    "maintenance_failed": Event(_("The work failed"), ("dba",)),
+    "integrity_error": Event(_("The data is not whole"), ("dba",)),
+    "not_improved": Event(_("The performance target was missed"), ("dba",)),
+    "late": Event(_("Maintenance is late"), ("dba", "operations")),
+    "awaiting_approval": Event(_("Maintenance waits for your approval"), ("dba",)),
+    "glass_broken": Event(_("Maintenance began without the approval it needs"), ("dba", "stakeholders")),
+}
+
+
+def announce(run: MaintenanceRun, event: str, because: str = "", database: str = "") -> None:
+    """Queues the messages of an event, one for each address of its audiences. `because` says what happened."""
+    _queue(run, event, because, database, 0)
+
+
+def _queue(run: MaintenanceRun, event: str, because: str, database: str, repetition: int) -> None:
+    known = _config()
+    told: dict[str, dict[str, str]] = {}
+    messages = []
+    for audience in EVENTS[event].audiences:
+        language = known.notification_languages.get(audience, settings.LANGUAGE_CODE)
+        for address in known.notifications.get(audience, ()):
+            told.setdefault(language, _told(run, event, because, database, language))
+            messages.append(
+                Notification(
+                    run=run,
+                    audience=audience,
+                    event=event,
+                    channel=address.partition(":")[0][:40],
+                    digest=digest(address),
+                    repetition=repetition,
+                    **told[language],
+                )
+            )
+    Notification.objects.bulk_create(messages, ignore_conflicts=repetition > 0)
+
+
+def _config() -> config.Config:
+    """A configuration that cannot be read must stop messages only, never the procedure."""
+    try:
+        return config.load()
+    except config.ConfigError as error:
+        log.error("No messages can be sent: %s", error)
+        return config.Config()
+
+
+def digest(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()
+
+
+def _told(run: MaintenanceRun, event: str, because: str, database: str, language: str) -> dict[str, str]:
+    with override(language):
+        what = EVENTS[event].title
+        title = f"{run.number} {what}: {run.get_maintenance_type_display()} · {', '.join(run.target_databases)}"
+        context = {
+            "run": run,
+            "what": what,
+            "said": _said(run, because, database),
+            "page": f"{settings.SITE_URL.rstrip('/')}/runs/{run.pk}/",
+            "to_acknowledge": event == "needs_operator",
+        }
+        return {"title": title[:300], "body": render_to_string("notifications/message.txt", context).strip()}
+
+
+def _said(run: MaintenanceRun, because: str, database: str) -> list[str]:
+    """In the reader's language: what happened just now, or else how each database ended."""
+    if because:
+        text = _again(because)
+        return [f"{database}: {text}" if database else text]
+    ended = run.targets.filter(status__in=ENDED).only("database", "ended_because", "ended_said")
+    return [f"{t.database}: {again(t.ended_because, t.ended_said)}" for t in ended if t.ended_because]
+
+
+def _again(sentence: str) -> str:
+    return again(str(sentence), said(sentence) if isinstance(sentence, Sentence) else {})
+
+
+def remind() -> int:
+    """Repeats 'needs operator' until somebody acknowledges or releases it; returns how many runs were repeated."""
+    now = timezone.now()
+    due = now - timedelta(minutes=_config().reminder_minutes)
+    said = Q(notifications__event="needs_operator")
+    waiting = MaintenanceRun.objects.filter(status=Status.NEEDS_OPERATOR, acknowledgement=None).annotate(
+        last=Max("notifications__created_at", filter=said), repeated=Max("notifications__repetition", filter=said)
+    )
+    # One that was never told, because config.json was broken or named nobody, is told late rather than not.
+    untold = Q(last=None, finished_at__range=(now - LATE_BUT_TOLD, due))
+    repeated = 0
+    for run in waiting.filter(Q(last__lt=due) | untold):
+        if not released(run):
+            _queue(run, "needs_operator", "", "", (run.repeated or 0) + 1)
+            repeated += 1
+    return repeated
+
+
+def released(run: MaintenanceRun) -> bool:
+    """A person has brought every database back that the run left shut."""
+    return not run.targets.filter(status=Status.NEEDS_OPERATOR, released_at=None).exists()

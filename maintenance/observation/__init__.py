@@ -1,0 +1,1 @@
+"""What is seen outside a run: monitoring, incidents, watch windows, health, privileges."""

@@ -1,0 +1,48 @@
+"""Looks at databases outside a run: on demand, and at short intervals after a maintenance."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from maintenance.engines import open_engine
+from maintenance.engines.errors import EngineError
+from maintenance.engines.values import Tag
+from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
+from maintenance.models.recording import write_state
+from maintenance.text.stored import said
+
+LOOKING = Tag(0, 0)
+"""Marks sessions that belong to no run."""
+
+
+def look(setting_id: int, source: DatabaseState.Source | None = None) -> DatabaseState:
+    """Writes TBL-097; an unreachable database is a state too."""
+    setting = MaintenanceSetting.objects.get(pk=setting_id)
+    if source is None:
+        source = DatabaseState.Source.WATCH if setting_id in _watched() else DatabaseState.Source.DIAGNOSIS
+    engine = open_engine(setting.engine_url, LOOKING, setting.limits)
+    try:
+        return write_state(setting, source, engine.diagnose(setting.thresholds))
+    except EngineError as error:
+        return DatabaseState.objects.create(
+            setting=setting, source=source, state="unreachable", error=str(error), error_said=said(error.sentence)
+        )
+    finally:
+        engine.close()
+
+
+def _watched() -> set[int]:
+    found = RunTarget.objects.filter(watch_until__gt=timezone.now(), setting__isnull=False)
+    return {x for x in found.values_list("setting_id", flat=True) if x is not None}
+
+
+def due() -> list[int]:
+    """Settings in their watch window whose last look is older than their interval."""
+    found = []
+    for setting in MaintenanceSetting.objects.filter(pk__in=_watched()):
+        last = setting.states.order_by("-id").first()
+        if last is None or last.measured_at < timezone.now() - timedelta(seconds=setting.watch_interval_seconds):
+            found.append(setting.pk)
+    return found

@@ -1,0 +1,287 @@
+"""Plan, launch, approve, cancel: the only doors, for form, API and command line alike.
+
+Bad input gets one sentence and starts nothing.
+"""
+
+from __future__ import annotations
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from maintenance import tasks
+from maintenance.auditing import chain
+from maintenance.conf import config
+from maintenance.engines.messages import say
+from maintenance.models import (
+    ACTIVE,
+    Acknowledgement,
+    ApplicationHold,
+    Approval,
+    MaintenanceRun,
+    RunTarget,
+    ScopeHold,
+    Status,
+    StoredPlan,
+    letters,
+)
+from maintenance.notifications import events
+from maintenance.text.stored import resaid, said
+from maintenance.workflow import conclusion
+
+from .planning import forget_unused, plan, plan_now
+from .request import (
+    Actor,
+    BadInput,
+    Checked,
+    Locked,
+    NotFound,
+    NotPermitted,
+    Refused,
+    Request,
+    check,
+    engine_of,
+    identity_of,
+    refuse_unreleased,
+)
+
+__all__ = [
+    "Actor",
+    "BadInput",
+    "Locked",
+    "NotFound",
+    "NotPermitted",
+    "Refused",
+    "Request",
+    "approve",
+    "ask_for_plan",
+    "cancel",
+    "launch",
+    "plan",
+    "plan_now",
+]
+
+
+def ask_for_plan(actor: Actor, request: Request) -> StoredPlan:
+    """A worker makes it; until then `made_at` is empty."""
+    actor.need("launch_maintenance", "launch a maintenance")
+    forget_unused()
+    with transaction.atomic():
+        asked = StoredPlan.objects.create(asked_by=actor.name, request=request.stored())
+        tasks.enqueue_plan(asked.pk)
+    return asked
+
+
+def launch(
+    actor: Actor,
+    request: Request,
+    enqueue: bool = True,
+    key: str | None = None,
+    agreed: StoredPlan | None = None,
+    break_glass: str = "",
+) -> MaintenanceRun:
+    """Starts a run: row, targets, holds, audit entry and messages are one commit. A person uses a `key` once.
+
+    `agreed` is the plan that was seen and confirmed: it is carried out, or planned again where the database has
+    changed since. `break_glass` says why it must begin without the second person whose approval is needed.
+    Raises NotPermitted, BadInput or Locked; then nothing was started.
+    """
+    actor.need("launch_maintenance", "launch a maintenance")
+    if request.allow_data_loss:
+        actor.need("allow_data_loss", "allow data loss in a maintenance")
+    if agreed is not None:
+        _refuse_other_plan(actor, request, agreed)
+    checked = check(request)
+    waits = any(request.severity_level in s.approval_severities for s in checked.settings)
+    try:
+        with transaction.atomic():
+            run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed)
+            _hold_scope(run, checked)
+            for setting in checked.settings:
+                # Once more: who held the scope until now may have left it closed.
+                refuse_unreleased(setting, checked.facts[setting.name])
+            if waits and break_glass:
+                go_without_approval(actor, run, break_glass)
+            elif waits:
+                events.announce(run, "awaiting_approval")
+            elif enqueue:
+                for target in run.targets.all():
+                    tasks.enqueue(target.pk)
+    except IntegrityError as error:
+        raise _locked(checked) from error
+    return run
+
+
+def _refuse_other_plan(actor: Actor, request: Request, agreed: StoredPlan) -> None:
+    """A plan is confirmed by the person who asked for it, and for what it was asked."""
+    if agreed.asked_by != actor.name:
+        raise BadInput(
+            say("Plan {plan} was made for {who}; make one of your own.", plan=agreed.pk, who=agreed.asked_by)
+        )
+    if agreed.made_at is None or agreed.refused:
+        why = resaid(agreed.refused_said, agreed.refused) if agreed.refused else say("it still waits")
+        raise BadInput(say("Plan {plan} was not made: {why}", plan=agreed.pk, why=why))
+    if agreed.request != request.stored():
+        raise BadInput(
+            say("Plan {plan} was made for other parameters; plan again with those you ask for now.", plan=agreed.pk)
+        )
+
+
+def _create(
+    actor: Actor, checked: Checked, status: Status, key: str | None, agreed: StoredPlan | None
+) -> MaintenanceRun:
+    request = checked.request
+    run = MaintenanceRun.objects.create(
+        maintenance_type=request.maintenance_type,
+        target_databases=[s.name for s in checked.settings],
+        target_tables=list(request.target_tables),
+        severity_level=request.severity_level,
+        reason=request.reason.strip(),
+        allow_data_loss=request.allow_data_loss,
+        requested_by=actor.user,
+        requested_by_name=actor.name,
+        origin=actor.origin,
+        request_key=key,
+        agreed_plan=agreed,
+        status=status,
+    )
+    for setting in checked.settings:
+        RunTarget.objects.create(
+            run=run,
+            setting=setting,
+            database=setting.name,
+            engine=engine_of(setting).name,
+            version=checked.facts[setting.name].version[:200],
+            identity=identity_of(checked.facts[setting.name]),
+            site=letters(),
+            tables=checked.tables[setting.name] or None,
+            status=status,
+            enqueued_at=timezone.now(),
+        )
+    chain.record(
+        actor.name,
+        "run.launched",
+        run.number,
+        after={
+            "maintenance_type": run.maintenance_type,
+            "target_databases": run.target_databases,
+            "target_tables": run.target_tables,
+            "severity_level": run.severity_level,
+            "reason": run.reason,
+            "allow_data_loss": run.allow_data_loss,
+            "origin": actor.origin,
+            "plan": agreed.pk if agreed else None,
+        },
+    )
+    return run
+
+
+def _hold_scope(run: MaintenanceRun, checked: Checked) -> None:
+    """One running maintenance at a time over its scope: the unique key decides between two at once."""
+    if config.load().exclusive_scope == "all":
+        if ScopeHold.objects.exists():
+            raise _locked(checked)
+        ScopeHold.objects.create(key="all", run=run)
+        return
+    if ScopeHold.objects.filter(key="all").exists():
+        raise _locked(checked)
+    for key in _keys(checked):
+        ScopeHold.objects.create(key=key, run=run)
+
+
+def _keys(checked: Checked) -> list[str]:
+    """By identity, not by name: one database may be registered twice."""
+    return [f"database:{identity_of(facts)}" for facts in checked.facts.values()]
+
+
+def _locked(checked: Checked) -> Locked:
+    keys = ["all", *_keys(checked)]
+    hold = ScopeHold.objects.filter(key__in=keys).select_related("run").first() or ScopeHold.objects.first()
+    if hold is None:
+        return Locked(say("Another maintenance began at the same instant; try again."))
+    return Locked(
+        say(
+            "{run} of {databases} holds the lock since {since}; wait for its end or cancel it.",
+            run=hold.run.number,
+            databases=", ".join(hold.run.target_databases),
+            since=timezone.localtime(hold.since).isoformat(timespec="seconds"),
+        )
+    )
+
+
+def approve(actor: Actor, run: MaintenanceRun) -> None:
+    """A second person's word starts the run. The one who asked cannot give it, superusers included."""
+    actor.need("approve_maintenance", "approve a maintenance")
+    if actor.name == run.requested_by_name or (actor.user is not None and actor.user.pk == run.requested_by_id):
+        raise NotPermitted(
+            say("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number)
+        )
+    with transaction.atomic():
+        _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name))
+        chain.record(actor.name, "run.approved", run.number)
+
+
+def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
+    """Break-glass: nobody is there to approve, and waiting does more harm. Audited, told to people, in the report."""
+    actor.need("break_glass", "begin a maintenance without its approval")
+    if not reason.strip():
+        raise BadInput(say("A reason is required: say why nobody can approve, and what waiting would cost."))
+    with transaction.atomic():
+        _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, broken_glass=reason.strip()))
+        chain.record(actor.name, "run.glass_broken", run.number, after={"reason": reason.strip()})
+        told = say("{who} began it without the approval it needs: {reason}", who=actor.name, reason=reason.strip())
+        events.announce(run, "glass_broken", told)
+
+
+def _let_begin(run: MaintenanceRun, word: Approval) -> None:
+    """Queued, by one compare-and-set. Raises BadInput when the run does not wait for it."""
+    changed = MaintenanceRun.objects.filter(pk=run.pk, status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
+    if not changed:
+        raise BadInput(say("{run} does not wait for an approval.", run=run.number))
+    run.status = Status.QUEUED
+    word.save()
+    run.targets.filter(status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
+    for target in run.targets.all():
+        tasks.enqueue(target.pk)
+
+
+def cancel(actor: Actor, run: MaintenanceRun) -> None:
+    """Asks the workers to stop; what nobody began ends at once, unless something stopped was left to it to start."""
+    actor.need("cancel_maintenance", "cancel a maintenance")
+    with transaction.atomic():
+        open_states = [Status.AWAITING_APPROVAL, *ACTIVE]
+        changed = MaintenanceRun.objects.filter(pk=run.pk, status__in=open_states, cancel_requested_at=None).update(
+            cancel_requested_at=timezone.now(), cancel_requested_by=actor.name, status=Status.CANCELLING
+        )
+        if not changed:
+            raise BadInput(say("{run} has ended or is being cancelled already.", run=run.number))
+        why = say("Cancelled by {who} before it began.", who=actor.name)
+        run.targets.filter(pk__in=_left_to_start(run), status=Status.QUEUED).update(status=Status.CANCELLING)
+        run.targets.filter(status__in=[Status.AWAITING_APPROVAL, Status.QUEUED]).update(
+            status=Status.CANCELLED,
+            ended_because=str(why),
+            ended_said=said(why),
+            finished_at=timezone.now(),
+        )
+        run.targets.filter(status=Status.RUNNING).update(status=Status.CANCELLING)
+        chain.record(actor.name, "run.cancelled", run.number, before={"status": run.status})
+    conclusion.conclude(run.pk)
+
+
+def _left_to_start(run: MaintenanceRun) -> list[int]:
+    """Ids of targets that share an application which another target of the run stopped: a worker has to end them."""
+    stopped = set(ApplicationHold.objects.filter(run=run, was_running=True).values_list("name", flat=True))
+    targets = run.targets.filter(setting__isnull=False).select_related("setting")
+    return [t.pk for t in targets if t.setting is not None and stopped.intersection(t.setting.applications)]
+
+
+def acknowledge(actor: Actor, run: MaintenanceRun) -> None:
+    """Somebody is on it: the reminders of a run that needs an operator stop. It changes nothing else."""
+    actor.need("launch_maintenance", "acknowledge a maintenance")
+    if not run.targets.filter(status=Status.NEEDS_OPERATOR).exists():
+        raise BadInput(say("{run} does not need an operator.", run=run.number))
+    with transaction.atomic():
+        word, new = Acknowledgement.objects.get_or_create(run=run, defaults={"by": actor.user, "by_name": actor.name})
+        if not new:
+            raise BadInput(say("{run} was acknowledged by {who} already.", run=run.number, who=word.by_name))
+        chain.record(actor.name, "run.acknowledged", run.number)
+        events.announce(run, "acknowledged", say("{who} is on it.", who=actor.name))

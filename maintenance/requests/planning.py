@@ -1,0 +1,112 @@
+"""The plan a person sees before anything is changed: made from a read-only look, and kept as it was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from maintenance.engines.errors import EngineError
+from maintenance.engines.messages import Sentence, say
+from maintenance.models import MaintenanceSetting, StoredPlan
+from maintenance.text.stored import said, stored_finding
+from maintenance.workflow.steps.context import stored_action
+from maintenance.workflow.steps.decide import refuse_without_room
+
+from .request import BadInput, Checked, Refused, Request, check, engine_of
+
+UNUSED = timedelta(days=1)
+
+
+def plan(request: Request) -> list[dict[str, Any]]:
+    """Per database what would be done, and why; changes nothing. Raises BadInput."""
+    checked = check(request)
+    return [_plan_one(checked, setting) for setting in checked.settings]
+
+
+def plain(targets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A plan for machines: without the parts that its sentences are said again with."""
+    return [{k: _plain(v) for k, v in target.items() if k != "refused_said"} for target in targets]
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, list):
+        return value
+    return [{k: v for k, v in e.items() if k != "said"} if isinstance(e, dict) else e for e in value]
+
+
+def make(plan_id: int) -> None:
+    """A worker's part: fills the plan that a person asked for, or says why there is none."""
+    asked = StoredPlan.objects.filter(pk=plan_id, made_at=None).first()
+    if asked is None:
+        return
+    try:
+        asked.targets = plan(Request(**asked.request))
+    except Refused as refusal:
+        asked.refused, asked.refused_said = str(refusal.sentence), said(refusal.sentence)
+    except Exception as error:
+        # Whoever waits before the page has to learn of it; the worker's own log gets the traceback.
+        sentence = say(
+            "A bug in the console during {step}: {kind}: {error}",
+            step="plan",
+            kind=type(error).__name__,
+            error=str(error),
+        )
+        asked.refused, asked.refused_said = str(sentence), said(sentence)
+        raise
+    finally:
+        asked.made_at = timezone.now()
+        asked.save()
+
+
+def forget_unused() -> None:
+    """What nobody launched within a day is of no use to anybody."""
+    StoredPlan.objects.filter(runs=None, asked_at__lt=timezone.now() - UNUSED).delete()
+
+
+def plan_now(asked_by: str, request: Request) -> StoredPlan:
+    """Makes and keeps a plan at once, for callers that wait. Raises BadInput."""
+    forget_unused()
+    return StoredPlan.objects.create(
+        asked_by=asked_by, request=request.stored(), targets=plan(request), made_at=timezone.now()
+    )
+
+
+def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
+    request = checked.request
+    tables = checked.tables[setting.name] or None
+    engine = engine_of(setting)
+    try:
+        diagnosis = engine.diagnose(setting.thresholds, tables)
+        actions = engine.plan(
+            request.maintenance_type,  # type: ignore[arg-type]
+            diagnosis,
+            setting.thresholds,
+            tables,
+            request.allow_data_loss,
+        )
+        refused: Sentence | None = None
+        try:
+            refuse_without_room(actions, diagnosis, setting.limits.jobs, setting.name)
+        except EngineError as error:
+            refused = error.sentence
+    except EngineError as error:
+        raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
+    finally:
+        engine.close()
+    return {
+        "database": setting.name,
+        "engine": engine.name,
+        "version": diagnosis.version,
+        "size_bytes": diagnosis.size_bytes,
+        "free_bytes": diagnosis.free_bytes,
+        "connections": diagnosis.connections,
+        "applications": setting.applications,
+        "refused": None if refused is None else str(refused),
+        "refused_said": {} if refused is None else said(refused),
+        "findings": [stored_finding(f) for f in diagnosis.findings],
+        "actions": [stored_action(a) for a in actions],
+        "disk_needed_bytes": sum(sorted((a.disk_bytes for a in actions), reverse=True)[: setting.limits.jobs]),
+    }

@@ -1,0 +1,271 @@
+"""What is asked for, by whom, and whether it could be started. Bad input gets one sentence and starts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from django.contrib.auth.models import User
+from django.db import connection
+from django.db.models import Q
+
+from maintenance.conf import config
+from maintenance.conf.control_database import control_url
+from maintenance.conf.secrets import SecretUnreadable
+from maintenance.engines import open_engine
+from maintenance.engines.base import Engine
+from maintenance.engines.errors import EngineError
+from maintenance.engines.messages import Sentence, say
+from maintenance.engines.values import Facts, Json, Tag
+from maintenance.models import MaintenanceSetting, MaintenanceType, RunTarget, SeverityLevel, Status, letters
+
+
+class Refused(Exception):
+    """The request cannot be; the sentence names the thing and what would be right."""
+
+    def __init__(self, sentence: Sentence) -> None:
+        self.sentence = sentence
+        super().__init__(str(sentence))
+
+
+class BadInput(Refused):
+    """Something in the request is wrong."""
+
+
+class NotFound(BadInput):
+    """It names a database that is not registered."""
+
+
+class Locked(Refused):
+    """Another maintenance holds the scope."""
+
+
+class NotPermitted(Refused):
+    """This person may not do it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """The specification's parameters (3.3), with its names."""
+
+    maintenance_type: str
+    target_databases: Sequence[str] | None
+    """Names of settings; None for all."""
+    severity_level: str
+    reason: str
+    target_tables: Sequence[str] = ()
+    allow_data_loss: bool = False
+
+    def stored(self) -> Json:
+        """As JSON; `Request(**stored)` is the same request."""
+        names = self.target_databases
+        return {
+            "maintenance_type": self.maintenance_type,
+            "target_databases": None if names is None else list(names),
+            "severity_level": self.severity_level,
+            "reason": self.reason,
+            "target_tables": list(self.target_tables),
+            "allow_data_loss": self.allow_data_loss,
+        }
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks. `user` is None for the command line, which the operating system guards."""
+
+    name: str
+    origin: str
+    user: User | None = None
+
+    def may(self, permission: str) -> bool:
+        return self.user is None or self.user.has_perm(f"maintenance.{permission}")
+
+    def need(self, permission: str, doing: str) -> None:
+        if not self.may(permission):
+            raise NotPermitted(say("{who} may not {doing}.", who=self.name, doing=doing))
+
+
+@dataclass
+class Checked:
+    """A request that could be started: its settings, and per database the canonical table names."""
+
+    request: Request
+    settings: list[MaintenanceSetting]
+    tables: dict[str, list[str]] = field(default_factory=dict)
+    facts: dict[str, Facts] = field(default_factory=dict)
+
+
+def check(request: Request) -> Checked:
+    """Connects to each target read-only. Raises BadInput, or Locked where another installation has it."""
+    _one_of("maintenance_type", request.maintenance_type, MaintenanceType.values)
+    _one_of("severity_level", request.severity_level, SeverityLevel.values)
+    if not request.reason.strip():
+        raise BadInput(say("A reason is required: say what is wrong and who asked for the maintenance."))
+    checked = Checked(request, _settings(request))
+    known: dict[str, list[str]] = {}
+    for setting in checked.settings:
+        refuse_unreleased(setting)
+        _refuse_unknown_applications(setting)
+        engine = engine_of(setting)
+        try:
+            facts = engine.facts()
+            refuse_unreleased(setting, facts)
+            _refuse_target(setting, facts)
+            kept = engine.kept_by_another()
+            found, unknown = engine.resolve(list(request.target_tables)) if request.target_tables else ([], [])
+        except EngineError as error:
+            raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
+        finally:
+            engine.close()
+        if kept is not None:
+            raise Locked(say("{database}: {error}", database=setting.name, error=kept))
+        for name, other in checked.facts.items():
+            if other.identity == facts.identity:
+                raise BadInput(
+                    say("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
+                )
+        checked.facts[setting.name] = facts
+        checked.tables[setting.name] = found
+        known[setting.name] = unknown
+    for table in request.target_tables:
+        if all(table in unknown for unknown in known.values()):
+            raise BadInput(
+                say(
+                    "There is no table {table} in {databases}.",
+                    table=table,
+                    databases=", ".join(s.name for s in checked.settings),
+                )
+            )
+    if request.target_tables:
+        for setting in checked.settings:
+            if not checked.tables[setting.name]:
+                raise BadInput(
+                    say(
+                        "None of the tables {tables} is in {database}; leave that database out.",
+                        tables=", ".join(request.target_tables),
+                        database=setting.name,
+                    )
+                )
+    return checked
+
+
+def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise BadInput(
+            say("{name} is {value}; it is one of {allowed}.", name=name, value=repr(value), allowed=", ".join(allowed))
+        )
+
+
+def _settings(request: Request) -> list[MaintenanceSetting]:
+    if request.target_databases is None:
+        found = list(MaintenanceSetting.objects.filter(enabled=True))
+        if not found:
+            raise BadInput(say("No database is registered: use register_target or the admin site first."))
+        return found
+    if not request.target_databases:
+        raise BadInput(say("Name at least one database, or all."))
+    found = []
+    for name in dict.fromkeys(request.target_databases):
+        setting = MaintenanceSetting.objects.filter(name=name).first()
+        if setting is None:
+            known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or say("none")
+            raise NotFound(say("There is no database {name}; registered are: {known}.", name=name, known=known))
+        if not setting.enabled:
+            raise BadInput(say("Database {name} is switched off in its settings.", name=name))
+        found.append(setting)
+    return found
+
+
+def refuse_unreleased(setting: MaintenanceSetting, facts: Facts | None = None) -> None:
+    """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss.
+
+    Without `facts`, which a closed database may not tell, it is known by its settings; with them also by itself.
+    """
+    _refuse_last(setting, Q(setting=setting) | Q(setting__url=setting.url))
+    if facts is not None:
+        _refuse_last(setting, Q(identity=identity_of(facts)))
+
+
+def _refuse_last(setting: MaintenanceSetting, same: Q) -> None:
+    last = RunTarget.objects.filter(same, finished_at__isnull=False).order_by("-id").first()
+    if last is None or last.status != Status.NEEDS_OPERATOR or last.gate is None or last.outage_ended_at is not None:
+        return
+    values = {"database": setting.name, "other": last.database, "run": last.run.number}
+    if last.database == setting.name:
+        raise BadInput(
+            say(
+                "{database} waits for an operator since {run}; check its data, then: manage.py release {database}",
+                **values,
+            )
+        )
+    raise BadInput(
+        say(
+            "{database} is the same database as {other}, which waits for an operator since {run}; check its data, "
+            "then: manage.py release {other}",
+            **values,
+        )
+    )
+
+
+def identity_of(facts: Facts) -> str:
+    """As keys and records hold it: one length for every engine."""
+    return hashlib.sha256(facts.identity.encode()).hexdigest()[:40]
+
+
+def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
+    """The work would come to them only after the backup."""
+    try:
+        known = config.load().applications
+    except config.ConfigError as error:
+        raise BadInput(say("{text}", text=str(error))) from error
+    unknown = [name for name in setting.applications if name not in known]
+    if unknown:
+        words = say(
+            "{names} not described in config.json; an administrator has to add it there", names=", ".join(unknown)
+        )
+        raise BadInput(say("{database}: {error}", database=setting.name, error=words))
+
+
+def engine_of(setting: MaintenanceSetting) -> Engine:
+    try:
+        return open_engine(setting.engine_url, Tag(0, 0, letters()), setting.limits)
+    except (LookupError, SecretUnreadable) as error:
+        raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
+
+
+def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
+    if facts.is_replica:
+        raise BadInput(
+            say("{database} is a replica; maintain its primary, the replica follows.", database=setting.name)
+        )
+    if facts.identity == _control_identity():
+        raise BadInput(
+            say(
+                "{database} is the control database of this console itself; it cannot be its target.",
+                database=setting.name,
+            )
+        )
+    if facts.data_directory:
+        data = Path(facts.data_directory).resolve()
+        for folder in filter(None, (setting.backup_dir, setting.alternate_backup_dir)):
+            place = Path(folder).resolve()
+            if place == data or (data in place.parents and setting.url.split(":")[0].split("+")[0] != "sqlite"):
+                raise BadInput(
+                    say(
+                        "The backup folder {folder} of {database} is the data folder; choose another disk or folder.",
+                        folder=folder,
+                        database=setting.name,
+                    )
+                )
+
+
+def _control_identity() -> str:
+    engine = open_engine(control_url(connection.settings_dict), Tag(0, 0), MaintenanceSetting().limits)
+    try:
+        return engine.facts().identity
+    except EngineError:
+        return ""
+    finally:
+        engine.close()

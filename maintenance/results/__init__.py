@@ -1,0 +1,1 @@
+"""Numbers about runs: outcome, comparison, statistics, estimates. No HTML, no PDF."""

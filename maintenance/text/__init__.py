@@ -1,0 +1,1 @@
+"""Sentences as they are stored and shown, labels, dates."""

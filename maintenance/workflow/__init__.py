@@ -1,0 +1,1 @@
+"""The procedure: its table, the loop that walks it, journal, lease, recovery, steps."""

@@ -1,0 +1,144 @@
+"""The end of a run, once every target has ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Sum
+from django.utils import timezone
+
+from maintenance.auditing import chain
+from maintenance.models import (
+    ENDED,
+    WORST_FIRST,
+    ActionRecord,
+    MaintenanceRun,
+    RunTarget,
+    ScopeHold,
+    Status,
+    StepState,
+    longest_outage,
+)
+from maintenance.notifications import events
+from maintenance.results.comparison import compare_target
+from maintenance.text.stored import resaid
+from reports import performance
+
+log = logging.getLogger("maintenance")
+WENT_WRONG = frozenset({Status.ROLLED_BACK, Status.FAILED, Status.TIMED_OUT})
+
+
+def conclude(run_id: int) -> bool:
+    """Ends the run if all its targets have ended. Idempotent; the first who gets here does it."""
+    run = MaintenanceRun.objects.get(pk=run_id)
+    targets = list(run.targets.all())
+    if run.finished_at is not None or not targets or any(t.status not in ENDED for t in targets):
+        return False
+    status = worst([t.status for t in targets])
+    run.status = status
+    run.ended_because = "; ".join(f"{t.database}: {t.ended_because}" for t in targets)
+    run.outage_seconds = longest_outage(targets)
+    run.finished_at = timezone.now()
+    make_reports(run)
+    with transaction.atomic():
+        ended = MaintenanceRun.objects.filter(pk=run_id, finished_at__isnull=True).update(
+            status=run.status,
+            ended_because=run.ended_because,
+            outage_seconds=run.outage_seconds,
+            finished_at=run.finished_at,
+            duration_seconds=(run.finished_at - run.started_at).total_seconds() if run.started_at else None,
+            report_pdf=run.report_pdf,
+            performance_csv=run.performance_csv,
+        )
+        if not ended:
+            return False
+        for target in targets:
+            RunTarget.objects.filter(pk=target.pk).update(**figures(target))
+        ScopeHold.objects.filter(run_id=run_id).delete()
+        chain.record("console", "run.ended", run.number, after={"status": status, "because": run.ended_because})
+        announce(run, targets)
+    log.info("%s %s: %s", run.number, status, run.ended_because)
+    return True
+
+
+def announce(run: MaintenanceRun, targets: Sequence[RunTarget]) -> None:
+    """Who needs an operator was told when it ended (`Journal.ended`): then only what else went wrong."""
+    if run.status != Status.NEEDS_OPERATOR:
+        events.announce(run, run.status)
+        return
+    for target in targets:
+        if target.status in WENT_WRONG:
+            events.announce(run, target.status, resaid(target.ended_said, target.ended_because), target.database)
+
+
+def figures(target: RunTarget) -> dict[str, float | int | None]:
+    """What came of it in three numbers: ratio of times, bytes, seconds. None: not measured."""
+    sized = ActionRecord.objects.filter(
+        target=target, state=StepState.FINISHED, bytes_before__isnull=False, bytes_after__isnull=False
+    )
+    return {
+        "ratio": compare_target(target).ratio,
+        "bytes_won": sized.aggregate(won=Sum(F("bytes_before") - F("bytes_after")))["won"],
+        "out_seconds": target.outage_seconds,
+    }
+
+
+def worst(statuses: Sequence[str]) -> Status:
+    """A run is as bad as its worst target."""
+    return next(s for s in WORST_FIRST if s in statuses)
+
+
+def go_on_counting() -> None:
+    """An outage outlives its run where people are needed: its figures go on until the release."""
+    lasting = RunTarget.objects.filter(
+        status=Status.NEEDS_OPERATOR, outage_started_at__isnull=False, outage_ended_at__isnull=True
+    )
+    for run in MaintenanceRun.objects.filter(pk__in=lasting.values("run"), finished_at__isnull=False):
+        recount(run)
+
+
+def recount(run: MaintenanceRun) -> None:
+    """Writes the outage of a run that has ended, as it is now."""
+    targets = list(run.targets.filter(outage_started_at__isnull=False))
+    for target in targets:
+        RunTarget.objects.filter(pk=target.pk).update(out_seconds=target.outage_seconds)
+    MaintenanceRun.objects.filter(pk=run.pk).update(outage_seconds=longest_outage(targets))
+
+
+def make_reports(run: MaintenanceRun) -> None:
+    """PDF and CSV, each by itself. A failing report never changes the outcome; `manage.py report` makes it again."""
+    try:
+        run.performance_csv = str(performance.write(run, Path(settings.PERFORMANCE_DIR), settings.CSV_BOM))
+    except Exception:
+        log.exception("The performance data of %s could not be written", run.number)
+    try:
+        run.report_pdf = str(_pdf(run))
+    except Exception:
+        log.exception("The report of %s could not be made", run.number)
+
+
+def _pdf(run: MaintenanceRun, language: str | None = None) -> Path:
+    # Here, because WeasyPrint needs system libraries: without them there is no PDF, but a maintenance.
+    from reports import pdf
+
+    return pdf.write(run, Path(settings.REPORTS_DIR), language)
+
+
+def make_again(run: MaintenanceRun, actor: str, language: str | None = None, bom: bool | None = None) -> Path:
+    """The files of a run that has ended, e.g. after a full disk; in another language only the PDF, beside the first.
+
+    Returns the path of the PDF. Raises OSError, and whatever WeasyPrint does without its libraries.
+    """
+    if language not in (None, settings.REPORT_LANGUAGE):
+        return _pdf(run, language)
+    path = _pdf(run)
+    sheet = performance.write(run, Path(settings.PERFORMANCE_DIR), settings.CSV_BOM if bom is None else bom)
+    with transaction.atomic():
+        MaintenanceRun.objects.filter(pk=run.pk).update(report_pdf=str(path), performance_csv=str(sheet))
+        chain.record(actor, "report.made", run.number, after={"report_pdf": str(path), "performance_csv": str(sheet)})
+    run.report_pdf, run.performance_csv = str(path), str(sheet)
+    return path

@@ -1,0 +1,403 @@
+"""The only writer about a run: claim, beat, started, finished, undone, failed, measured, ended.
+
+Every write is conditional on the fencing token, in one transaction with what it writes. Whoever lost
+the lease gets LeaseLost and must not touch the target again. While the control database does not
+answer, a write waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from maintenance.auditing import chain
+from maintenance.conf.control_database import patient
+from maintenance.engines.errors import EngineError
+from maintenance.engines.messages import Sentence
+from maintenance.engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
+from maintenance.models import (
+    ACTIVE,
+    ActionRecord,
+    BackupFile,
+    DatabaseState,
+    MaintenanceRun,
+    Measurement,
+    RunTarget,
+    Status,
+    StepRecord,
+    StepState,
+)
+from maintenance.models.recording import write_state
+from maintenance.notifications import events
+from maintenance.text.stored import said
+
+from . import blackbox, crashpoints
+from .lease import out_of_lease, this_worker, worker_is_gone
+
+log = logging.getLogger("maintenance")
+performance = logging.getLogger("performance")
+WAYS_OUT = frozenset("LMNOPQRSTUX")
+"""Nodes that answer a failure: their lines belong to the error log too, as the record of the response."""
+
+
+class LeaseLost(Exception):
+    """Another worker has the target now."""
+
+
+@patient
+def claim(target_id: int, worker: str | None = None) -> Journal | None:
+    """Takes the target if nobody else has it: one compare-and-set. None when somebody has.
+
+    The first claim of a run is its beginning: people are told in the same commit.
+    """
+    worker = worker or this_worker()
+    lease = timedelta(seconds=settings.LEASE_SECONDS)
+    with transaction.atomic():
+        target = RunTarget.objects.filter(pk=target_id).first()
+        if target is None:
+            return None
+        free = out_of_lease()
+        if worker_is_gone(target.worker):
+            free |= Q(token=target.token)
+        now = timezone.now()
+        taken = RunTarget.objects.filter(free, pk=target_id, token=target.token, status__in=ACTIVE).update(
+            token=F("token") + 1,
+            attempt=F("attempt") + 1,
+            worker=worker,
+            lease_until=now + lease,
+            beat_at=now,
+            started_at=target.started_at or now,
+            status=Status.RUNNING if target.status == Status.QUEUED else target.status,
+        )
+        if not taken:
+            return None
+        began = MaintenanceRun.objects.filter(pk=target.run_id, started_at__isnull=True).update(started_at=now)
+        MaintenanceRun.objects.filter(pk=target.run_id, status=Status.QUEUED).update(status=Status.RUNNING)
+        chain.record(
+            worker, "target.claimed", f"{target.database} in run {target.run_id}", after={"token": target.token + 1}
+        )
+        if began:
+            events.announce(target.run, "started")
+    journal = Journal(target_id, target.token + 1, worker)
+    journal.about = {"run": target.run.number, "database": target.database}
+    crashpoints.point("claimed")
+    return journal
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the heartbeat brings back from the control database."""
+
+    cancel: bool
+
+
+class Journal:
+    """The right to write about one run target, as long as the token is ours. Thread-safe."""
+
+    def __init__(self, target_id: int, token: int, worker: str) -> None:
+        self.target_id, self.token, self.worker = target_id, token, worker
+        self.about: dict[str, str] = {}
+        """Run and database, as log lines name them."""
+        self.box: blackbox.BlackBox | None = None
+        self._lock = threading.Lock()
+        self._boxing = threading.Lock()
+
+    # -- target ------------------------------------------------------------------------------------
+
+    def target(self) -> RunTarget:
+        return patient(self._target)()
+
+    def _target(self) -> RunTarget:
+        return RunTarget.objects.select_related("run", "setting").get(pk=self.target_id)
+
+    @contextmanager
+    def _owning(self, **changes: Any) -> Iterator[None]:
+        with self._lock, transaction.atomic():
+            until = timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
+            mine = RunTarget.objects.filter(pk=self.target_id, token=self.token, status__in=ACTIVE)
+            if not mine.update(lease_until=until, **changes):
+                raise LeaseLost(f"run target {self.target_id} is no longer held with token {self.token}")
+            yield
+
+    def _note(self, kind: str, **line: Any) -> None:
+        entry: Json = {"kind": kind, "token": self.token, **line}
+        with self._boxing:
+            if self.box is None:
+                return
+            try:
+                self.box.write(entry)
+            except OSError:
+                log.exception("The black box %s cannot be written; going on in DBMAINT_HOME", self.box.path)
+                self.box = self.box.moved_home()
+                try:
+                    if self.box is not None:
+                        self.box.write(entry)
+                except OSError:
+                    log.exception("DBMAINT_HOME takes no black box either; the journal goes on without")
+
+    def open_box(self, database: str, folders: Sequence[str], header: Json) -> None:
+        """From here on every line goes to the black box too. Raises BlackBoxUnwritable."""
+        self.box = blackbox.open_box(database, self.target_id, folders, header)
+        self.change(black_box=str(self.box.path))
+
+    @patient
+    def beat(self, progress: Json | None = None) -> Orders:
+        """Renews the lease; raises LeaseLost."""
+        changes: dict[str, Any] = {"beat_at": timezone.now()}
+        if progress is not None:
+            changes["progress"] = progress
+        with self._owning(**changes):
+            asked = MaintenanceRun.objects.filter(targets=self.target_id, cancel_requested_at__isnull=False).exists()
+        return Orders(cancel=asked)
+
+    @patient
+    def change(self, **changes: Any) -> None:
+        """Sets fields of the run target."""
+        with self._owning(**changes):
+            pass
+        crashpoints.point("changed")
+        self._note("changed", **{k: v for k, v in changes.items() if k in ("gate", "image")})
+
+    @patient
+    def leave(self) -> None:
+        """Gives the lease back for a successor: in order, so it does not count as a death."""
+        with self._owning():
+            mine = RunTarget.objects.filter(pk=self.target_id, token=self.token)
+            mine.update(lease_until=None, attempt=F("attempt") - 1)
+            chain.record(self.worker, "target.left", f"run target {self.target_id}", after={"token": self.token})
+        self._note("left")
+        crashpoints.point("left")
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Keeps the lease for work outside the procedure."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(settings.LEASE_SECONDS / 4):
+                try:
+                    self.beat()
+                except LeaseLost:
+                    return
+            connections.close_all()
+
+        heart = threading.Thread(target=beat, daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            over.set()
+            heart.join(timeout=30)
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def done(self, node: str, part: str, round: int) -> StepRecord | None:
+        """The line of this part if it was finished before."""
+        lines = StepRecord.objects.filter(
+            target=self.target_id, node=node, part=part, round=round, state=StepState.FINISHED
+        )
+        return patient(lambda: lines.order_by("-id").first())()
+
+    def was_started(self, node: str, part: str, round: int) -> Json | None:
+        """The state before that was written when this part was begun last; None when it never was."""
+        lines = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round)
+        line = patient(lambda: lines.order_by("-id").first())()
+        return None if line is None else dict(line.before or {})
+
+    @patient
+    def started(self, node: str, step: str, part: str, round: int, before: Json | None = None) -> StepRecord:
+        """Call before the effect; `before` is what undoing it needs."""
+        with self._owning():
+            attempt = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round).count() + 1
+            line = StepRecord.objects.create(
+                target_id=self.target_id,
+                node=node,
+                step=step,
+                part=part,
+                round=round,
+                attempt=attempt,
+                before=before,
+                token=self.token,
+            )
+        self._note("started", step=step, part=part, before=before)
+        crashpoints.point(f"{step}.{part}.started" if part else f"{step}.started")
+        return line
+
+    @patient
+    def closed(
+        self,
+        line: StepRecord,
+        state: StepState,
+        sentence: Sentence,
+        result: Json | None = None,
+        event: str = "",
+        **changes: Any,
+    ) -> None:
+        """Call after the effect was observed; `changes` go to the run target in the same commit.
+
+        So do the messages of an `event`: who takes the next edge has told people, once.
+        """
+        line.state, line.sentence, line.result = state, str(sentence), result
+        line.said, line.finished_at = said(sentence), timezone.now()
+        with self._owning(**changes):
+            line.save(update_fields=["state", "sentence", "result", "said", "finished_at"])
+            if event:
+                target = self._target()
+                events.announce(target.run, event, sentence, target.database)
+        level = logging.INFO if state == StepState.FINISHED else logging.ERROR
+        told = {**self.about, "step": line.step, "object": line.part or None, "seconds": line.seconds}
+        log.log(level, "%s", sentence, extra={**told, "response": line.node in WAYS_OUT})
+        if line.step == "benchmark":
+            performance.info("%s", sentence, extra={**told, "figures": result})
+        self._note(state.value, step=line.step, part=line.part, sentence=str(sentence), node=changes.get("node"))
+        crashpoints.point(f"{line.step}.{line.part}.{state.value}" if line.part else f"{line.step}.{state.value}")
+
+    # -- what steps find out ----------------------------------------------------------------------
+
+    @patient
+    def diagnosed(self, source: DatabaseState.Source, diagnosis: Diagnosis) -> None:
+        """TBL-097."""
+        with self._owning(version=diagnosis.version[:200]):
+            target = RunTarget.objects.select_related("setting").get(pk=self.target_id)
+            if target.setting is not None:
+                write_state(target.setting, source, diagnosis, target)
+
+    @patient
+    def action_started(self, action: Action, round: int) -> ActionRecord:
+        with self._owning():
+            line = ActionRecord.objects.create(
+                target_id=self.target_id,
+                round=round,
+                object=action.object,
+                action=action.kind,
+                reason=str(action.reason),
+                reason_said=said(action.reason),
+            )
+        self._note("action started", object=action.object, action=action.kind)
+        crashpoints.point("action.started")
+        return line
+
+    @patient
+    def action_finished(self, line: ActionRecord, performed: Performed) -> None:
+        line.state, line.finished_at = StepState.FINISHED, timezone.now()
+        line.sentence, line.said = str(performed.sentence), said(performed.sentence)
+        line.bytes_before, line.bytes_after = performed.bytes_before, performed.bytes_after
+        line.losses = [
+            {
+                "object": x.object,
+                "rows": x.rows,
+                "pages": list(x.pages),
+                "detail": str(x.detail),
+                "said": said(x.detail),
+            }
+            for x in performed.losses
+        ]
+        with self._owning():
+            line.save()
+        sizes = {"bytes_before": line.bytes_before, "bytes_after": line.bytes_after}
+        told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
+        log.info("%s", line.sentence, extra={**told, "figures": sizes})
+        self._note("action finished", object=line.object, action=line.action, sentence=line.sentence)
+        crashpoints.point("action.finished")
+
+    @patient
+    def action_failed(self, line: ActionRecord, state: StepState, sentence: Sentence) -> None:
+        line.state, line.finished_at = state, timezone.now()
+        line.sentence, line.said = str(sentence), said(sentence)
+        with self._owning():
+            line.save()
+        told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
+        log.error("%s", line.sentence, extra=told)
+        self._note("action " + state.value, object=line.object, action=line.action, sentence=line.sentence)
+
+    @patient
+    def measured(self, phase: str, round: int, samples: Sequence[Sample]) -> None:
+        with self._owning():
+            # In two statements, not several a query: it is done within the outage.
+            Measurement.objects.filter(target=self.target_id, phase=phase, round=round).delete()
+            Measurement.objects.bulk_create(
+                Measurement(
+                    target_id=self.target_id,
+                    phase=phase,
+                    round=round,
+                    query=sample.query,
+                    times_ms=list(sample.times_ms),
+                    cost=sample.cost,
+                    cost_unit=sample.cost_unit,
+                    rows=sample.rows,
+                    error=sample.error or "",
+                )
+                for sample in {sample.query: sample for sample in samples}.values()
+            )
+        for sample in samples:
+            figures = {
+                "phase": phase,
+                "round": round,
+                "times_ms": list(sample.times_ms),
+                "cost": sample.cost,
+                "cost_unit": sample.cost_unit,
+                "rows": sample.rows,
+            }
+            said_ = sample.error or f"Measured {phase} the work: {sample.query}"
+            performance.info("%s", said_, extra={**self.about, "step": "measure", "figures": figures})
+
+    @patient
+    def backed_up(self, role: str, backup: Backup) -> None:
+        with self._owning():
+            BackupFile.objects.create(
+                target_id=self.target_id,
+                role=role,
+                method=backup.method,
+                path=str(backup.path),
+                bytes=backup.bytes,
+                sha256=backup.sha256,
+                verified=backup.verified,
+                snapshot={name: asdict(print_) for name, print_ in backup.snapshot.items()},
+            )
+        self._note("backup", role=role, method=backup.method, path=str(backup.path), sha256=backup.sha256)
+        crashpoints.point("backed_up")
+
+    @patient
+    def backup_failed(self, role: str, method: str, path: str, error: EngineError) -> None:
+        with self._owning():
+            BackupFile.objects.create(
+                target_id=self.target_id,
+                role=role,
+                method=method,
+                path=path,
+                error=f"{type(error).__name__}: {error}",
+                error_said=said(error.sentence),
+            )
+
+    @patient
+    def ended(self, status: Status, because: Sentence, **changes: Any) -> None:
+        """The last word on this target; the lease is given back in the same commit.
+
+        People who are needed are called in it too: other databases of the run may be hours from their end.
+        """
+        with self._owning(
+            ended_because=str(because), ended_said=said(because), finished_at=timezone.now(), progress={}, **changes
+        ):
+            target = RunTarget.objects.get(pk=self.target_id)
+            chain.record(
+                self.worker,
+                "target.ended",
+                f"{target.database} in run {target.run_id}",
+                before={"status": target.status},
+                after={"status": status, "because": str(because)},
+            )
+            RunTarget.objects.filter(pk=self.target_id, token=self.token).update(status=status, lease_until=None)
+            if status == Status.NEEDS_OPERATOR:
+                events.announce(target.run, status, because, target.database)
+        self._note("ended", status=status.value, sentence=str(because))
+        crashpoints.point("target.ended")

@@ -1,0 +1,142 @@
+"""D and R: a backup that was read back whole, or an alternate of another place and another kind."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from maintenance.engines.errors import Damaged, EngineError, Interrupted, Unable
+from maintenance.engines.messages import listed, say, size
+from maintenance.results.comparison import load_statistics
+
+from . import counted
+from .context import Context, Done, Outcome, stored_checks
+
+UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
+"""Names for the time of writing, of reading back, and of folders in which a copy is unpacked."""
+
+
+def run(ctx: Context) -> Outcome:
+    """D: the usual method in the usual folder. Its failure leads to M and R."""
+    threading.Thread(target=load_what_reports_need, name="loading", daemon=True).start()
+    method = ctx.engine.backup_methods[0]
+    outcome = _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
+    if ctx.rows_stay:
+        ctx.once("check", lambda: _check_early(ctx))
+    return outcome
+
+
+def _check_early(ctx: Context) -> Done:
+    """While everybody works, for work that leaves every row: asked again under the cut, the equal rows would say it."""
+    try:
+        checks = ctx.engine.check_early(ctx.touched)
+    except Interrupted:
+        raise
+    except EngineError as error:
+        return Done(say("Nothing could be checked before the cut: {error}", error=error.sentence))
+    if checks is None:
+        return Done(say("All checks wait for the cut."))
+    failed = [c for c in checks if not c.passed]
+    return Done(
+        say(
+            "{checks} before the cut, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
+        ),
+        {"checks": stored_checks(checks)},
+    )
+
+
+def load_what_reports_need() -> None:
+    """Statistics and PDF take seconds to import: now, while the server has the work, and not in the outage or after."""
+    load_statistics()
+    with suppress(Exception):
+        # Without WeasyPrint's system libraries there is no PDF; whoever makes the reports says so.
+        from reports import paper
+
+        paper.printed("<p>-</p>", "-")  # Fonts and the C declarations of the libraries are looked up at the first page.
+
+
+def run_alternate(ctx: Context) -> Outcome:
+    """R: another place, then a different kind, because damage breaks a logical dump when it is needed most.
+
+    Raises the last failure when none works: the outage has not begun, and does not begin.
+    """
+    failures: list[EngineError] = []
+    for method, folder in _alternates(ctx):
+        try:
+            return _back_up(ctx, "alternate", method, folder)
+        except Interrupted:
+            raise
+        except EngineError as error:
+            failures.append(error)
+    if not failures:
+        raise Unable("backing up", ctx.target.database, "no alternate backup folder is set")
+    raise Unable("backing up", ctx.target.database, listed(failure.sentence for failure in failures))
+
+
+def _alternates(ctx: Context) -> Iterator[tuple[str, Path]]:
+    usual, other = ctx.engine.backup_methods
+    here = Path(ctx.setting.backup_dir)
+    there = Path(ctx.setting.alternate_backup_dir) if ctx.setting.alternate_backup_dir else None
+    if there is not None and not _was_damage(ctx):
+        yield usual, there
+    if there is not None:
+        yield other, there
+    yield other, here
+
+
+def _was_damage(ctx: Context) -> bool:
+    """The usual method met damaged data; another place would not help it."""
+    failed = ctx.target.backup_files.filter(role="primary").order_by("-id").first()
+    return failed is not None and failed.error.startswith(Damaged.__name__)
+
+
+def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
+    stem = f"{ctx.target.database}-run{ctx.run.pk}-{role}-{method}"
+
+    def work() -> Done:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            made = ctx.engine.back_up(method, folder, stem, ctx.seal)
+        except OSError as error:
+            failure = Unable("writing the backup to", str(folder), str(error))
+            ctx.journal.backup_failed(role, method, str(folder), failure)
+            raise failure from error
+        except EngineError as error:
+            if not isinstance(error, Interrupted):
+                ctx.journal.backup_failed(role, method, str(folder), error)
+            raise
+        ctx.journal.backed_up(role, made)
+        return Done(
+            say(
+                "Backed up with {method} to {path}: {bytes}, read back whole.",
+                method=method,
+                path=str(made.path),
+                bytes=size(made.bytes),
+            ),
+            {"path": str(made.path), "bytes": made.bytes},
+        )
+
+    result = ctx.once(f"{role} {method} {folder}", work)
+    return Outcome(
+        "finished",
+        say(
+            "The backup is {path} ({method}, {bytes}), read back whole.",
+            path=str(result["path"]),
+            method=method,
+            bytes=size(int(str(result["bytes"]))),
+        ),
+    )
+
+
+def remove_incomplete(ctx: Context) -> None:
+    """What an attempt that died was still writing: of no use, and a copy that was to be sealed would lie there open."""
+    begun = glob.escape(f"{ctx.target.database}-run{ctx.run.pk}-")
+    for folder in filter(None, (ctx.setting.backup_dir, ctx.setting.alternate_backup_dir)):
+        for pattern in UNFINISHED:
+            for path in Path(folder).glob(pattern.format(begun=begun)):
+                with suppress(OSError):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -1,0 +1,54 @@
+"""K: the state after, nothing of ours left on the target, and the watch window."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from maintenance.engines.errors import EngineError, Interrupted
+from maintenance.engines.messages import say
+from maintenance.models import DatabaseState
+
+from .context import Context, Done, Outcome
+
+
+def run(ctx: Context) -> Outcome:
+    """Service is back already: what fails here is said, and does not change the outcome."""
+    tidy(ctx)
+    try:
+        diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+        ctx.journal.diagnosed(DatabaseState.Source.AFTER, diagnosis)
+        sentence = say(
+            "Maintenance of {database} is complete; health {health} of 100.",
+            database=ctx.target.database,
+            health=diagnosis.health,
+        )
+    except EngineError as error:
+        sentence = say(
+            "Maintenance of {database} is complete; its state afterwards could not be read: {error}",
+            database=ctx.target.database,
+            error=error.sentence,
+        )
+    watch = timezone.now() + timedelta(minutes=ctx.setting.watch_minutes)
+    return Outcome("finished", sentence, {"watch_until": watch})
+
+
+def tidy(ctx: Context, keep: list[str] | None = None) -> None:
+    """Removes what is ours from the target; what stays is listed with the reason."""
+
+    def work() -> Done:
+        try:
+            removed = ctx.engine.clean(keep or [])
+            left = [x for x in ctx.engine.leftovers() if x not in (keep or [])]
+        except Interrupted:
+            raise
+        except EngineError as error:
+            return Done(say("Could not remove what is ours: {error}", error=error.sentence))
+        if left:
+            return Done(say("Left on the target: {left}", left=", ".join(left)), {"left": left, "removed": removed})
+        if keep:
+            return Done(say("Kept for people to look at: {kept}", kept=", ".join(keep)), {"kept": keep})
+        return Done(say("Nothing of ours is left on the target."), {"removed": removed})
+
+    ctx.once("clean", work)

@@ -1,0 +1,226 @@
+"""What a step has in its hands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from django.utils import timezone
+
+from maintenance.conf.config import Config
+from maintenance.engines.archive import Seal
+from maintenance.engines.base import Engine
+from maintenance.engines.errors import EngineError, Interrupted
+from maintenance.engines.messages import Sentence, say
+from maintenance.engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
+from maintenance.models import BackupFile, MaintenanceRun, MaintenanceSetting, RunTarget, StepState
+from maintenance.text.stored import resaid, said
+
+from ..journal import Journal
+
+Reason = Literal["cancelled", "timed_out", "lost", "left"]
+Edge = Literal["finished", "failed", "stopped", "nothing", "not improved", "opened"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Which edge of the flowchart to take, and the sentence for the journal."""
+
+    edge: Edge
+    sentence: Sentence
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Fields of the run target to set in the commit that takes the edge."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What one effect inside a step brought."""
+
+    sentence: Sentence
+    result: Json = field(default_factory=dict)
+
+
+class Context:
+    """One run target under one claim."""
+
+    def __init__(self, journal: Journal, target: RunTarget, engine: Engine, config: Config) -> None:
+        self.journal, self.target, self.engine, self.config = journal, target, engine, config
+        assert target.setting is not None
+        self.setting: MaintenanceSetting = target.setting
+        self.run: MaintenanceRun = target.run
+        self.reason: Reason | None = None
+        self.step = ""
+        self.armed = False
+        """Whether this claim armed the dead man's switch."""
+        self.diagnosis: Diagnosis | None = None
+        """What B has just found, for C alone: nothing happens between the two."""
+        self._resolved: tuple[list[str], list[str], list[str]] | None = None
+        """Objects of the plan, the tables that they are, and those that are none: names do not change meanwhile."""
+
+    @property
+    def seal(self) -> Seal:
+        return self.config.seal
+
+    @property
+    def tables(self) -> list[str] | None:
+        """Canonical names of a partial maintenance, None for all."""
+        return self.target.tables or None
+
+    @property
+    def touched(self) -> list[str] | None:
+        """Canonical names of the tables that an optimization works on; otherwise as `tables`.
+
+        The rest stays as it is while connections are cut. None also where the work is on more than tables.
+        """
+        objects = list(dict.fromkeys(action.object for action in self.plan))
+        if self.run.maintenance_type != "optimize" or not objects:
+            return self.tables
+        if self._resolved is None or self._resolved[0] != objects:
+            self._resolved = (objects, *self.engine.resolve(objects))
+        _, found, unknown = self._resolved
+        return self.tables if unknown else found
+
+    @property
+    def rows_stay(self) -> bool:
+        """Whether the work may not change any row: then their constraints hold after it as they did before."""
+        return self.run.maintenance_type != "repair" and not self.run.allow_data_loss
+
+    @property
+    def marker(self) -> Json:
+        """Left on the target while connections are cut, so that any host can tell whose cut it is."""
+        return {
+            "dbmaint": 1,
+            "run": str(self.run.pk),
+            **self.engine.tag.mark,
+            "worker": self.journal.worker,
+            "at": timezone.now().isoformat(),
+        }
+
+    @property
+    def plan(self) -> list[Action]:
+        return [_action(entry) for entry in self.target.plan or []]
+
+    @property
+    def image(self) -> Image | None:
+        if not self.target.image:
+            return None
+        entry = dict(self.target.image)
+        entry["path"] = Path(entry["path"]) if entry.get("path") else None
+        entry["tables"] = tuple(entry["tables"])
+        return Image(**entry)
+
+    @property
+    def backup(self) -> Backup | None:
+        """The newest backup of this run target that reads back."""
+        file = (
+            BackupFile.objects.filter(target=self.target, verified=True)
+            .exclude(role="catch_up")
+            .order_by("-id")
+            .first()
+        )
+        if file is None:
+            return None
+        snapshot = {name: Fingerprint(**entry) for name, entry in file.snapshot.items()}
+        return Backup(Path(file.path), file.method, file.bytes or 0, file.sha256, True, snapshot)
+
+    def recorded(self, node: str, part: str) -> Json | None:
+        """What this part found, in the newest round that finished it."""
+        for round in range(self.target.round, 0, -1):
+            line = self.journal.done(node, part, round)
+            if line is not None:
+                return line.result or {}
+        return None
+
+    @property
+    def baseline(self) -> dict[str, Fingerprint] | None:
+        """Fingerprints under the cut, before the first change."""
+        found = self.recorded("F", "fingerprint")
+        return None if found is None else fingerprints(found["tables"])
+
+    def change(self, **changes: Any) -> None:
+        """Sets fields of the run target, in the database and here."""
+        self.journal.change(**changes)
+        self.take_over(changes)
+
+    def take_over(self, changes: Mapping[str, Any]) -> None:
+        """Sets here what was written to the database."""
+        for name, value in changes.items():
+            setattr(self.target, name, value)
+
+    def once(self, part: str, work: Callable[[], Done], before: Json | None = None) -> Json:
+        """Does one effect unless this round has it done: result kept → returned; else write, act, write."""
+        line = self.journal.done(self.target.node, part, self.target.round)
+        if line is not None:
+            return line.result or {}
+        return self.again(part, work, before)
+
+    def again(self, part: str, work: Callable[[], Done], before: Json | None = None) -> Json:
+        """Write, act, write - also when it was done before, for effects that a crash undoes."""
+        line = self.journal.started(self.target.node, self.step, part, self.target.round, before)
+        try:
+            done = work()
+        except EngineError as error:
+            state = StepState.INTERRUPTED if isinstance(error, Interrupted) else StepState.FAILED
+            self.journal.closed(line, state, error.sentence)
+            raise
+        self.journal.closed(line, StepState.FINISHED, done.sentence, done.result)
+        return done.result
+
+    def wait(self, seconds: float, doing: str) -> None:
+        """Sleeps; a cancel or a timeout ends it with Interrupted."""
+        if self.engine.stopping.wait(seconds):
+            raise Interrupted(doing, self.target.database, "stopped on request")
+
+
+def checked_early(ctx: Context) -> list[Check] | None:
+    """What was found while everybody worked; None when that had to wait for the cut."""
+    found = ctx.recorded("D", "check") if ctx.rows_stay else None
+    if found is None or "checks" not in found:
+        return None
+    assert isinstance(found["checks"], list)
+    return [_check(entry) for entry in found["checks"]]
+
+
+def _check(entry: Mapping[str, Any]) -> Check:
+    values = dict(entry)
+    words = values.pop("said", None)
+    return Check(**{**values, "detail": resaid(words, values["detail"])} if words else values)
+
+
+def fingerprints(stored: object) -> dict[str, Fingerprint]:
+    assert isinstance(stored, Mapping)
+    return {name: Fingerprint(**entry) for name, entry in stored.items()}
+
+
+def storable(prints: Mapping[str, Fingerprint]) -> Json:
+    return {name: asdict(entry) for name, entry in prints.items()}
+
+
+def stored_checks(checks: Sequence[Check]) -> list[Json]:
+    """As the journal keeps them; with what it takes to tell a detail of ours in another language."""
+    return [
+        {**asdict(check), **({"said": said(check.detail)} if isinstance(check.detail, Sentence) else {})}
+        for check in checks
+    ]
+
+
+def stored_action(action: Action) -> Json:
+    return {
+        **asdict(action),
+        "reason": str(action.reason),
+        "lock": str(action.lock),
+        "said": {"reason": said(action.reason), "lock": said(action.lock)},
+    }
+
+
+def _action(entry: Mapping[str, Any]) -> Action:
+    values = dict(entry)
+    words = values.pop("said")
+    values["reason"] = resaid(words["reason"], values["reason"])
+    values["lock"] = resaid(words["lock"], values["lock"])
+    return Action(**values)
+
+
+NOTHING = say("There was nothing to do.")

@@ -1,0 +1,164 @@
+"""F: cut the connections, then know exactly what is there: checks, fingerprints, image, benchmark before."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from django.utils import timezone
+
+from maintenance.engines.errors import Damaged, Unable
+from maintenance.engines.messages import listed, say, size
+from maintenance.engines.values import Json
+from maintenance.models import ActionRecord
+
+from . import counted, switch
+from .context import Context, Done, Outcome, checked_early, fingerprints, storable, stored_checks
+from .functional import functional_checks
+from .measure import measure
+
+
+def run(ctx: Context) -> Outcome:
+    """State before into the journal and the black box, then the cut, then the proof of what was there."""
+    if ctx.target.gate is None:
+        ctx.change(gate=ctx.engine.read_gate())
+    if ctx.target.outage_started_at is None:
+        ctx.change(outage_started_at=timezone.now())
+    close(ctx)
+    switch.arm(ctx)
+    if ctx.target.hold_lost and ActionRecord.objects.filter(target=ctx.target).exists():
+        refuse_missing_rows(ctx)
+    if not ctx.engine.check_harms_damaged_tables:
+        ctx.once("check", lambda: _check(ctx, ctx.touched))
+    prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
+    ctx.once("image", lambda: _image(ctx))
+    if ctx.engine.check_harms_damaged_tables:
+        wanted = ctx.touched
+        readable = [name for name, p in prints.items() if p.readable and (wanted is None or name in wanted)]
+        ctx.once("check", lambda: _check(ctx, readable))
+    if ctx.target.hold_lost:
+        ctx.change(hold_lost=False)
+    measure(ctx, "before")
+    rows = sum(p.rows or 0 for p in prints.values())
+    return Outcome(
+        "finished",
+        say(
+            "Connections are cut; {tables} with {rows} are fingerprinted and can be brought back.",
+            tables=counted.tables(len(prints)),
+            rows=counted.rows(rows),
+        ),
+    )
+
+
+def refuse_missing_rows(ctx: Context) -> None:
+    """A worker died with its lock after the work had begun, and there are fewer rows than under its cut.
+
+    Applications may have deleted them since, or the work; a new baseline would make the loss the truth, and a
+    new image would take the place of the one that holds them. Raises Damaged.
+    """
+    baseline = ctx.baseline or {}
+    now = ctx.engine.fingerprint(None)
+    fewer = [
+        say(
+            "{table} had {before} rows and has {after}",
+            table=name,
+            before=was.rows,
+            after=now[name].rows if name in now else 0,
+        )
+        for name, was in baseline.items()
+        if was.rows is not None and (name not in now or (now[name].rows or 0) < was.rows)
+    ]
+    if fewer:
+        raise Damaged("cutting again the connections to", ctx.target.database, listed(fewer[:3]))
+
+
+def close(ctx: Context) -> None:
+    """The cut itself; safe to repeat, and repeated after every crash inside the outage."""
+    gate = ctx.target.gate
+    assert gate is not None
+
+    def work() -> Done:
+        cut = ctx.engine.cut(gate, ctx.marker)
+        return Done(
+            say(
+                "Cut connections: {sessions} ended, nobody came back in {polls}.",
+                sessions=counted.sessions(cut.sessions_ended),
+                polls=counted.polls(cut.quiet_polls),
+            ),
+            {**asdict(cut), "by_hand": ctx.engine.by_hand(gate)},
+        )
+
+    ctx.again("cut", work, gate)
+
+
+def _check(ctx: Context, tables: list[str] | None) -> Done:
+    """Structure first where that is safe: what it flags must not surprise the fingerprints.
+
+    What fails here failed before us; only new failures are our fault later. Where the work leaves every row, most
+    of it was asked before the cut; a rebuild makes every index anew, so what compares those is asked only after it.
+    """
+    early = checked_early(ctx)
+    if early is not None:
+        checks = early + ctx.engine.check_rest(tables)
+    else:
+        checks = ctx.engine.check(tables, ctx.run.maintenance_type != "rebuild" or not ctx.rows_stay)
+    checks += functional_checks(ctx)
+    failed = [c for c in checks if not c.passed]
+    return Done(
+        say(
+            "{checks} before the work, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
+        ),
+        {
+            "checks": stored_checks(checks),
+            "catalog": ctx.engine.catalog(),
+            "encryption": ctx.engine.encryption(),
+            "tls": ctx.engine.tls(),
+        },
+    )
+
+
+def _fingerprint(ctx: Context) -> Done:
+    # What the backup read need not be read again unless somebody wrote to it; a repair looks at what is there now.
+    prints = ctx.engine.recount(None) if ctx.rows_stay else ctx.engine.fingerprint(None)
+    unreadable = [name for name, p in prints.items() if not p.readable]
+    sentence = say(
+        "Fingerprinted {tables}, {rows}.",
+        tables=counted.tables(len(prints)),
+        rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
+    )
+    if unreadable:
+        sentence = say(
+            "Fingerprinted {tables}, {rows}; not readable: {unreadable}.",
+            tables=counted.tables(len(prints)),
+            rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
+            unreadable=", ".join(unreadable),
+        )
+    return Done(sentence, {"tables": storable(prints)})
+
+
+def _image(ctx: Context) -> Done:
+    backup = ctx.backup
+    baseline = ctx.baseline
+    if backup is None or baseline is None:
+        raise Unable("catching up the backup of", ctx.target.database, "there is no verified backup to catch up")
+    image = ctx.engine.image(
+        backup, baseline, backup.path.parent, f"{ctx.target.database}-run{ctx.run.pk}-catch-up", ctx.seal
+    )
+    entry: Json = {**asdict(image), "path": str(image.path) if image.path else None, "tables": list(image.tables)}
+    ctx.change(image=entry)
+    if image.kind == "copy":
+        sentence = say(
+            "Copied {database} to {copy} ({bytes}): a rollback would lose nothing.",
+            database=ctx.target.database,
+            copy=Path(image.name).name,
+            bytes=size(image.bytes),
+        )
+    elif image.tables:
+        sentence = say(
+            "Saved {tables} that changed since the backup again ({bytes}): a rollback would lose nothing.",
+            tables=counted.tables(len(image.tables)),
+            bytes=size(image.bytes),
+        )
+    else:
+        sentence = say("No table changed since the backup: a rollback would lose nothing.")
+    return Done(sentence, entry)

@@ -1,0 +1,113 @@
+"""C: which work on which object, and why; refuses with numbers what could not end well."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from maintenance.engines.errors import Unable
+from maintenance.engines.messages import Sentence, say, size
+from maintenance.engines.values import Action, Diagnosis, Json, MaintenanceType
+
+from . import counted
+from .context import Context, Outcome, stored_action
+
+SPARE = 1.2
+"""Free space asked for beside the largest pieces of work, as a factor; rewrites need a little more than 1."""
+NAMED = 10
+"""Pieces of work that a sentence names."""
+
+
+def run(ctx: Context) -> Outcome:
+    """Plans from what B has just seen, or after a crash from a fresh look: the findings in TBL-097 are for people."""
+    diagnosis = ctx.diagnosis or ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+    ctx.diagnosis = None
+    actions = ctx.engine.plan(
+        cast(MaintenanceType, ctx.run.maintenance_type),
+        diagnosis,
+        ctx.setting.thresholds,
+        ctx.tables,
+        ctx.run.allow_data_loss,
+    )
+    refuse_without_room(actions, diagnosis, ctx.setting.limits.jobs, ctx.target.database)
+    plan, sentence = settled(ctx, actions)
+    if not actions and ctx.run.maintenance_type == "optimize":
+        return Outcome(
+            "nothing",
+            say("Nothing crosses the thresholds of {database}: no outage is needed.", database=ctx.target.database),
+            {"plan": plan},
+        )
+    return Outcome("finished", sentence, {"plan": plan})
+
+
+def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Sentence]:
+    """What is carried out: the plan that was confirmed, exactly; or a new one where the database is no longer
+    as that plan found it, with what differs. Raises Unable when the new one would lose rows nobody agreed to lose.
+    """
+    amount = {
+        "work": counted.pieces(len(fresh)),
+        "objects": counted.objects(len({a.object for a in fresh})),
+        "bytes": size(sum(a.bytes for a in fresh)),
+    }
+    agreed = ctx.run.agreed_plan
+    if agreed is None or agreed.made_at is None:
+        return [stored_action(a) for a in fresh], say("{work} on {objects}, {bytes} in all.", **amount)
+    at = f"{agreed.made_at:%Y-%m-%d %H:%M} UTC"
+    promised = agreed.actions(ctx.target.database)
+    before, now = {_work(a) for a in promised}, {(a.object, a.kind) for a in fresh}
+    if before == now:
+        return promised, say(
+            "{work} on {objects}, {bytes} in all: exactly the plan of {at} that was confirmed.",
+            **amount,
+            at=at,
+        )
+    _refuse_unagreed_loss(ctx, fresh, before, at)
+    return [stored_action(a) for a in fresh], say(
+        "Planned again, because {database} changed since the plan of {at} that was confirmed: "
+        "{work} on {objects}, {bytes} in all. New: {added}. No longer needed: {dropped}.",
+        **amount,
+        database=ctx.target.database,
+        at=at,
+        added=_listed(now - before),
+        dropped=_listed(before - now),
+    )
+
+
+def _work(entry: Json) -> tuple[str, str]:
+    return str(entry["object"]), str(entry["kind"])
+
+
+def _listed(work: set[tuple[str, str]]) -> str:
+    named = [f"{kind} {object}" for object, kind in sorted(work)]
+    return ", ".join([*named[:NAMED], *(["…"] if len(named) > NAMED else [])]) or "-"
+
+
+def _refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[str, str]], at: str) -> None:
+    new = [a.object for a in fresh if a.needs_data_loss and (a.object, a.kind) not in before]
+    if new:
+        raise Unable(
+            "planning the work on",
+            ctx.target.database,
+            say(
+                "rows of {tables} may be lost, which the plan of {at} did not say; look at a new plan and confirm that",
+                tables=", ".join(new),
+                at=at,
+            ),
+        )
+
+
+def refuse_without_room(actions: list[Action], diagnosis: Diagnosis, jobs: int, database: str) -> None:
+    """Raises Unable when the server tells its free space and the work at one time needs more."""
+    if diagnosis.free_bytes is None:
+        return
+    at_once = sorted((a.disk_bytes for a in actions), reverse=True)[:jobs]
+    needed = int(sum(at_once) * SPARE)
+    if needed > diagnosis.free_bytes:
+        raise Unable(
+            "planning the work on",
+            database,
+            say(
+                "it needs {needed} of free disk space, {free} are free; make room or name fewer tables",
+                needed=size(needed),
+                free=size(diagnosis.free_bytes),
+            ),
+        )

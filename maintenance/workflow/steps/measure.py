@@ -1,0 +1,31 @@
+"""The same queries under the same quiet conditions, before and after."""
+
+from __future__ import annotations
+
+from maintenance.engines.messages import say
+from maintenance.models import Measurement
+
+from . import counted
+from .context import Context, Done
+
+
+def queries(ctx: Context, phase: str) -> list[str]:
+    """Those of TBL-098, else the engine's choice; after the work the ones that were measured before."""
+    if phase == "after":
+        measured = Measurement.objects.filter(target=ctx.target, phase="before").order_by("id")
+        return list(dict.fromkeys(measured.values_list("query", flat=True)))
+    return list(ctx.setting.benchmark_queries) or ctx.engine.benchmark_queries(ctx.touched)
+
+
+def measure(ctx: Context, phase: str) -> None:
+    """Measures, and keeps all samples at once: a commit after each would lengthen the outage."""
+
+    def work() -> Done:
+        listed = queries(ctx, phase)
+        samples = ctx.engine.measure_all(listed, ctx.setting.benchmark_repeats)
+        ctx.journal.measured(phase, ctx.target.round, samples)
+        if phase == "before":
+            return Done(say("Measured {queries} before the work.", queries=counted.queries(len(listed))))
+        return Done(say("Measured {queries} after the work.", queries=counted.queries(len(listed))))
+
+    ctx.once(f"measure {phase}", work)

@@ -1,0 +1,226 @@
+"""S: back to the data as of the cut, then back to service. U and X: how it ended."""
+
+from __future__ import annotations
+
+import shlex
+
+from maintenance.engines.errors import Damaged, EngineError, Unable
+from maintenance.engines.messages import Sentence, listed, say
+from maintenance.engines.values import Fingerprint
+from maintenance.models import ActionRecord, ApplicationHold
+
+from . import counted, switch
+from .complete import tidy
+from .context import Context, Done, Outcome, fingerprints
+from .cut import close
+from .resume import bring_back
+from .verify import different, failed_checks, kept, missing
+
+
+def run(ctx: Context) -> Outcome:
+    """Restores only what differs from the baseline. An EngineError leaves connections closed (X)."""
+    ctx.engine.clear_interrupt()
+    sentence = say("Nothing had been changed.")
+    keep: list[str] = []
+    if ctx.target.gate is not None and ctx.target.outage_ended_at is None:
+        released = ctx.journal.done("S", "data", ctx.target.round)
+        if released is None:
+            if not switch.disarm(ctx) and ctx.recorded("F", "cut") is not None:
+                ctx.change(hold_lost=True)
+            close(ctx)
+        result = ctx.once("data", lambda: _bring_data_back(ctx))
+        keep = [str(result["kept"])] if result.get("kept") else []
+        sentence = say("The data is as it was at the cut: {tables}.", tables=counted.tables(result["tables"]))
+        if keep:
+            sentence = say(
+                "Restored the data as of the cut: {tables}; the broken one is kept as {kept}.",
+                tables=counted.tables(result["tables"]),
+                kept=keep[0],
+            )
+        if result.get("image"):
+            # Nobody can tell for sure who changed the data: the state of the cut stays for people.
+            keep = [str(result["image"])]
+    bring_back(ctx)
+    tidy(ctx, keep)
+    return Outcome("finished", sentence)
+
+
+def _bring_data_back(ctx: Context) -> Done:
+    baseline = ctx.baseline
+    if baseline is None:
+        return Done(say("The work had not begun: nothing to restore."), {"tables": 0})
+    swapped = ctx.journal.done("S", "swap", ctx.target.round)
+    if swapped is not None:
+        return Done(say("The restored tables are in their place already."), swapped.result or {})
+    swap = ctx.journal.was_started("S", "swap", ctx.target.round)
+    if swap and not ctx.target.hold_lost:
+        return _swap(ctx, str(swap["side"]), len(baseline))
+    now = ctx.engine.fingerprint(None)
+    rows = different(baseline, now) + _worse(baseline, now)
+    differing = rows + _exposed(ctx, set(baseline)) + _gone(ctx)
+    if swap and (not differing or _same(_seen_last(ctx, baseline), now)):
+        return _swap(ctx, str(swap["side"]), len(baseline))
+    if not differing:
+        return Done(
+            say("As it was: {tables}. There is nothing to restore.", tables=counted.tables(len(baseline))),
+            {"tables": len(baseline)},
+        )
+    if ctx.target.hold_lost and rows and not _same(_seen_last(ctx, baseline), now):
+        return _keep_what_was_written(ctx, baseline, now, rows)
+    backup, image, gate = ctx.backup, ctx.image, ctx.target.gate
+    if backup is None or image is None or gate is None:
+        raise Unable("rolling back", ctx.target.database, "there is no image to restore from")
+    side = ctx.engine.restore_beside(image, backup, ctx.seal)
+    restored = ctx.engine.fingerprint(None, side)
+    wrong = different(baseline, restored) + _exposed(ctx, set(restored), side)
+    if wrong:
+        raise Damaged(
+            "restoring",
+            ctx.target.database,
+            say("the restored copy is not as at the cut: {problems}", problems=listed(wrong[:5])),
+        )
+    return _swap(ctx, side, len(restored))
+
+
+def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Sentence]:
+    """Of these tables, those that were encrypted on disk at the cut and are not; restoring makes them so again."""
+    before = (ctx.recorded("F", "check") or {}).get("encryption") or {}
+    assert isinstance(before, dict)
+    wanted = {name: marks for name, marks in before.items() if name in tables}
+    return failed_checks(kept("encryption", wanted, ctx.engine.encryption(side)), []) if wanted else []
+
+
+def _gone(ctx: Context) -> list[Sentence]:
+    """Objects (indexes, views, triggers, …) of the cut that are not there."""
+    before = ctx.recorded("F", "check")
+    return missing(before["catalog"], ctx.engine.catalog()) if before else []
+
+
+def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:
+    """What was there when the last proof failed, under the hold. None when there was no proof."""
+    line = ctx.journal.done("H", f"proof {ctx.target.repairs + 1}", ctx.target.round)
+    return None if line is None else {**baseline, **fingerprints((line.result or {})["tables"])}
+
+
+def _same(seen: dict[str, Fingerprint] | None, now: dict[str, Fingerprint]) -> bool:
+    """Nobody wrote since: what a lost hold let in left every row as it was seen last."""
+    return seen is not None and seen.keys() == now.keys() and all(p.readable and p == now[n] for n, p in seen.items())
+
+
+def _swap(ctx: Context, side: str, tables: int) -> Done:
+    """Also finishes a swap in which a worker died, so that the broken one is still kept."""
+    gate = ctx.target.gate
+    assert gate is not None
+
+    def work() -> Done:
+        kept = ctx.engine.swap(side, gate, ctx.marker)
+        if gone := _gone(ctx):
+            raise Damaged("restoring", ctx.target.database, listed(gone[:5]))
+        return Done(
+            say("Restored {tables} beside, proved equality, and swapped.", tables=counted.tables(tables)),
+            {"tables": tables, "kept": kept},
+        )
+
+    return Done(
+        say("What was restored, {tables}, is in the place of what was broken.", tables=counted.tables(tables)),
+        ctx.again("swap", work, {"side": side}),
+    )
+
+
+def _keep_what_was_written(
+    ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint], differing: list[str]
+) -> Done:
+    """The lock ended with a worker, so applications may have written: their rows must not be restored away.
+
+    Raises Damaged when the data may also differ because of the work: then a person has to decide.
+    """
+    if ActionRecord.objects.filter(target=ctx.target).exists() and _work_may_have_done_it(ctx, baseline, now):
+        raise Damaged(
+            "rolling back",
+            ctx.target.database,
+            say(
+                "the lock ended with the worker and the data differs since ({problems}): "
+                "applications may have written, so restoring could lose their rows",
+                problems=listed(differing[:3]),
+            ),
+        )
+    image = ctx.image
+    return Done(
+        say("Applications wrote since the worker died; the data is sound and stays as it is: nothing to restore."),
+        {"tables": len(now), "image": image.name if image is not None and image.kind == "copy" else ""},
+    )
+
+
+def _work_may_have_done_it(ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> bool:
+    proof = ctx.recorded("H", f"proof {ctx.target.repairs + 1}") or ctx.recorded("H", "proof 1")
+    unreadable = [name for name, p in now.items() if not p.readable and baseline.get(name, p).readable]
+    return bool((proof and proof["problems"]) or unreadable or [c for c in ctx.engine.check(None) if not c.passed])
+
+
+def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> list[str]:
+    """Tables that could be salvaged only in part: unreadable before, readable with fewer rows now."""
+    return [
+        f"{name} was changed by the repair"
+        for name, was in baseline.items()
+        if not was.readable and now.get(name, was).readable
+    ]
+
+
+def fail(ctx: Context) -> Outcome:
+    """U: the maintenance failed; the reason was written where it happened."""
+    return Outcome(
+        "finished",
+        say(
+            "Maintenance of {database} ended without success; its data and service are as they were before.",
+            database=ctx.target.database,
+        ),
+    )
+
+
+def call_people(ctx: Context) -> Outcome:
+    """X: connections stay as they are, because opening them could do harm; people are called."""
+    switch.disarm_if_reachable(ctx)
+    try:
+        left = ", ".join(ctx.engine.leftovers()) or say("nothing")
+    except EngineError as error:
+        left = error.sentence
+    commands = "; ".join(commands_by_hand(ctx)) or "-"
+    if ctx.engine.hold_dies_with_worker:
+        return Outcome(
+            "finished",
+            say(
+                "{database} needs an operator, and nothing can keep a file closed without a process: keep its "
+                "applications stopped. Left on the target: {left}. When its data was checked by a person: "
+                "manage.py release {database} - or, without this console: {commands}",
+                database=ctx.target.database,
+                left=left,
+                commands=commands,
+            ),
+        )
+    return Outcome(
+        "finished",
+        say(
+            "{database} needs an operator. Left on the target: {left}. When its data was checked by a person, "
+            "open it again with: manage.py release {database} - or, without this console: {commands}",
+            database=ctx.target.database,
+            left=left,
+            commands=commands,
+        ),
+    )
+
+
+def commands_by_hand(ctx: Context) -> list[str]:
+    """What a person types to open the target and to start what was stopped, should this console be of no use."""
+    gate = ctx.target.gate
+    commands: list[str] = []
+    if gate is not None and ctx.target.outage_ended_at is None:
+        try:
+            commands = ctx.engine.by_hand(gate)
+        except EngineError:
+            # As it was at the cut, because the target does not answer now.
+            told = (ctx.recorded("F", "cut") or {}).get("by_hand", [])
+            assert isinstance(told, list)
+            commands = [str(command) for command in told]
+    held = ApplicationHold.objects.filter(target=ctx.target, was_running=True, released_at=None).order_by("-id")
+    known = ctx.config.applications
+    return commands + [shlex.join(known[hold.name].start) for hold in held if hold.name in known]

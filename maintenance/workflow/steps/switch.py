@@ -1,0 +1,72 @@
+"""The dead man's switch: armed only while the data is known to be whole, so that a console whose whole host is
+gone does not keep its database closed. A late worker learns at the disarming that it came too late."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from maintenance.engines.errors import EngineError, Unable
+from maintenance.engines.messages import say
+
+from .context import Context, Done
+
+
+def arm(ctx: Context) -> None:
+    """From here on the target opens by itself when nobody of this console is heard of. Refusal is no failure."""
+    gate, seconds = ctx.target.gate, ctx.setting.switch_seconds
+    if ctx.armed or gate is None or not seconds:
+        return
+
+    def work() -> Done:
+        try:
+            ctx.engine.arm(gate, seconds)
+        except Unable as error:
+            return Done(
+                say("No switch opens {database} by itself: {why}", database=ctx.target.database, why=error.words)
+            )
+        return Done(
+            say(
+                "{database} opens by itself when nothing is heard of this console for {seconds:.0f} s.",
+                database=ctx.target.database,
+                seconds=seconds,
+            )
+        )
+
+    ctx.again("arm the switch", work)
+    ctx.armed = True
+
+
+def disarm(ctx: Context) -> bool:
+    """False when the target was opened before, by the switch or by a person: others may have written since."""
+
+    def work() -> Done:
+        ctx.engine.disarm()
+        closed = ctx.engine.is_cut()
+        sentence = say("{database} is open: its switch or a person opened it.", database=ctx.target.database)
+        if closed:
+            sentence = say("{database} stays closed until its data is proven.", database=ctx.target.database)
+        elif ctx.engine.hold_dies_with_worker:
+            sentence = say("{database} is open: its lock ended with the worker.", database=ctx.target.database)
+        return Done(sentence, {"closed": closed})
+
+    closed = ctx.again("disarm the switch", work)["closed"]
+    ctx.armed = False
+    return bool(closed)
+
+
+def put_away(ctx: Context) -> None:
+    """Everything is as before, so there is nothing left to open."""
+
+    def work() -> Done:
+        ctx.engine.disarm()
+        return Done(say("The switch is put away."))
+
+    ctx.again("put the switch away", work)
+    ctx.armed = False
+
+
+def disarm_if_reachable(ctx: Context) -> None:
+    """For a target that is left to people. What cannot be reached was whole when its switch was armed."""
+    if ctx.target.gate is not None:
+        with suppress(EngineError):
+            disarm(ctx)

@@ -1,0 +1,206 @@
+"""H: the proof that nothing was lost; one repair and another look before it counts as failed (6.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from maintenance.engines.errors import Damaged
+from maintenance.engines.messages import Sentence, listed, say
+from maintenance.engines.values import Check, Fingerprint, Json
+from maintenance.models import ActionRecord, StepState
+from maintenance.text.stored import resaid, said
+
+from . import counted
+from .context import Context, Done, Outcome, checked_early, storable, stored_checks
+from .functional import functional_checks
+from .maintain import work
+
+
+def run(ctx: Context) -> Outcome:
+    """Raises Damaged when the proof fails although a repair was tried."""
+    while True:
+        part = f"proof {ctx.target.repairs + 1}"
+        result = ctx.once(part, lambda: prove(ctx))
+        problems = result["problems"]
+        assert isinstance(problems, list)
+        if not problems:
+            return Outcome(
+                "finished",
+                say(
+                    "Proved whole: {tables}, {rows}, {checks}.",
+                    tables=counted.tables(result["compared"]),
+                    rows=counted.rows(result["rows"]),
+                    checks=counted.checks(result["checked"]),
+                ),
+            )
+        if ctx.target.repairs >= ctx.setting.integrity_retries:
+            raise Damaged("proving the integrity of", ctx.target.database, _told(result))
+        ctx.wait(ctx.setting.integrity_wait_seconds, "waiting before the repair of")
+        ctx.once(f"repair {ctx.target.repairs + 1}", lambda: _repair(ctx))
+        ctx.change(repairs=ctx.target.repairs + 1)
+
+
+def _repair(ctx: Context) -> Done:
+    diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+    actions = ctx.engine.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
+    for stage in sorted({a.stage for a in actions}):
+        work(ctx, [a for a in actions if a.stage == stage])
+    return Done(say("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
+
+
+def prove(ctx: Context) -> Done:
+    """Structure and constraints, functional checks, fingerprints, and the catalog of objects.
+
+    What was damaged is examined before it is read. Where the work was to leave every row, those come first: while
+    they are equal the constraints hold as before the cut, and only what was built anew is left to prove.
+    """
+    before = ctx.recorded("F", "check") or {"checks": [], "catalog": {}}
+    baseline = ctx.baseline or {}
+    names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
+    checks = [] if ctx.rows_stay else ctx.engine.check(ctx.touched)
+    after = _read(ctx, names)
+    expected = baseline if names is None else {t: baseline[t] for t in names}
+    losses = accepted_losses(ctx)
+    changed = different(expected, after, losses)
+    same_rows = ctx.rows_stay and not changed
+    if same_rows:
+        checks = ctx.engine.check_again(ctx.touched) + [c for c in checked_early(ctx) or [] if c.of_rows]
+    elif ctx.rows_stay:
+        checks = ctx.engine.check(ctx.touched)
+    checks += functional_checks(ctx)
+    checks += kept("encryption", before.get("encryption"), ctx.engine.encryption())
+    checks += kept("TLS", before.get("tls"), ctx.engine.tls())
+    problems = (
+        failed_checks(checks, before["checks"], ctx.run.maintenance_type == "repair", same_rows)
+        + changed
+        + missing(before["catalog"], ctx.engine.catalog())
+    )
+    failed = [c for c in checks if not c.passed]
+    left_out = sorted(name for name, was in expected.items() if name in losses or not was.readable)
+    compared = [name for name in expected if name not in left_out]
+    result: Json = {
+        "level": "full" if names is None else "named tables",
+        "tables": {name: storable({name: p})[name] for name, p in after.items()},
+        "checks": stored_checks(checks),
+        "checked": len(checks),
+        "compared": len(compared),
+        "rows": sum(after[name].rows or 0 for name in compared if name in after),
+        "problems": problems,
+        "problems_said": [said(problem) for problem in problems],
+    }
+    if problems:
+        return Done(say("The proof found {problems}", problems=listed(problems[:5])), result)
+    return Done(_all_there(compared, left_out, len(checks), len(failed)), result)
+
+
+def _all_there(compared: list[str], left_out: list[str], checks: int, failed: int) -> Sentence:
+    """What was proven, and of which tables nothing can be: they were unreadable at the cut, or lost rows by consent."""
+    if left_out:
+        return say(
+            "Compared {tables}: all rows are there; {checks}, {failed}. "
+            "Not compared, because rows could not be read: {left_out}.",
+            tables=counted.tables(len(compared)),
+            checks=counted.checks(checks),
+            failed=counted.failing_as_before(failed),
+            left_out=", ".join(left_out),
+        )
+    if failed:
+        return say(
+            "Compared {tables}: all rows are there; {checks}, {failed}.",
+            tables=counted.tables(len(compared)),
+            checks=counted.checks(checks),
+            failed=counted.failing_as_before(failed),
+        )
+    return say(
+        "Compared {tables}: all rows are there; {checks}, none fails.",
+        tables=counted.tables(len(compared)),
+        checks=counted.checks(checks),
+    )
+
+
+def _told(result: Json) -> Sentence:
+    """What the proof objected to, from the journal."""
+    problems, known = result["problems"], result.get("problems_said") or []
+    assert isinstance(problems, list)
+    assert isinstance(known, list)
+    return listed(resaid(known[n] if n < len(known) else {}, str(p)) for n, p in enumerate(problems[:5]))
+
+
+def _read(ctx: Context, names: list[str] | None) -> dict[str, Fingerprint]:
+    """Every row of what was worked on; of the rest only what somebody wrote to since it was read."""
+    touched, wanted = ctx.touched, names if names is not None else list(ctx.baseline or {})
+    if touched == ctx.tables:
+        return ctx.engine.fingerprint(names)
+    worked = [name for name in wanted if name in (touched or [])]
+    rest = ctx.engine.recount([name for name in wanted if name not in worked])
+    return {**rest, **ctx.engine.fingerprint(worked)}
+
+
+def accepted_losses(ctx: Context) -> set[str]:
+    """Tables of which rows could not be saved, with the operator's permission by name."""
+    if not ctx.run.allow_data_loss:
+        return set()
+    records = ActionRecord.objects.filter(target=ctx.target, state=StepState.FINISHED)
+    return {loss["object"] for record in records for loss in record.losses}
+
+
+def failed_checks(
+    checks: list[Check], before: object, repairing: bool = False, same_rows: bool = False
+) -> list[Sentence]:
+    """Failures that are new; in a repair also structural ones that were to be repaired.
+
+    With the `same_rows` as before, what follows from the rows failed before, too.
+    """
+    assert isinstance(before, list)
+    old = {(c["name"], c["object"]) for c in before if not c["passed"]}
+    return [
+        say("{check} of {object}: {detail}", check=c.name, object=c.object, detail=c.detail or say("failed"))
+        for c in checks
+        if not c.passed
+        and not (same_rows and c.of_rows)
+        and ((c.name, c.object) not in old or (repairing and c.name == "structure"))
+    ]
+
+
+def different(
+    expected: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint], losses: set[str] | None = None
+) -> list[Sentence]:
+    """Tables that are not row for row as they were. What was unreadable before has nothing to compare."""
+    found = []
+    for name, was in expected.items():
+        now = after.get(name)
+        if name in (losses or set()) or (not was.readable and (now is None or now.readable)):
+            continue
+        if now is None:
+            found.append(say("{table} is not there any more", table=name))
+        elif not now.readable:
+            if was.readable:
+                found.append(say("{table} cannot be read: {words}", table=name, words=now.error))
+        elif (was.rows, was.digest) != (now.rows, now.digest):
+            found.append(
+                say(
+                    "{table} had {before} rows and has {after}, or their content differs",
+                    table=name,
+                    before=was.rows,
+                    after=now.rows,
+                )
+            )
+    return found
+
+
+def kept(what: str, before: object, now: Mapping[str, list[str]]) -> list[Check]:
+    """Whether all that guarded the data before guards it still. More than before is welcome."""
+    assert before is None or isinstance(before, Mapping)
+    found = []
+    for name, marks in (before or {}).items():
+        lost = [mark for mark in marks if mark not in now.get(name, [])]
+        found.append(
+            Check(what, name, not lost, say("lost: {marks}", marks=", ".join(lost)) if lost else ", ".join(marks))
+        )
+    return found
+
+
+def missing(before: object, after: Mapping[str, str]) -> list[Sentence]:
+    """Objects (indexes, views, triggers, …) that were there and are not."""
+    assert isinstance(before, Mapping)
+    return [say("{name} is missing", name=name) for name in before if name not in after]
