@@ -7,12 +7,10 @@ import time
 from base64 import b32encode
 from collections.abc import Callable
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
 import pytest
 from axes.models import AccessAttempt
-from django.apps import apps
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.db import connection
@@ -209,15 +207,6 @@ class TestSecondFactor:
         log_in("dba", client=client)
         assert client.post("/account/second-factor/", {"code": now}).status_code == 200
         assert client.post("/account/second-factor/", {"code": kept[0]}).status_code == 302
-
-    def test_keys_from_before_are_encrypted_by_the_upgrade(self, people: dict[str, User]) -> None:
-        old = TOTPDevice.objects.create(user=people["dba"], name="authenticator", key="ab" * 20)
-        upgrade = import_module("maintenance.migrations.0020_sealed_second_factors")
-        for _ in range(2):
-            upgrade.seal(apps, connection.schema_editor())
-        assert Authenticator.objects.get(pk=old.pk).bin_key == b"\xab" * 20
-        upgrade.unseal(apps, connection.schema_editor())
-        assert TOTPDevice.objects.get(pk=old.pk).key == "ab" * 20
 
     def test_removing_and_new_codes_want_the_password(self, as_: As, people: dict[str, User]) -> None:
         client = as_("dba")
