@@ -14,6 +14,8 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
+from maintenance.engines.marks import Signer
+
 SHORTEST = 4
 """Characters; masking a shorter password would only tell where it stands in ordinary words."""
 LOOKS_SECRET = (
@@ -42,6 +44,11 @@ class SecretUnreadable(Exception):
 
 def _key(purpose: bytes) -> bytes:
     return hashlib.sha256(purpose + settings.SECRET_KEY.encode()).digest()
+
+
+def mark_signer() -> Signer:
+    """Return what signs the marks on targets: a key derived from this installation's secret key."""
+    return Signer(_key(b"dbmaint marks on targets"))
 
 
 def _fernet() -> Fernet:

@@ -91,6 +91,10 @@ class Engine(ABC):
         Accepts the canonical name, the bare 'schema.table', and the bare table name when unique.
         """
 
+    def recall(self, gate: Json) -> None:  # noqa: B027
+        """Take from the journal which object of the server the target is. Where others can plant names and marks,
+        it is found by that alone from then on."""
+
     @abstractmethod
     def fence(self) -> int:
         """Ends every session of this run target that carries another token; returns how many.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from .marks import Signer
 from .messages import Sentence, say
 
 MaintenanceType = Literal["repair", "optimize", "rebuild"]
@@ -23,6 +24,8 @@ class Tag:
     token: int
     site: str = ""
     """Letters of the installation, as two may count their run targets alike. Empty for what began before them."""
+    signer: Signer = field(default_factory=Signer)
+    """Signs the marks left on the target. The default has an empty key: for work on an engine alone."""
 
     @property
     def session(self) -> str:

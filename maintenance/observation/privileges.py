@@ -6,7 +6,7 @@ from maintenance.engines import open_engine
 from maintenance.engines.values import Grant
 from maintenance.models import MaintenanceSetting
 
-from .watch import LOOKING
+from .watch import looking
 
 
 def needed(setting: MaintenanceSetting, role: str | None = None) -> list[Grant]:
@@ -14,7 +14,7 @@ def needed(setting: MaintenanceSetting, role: str | None = None) -> list[Grant]:
 
     Connects to the target. Raises EngineError.
     """
-    engine = open_engine(setting.engine_url, LOOKING, setting.limits)
+    engine = open_engine(setting.engine_url, looking(), setting.limits)
     try:
         return engine.grants(role)
     finally:

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
+from maintenance.conf.secrets import mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError
 from maintenance.engines.values import Tag
@@ -13,8 +14,10 @@ from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.models.recording import write_state
 from maintenance.text.stored import said
 
-LOOKING = Tag(0, 0)
-"""Marks sessions that belong to no run."""
+
+def looking() -> Tag:
+    """Return the tag of sessions that belong to no run."""
+    return Tag(0, 0, signer=mark_signer())
 
 
 def look(setting_id: int, source: DatabaseState.Source | None = None) -> DatabaseState:
@@ -22,7 +25,7 @@ def look(setting_id: int, source: DatabaseState.Source | None = None) -> Databas
     setting = MaintenanceSetting.objects.get(pk=setting_id)
     if source is None:
         source = DatabaseState.Source.WATCH if setting_id in _watched() else DatabaseState.Source.DIAGNOSIS
-    engine = open_engine(setting.engine_url, LOOKING, setting.limits)
+    engine = open_engine(setting.engine_url, looking(), setting.limits)
     try:
         return write_state(setting, source, engine.diagnose(setting.thresholds))
     except EngineError as error:

@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from maintenance.conf import config
 from maintenance.conf.control_database import control_url
-from maintenance.conf.secrets import SecretUnreadable
+from maintenance.conf.secrets import SecretUnreadable, mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError
@@ -230,7 +230,7 @@ def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
 
 def engine_of(setting: MaintenanceSetting) -> Engine:
     try:
-        return open_engine(setting.engine_url, Tag(0, 0, letters()), setting.limits)
+        return open_engine(setting.engine_url, Tag(0, 0, letters(), mark_signer()), setting.limits)
     except (LookupError, SecretUnreadable) as error:
         raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
 

@@ -21,6 +21,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, c
 from django.utils import timezone
 
 from maintenance.conf import config, logs
+from maintenance.conf.secrets import mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError, Interrupted, Transient, Unreachable
 from maintenance.engines.messages import Sentence, counted, say
@@ -174,7 +175,10 @@ def _walk(journal: Journal) -> None:
         journal.ended(Status.NEEDS_OPERATOR, say("The settings of {database} are gone.", database=target.database))
         return
     setting = target.setting
-    engine = open_engine(setting.engine_url, Tag(target.pk, journal.token, target.site), setting.limits)
+    tag = Tag(target.pk, journal.token, target.site, mark_signer())
+    engine = open_engine(setting.engine_url, tag, setting.limits)
+    if target.gate is not None:
+        engine.recall(target.gate)
     engine.still_ours = journal.beat
     ctx = Context(journal, target, engine, config.load())
     try:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from maintenance import terminal
 from maintenance.auditing import chain
 from maintenance.conf import config
-from maintenance.conf.secrets import SecretUnreadable, open_secret
+from maintenance.conf.secrets import SecretUnreadable, mark_signer, open_secret
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import say
@@ -108,12 +108,15 @@ class Remembered:
         password = os.environ.get("DBMAINT_TARGET_PASSWORD") or (open_secret(self.sealed) if self.sealed else None)
         url = make_url(self.url)
         engine = open_engine(
-            url.set(password=password) if password else url, Tag(self.target, token, self.site), Limits()
+            url.set(password=password) if password else url,
+            Tag(self.target, token, self.site, mark_signer()),
+            Limits(),
         )
         try:
             if self.gate is None:
                 tell("Connections had not been cut.")
             else:
+                engine.recall(self.gate)
                 engine.fence()
                 engine.open_gate(self.gate, None)
                 left = engine.gate_differences(self.gate)
