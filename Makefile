@@ -55,11 +55,12 @@ test-quick: $(VENV)/.installed-dev messages
 test-mysql: test-packages $(VENV)/.installed-dev messages
 	@home=$$(sh deploy/mysql.sh) && DBMAINT_MYSQL_HOME=$$home $(BIN)/python -m pytest -n 2 -m mysql tests/engines tests/acceptance
 
-## make lint    format, style, types, settings, migrations, known vulnerabilities of the dependencies
+## make lint    format, style, types, imports, settings, migrations, known vulnerabilities of the dependencies
 lint: $(VENV)/.installed-dev messages
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
 	@DBMAINT_INSECURE=0 $(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 	@$(BIN)/pip check

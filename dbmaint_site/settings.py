@@ -65,8 +65,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "maintenance.views.signing_in.session_rules",
-    "maintenance.views.signing_in.second_factor_first",
+    "maintenance.middleware.session_rules",
+    "maintenance.middleware.second_factor_first",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "maintenance.views.account.own_language_and_time",
@@ -86,7 +86,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "maintenance.views.frame.frame",
+                "maintenance.context_processors.frame",
             ],
         },
     }
@@ -118,8 +118,8 @@ AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 """By name and address together: a stranger cannot keep the DBA out in an emergency."""
-AXES_CLIENT_IP_CALLABLE = "maintenance.views.signing_in.address"
-AXES_LOCKOUT_CALLABLE = "maintenance.views.signing_in.locked_out"
+AXES_CLIENT_IP_CALLABLE = "maintenance.views.login.address"
+AXES_LOCKOUT_CALLABLE = "maintenance.views.login.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = False

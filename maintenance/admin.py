@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from reports.retelling import again
+from maintenance.text.render import again
 
 from .auditing import chain
 from .conf.secrets import SecretUnreadable, mark_signer

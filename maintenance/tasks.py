@@ -1,27 +1,23 @@
-"""The queue: the only module that knows django-q2. A message says no more than 'advance run target 42'."""
+"""What workers do: the functions that messages and schedules name, and the sweep."""
 
 from __future__ import annotations
 
 import logging
 import signal
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django_q.models import Schedule
-from django_q.tasks import async_task
-from redis.exceptions import RedisError
 
 from reports import monthly
 
 from . import retention
 from .auditing import chain
-from .models import MaintenanceRun, RunTarget, Status, Worker
+from .models import MaintenanceRun, RunTarget, Status
 from .observation import prometheus, watch
+from .queue import enqueue, enqueue_look, send, workers_alive
 from .requests import planning
 from .workflow import conclusion, lease, procedure, recovery
 
@@ -89,41 +85,6 @@ def pull() -> None:
     prometheus.pull()
 
 
-def send(function: str, *args: Any, task_name: str) -> None:
-    """A message to the workers. In the control database it is part of the caller's transaction.
-
-    Redis knows no transaction of ours: there it goes out after the commit, and when Redis is away the sweep
-    sends what still waits again (`LOST_MESSAGE`).
-    """
-    if settings.Q_CLUSTER.get("redis"):
-        transaction.on_commit(partial(_send_to_redis, function, args, task_name))
-    else:
-        async_task(function, *args, task_name=task_name)
-
-
-def _send_to_redis(function: str, args: tuple[Any, ...], task_name: str) -> None:
-    try:
-        async_task(function, *args, task_name=task_name)
-    except RedisError as error:
-        log.error("The queue does not take %s now, the sweep sends it again: %s", task_name, error)
-
-
-def enqueue(target_id: int) -> None:
-    """In the caller's transaction: run, audit entry and message are one commit."""
-    RunTarget.objects.filter(pk=target_id).update(enqueued_at=timezone.now())
-    send("maintenance.tasks.advance", target_id, task_name=f"run target {target_id}")
-
-
-def enqueue_look(setting_id: int) -> None:
-    """A diagnosis by a worker: never inside a page request."""
-    send("maintenance.tasks.look", setting_id, task_name=f"look at {setting_id}")
-
-
-def enqueue_plan(plan_id: int) -> None:
-    """A plan needs a diagnosis: made by a worker, never inside a page request."""
-    send("maintenance.tasks.make_plan", plan_id, task_name=f"plan {plan_id}")
-
-
 def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     """Has every target without a worker taken up; ends runs whose last worker died too early.
 
@@ -173,12 +134,3 @@ def _lost_message(after: timedelta) -> Q:
 
 def _enqueued_recently() -> Q:
     return Q(enqueued_at__gt=timezone.now() - timedelta(seconds=30)) & ~Q(enqueued_at__lt=F("beat_at"))
-
-
-def alive(name: str) -> None:
-    """A cluster says that it is there."""
-    Worker.objects.update_or_create(name=name, defaults={"seen_at": timezone.now()})
-
-
-def workers_alive(within: timedelta = timedelta(seconds=60)) -> int:
-    return Worker.objects.filter(seen_at__gt=timezone.now() - within).count()

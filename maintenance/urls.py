@@ -6,24 +6,24 @@ from django.utils.translation import gettext_lazy as _
 
 from .views import (
     account,
+    alarm,
     auditing,
     dashboard,
     databases,
-    frame,
     health,
     history,
     incidents,
     launching,
+    login,
     reporting,
     runs,
     second_factor,
-    signing_in,
 )
 
 urlpatterns = [
     path("", dashboard.dashboard, name="dashboard"),
     path("live/", dashboard.dashboard_live, name="dashboard_live"),
-    path("alarm/", frame.alarm, name="alarm"),
+    path("alarm/", alarm.alarm, name="alarm"),
     path("databases/", databases.databases, name="databases"),
     path("databases/<str:name>/", databases.database, name="database"),
     path("databases/<str:name>/live/", databases.database_live, name="database_live"),
@@ -61,7 +61,7 @@ urlpatterns = [
     path("account/second-factor/enrol/", second_factor.second_factor_enrol, name="second_factor_enrol"),
     path("account/second-factor/remove/", second_factor.second_factor_remove, name="second_factor_remove"),
     path("account/recovery-codes/", second_factor.recovery_codes, name="recovery_codes"),
-    path("accounts/login/", signing_in.Login.as_view(), name="login"),
+    path("accounts/login/", login.Login.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path(
         "accounts/password/",

@@ -18,17 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as lazy
 
 from maintenance.models import ENDED, MaintenanceType, SeverityLevel
-from maintenance.results.statistics import (
-    GROUPS,
-    LIMIT_SECONDS,
-    WANTED_SUCCESS,
-    Asked,
-    Figures,
-    Glance,
-    Month,
-    glance,
-)
+from maintenance.results.statistics import GROUPS, LIMIT_SECONDS, WANTED_SUCCESS, Asked, Figures, Glance, glance
 from maintenance.text import labels
+from maintenance.text.dates import Month
 
 from . import drawings, paper
 from .drawings import Bar

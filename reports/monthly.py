@@ -15,7 +15,8 @@ from maintenance.conf import config
 from maintenance.engines.values import Json
 from maintenance.models import AuditEntry
 from maintenance.notifications import delivery, events
-from maintenance.results.statistics import Asked, Month, this_month
+from maintenance.results.statistics import Asked
+from maintenance.text.dates import Month, this_month
 
 from . import files
 

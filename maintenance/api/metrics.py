@@ -17,7 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from maintenance import tasks
+from maintenance import queue
 from maintenance.models import (
     ACTIVE,
     ENDED,
@@ -31,7 +31,7 @@ from maintenance.models import (
     StepState,
 )
 from maintenance.observation.health import ORDER, Standing, standings
-from maintenance.views.dashboard import success
+from maintenance.results.statistics import success
 
 from .callers import READING, Scope, open_to
 from .problems import problem
@@ -80,7 +80,7 @@ class Console(Collector):
         share = success()["share"]
         if share is not None:
             yield GaugeMetricFamily("dbmaint_success_ratio", "Share of runs of 90 days that succeeded.", share)
-        yield GaugeMetricFamily("dbmaint_workers_alive", "Clusters of workers that are alive.", tasks.workers_alive())
+        yield GaugeMetricFamily("dbmaint_workers_alive", "Clusters of workers that are alive.", queue.workers_alive())
 
 
 def runs() -> Iterator[Metric]:

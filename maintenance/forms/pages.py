@@ -15,8 +15,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from maintenance.models import MaintenanceSetting, MaintenanceType, SeverityLevel, Status
-from maintenance.results.statistics import Month, month_of, this_month
 from maintenance.text import dates as days
+from maintenance.text.dates import Month, month_of, this_month
 
 TYPES = {
     MaintenanceType.REPAIR: _("Mends what is damaged: indexes, tables, pages. Touches nothing that is whole."),

@@ -18,8 +18,8 @@ from django.utils.translation import override
 from maintenance.conf import config
 from maintenance.engines.messages import Sentence
 from maintenance.models import ENDED, MaintenanceRun, Notification, Status
+from maintenance.text.render import again
 from maintenance.text.stored import said
-from reports.retelling import again
 
 log = logging.getLogger("maintenance")
 

@@ -10,7 +10,7 @@ from typing import Any
 from django.db.models import OuterRef, Subquery
 
 from maintenance.models import ACTIVE, BackupFile, DatabaseState, MaintenanceSetting, RunTarget
-from maintenance.views.frame import waiting_for_people
+from maintenance.models.querysets import waiting_for_people
 from maintenance.workflow.lease import worker_lost
 
 ORDER = ("needs_operator", "maintenance", "critical", "unreachable", "degraded", "watch", "unknown", "well")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from maintenance import tasks
+from maintenance import queue
 from maintenance.auditing import chain
 from maintenance.conf import config
 from maintenance.engines.messages import say
@@ -67,7 +67,7 @@ def ask_for_plan(actor: Actor, request: Request) -> StoredPlan:
     forget_unused()
     with transaction.atomic():
         asked = StoredPlan.objects.create(asked_by=actor.name, request=request.stored())
-        tasks.enqueue_plan(asked.pk)
+        queue.enqueue_plan(asked.pk)
     return asked
 
 
@@ -105,7 +105,7 @@ def launch(
                 events.announce(run, "awaiting_approval")
             elif enqueue:
                 for target in run.targets.all():
-                    tasks.enqueue(target.pk)
+                    queue.enqueue(target.pk)
     except IntegrityError as error:
         raise _locked(checked) from error
     return run
@@ -241,7 +241,7 @@ def _let_begin(run: MaintenanceRun, word: Approval) -> None:
     word.save()
     run.targets.filter(status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
     for target in run.targets.all():
-        tasks.enqueue(target.pk)
+        queue.enqueue(target.pk)
 
 
 def cancel(actor: Actor, run: MaintenanceRun) -> None:

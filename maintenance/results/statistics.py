@@ -1,21 +1,29 @@
-"""Month and quarter at a glance: every number of the management section, added up by the database."""
+"""Numbers over many runs, added up by the database: month and quarter at a glance, and the dashboard's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import datetime, timedelta
+from math import floor
+from statistics import geometric_mean, quantiles
 from typing import Any
 
 from django.db.models import Case, Count, IntegerField, Max, Q, QuerySet, Sum, Value, When
 from django.utils import timezone
 
 from maintenance.models import ENDED, MaintenanceRun, RunTarget, Status
+from maintenance.text.dates import Month
 
 WANTED_SUCCESS = 0.95
 """Specification 8.2."""
 LIMIT_SECONDS = 180 * 60
 """Specification 3.1 and 8.1."""
+DAYS_FOR_SUCCESS = timedelta(days=90)
+DAYS_FOR_OUTAGE = timedelta(days=30)
+RECENT = 5
+LEAST_MEASURED = 5
+"""Of fewer databases no median is told."""
 TREND = 12
 """Months of the trend, the chosen one included."""
 TROUBLED = 10
@@ -29,46 +37,6 @@ GROUPS: Mapping[str, Q] = {
 }
 """Databases that succeeded, by the geometric mean of after / before."""
 BAD = tuple(s for s in ENDED if s not in (Status.SUCCEEDED, Status.CANCELLED))
-
-
-@dataclass(frozen=True, order=True)
-class Month:
-    year: int
-    number: int
-
-    def __str__(self) -> str:
-        return f"{self.year}-{self.number:02d}"
-
-    def __add__(self, months: int) -> Month:
-        year, number = divmod(self.year * 12 + self.number - 1 + months, 12)
-        return Month(year, number + 1)
-
-    @property
-    def begin(self) -> datetime:
-        """Midnight in the reader's time zone."""
-        return timezone.make_aware(datetime.combine(date(self.year, self.number, 1), time.min))
-
-    @property
-    def quarter(self) -> tuple[Month, Month, Month]:
-        first = Month(self.year, (self.number - 1) // 3 * 3 + 1)
-        return first, first + 1, first + 2
-
-    @property
-    def quarter_name(self) -> str:
-        return f"{self.year} Q{(self.number - 1) // 3 + 1}"
-
-
-def month_of(text: str) -> Month | None:
-    """'2026-11' -> Month; None for what is no month."""
-    try:
-        return Month(*date.fromisoformat(f"{text}-01").timetuple()[:2])
-    except ValueError:
-        return None
-
-
-def this_month() -> Month:
-    today = timezone.localdate()
-    return Month(today.year, today.month)
 
 
 @dataclass(frozen=True)
@@ -259,3 +227,44 @@ def _troubled(begin: datetime, end: datetime, asked: Asked) -> list[Troubled]:
         .order_by("-bad", "-outage", "database")[:TROUBLED]
     )
     return [Troubled(r["database"], r["runs"], r["bad"], r["outage"] or 0.0) for r in rows]
+
+
+def success() -> dict[str, Any]:
+    """Ended runs that succeeded; a cancelled one is neither success nor failure."""
+    counted = MaintenanceRun.objects.filter(created_at__gt=timezone.now() - DAYS_FOR_SUCCESS, status__in=ENDED).exclude(
+        status=Status.CANCELLED
+    )
+    numbers = counted.aggregate(all=Count("pk"), good=Count("pk", filter=Q(status=Status.SUCCEEDED)))
+    share = numbers["good"] / numbers["all"] if numbers["all"] else None
+    percent = None if share is None else f"{floor(share * 1000) / 10:.1f}"
+    return {**numbers, "share": share, "percent": percent, "met": share is None or share >= WANTED_SUCCESS}
+
+
+def outage() -> dict[str, Any]:
+    recent = MaintenanceRun.objects.filter(created_at__gt=timezone.now() - DAYS_FOR_OUTAGE, outage_seconds__gt=0)
+    return recent.aggregate(seconds=Sum("outage_seconds"), runs=Count("pk"), longest=Max("outage_seconds"))
+
+
+def faster() -> dict[str, Any]:
+    """Of the databases of runs that succeeded: before / after of their queries, the median and the middle half.
+
+    RunTarget.ratio is after / before, written at the end of a run. No median of too few.
+    """
+    since = timezone.now() - DAYS_FOR_SUCCESS
+    done = RunTarget.objects.filter(run__status=Status.SUCCEEDED, run__created_at__gt=since, ratio__gt=0)
+    ratios = list(done.values_list("ratio", flat=True))
+    told: dict[str, Any] = {"count": len(ratios), "least": LEAST_MEASURED}
+    if len(ratios) < LEAST_MEASURED:
+        return told
+    low, middle, high = quantiles([1 / ratio for ratio in ratios if ratio], n=4)
+    return {**told, "times": f"{middle:.1f}", "low": f"{low:.1f}", "high": f"{high:.1f}"}
+
+
+def recent() -> list[tuple[MaintenanceRun, float | None]]:
+    """The last that ended, with after / before as the geometric mean over its databases; None: not measured."""
+    runs = list(MaintenanceRun.objects.filter(finished_at__isnull=False).order_by("-created_at", "-id")[:RECENT])
+    ratios: dict[int, list[float]] = {}
+    measured = RunTarget.objects.filter(run__in=runs, status=Status.SUCCEEDED, ratio__gt=0)
+    for pk, ratio in measured.values_list("run_id", "ratio"):
+        ratios.setdefault(pk, []).append(ratio or 1.0)
+    return [(run, geometric_mean(ratios[run.pk]) if run.pk in ratios else None) for run in runs]

@@ -10,14 +10,15 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from maintenance.engines.messages import Sentence
 from maintenance.models import MaintenanceRun, MaintenanceType, SeverityLevel, Status, StepState
 from maintenance.text import labels
+from maintenance.text.dates import passed
+from maintenance.text.render import again, each_again
 from maintenance.text.stored import said
 from maintenance.workflow.procedure import PROCEDURE
-from reports.retelling import again, each_again
 
 register = template.Library()
 
@@ -198,17 +199,6 @@ def ago(at: datetime | None) -> SafeString:
     if at is None:
         return SafeString(_("never"))
     return format_html('<time class="ago" datetime="{}" title="{}">{}</time>', at.isoformat(), moment(at), passed(at))
-
-
-def passed(at: datetime) -> str:
-    seconds = max(0, int((timezone.now() - at).total_seconds()))
-    if seconds < 60:
-        return _("{count} s ago").format(count=seconds)
-    if seconds < 3600:
-        return _("{count} min ago").format(count=seconds // 60)
-    if seconds < 2 * 86400:
-        return _("{count} h ago").format(count=seconds // 3600)
-    return ngettext("{count} day ago", "{count} days ago", seconds // 86400).format(count=seconds // 86400)
 
 
 @register.filter

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from maintenance import tasks
+from maintenance import queue
 from maintenance.auditing import chain
 from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.observation.health import standings, worst_first
@@ -89,8 +89,8 @@ def diagnose(request: HttpRequest, name: str) -> HttpResponseBase:
     last = setting.states.order_by("-id").values_list("pk", flat=True).first() or 0
     with transaction.atomic():
         chain.record(actor(request).name, "database.diagnosis_asked", name)
-        tasks.enqueue_look(setting.pk)
-    if not tasks.workers_alive():
+        queue.enqueue_look(setting.pk)
+    if not queue.workers_alive():
         messages.warning(request, _("No worker is alive: the diagnosis waits until one is started."))
     since = int(timezone.now().timestamp())
     return redirect(f"{reverse('database', args=[name])}?after={last}&since={since}")

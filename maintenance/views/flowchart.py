@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 
 from maintenance.models import ENDED, RunTarget, StepRecord
 from maintenance.text.labels import duration
+from maintenance.text.render import again
 from maintenance.workflow.procedure import OUTAGE, PROCEDURE
-from reports.retelling import again
 
 PITCH, NODE, TALL = 112.0, 96.0, 44.0
 """From one node of the main way to the next; width and height of a node."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import Error
 from django.http import HttpRequest, JsonResponse
 
-from maintenance import tasks
+from maintenance import queue
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
@@ -16,7 +16,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def readyz(request: HttpRequest) -> JsonResponse:
     """The control database answers and a worker lives: a launch would be carried out."""
     try:
-        workers = tasks.workers_alive()
+        workers = queue.workers_alive()
     except Error:
         return JsonResponse({"status": "the control database does not answer"}, status=503)
     if not workers:

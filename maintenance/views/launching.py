@@ -15,13 +15,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods
 from django_htmx.http import HttpResponseClientRefresh
 
-from maintenance import tasks
+from maintenance import queue
 from maintenance.forms.pages import ConfirmForm, LaunchForm
 from maintenance.models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
 from maintenance.observation.health import standings, worst_first
 from maintenance.requests import launch
 from maintenance.results.estimates import usual_outages
-from reports.retelling import again
+from maintenance.text.render import again
 
 from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
 from .numbers import number_in
@@ -97,7 +97,7 @@ def plan(request: HttpRequest) -> HttpResponseBase:
         return redirect("launch_plan")
     if made.made_at is None:
         return render(
-            request, "launching/planning.html", {"made": made, "asked": asked, "no_worker": not tasks.workers_alive()}
+            request, "launching/planning.html", {"made": made, "asked": asked, "no_worker": not queue.workers_alive()}
         )
     if made.refused:
         messages.error(request, again(made.refused, made.refused_said))

@@ -9,7 +9,8 @@ from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from maintenance.forms.pages import ReportFilter
-from maintenance.results.statistics import Asked, Month
+from maintenance.results.statistics import Asked
+from maintenance.text.dates import Month
 from reports import management
 
 from .access import READING, open_to

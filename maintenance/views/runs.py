@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from maintenance import tasks
+from maintenance import queue
 from maintenance.downloads import kept
 from maintenance.forms.pages import GlassForm
 from maintenance.models import (
@@ -38,10 +38,10 @@ from maintenance.requests import launch
 from maintenance.results.comparison import compare_target
 from maintenance.results.estimates import usual_outage
 from maintenance.results.outcome import integrity
+from maintenance.text.render import again, each_again
 from maintenance.text.stored import said
 from maintenance.workflow.lease import worker_lost
 from reports.figures import figures
-from reports.retelling import again, each_again
 
 from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
@@ -103,7 +103,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "over": over,
         "approval": getattr(run, "approval", None),
         "may_cancel": not over and run.cancel_requested_at is None,
-        "no_worker": (run.status == Status.QUEUED or lost) and not tasks.workers_alive(),
+        "no_worker": (run.status == Status.QUEUED or lost) and not queue.workers_alive(),
         "lost": lost,
         "acknowledgement": Acknowledgement.objects.filter(run=run).first(),
         "deliveries": list(run.notifications.order_by("-id")[:DELIVERIES]),

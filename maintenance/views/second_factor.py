@@ -26,10 +26,10 @@ from django_otp.plugins.otp_static.models import StaticDevice
 
 from maintenance.auditing import chain
 from maintenance.forms.pages import CodeForm, NewFactorForm, Proven
+from maintenance.middleware import needs_factor
 from maintenance.models import Authenticator
 
 from .access import open_to, person
-from .signing_in import needs_factor
 
 RECOVERY_CODES = 10
 DEVICE = "authenticator"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Sum
 from django.utils import timezone
@@ -26,7 +24,7 @@ from maintenance.models import (
 from maintenance.notifications import events
 from maintenance.results.comparison import compare_target
 from maintenance.text.stored import resaid
-from reports import performance
+from maintenance.workflow.signals import run_ending
 
 log = logging.getLogger("maintenance")
 WENT_WRONG = frozenset({Status.ROLLED_BACK, Status.FAILED, Status.TIMED_OUT})
@@ -43,7 +41,7 @@ def conclude(run_id: int) -> bool:
     run.ended_because = "; ".join(f"{t.database}: {t.ended_because}" for t in targets)
     run.outage_seconds = longest_outage(targets)
     run.finished_at = timezone.now()
-    make_reports(run)
+    run_ending.send(MaintenanceRun, run=run)
     with transaction.atomic():
         ended = MaintenanceRun.objects.filter(pk=run_id, finished_at__isnull=True).update(
             status=run.status,
@@ -107,38 +105,3 @@ def recount(run: MaintenanceRun) -> None:
     for target in targets:
         RunTarget.objects.filter(pk=target.pk).update(out_seconds=target.outage_seconds)
     MaintenanceRun.objects.filter(pk=run.pk).update(outage_seconds=longest_outage(targets))
-
-
-def make_reports(run: MaintenanceRun) -> None:
-    """PDF and CSV, each by itself. A failing report never changes the outcome; `manage.py report` makes it again."""
-    try:
-        run.performance_csv = str(performance.write(run, Path(settings.PERFORMANCE_DIR), settings.CSV_BOM))
-    except Exception:
-        log.exception("The performance data of %s could not be written", run.number)
-    try:
-        run.report_pdf = str(_pdf(run))
-    except Exception:
-        log.exception("The report of %s could not be made", run.number)
-
-
-def _pdf(run: MaintenanceRun, language: str | None = None) -> Path:
-    # Here, because WeasyPrint needs system libraries: without them there is no PDF, but a maintenance.
-    from reports import pdf
-
-    return pdf.write(run, Path(settings.REPORTS_DIR), language)
-
-
-def make_again(run: MaintenanceRun, actor: str, language: str | None = None, bom: bool | None = None) -> Path:
-    """The files of a run that has ended, e.g. after a full disk; in another language only the PDF, beside the first.
-
-    Returns the path of the PDF. Raises OSError, and whatever WeasyPrint does without its libraries.
-    """
-    if language not in (None, settings.REPORT_LANGUAGE):
-        return _pdf(run, language)
-    path = _pdf(run)
-    sheet = performance.write(run, Path(settings.PERFORMANCE_DIR), settings.CSV_BOM if bom is None else bom)
-    with transaction.atomic():
-        MaintenanceRun.objects.filter(pk=run.pk).update(report_pdf=str(path), performance_csv=str(sheet))
-        chain.record(actor, "report.made", run.number, after={"report_pdf": str(path), "performance_csv": str(sheet)})
-    run.report_pdf, run.performance_csv = str(path), str(sheet)
-    return path

@@ -27,7 +27,7 @@ def line(lab: Lab, tmp_path: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
     if lab.url.port is None:
         pytest.skip("no line leads to a file")
     settings.SILENCE_SECONDS, settings.LEASE_SECONDS = SILENCE, 8.0
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
     lab.fill()
     if lab.url.get_backend_name() != "postgresql":
         lab.sql("SET GLOBAL event_scheduler = ON")

@@ -54,7 +54,7 @@ def crashed_at(
     """A maintenance during which the server crashed once. What was there before is there after it."""
     if lab.url.port is None:
         pytest.skip("a file has no server")
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
     lab.fill()
     before = lab.sql(ROWS)
     registered(lab, lab.url)

@@ -58,7 +58,7 @@ def setting(lab: Lab, tmp_path: Any) -> MaintenanceSetting:
 
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
 
 
 def go(someone: Actor, request: Request) -> MaintenanceRun:

@@ -120,7 +120,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Without reports. No power is cut either: what is written to a file is there. Somebody is told."""
     addresses = {"dba": ["slack://A/B/C/#dba"], "stakeholders": ["slack://A/B/C/#all"]}
     settings.CONFIG_FILE.write_text(json.dumps({"notifications": addresses}))
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 

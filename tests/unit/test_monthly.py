@@ -16,7 +16,7 @@ from demo.ports import free_port
 from maintenance.models import AuditEntry
 from maintenance.notifications import delivery
 from maintenance.notifications.delivery import Sent
-from maintenance.results.statistics import Month
+from maintenance.text.dates import Month
 from reports import monthly
 
 pytestmark = pytest.mark.django_db

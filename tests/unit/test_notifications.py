@@ -378,7 +378,7 @@ class TestOneDatabaseOfSeveral:
 
     @pytest.fixture(autouse=True)
     def _no_reports(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+        monkeypatch.setattr("reports.write.make_reports", lambda run: None)
 
     def told_of(self, event: str) -> list[str]:
         return [message.body for message in Notification.objects.filter(event=event)]

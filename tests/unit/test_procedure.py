@@ -35,7 +35,7 @@ Ask = Callable[..., Request]
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reports have tests of their own, and take most of the time of a run."""
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
 
 
 def state_of(setting: MaintenanceSetting) -> dict[str, Any]:

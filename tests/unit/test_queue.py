@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 from redis.exceptions import ConnectionError as RedisGone
 
-from maintenance import tasks
+from maintenance import queue, tasks
 from maintenance.models import MaintenanceSetting, RunTarget, Status
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
@@ -26,13 +26,13 @@ def sent(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[tuple[Any, ...]
     """What went to Redis."""
     settings.Q_CLUSTER = {**settings.Q_CLUSTER, "redis": "redis://127.0.0.1:1/0"}
     found: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(tasks, "async_task", lambda *args, **kwargs: found.append(args))
+    monkeypatch.setattr(queue, "async_task", lambda *args, **kwargs: found.append(args))
     return found
 
 
 def test_in_the_control_database_the_message_is_part_of_the_transaction() -> None:
     with transaction.atomic():
-        tasks.send("maintenance.tasks.look", 1, task_name="x")
+        queue.send("maintenance.tasks.look", 1, task_name="x")
         assert OrmQ.objects.count() == 1
         transaction.set_rollback(True)
     assert OrmQ.objects.count() == 0
@@ -40,14 +40,14 @@ def test_in_the_control_database_the_message_is_part_of_the_transaction() -> Non
 
 def test_redis_hears_of_it_after_the_commit_only(sent: list[tuple[Any, ...]]) -> None:
     with transaction.atomic():
-        tasks.send("maintenance.tasks.look", 1, task_name="x")
+        queue.send("maintenance.tasks.look", 1, task_name="x")
         assert sent == []
     assert sent == [("maintenance.tasks.look", 1)]
 
 
 def test_redis_never_hears_of_what_was_rolled_back(sent: list[tuple[Any, ...]]) -> None:
     with transaction.atomic():
-        tasks.send("maintenance.tasks.look", 1, task_name="x")
+        queue.send("maintenance.tasks.look", 1, task_name="x")
         transaction.set_rollback(True)
     assert sent == []
 
@@ -66,7 +66,7 @@ def test_what_redis_did_not_take_the_sweep_sends_again(
         raise RedisGone("Connection refused")
 
     with monkeypatch.context() as away:
-        away.setattr(tasks, "async_task", gone)
+        away.setattr(queue, "async_task", gone)
         run = launch.launch(someone, request_for("shop"))
     assert "the sweep sends it again: Connection refused" in caplog.text
     target = RunTarget.objects.get()

@@ -52,7 +52,7 @@ def test_a_stage_with_errors_is_taken_back_and_tried_again(
             return [(False,)]
         return query(self, sql)
 
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
     monkeypatch.setattr(FakeEngine, "open_gate", noted)
     monkeypatch.setattr(FakeEngine, "query", failing)
     run = launch.launch(someone, request_for("shop"), enqueue=False)

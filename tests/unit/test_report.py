@@ -21,12 +21,12 @@ from maintenance.engines.messages import Sentence, say
 from maintenance.models import MaintenanceRun, Status
 from maintenance.results.outcome import outcome
 from maintenance.text import labels
+from maintenance.text.render import again
 from maintenance.text.retired import EARLIER
 from maintenance.text.stored import resaid, said
 from maintenance.workflow.steps import counted
 from reports import drawings, management, paper, pdf, performance
 from reports.drawings import Pair
-from reports.retelling import again
 from reports.sheets import Column, Sheet
 from tests import records
 

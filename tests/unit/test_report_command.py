@@ -12,8 +12,7 @@ from django.core.management import call_command
 from pypdf import PdfReader
 
 from maintenance.models import AuditEntry, MaintenanceRun, Status
-from maintenance.workflow import conclusion
-from reports import paper
+from reports import paper, write
 from tests import records
 
 pytestmark = pytest.mark.django_db
@@ -61,7 +60,7 @@ def test_another_language_stands_beside_the_report_of_the_run() -> None:
 def test_the_language_of_the_installation(settings: Any) -> None:
     settings.REPORT_LANGUAGE = "ja"
     run = records.finished_run()
-    conclusion.make_reports(run)
+    write.make_reports(run)
     assert PdfReader(run.report_pdf).trailer["/Root"]["/Lang"] == "ja"  # type: ignore[index]
 
 
@@ -92,6 +91,6 @@ def test_a_report_that_cannot_be_made_leaves_the_run_as_it_was(monkeypatch: pyte
     run = records.finished_run()
     code, said = refused(run.number)
     assert (code, "libpango" in said) == (1, True)
-    conclusion.make_reports(run)
+    write.make_reports(run)
     assert (run.report_pdf, Path(run.performance_csv).exists()) == ("", True)
     assert MaintenanceRun.objects.get().status == Status.SUCCEEDED

@@ -99,7 +99,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long each wait would have been."""
     found: list[float] = []
     monkeypatch.setattr(Context, "wait", lambda ctx, seconds, doing: found.append(seconds))
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
     return found
 
 

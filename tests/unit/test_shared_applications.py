@@ -21,7 +21,7 @@ Ask = Callable[..., Request]
 
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ Register = Callable[..., MaintenanceSetting]
 
 @pytest.fixture(autouse=True)
 def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
 
 
 def path_of(setting: MaintenanceSetting) -> str:

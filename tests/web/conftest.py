@@ -53,7 +53,7 @@ def english_again() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def plans_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that makes every plan at once."""
-    monkeypatch.setattr("maintenance.tasks.enqueue_plan", tasks.make_plan)
+    monkeypatch.setattr("maintenance.queue.enqueue_plan", tasks.make_plan)
 
 
 @pytest.fixture

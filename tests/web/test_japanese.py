@@ -68,7 +68,7 @@ def test_every_ending_is_told_in_japanese(
     admin_user: User,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
     setting = fake(**faults)
     setting.functional_checks = ["照会"]
     setting.save()
@@ -84,7 +84,7 @@ def test_an_ending_from_outside_is_told_in_japanese(
     status: str, fake: Register, request_for: Ask, someone: Actor, admin_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody cancels, or the time is over, while connections are being cut."""
-    monkeypatch.setattr("maintenance.workflow.conclusion.make_reports", lambda run: None)
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
     setting = fake()
     if status == "timed_out":
         setting.timeout_minutes, setting.reserve_minutes = 30, 30

@@ -272,7 +272,7 @@ def test_a_worker_makes_the_plan_and_the_page_waits_for_it(
     fake()
     client = as_("dba")
     waiting: list[int] = []
-    monkeypatch.setattr("maintenance.tasks.enqueue_plan", waiting.append)
+    monkeypatch.setattr("maintenance.queue.enqueue_plan", waiting.append)
     waits = page(choose(client))
     assert "The plan is being made" in waits
     assert "No worker is alive" in waits

@@ -382,7 +382,7 @@ def test_diagnose_now_is_queued_audited_and_waited_for(
     as_: As, fake: Register, looked_at: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting, asked = fake("shop"), []
-    monkeypatch.setattr("maintenance.tasks.async_task", lambda *args, **kwargs: asked.append(args))
+    monkeypatch.setattr("maintenance.queue.async_task", lambda *args, **kwargs: asked.append(args))
     client = as_("dba")
     answer = client.post("/databases/shop/diagnose/")
     assert asked == [("maintenance.tasks.look", setting.pk)]
@@ -446,12 +446,12 @@ def test_until_they_choose_it_is_as_the_browser_asks(as_: As) -> None:
 
 
 def test_ready_only_with_a_worker(as_: As) -> None:
-    from maintenance import tasks
+    from maintenance import queue
 
     client = as_("anonymous")
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").status_code == 503
-    tasks.alive("here:1")
+    queue.alive("here:1")
     assert client.get("/readyz").json() == {"status": "ok", "workers": 1}
 
 

@@ -17,7 +17,8 @@ from django.utils import timezone
 from pypdf import PdfReader
 
 from maintenance.models import MaintenanceRun, RunTarget, Status
-from maintenance.results.statistics import Asked, Month, glance, month_of
+from maintenance.results.statistics import Asked, glance
+from maintenance.text.dates import Month, month_of
 from reports import management
 from tests import records
 

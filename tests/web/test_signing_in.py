@@ -21,9 +21,10 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_static.models import StaticDevice, StaticToken
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
+from maintenance import middleware
 from maintenance.auditing import chain
 from maintenance.models import AuditEntry, Authenticator, MaintenanceSetting
-from maintenance.views import signing_in
+from maintenance.views import login
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -102,7 +103,7 @@ class TestLockOut:
         ],
     )
     def test_only_our_own_proxy_is_believed(self, rf: Any, peer: str, forwarded: str, client: str) -> None:
-        assert signing_in.address(rf.get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded)) == client
+        assert login.address(rf.get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded)) == client
 
 
 class TestSecondFactor:
@@ -243,7 +244,7 @@ class TestSessions:
         client = as_("dba")
         client.get("/")
         session = client.session
-        session[signing_in.BEGAN] = (timezone.now() - timedelta(hours=9)).isoformat()
+        session[middleware.BEGAN] = (timezone.now() - timedelta(hours=9)).isoformat()
         session.save()
         assert client.get("/").headers["Location"].startswith("/accounts/login/")
 
@@ -252,12 +253,12 @@ class TestSessions:
         client.get("/")
         for minutes, path, seen in ((30, "/alarm/", False), (30, "/history/", True)):
             session = client.session
-            before = session[signing_in.SEEN] = (timezone.now() - timedelta(minutes=minutes)).isoformat()
+            before = session[middleware.SEEN] = (timezone.now() - timedelta(minutes=minutes)).isoformat()
             session.save()
             assert client.get(path).status_code == 200
-            assert (client.session[signing_in.SEEN] != before) == seen
+            assert (client.session[middleware.SEEN] != before) == seen
         session = client.session
-        session[signing_in.SEEN] = (timezone.now() - timedelta(minutes=61)).isoformat()
+        session[middleware.SEEN] = (timezone.now() - timedelta(minutes=61)).isoformat()
         session.save()
         assert client.get("/").status_code == 302
 

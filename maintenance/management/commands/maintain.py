@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
-from maintenance import tasks, terminal
+from maintenance import queue, terminal
 from maintenance.models import MaintenanceRun
 from maintenance.notifications import delivery
 from maintenance.requests import launch
@@ -65,7 +65,7 @@ class Command(BaseCommand):
             recovery.leave_when_told()
             run = work_here(run)
         elif options["wait"]:
-            if not tasks.workers_alive():
+            if not queue.workers_alive():
                 self.stderr.write("No worker is alive; the run begins when one is: manage.py work")
             run = terminal.follow(run.pk)
         self.finish(run, options["json"])

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from maintenance import terminal
 from maintenance.models import MaintenanceRun
-from maintenance.workflow import conclusion
+from reports import write
 
 
 class Command(BaseCommand):
@@ -26,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         run = self.found(options["run"])
         try:
-            path = conclusion.make_again(
+            path = write.make_again(
                 run, terminal.actor().name, options["language"], False if options["no_bom"] else None
             )
         except Exception as error:

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand
 from django.db import Error, close_old_connections, connections
 from django_q.cluster import Cluster
 
-from maintenance import tasks
+from maintenance import queue, tasks
 from maintenance.notifications import delivery
 from maintenance.workflow import procedure, recovery
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         signal.signal(signal.SIGINT, lambda number, frame: drain(cluster))
         while cluster.sentinel.is_alive():
             try:
-                tasks.alive(name)
+                queue.alive(name)
                 tasks.sweep(watch, recoverers)
             except Error:
                 log.exception("The control database does not answer; the next sweep tries again.")

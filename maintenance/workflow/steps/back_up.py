@@ -12,6 +12,7 @@ from pathlib import Path
 from maintenance.engines.errors import Damaged, EngineError, Interrupted, Unable
 from maintenance.engines.messages import listed, say, size
 from maintenance.results.comparison import load_statistics
+from maintenance.workflow.signals import outage_near
 
 from . import counted
 from .context import Context, Done, Outcome, stored_checks
@@ -50,13 +51,9 @@ def _check_early(ctx: Context) -> Done:
 
 
 def load_what_reports_need() -> None:
-    """Statistics and PDF take seconds to import: now, while the server has the work, and not in the outage or after."""
+    """Load statistics and whatever reports need: now, while the server has the work, and not in the outage or after."""
     load_statistics()
-    with suppress(Exception):
-        # Without WeasyPrint's system libraries there is no PDF; whoever makes the reports says so.
-        from reports import paper
-
-        paper.printed("<p>-</p>", "-")  # Fonts and the C declarations of the libraries are looked up at the first page.
+    outage_near.send(None)
 
 
 def run_alternate(ctx: Context) -> Outcome:

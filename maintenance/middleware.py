@@ -1,19 +1,16 @@
-"""Logging in: audited, locked after wrong passwords, ended after a while, with a second factor where it is wanted."""
+"""A session ends after a while, and opens nothing before its second factor where one is wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import logout
-from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.models import User
-from django.contrib.auth.views import LoginView
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import Resolver404, resolve, reverse
 from django.utils import timezone
 from django.utils.http import urlencode
@@ -21,8 +18,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_otp.middleware import is_verified
 
 from maintenance.api.problems import problem
-from maintenance.auditing import chain
-from maintenance.models import AuditEntry, Authenticator
+from maintenance.models import Authenticator
 
 BEGAN, SEEN = "session_began", "session_seen"
 GUARDED = (
@@ -40,52 +36,11 @@ OPEN = ("login", "logout", "set_language", "second_factor", "second_factor_enrol
 LOOKED_AT_BY_ITSELF = ("_live", "alarm", "run_log")
 """Ends of the names of addresses that pages ask again and again: that is nobody's presence."""
 A_MINUTE = timedelta(minutes=1)
-
-
-class Login(LoginView):
-    """Django's, with an entry in the audit log for each try. What a lock-out turned away has one already."""
-
-    redirect_authenticated_user = True
-
-    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        answer = super().form_valid(form)
-        began(self.request)
-        chain.record(form.get_user().get_username(), "login", address(self.request))
-        return answer
-
-    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
-        if not getattr(self.request, "axes_locked_out", False):
-            name = str(form.data.get("username", ""))[:150]
-            chain.record(name, "login.failed", address(self.request))
-        return super().form_invalid(form)
+Answering = Callable[[HttpRequest], HttpResponseBase]
 
 
 def began(request: HttpRequest) -> None:
     request.session[BEGAN] = request.session[SEEN] = timezone.now().isoformat()
-
-
-def address(request: HttpRequest) -> str:
-    """Of the client. Only a proxy on this machine (or on the socket) is believed when it names another."""
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    named = str(request.META.get("HTTP_X_FORWARDED_FOR", "")).rpartition(",")[2].strip()
-    return named if named and peer in ("", "127.0.0.1", "::1") else peer or "unknown"
-
-
-def locked_out(
-    request: HttpRequest, answer: HttpResponse | None = None, credentials: dict[str, Any] | None = None
-) -> HttpResponse:
-    """Too many wrong passwords for this name from this address. Audited once, not at each knock at the door."""
-    name, where = str((credentials or {}).get("username", ""))[:150], address(request)
-    locked = AuditEntry.objects.filter(
-        operation="login.locked", actor=name, object=where, at__gt=timezone.now() - settings.AXES_COOLOFF_TIME
-    )
-    if not locked.exists():
-        chain.record(name, "login.locked", where)
-    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
-    return render(request, "registration/locked.html", {"minutes": minutes}, status=429)
-
-
-Answering = Callable[[HttpRequest], HttpResponseBase]
 
 
 def session_rules(get_response: Answering) -> Answering:
