@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import MySQLdb
 from sqlalchemy import URL
 
 from ..archive import Seal
@@ -34,6 +35,7 @@ from ..values import (
 from . import (
     access_gate,
     actions,
+    address,
     backup,
     benchmark,
     dead_man_switch,
@@ -50,7 +52,7 @@ from . import (
 )
 from .grants import MARIADB, MYSQL
 from .repair import corruption
-from .server import Server
+from .server import PINNED, Server
 
 
 class Family(Server):
@@ -212,8 +214,12 @@ class MariaDB(Family):
     reading_damage_kills = False
     check_compares_indexes = True
     see_hidden_indexes = ""
-    # Without it the server refuses to rewrite a table that keeps its history.
-    session_settings = ", system_versioning_alter_history = 'KEEP'"
+    # The first, or the server refuses to rewrite a table that keeps its history; the second, or its rows of a former
+    # day are taken for those of now.
+    session_settings = (
+        ", system_versioning_alter_history = 'KEEP', system_versioning_asof = DEFAULT, sql_if_exists = 0,"
+        " check_constraint_checks = 1"
+    )
     log_zone = "SYSTEM"
     innodb_indexes = "innodb_sys_indexes"
     dump_programs = ("mariadb-dump", "mysqldump")
@@ -268,15 +274,18 @@ def open_server(url: URL, tag: Tag, limits: Limits) -> Engine:
     """
     if url.get_backend_name() == "mariadb":
         return MariaDB(url, tag, limits)
-    looking = MySQL(url, tag, limits)
     try:
-        with looking.outside("looking at") as session:
-            is_mariadb = "mariadb" in str(session.value("SELECT VERSION()")).lower()
-    except EngineError:
-        return looking
+        connection = address.connect(url, LOOKING_SECONDS, f"SET SESSION {PINNED}")
+    except (EngineError, MySQLdb.Error):
+        return MySQL(url, tag, limits)
+    try:
+        is_mariadb = "mariadb" in str(connection.get_server_info()).lower()  # type: ignore[no-untyped-call]
     finally:
-        looking.close()
+        connection.close()  # type: ignore[no-untyped-call]
     return MariaDB(url, tag, limits) if is_mariadb else MySQL(url, tag, limits)
+
+
+LOOKING_SECONDS = 10
 
 
 __all__ = ["MariaDB", "MySQL", "open_server"]

@@ -29,6 +29,7 @@ from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..messages import Sentence, listed, say
 from ..values import Cut, Json
 from . import structure
+from .address import way
 from .driver_errors import code_of
 from .names import account, full, quoted, shortened
 from .server import Server
@@ -399,7 +400,7 @@ def by_hand(server: Server, gate: Json) -> list[str]:
     with server.session("looking how to open by hand") as session:
         drop = f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}"
         statements = "; ".join([*opening(server, session, gate), drop])
-        return [shlex.join([server.client_programs[0], *server.address()[1:], "-p", "-e", statements])]
+        return [shlex.join([server.client_programs[0], *way(server.url), "-p", "-e", statements])]
 
 
 def is_cut(server: Server) -> bool:

@@ -20,6 +20,7 @@ from ..errors import Damaged, Unable
 from ..messages import say
 from ..values import Backup, Fingerprint, Image
 from . import physical, structure
+from .address import is_mariadbs
 from .backup_publish import failures_told, program, removed_unless_good, under_its_name
 from .names import canonical, plain
 from .server import ALL_ROWS, LOAD_SLOT, Server
@@ -201,7 +202,7 @@ def client_program(server: Server) -> str:
 
 def _dump_options(server: Server, program: str) -> tuple[str, ...]:
     """Of the tool at hand. MariaDB's dumps MySQL too, but its statements for generated columns do not load again."""
-    if "MariaDB" not in programs.run([program, "--version"]) or not server.dump_options:
+    if not is_mariadbs(program) or not server.dump_options:
         return server.dump_options
     with server.session("looking for generated columns in") as session:
         generated = session.value(
@@ -229,7 +230,7 @@ def _common(server: Server) -> list[str]:
     program = dump_program(server)
     return [
         program,
-        *server.address(),
+        *server.address(program),
         "--single-transaction",
         "--quick",
         "--hex-blob",
@@ -337,9 +338,10 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
     The client's session takes one of our marks first, so that a later claim can end it.
     """
     mark = server.slot_name(server.tag.token, LOAD_SLOT)
+    client = client_program(server)
     args = [
-        client_program(server),
-        *server.address(),
+        client,
+        *server.address(client),
         "--default-character-set=utf8mb4",
         "--max-allowed-packet=1G",
         "--binary-mode",

@@ -35,6 +35,9 @@ ENDED_FROM_OUTSIDE = frozenset((1317, 1927, 1969, 2006, 2013, 2055, 3024))
 
 LOST = frozenset((2006, 2013, 2055))
 
+REFUSED_PLUGIN = frozenset((2059, 5010))
+"""The server asked for a client plugin that is not there, or that is not allowed."""
+
 DEADLOCK = "Deadlock found"
 
 DISK_FULL_WORDS = ("No space left on device", "errno 28", "errno: 28", "Temporary file write failure")

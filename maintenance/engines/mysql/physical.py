@@ -49,9 +49,10 @@ def mariabackup(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
         tempfile.TemporaryDirectory(prefix=f".{stem}.", dir=folder) as scratch,
         failures_told("backing up", server.schema),
     ):
+        tool = program((MARIABACKUP,), server)
         args = [
-            program((MARIABACKUP,), server),
-            *server.address(),
+            tool,
+            *server.address(tool),
             "--backup",
             "--stream=xbstream",
             f"--databases={server.schema}",

@@ -16,12 +16,13 @@ from sqlalchemy import Engine as Door
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
+from ..errors import AccessDenied, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..messages import say
 from ..sockets import hang_up
 from ..values import Limits, Tag
+from . import address
 from .capabilities import Ways
-from .driver_errors import LOST, MEANING, code_of, from_driver, from_words, words_of
+from .driver_errors import LOST, MEANING, REFUSED_PLUGIN, code_of, from_driver, from_words, words_of
 from .names import quoted, shortened
 from .session import Row, Session
 
@@ -31,8 +32,20 @@ LOAD_SLOT = SLOTS - 1
 """The mark of the client program that loads a dump; sessions of ours take lower numbers first."""
 ALL_ROWS = 2**64 - 1
 """The default of sql_select_limit; a smaller one cuts off what is read, without a word."""
-CONNECT_SECONDS = 10
 GIVEN_BACK_WITHIN_SECONDS = 2
+PINNED = (
+    "time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 1, unique_checks = 1,"
+    f" autocommit = 1, max_join_size = {ALL_ROWS}, sql_big_selects = 1, sql_select_limit = {ALL_ROWS},"
+    " sql_safe_updates = 0, sql_auto_is_null = 0, sql_quote_show_create = 1, completion_type = 0,"
+    " group_concat_max_len = 1000000, div_precision_increment = 4,"
+    " lc_messages = 'en_US', lc_time_names = 'en_US', default_week_format = 0, wait_timeout = 86400"
+)
+"""Session variables that both products have and that change what a statement reads, writes or answers."""
+ANOTHER_LOGIN = say(
+    "the server asks for a login by which whoever poses as it could read the password; use an account that logs in by"
+    " mysql_native_password or ed25519, or prove the server: ssl_mode=VERIFY_IDENTITY with ssl_ca,"
+    " server_public_key_path, or a socket"
+)
 
 
 class Server(Ways):
@@ -129,6 +142,8 @@ class Server(Ways):
             code = code_of(error)
             if code in LOST:
                 raise Unreachable("connecting to", self.url.host or "the server", words_of(error)) from error
+            if code in REFUSED_PLUGIN:
+                raise AccessDenied("connecting to", self.url.host or "the server", ANOTHER_LOGIN) from error
             kind = MEANING.get(code or 0, Unreachable)
             raise kind("connecting to", self.url.host or "the server", words_of(error)) from error
         session = Session(connection, doing, object, f"/* {self.tag.session} */")
@@ -141,33 +156,28 @@ class Server(Ways):
     def _way_in(self) -> Door:
         with self._guard:
             if self._door is None:
-                query = {key: value for key, value in self.url.query.items() if key != "charset"}
-                address = self.url.set(drivername="mysql+mysqldb", database="", query={**query, "charset": "utf8mb4"})
+                # Only for a server that went silent: the limits proper are on the server.
+                silence = int(self.limits.statement_seconds) + 60
                 self._door = create_engine(
-                    address,
+                    "mysql+mysqldb://",
                     poolclass=NullPool,
                     isolation_level="AUTOCOMMIT",
-                    connect_args={
-                        "connect_timeout": CONNECT_SECONDS,
-                        # Only for a server that went silent: the limits proper are on the server.
-                        "read_timeout": int(self.limits.statement_seconds) + 60,
-                        # A question of an operator must not end its read-only transaction and go on.
-                        "multi_statements": False,
-                    },
+                    creator=lambda: address.connect(self.url, silence, self.first_statement),
                 )
             return self._door
 
     def _configure(self, session: Session, limited: bool) -> None:
-        """Pinned, so that the same rows give the same text whatever the server's defaults are."""
+        """The limits of this session; what makes answers the same everywhere was set before its first statement."""
         variable, units = self.statement_limit
         limit = max(1, round(self.limits.statement_seconds * units)) if limited else 0
         lock = max(1, round(self.limits.lock_seconds))
-        session.ask(
-            "SET SESSION time_zone = '+00:00', sql_mode = 'NO_AUTO_VALUE_ON_ZERO', foreign_key_checks = 1,"
-            f" lock_wait_timeout = {lock}, innodb_lock_wait_timeout = {lock}, wait_timeout = 86400,"
-            f" group_concat_max_len = 1000000, sql_select_limit = {ALL_ROWS},"
-            f" {variable} = {limit}{self.session_settings}"
-        )
+        session.ask(f"SET SESSION lock_wait_timeout = {lock}, innodb_lock_wait_timeout = {lock}, {variable} = {limit}")
+
+    @property
+    def first_statement(self) -> str:
+        """What every session begins with, before any other statement: the same rows give the same text, none is cut
+        off and none left out, whatever the server's defaults are."""
+        return f"SET SESSION {PINNED}, {self.statement_limit[0]} = 0{self.session_settings}"
 
     def slot_name(self, token: int, slot: int) -> str:
         # At most 64 characters: MySQL's limit for the name of a user lock.
@@ -384,21 +394,11 @@ class Server(Ways):
 
     def secrets(self) -> dict[str, str]:
         """For the environment of a native tool: they read the password nowhere else but in files."""
-        return {"MYSQL_PWD": str(self.url.password)} if self.url.password else {}
+        return address.environment(self.url)
 
-    def address(self) -> list[str]:
-        """Arguments of a native tool that lead to the server; isolated from option files."""
-        way = self.url.query.get("unix_socket")
-        user = [f"--user={self.url.username}"] if self.url.username else []
-        certificates = [
-            f"--{option.replace('_', '-')}={self.url.query[option]}"
-            for option in ("ssl_ca", "ssl_cert", "ssl_key")
-            if option in self.url.query
-        ]
-        if way:
-            return ["--no-defaults", f"--socket={way}", *user]
-        host, port = self.url.host or "127.0.0.1", self.url.port or 3306
-        return ["--no-defaults", "--protocol=tcp", f"--host={host}", f"--port={port}", *user, *certificates]
+    def address(self, program: str) -> list[str]:
+        """Arguments of this native tool that lead to the server; isolated from option files."""
+        return address.arguments(self.url, program)
 
     def data_folder(self, session: Session) -> Path | None:
         """The server's data folder where this process can read it: same host and enough rights."""

@@ -45,8 +45,9 @@ class TestWhichProduct:
 
     def test_the_password_is_in_no_argument_of_a_tool(self, lab: MariaDBLab) -> None:
         with engine_of(lab) as engine:
-            assert not any(str(lab.url.password) in word for word in engine.address())
-            assert engine.secrets() == {"MYSQL_PWD": str(lab.url.password)}
+            for tool in ("mariadb", "mariadb-dump", "mariabackup"):
+                assert not any(str(lab.url.password) in word for word in engine.address(tool))
+            assert engine.secrets()["MYSQL_PWD"] == str(lab.url.password)
 
 
 class TestDiagnosis:
