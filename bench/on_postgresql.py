@@ -100,19 +100,19 @@ class Stage:
         named = [f"--table={name}" for name in table_names()] if jobs > 1 else []
         engine = open_engine(make_url(self.server.url(DATABASE)), Tag(1, 1), Limits())
         with self.copy(), closing(engine):
-            queries = engine.benchmark_queries(None)
+            queries = engine.benchmark.queries(None)
 
             def prove() -> float:
-                return seconds_of(lambda: engine.fingerprint(None))
+                return seconds_of(lambda: engine.verifier.fingerprint(None))
 
             def measure() -> float:
-                return seconds_of(lambda: engine.measure_all(queries, REPEATS))
+                return seconds_of(lambda: engine.benchmark.measure_all(queries, REPEATS))
 
             fingerprints, benchmark = prove(), measure()
             full = seconds_of(lambda: self._vacuumdb("--full", "--analyze", f"--jobs={jobs}", *named))
             vacuum = seconds_of(lambda: self._vacuumdb("--analyze", f"--jobs={jobs}", *named))
             fingerprints += prove()
-            benchmark += measure() + seconds_of(lambda: engine.load_test(queries, LOAD_SECONDS, LOAD_CLIENTS))
+            benchmark += measure() + seconds_of(lambda: engine.benchmark.load_test(queries, LOAD_SECONDS, LOAD_CLIENTS))
             return ByHand(full, vacuum, fingerprints, benchmark)
 
     def _vacuumdb(self, *options: str) -> None:

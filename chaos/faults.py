@@ -63,11 +63,20 @@ def upon(verb: str, fault: Any) -> None:
 
     def opened(*args: Any, **named: Any) -> Any:
         engine = opening(*args, **named)
+        part = part_with(engine, verb)
         for name in (verb, "check_again") if verb == "check" else (verb,):
-            setattr(engine, name, partial(fault, engine, getattr(engine, name)))
+            setattr(part, name, partial(fault, engine, getattr(part, name)))
         return engine
 
     door.open_engine = opened
+
+
+def part_with(engine: Any, verb: str) -> Any:
+    """Return the part of the engine that has this method."""
+    from maintenance.engines.base import Engine
+
+    parts = (getattr(engine, name) for name in Engine.__annotations__)
+    return next(part for part in parts if callable(getattr(part, verb, None)))
 
 
 def spoil(engine: Any) -> None:

@@ -178,7 +178,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
 def connected(setting: MaintenanceSetting) -> str:
     engine = open_engine(setting.engine_url, Tag(0, 0, signer=mark_signer()), setting.limits)
     try:
-        facts = engine.facts()
+        facts = engine.sessions.facts()
     finally:
         engine.close()
     return gettext("Connected: {version}.").format(version=facts.version)

@@ -18,9 +18,10 @@ from sqlalchemy import URL
 
 from maintenance.engines import ENGINES
 from maintenance.engines.archive import Seal
-from maintenance.engines.base import Engine
+from maintenance.engines.base import UndividedEngine
 from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
 from maintenance.engines.messages import say
+from maintenance.engines.parts import Measure
 from maintenance.engines.values import (
     Action,
     Backup,
@@ -91,9 +92,9 @@ def opened(path: str | Path) -> Iterator[dict[str, Any]]:
         raise Unreachable("opening", str(path), "no such file") from error
 
 
-class FakeEngine(Engine):
+class FakeEngine(UndividedEngine):
     name = "fake"
-    backup_methods = ("dump", "copy")
+    methods = ("dump", "copy")
     _holding = False
 
     @property
@@ -129,12 +130,18 @@ class FakeEngine(Engine):
                 Grant("", say("Only the owner of the machine can repair it"), False, "low"),
             ]
 
-    def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    def spellings(self) -> dict[str, list[str]]:
         with opened(self.path) as state:
-            return [n for n in names if n in state["tables"]], [n for n in names if n not in state["tables"]]
+            return {name: [name] for name in state["tables"]}
 
-    def fence(self) -> int:
+    def acquire(self) -> int:
         return 0
+
+    def is_held_elsewhere(self) -> bool:
+        return False
+
+    def mark(self) -> None:
+        """No other installation ever marks a fake."""
 
     def end_statements(self) -> None:
         pass
@@ -175,7 +182,7 @@ class FakeEngine(Engine):
             snapshot = _prints(state["tables"])
         return Backup(final, method, len(content), hashlib.sha256(content).hexdigest(), True, snapshot)
 
-    def read_gate(self) -> Json:
+    def read_state(self) -> Json:
         with self.doing("read_gate") as state:
             return dict(state["marker"]["gate"] if state["marker"] else state["gate"])
 
@@ -186,22 +193,22 @@ class FakeEngine(Engine):
             self._holding = True
         return Cut(ended, 3, 0.0)
 
-    def open_gate(self, gate: Json, share: float | None) -> None:
+    def open(self, gate: Json, share: float | None) -> None:
         with self.doing("open_gate", "" if share is None else f"{share:.2f}") as state:
             if share is None:
                 state["gate"], state["marker"] = dict(gate), None
             else:
                 state["gate"]["limit"] = int(100 * share)
 
-    def gate_differences(self, gate: Json) -> list[str]:
+    def differences(self, gate: Json) -> list[str]:
         with opened(self.path) as state:
             return [f"{k} is {state['gate'][k]}" for k in gate if state["gate"][k] != gate[k]]
 
     def is_cut(self) -> bool:
         with opened(self.path) as state:
-            return state["marker"] is not None and (self._holding or not self.hold_dies_with_worker)
+            return state["marker"] is not None and (self._holding or not self.dies_with_worker)
 
-    def by_hand(self, gate: Json) -> list[str]:
+    def manual_commands(self, gate: Json) -> list[str]:
         return [f"open {self.path} {json.dumps(gate)}"]
 
     def arm(self, gate: Json, seconds: float) -> None:
@@ -211,6 +218,9 @@ class FakeEngine(Engine):
     def disarm(self) -> None:
         with self.doing("disarm") as state:
             state["switch"] = None
+
+    def keepalive(self) -> None:
+        """Nobody puts a fake's switch off: tests fire it themselves."""
 
     def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         with self.doing("image") as state:
@@ -240,7 +250,7 @@ class FakeEngine(Engine):
             orphans = [Check("foreign key", "orders", False, "2 rows", of_rows=True)] if state.get("orphans") else []
             return [Check("structure", name, not state.get("broken"), "") for name in chosen] + orphans * thorough
 
-    def catalog(self, side: str | None = None) -> dict[str, str]:
+    def definitions(self, side: str | None = None) -> dict[str, str]:
         """'views' in the state: beside the tables; a side copy brings back those of 'views of the image'."""
         with opened(self.path) as state:
             views = state.get("views of the image" if side else "views", [])
@@ -260,11 +270,19 @@ class FakeEngine(Engine):
         with self.doing("query", sql) as state:
             return [(len(state["tables"]["orders"]),)]
 
-    def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
+    def queries(self, tables: Sequence[str] | None) -> list[str]:
         with opened(self.path) as state:
             return sorted(state["slow"])
 
-    def measure(self, query: str, repeats: int) -> Sample:
+    @property
+    def cost_unit(self) -> str:
+        return ""
+
+    @contextmanager
+    def measuring(self, query: str) -> Iterator[Measure]:
+        yield self._measured
+
+    def _measured(self, query: str, repeats: int) -> Sample:
         with self.doing("measure", query) as state:
             return Sample(query, (state["slow"].get(query, 1.0),) * 5, None, "", 1)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import URL
 
 
-def hang_up(url: URL, usual_port: int) -> int:
+def abort_connections(url: URL, usual_port: int) -> int:
     """Ends every connection of this process to the server of `url`; returns how many.
 
     The drivers wait for an answer without a limit of their own; ending the socket under them is what reaches

@@ -16,6 +16,6 @@ def needed(setting: MaintenanceSetting, role: str | None = None) -> list[Grant]:
     """
     engine = open_engine(setting.engine_url, looking(), setting.limits)
     try:
-        return engine.grants(role)
+        return engine.privileges.grants(role)
     finally:
         engine.close()

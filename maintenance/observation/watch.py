@@ -27,7 +27,7 @@ def look(setting_id: int, source: DatabaseState.Source | None = None) -> Databas
         source = DatabaseState.Source.WATCH if setting_id in _watched() else DatabaseState.Source.DIAGNOSIS
     engine = open_engine(setting.engine_url, looking(), setting.limits)
     try:
-        return write_state(setting, source, engine.diagnose(setting.thresholds))
+        return write_state(setting, source, engine.diagnostics.diagnose(setting.thresholds))
     except EngineError as error:
         return DatabaseState.objects.create(
             setting=setting, source=source, state="unreachable", error=str(error), error_said=said(error.sentence)

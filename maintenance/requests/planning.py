@@ -79,8 +79,8 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
     tables = checked.tables[setting.name] or None
     engine = engine_of(setting)
     try:
-        diagnosis = engine.diagnose(setting.thresholds, tables)
-        actions = engine.plan(
+        diagnosis = engine.diagnostics.diagnose(setting.thresholds, tables)
+        actions = engine.planner.plan(
             request.maintenance_type,  # type: ignore[arg-type]
             diagnosis,
             setting.thresholds,

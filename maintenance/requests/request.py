@@ -110,11 +110,11 @@ def check(request: Request) -> Checked:
         _refuse_unknown_applications(setting)
         engine = engine_of(setting)
         try:
-            facts = engine.facts()
+            facts = engine.sessions.facts()
             refuse_unreleased(setting, facts)
             _refuse_target(setting, facts)
-            kept = engine.kept_by_another()
-            found, unknown = engine.resolve(list(request.target_tables)) if request.target_tables else ([], [])
+            kept = engine.lock.held_by_other_installation()
+            found, unknown = engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
         except EngineError as error:
             raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
         finally:
@@ -264,7 +264,7 @@ def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
 def _control_identity() -> str:
     engine = open_engine(control_url(connection.settings_dict), Tag(0, 0), MaintenanceSetting().limits)
     try:
-        return engine.facts().identity
+        return engine.sessions.facts().identity
     except EngineError:
         return ""
     finally:

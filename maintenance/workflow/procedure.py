@@ -178,8 +178,8 @@ def _walk(journal: Journal) -> None:
     tag = Tag(target.pk, journal.token, target.site, mark_signer())
     engine = open_engine(setting.engine_url, tag, setting.limits)
     if target.gate is not None:
-        engine.recall(target.gate)
-    engine.still_ours = journal.beat
+        engine.gate.recall(target.gate)
+    engine.lock.assert_lease = journal.beat
     ctx = Context(journal, target, engine, config.load())
     try:
         journal.open_box(
@@ -213,7 +213,7 @@ def _take_up(ctx: Context) -> None:
     if target.node in ENDS:
         return
     try:
-        ended = retried(ctx, ctx.engine.fence, "fencing off earlier sessions")
+        ended = retried(ctx, ctx.engine.lock.fence, "fencing off earlier sessions")
         if ended:
             log.warning("ended %s sessions of an earlier claim on %s", ended, target.database)
     except EngineError as error:
@@ -236,7 +236,7 @@ def _take_up(ctx: Context) -> None:
 
 def _look_who_opened(ctx: Context) -> None:
     """A lock that died with its worker, the dead man's switch, or a person let others in meanwhile."""
-    if ctx.recorded("F", "cut") is None and not ctx.engine.hold_dies_with_worker:
+    if ctx.recorded("F", "cut") is None and not ctx.engine.gate.dies_with_worker:
         return
     ctx.step = "cut_connections"
     try:
@@ -246,7 +246,7 @@ def _look_who_opened(ctx: Context) -> None:
         return
     if not closed:
         ctx.change(hold_lost=True)
-        if ctx.target.node in "IPT" and not ctx.engine.hold_dies_with_worker:
+        if ctx.target.node in "IPT" and not ctx.engine.gate.dies_with_worker:
             # The work is proven and service is back already.
             ctx.change(node="J")
 
@@ -417,8 +417,8 @@ class Heart(threading.Thread):
         """Beside the heartbeat: a server that does not answer must not cost us the lease."""
         while not self.over.wait(min(2.0, settings.LEASE_SECONDS / 4)):
             try:
-                self.ctx.engine.still_here()
-                self._seen = self._forecast.look(self.ctx.engine.progress())
+                self.ctx.engine.switch.keepalive()
+                self._seen = self._forecast.look(self.ctx.engine.actions.progress())
                 self._tell_late(self._seen)
                 self._answered = time.monotonic()
             except (Unreachable, Transient):
@@ -456,7 +456,7 @@ class Heart(threading.Thread):
         if time.monotonic() - self._answered > settings.SILENCE_SECONDS:
             log.error("The target of run target %s answers nothing; the line is given up.", self.ctx.target.pk)
             self._answered = time.monotonic()
-            self.ctx.engine.hang_up()
+            self.ctx.engine.sessions.abort_connections()
 
     def _wait_for_the_next_beat(self) -> bool:
         """True when the work is over. An order to leave is heard sooner than at the next beat."""

@@ -121,7 +121,7 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
     lab.fill()
     before = lab.sql(ROWS)
     with lab.engine(target=99) as engine:
-        gate = engine.read_gate()
+        gate = engine.gate.read_state()
     # Without the dead man's switch: nothing but `release` may open it.
     away.register(lab, "shop", "load_seconds=2", "switch_seconds=0")
     with away.start(DBMAINT_PATIENCE_SECONDS="2") as worker:
@@ -135,7 +135,7 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
     assert done.returncode == 0, done.stderr
     assert "The control database does not answer, going on without it" in done.stderr
     with lab.engine(target=99) as engine:
-        assert engine.gate_differences(gate) == []
+        assert engine.gate.differences(gate) == []
     assert lab.sql(ROWS) == before
     assert_open(lab)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import URL
 
+from chaos.faults import part_with
 from maintenance.models import MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
@@ -63,7 +64,8 @@ def at_the_first(monkeypatch: pytest.MonkeyPatch, verb: str, happens: Callable[[
 
     def opened(*args: Any) -> Any:
         engine = opening(*args)
-        usual = getattr(engine, verb)
+        part = part_with(engine, verb)
+        usual = getattr(part, verb)
 
         def first(*given: Any) -> Any:
             if not times:
@@ -71,7 +73,7 @@ def at_the_first(monkeypatch: pytest.MonkeyPatch, verb: str, happens: Callable[[
                 happens()
             return usual(*given)
 
-        setattr(engine, verb, first)
+        setattr(part, verb, first)
         return engine
 
     monkeypatch.setattr(procedure, "open_engine", opened)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 WORKING = [
     "diagnose", "back_up", "arm", "cut", "recount", "image", "disarm", "perform", "check_again", "fingerprint",
-    "measure_all", "load_test", "open_gate", "clean",
+    "measure_all", "load_test", "open", "clean",
 ]  # fmt: skip
 """At least one verb of every step, from B (diagnose) to K (clean up)."""
 ROLLING_BACK = ["restore_beside", "swap"]
@@ -60,7 +60,7 @@ def crashed_at(
     registered(lab, lab.url)
     MaintenanceSetting.objects.update(transient_wait_seconds=4)  # as long as a restart takes
     with lab.engine(target=99) as engine:
-        gate = engine.read_gate()
+        gate = engine.gate.read_state()
     crashes: list[str] = []
     at_the_first(monkeypatch, verb, lambda: crashes.append(crash(lab)))
     run = maintain()
@@ -68,7 +68,7 @@ def crashed_at(
     assert lab.sql(ROWS) == before
     assert_open(lab)
     with lab.engine(target=99) as engine:
-        assert engine.gate_differences(gate) == []
+        assert engine.gate.differences(gate) == []
     return run
 
 

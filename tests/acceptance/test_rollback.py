@@ -132,13 +132,13 @@ def test_a_difficult_schema_comes_back_whole(
     lab.sql("CREATE TABLE orders (id integer PRIMARY KEY, note varchar(100))")
     lab.sql(f"INSERT INTO orders VALUES {', '.join(f'({n}, {n})' for n in range(1, 100))}")
     with lab.engine(target=99) as engine:
-        before, catalog = engine.fingerprint(None), engine.catalog()
+        before, catalog = engine.verifier.fingerprint(None), engine.verifier.definitions()
     breaking(lab, monkeypatch, None)
     run = go(someone, request_for("shop"))
     assert run.status == "rolled_back", run.ended_because
     with lab.engine(target=99) as engine:
-        assert engine.fingerprint(None) == before
-        assert engine.catalog() == catalog
+        assert engine.verifier.fingerprint(None) == before
+        assert engine.verifier.definitions() == catalog
 
 
 def test_a_difficult_schema_is_rebuilt_whole(

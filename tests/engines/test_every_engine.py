@@ -29,23 +29,23 @@ NEW_ORDER = "INSERT INTO orders (id, customer_id, status, note) VALUES ({number}
 @contextmanager
 def under_cut(engine: Engine) -> Iterator[Json]:
     """Fenced and cut; given back as it was, whatever happens."""
-    engine.fence()
-    gate = engine.read_gate()
-    engine.cut(gate, MARKER)
+    engine.lock.fence()
+    gate = engine.gate.read_state()
+    engine.gate.cut(gate, MARKER)
     try:
         yield gate
     finally:
         engine.clear_interrupt()
-        engine.open_gate(gate, None)
+        engine.gate.open(gate, None)
 
 
 def backed_up(engine: Engine, lab: Lab, stem: str = "first") -> Backup:
-    return engine.back_up(engine.backup_methods[0], lab.folder, stem, PLAIN)
+    return engine.backups.back_up(engine.backups.methods[0], lab.folder, stem, PLAIN)
 
 
 def imaged(engine: Engine, lab: Lab, backup: Backup) -> tuple[dict[str, Fingerprint], Image]:
-    baseline = engine.fingerprint(None)
-    return baseline, engine.image(backup, baseline, lab.folder, "image", PLAIN)
+    baseline = engine.verifier.fingerprint(None)
+    return baseline, engine.backups.image(backup, baseline, lab.folder, "image", PLAIN)
 
 
 def spoil(engine: Engine, lab: Lab, statement: str) -> None:
@@ -59,24 +59,24 @@ def spoil(engine: Engine, lab: Lab, statement: str) -> None:
 def perform_all(engine: Engine, actions: list[Action], allow_data_loss: bool = False) -> list[Loss]:
     losses: list[Loss] = []
     for action in sorted(actions, key=lambda a: a.stage):
-        losses += engine.perform(action, allow_data_loss).losses
+        losses += engine.actions.perform(action, allow_data_loss).losses
     return losses
 
 
 def count_orders(engine: Engine) -> int:
-    return int(str(engine.query("SELECT count(*) FROM orders")[0][0]))
+    return int(str(engine.benchmark.query("SELECT count(*) FROM orders")[0][0]))
 
 
 class TestWhoIsIt:
     def test_the_same_database_says_the_same_of_itself_twice(self, lab: Lab) -> None:
         with lab.engine() as engine, lab.engine(token=2) as again:
-            assert engine.facts() == again.facts()
+            assert engine.sessions.facts() == again.sessions.facts()
             product = {"mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite", "postgresql": "PostgreSQL"}[
                 engine.name
             ]
-            assert product in engine.facts().version
-            assert product in engine.diagnose(SMALL).version
-            assert not engine.facts().is_replica
+            assert product in engine.sessions.facts().version
+            assert product in engine.diagnostics.diagnose(SMALL).version
+            assert not engine.sessions.facts().is_replica
 
     def test_a_database_that_cannot_be_reached_is_one_clear_sentence_without_the_password(self, lab: Lab) -> None:
         if lab.url.get_backend_name() == "sqlite":
@@ -86,7 +86,7 @@ class TestWhoIsIt:
         engine = open_engine(url, Tag(7, 1), Limits())
         try:
             with pytest.raises((AccessDenied, Unreachable)) as told:
-                engine.facts()
+                engine.sessions.facts()
         finally:
             engine.close()
         assert "hunter2-secret" not in str(told.value)
@@ -96,16 +96,16 @@ class TestWhoIsIt:
     def test_tables_are_found_by_every_way_to_write_their_names(self, lab: Lab) -> None:
         names = lab.difficult()
         with lab.engine() as engine:
-            assert engine.resolve(names) == (names, [])
-            assert engine.resolve(["no_such_table", names[0], names[0]]) == ([names[0]], ["no_such_table"])
+            assert engine.sessions.resolve(names) == (names, [])
+            assert engine.sessions.resolve(["no_such_table", names[0], names[0]]) == ([names[0]], ["no_such_table"])
 
 
 class TestDiagnosis:
     def test_deleted_rows_are_found_as_bloat(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            found = engine.diagnose(SMALL)
-            orders = engine.resolve(["orders"])[0][0]
+            found = engine.diagnostics.diagnose(SMALL)
+            orders = engine.sessions.resolve(["orders"])[0][0]
         assert any("bloat" in f.code or "dead" in f.code for f in found.findings if f.object == orders)
         assert found.size_bytes > 0
         assert found.health < 100
@@ -113,31 +113,31 @@ class TestDiagnosis:
     def test_optimize_plans_work_for_the_bloated_table_and_none_for_a_tidy_database(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            found = engine.diagnose(SMALL)
-            plan = engine.plan("optimize", found, SMALL, None, False)
+            found = engine.diagnostics.diagnose(SMALL)
+            plan = engine.planner.plan("optimize", found, SMALL, None, False)
             assert plan
             with under_cut(engine):
                 perform_all(engine, plan)
-                again = engine.diagnose(SMALL)
-                left = engine.plan("optimize", again, SMALL, None, False)
+                again = engine.diagnostics.diagnose(SMALL)
+                left = engine.planner.plan("optimize", again, SMALL, None, False)
         assert [action.kind for action in left] == []
         assert again.size_bytes < found.size_bytes
 
     def test_a_sound_database_needs_no_repair_and_rebuild_does_everything(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            found = engine.diagnose(SMALL)
+            found = engine.diagnostics.diagnose(SMALL)
             # An engine whose check would harm a sick server plans the check itself.
-            assert all("check" in action.kind for action in engine.plan("repair", found, SMALL, None, False))
-            rebuild = engine.plan("rebuild", found, SMALL, None, False)
+            assert all("check" in action.kind for action in engine.planner.plan("repair", found, SMALL, None, False))
+            rebuild = engine.planner.plan("rebuild", found, SMALL, None, False)
         assert rebuild
         assert all(action.reason and action.lock for action in rebuild)
 
     def test_planning_for_one_table_leaves_the_others_alone(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            orders = engine.resolve(["orders"])[0]
-            plan = engine.plan("rebuild", engine.diagnose(SMALL, orders), SMALL, orders, False)
+            orders = engine.sessions.resolve(["orders"])[0]
+            plan = engine.planner.plan("rebuild", engine.diagnostics.diagnose(SMALL, orders), SMALL, orders, False)
         assert plan
         assert all("orders" in action.object and "customers" not in action.object for action in plan)
 
@@ -147,8 +147,8 @@ class TestBackup:
     def test_a_backup_is_read_back_and_holds_what_was_there(self, lab: Lab, which: int) -> None:
         lab.fill()
         with lab.engine() as engine:
-            backup = engine.back_up(engine.backup_methods[which], lab.folder, "shop", PLAIN)
-            now = engine.fingerprint(None)
+            backup = engine.backups.back_up(engine.backups.methods[which], lab.folder, "shop", PLAIN)
+            now = engine.verifier.fingerprint(None)
         assert backup.verified
         assert backup.path.stat().st_size == backup.bytes > 0
         archive.verify(Archive(backup.path, backup.bytes, backup.sha256))
@@ -188,7 +188,7 @@ class TestBackup:
         folder = lab.folder / "a file"
         folder.write_text("not a folder")
         with lab.engine() as engine, pytest.raises(ResourceShortage):
-            engine.back_up(engine.backup_methods[0], folder, "shop", PLAIN)
+            engine.backups.back_up(engine.backups.methods[0], folder, "shop", PLAIN)
         assert folder.read_text() == "not a folder"
 
     def test_a_full_disk_is_a_shortage_and_leaves_no_part_of_a_file(self, lab: Lab, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ class TestBackup:
 
 
 def backed_up_to(engine: Engine, folder: Path) -> Backup:
-    return engine.back_up(engine.backup_methods[0], folder, "shop", PLAIN)
+    return engine.backups.back_up(engine.backups.methods[0], folder, "shop", PLAIN)
 
 
 @contextmanager
@@ -239,7 +239,7 @@ class TestCut:
             while written[0] < 3:
                 time.sleep(0.01)
             with lab.engine() as engine, under_cut(engine) as gate:
-                assert engine.gate_differences(gate) != []
+                assert engine.gate.differences(gate) != []
                 first, before = count_orders(engine), refused[0]
                 while refused[0] < before + 3:
                     time.sleep(0.01)
@@ -262,30 +262,30 @@ class TestCut:
     def test_everything_is_exactly_as_before_after_the_last_stage(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            engine.fence()
-            gate = engine.read_gate()
-            assert engine.gate_differences(gate) == []
-            engine.cut(gate, MARKER)
-            engine.cut(gate, MARKER)
+            engine.lock.fence()
+            gate = engine.gate.read_state()
+            assert engine.gate.differences(gate) == []
+            engine.gate.cut(gate, MARKER)
+            engine.gate.cut(gate, MARKER)
             for share in (0.1, 0.5, None, None):
-                engine.open_gate(gate, share)
-            assert engine.gate_differences(gate) == []
-            assert engine.read_gate() == gate
+                engine.gate.open(gate, share)
+            assert engine.gate.differences(gate) == []
+            assert engine.gate.read_state() == gate
         with lab.application() as client:
             client.execute(NEW_ORDER.format(number=100_001))
 
     def test_after_a_crash_the_next_claim_finds_the_state_before_and_releases(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine(token=1) as crashed, lab.engine(token=2) as engine:
-            crashed.fence()
-            gate = crashed.read_gate()
-            crashed.cut(gate, MARKER)
-            engine.fence()
-            assert engine.read_gate() == gate
-            engine.cut(gate, MARKER)
+            crashed.lock.fence()
+            gate = crashed.gate.read_state()
+            crashed.gate.cut(gate, MARKER)
+            engine.lock.fence()
+            assert engine.gate.read_state() == gate
+            engine.gate.cut(gate, MARKER)
             assert count_orders(engine) == KEPT
-            engine.open_gate(gate, None)
-            assert engine.gate_differences(gate) == []
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
         with lab.application() as client:
             assert client.execute("SELECT count(*) FROM orders") is not None
 
@@ -294,22 +294,22 @@ class TestFingerprint:
     def test_rebuilding_keeps_every_row_and_every_definition(self, lab: Lab) -> None:
         names = lab.difficult()
         with lab.engine() as engine, under_cut(engine):
-            before, catalog = engine.fingerprint(None), engine.catalog()
+            before, catalog = engine.verifier.fingerprint(None), engine.verifier.definitions()
             assert set(names) <= set(before)
             assert all(found.readable for found in before.values())
-            perform_all(engine, engine.plan("rebuild", engine.diagnose(SMALL), SMALL, None, False))
-            assert engine.fingerprint(None) == before
-            assert engine.catalog() == catalog
-            assert [check for check in engine.check(None) if not check.passed] == []
+            perform_all(engine, engine.planner.plan("rebuild", engine.diagnostics.diagnose(SMALL), SMALL, None, False))
+            assert engine.verifier.fingerprint(None) == before
+            assert engine.verifier.definitions() == catalog
+            assert [check for check in engine.verifier.check(None) if not check.passed] == []
 
     def test_one_changed_cell_is_seen(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            orders = engine.resolve(["orders"])[0]
-            before = engine.fingerprint(orders)
-            number = int(str(engine.query("SELECT min(id) FROM orders")[0][0]))
+            orders = engine.sessions.resolve(["orders"])[0]
+            before = engine.verifier.fingerprint(orders)
+            number = int(str(engine.benchmark.query("SELECT min(id) FROM orders")[0][0]))
             lab.sql(f"UPDATE orders SET note = 'another' WHERE id = {number}")
-            after = engine.fingerprint(orders)
+            after = engine.verifier.fingerprint(orders)
         assert before[orders[0]].rows == after[orders[0]].rows == KEPT
         assert before[orders[0]].digest != after[orders[0]].digest
 
@@ -318,7 +318,7 @@ class TestFingerprint:
         lab.sql("CREATE TABLE straight AS SELECT * FROM orders ORDER BY id")
         lab.sql("CREATE TABLE shuffled AS SELECT * FROM orders ORDER BY note DESC, id")
         with lab.engine() as engine:
-            found = engine.fingerprint(engine.resolve(["straight", "shuffled"])[0])
+            found = engine.verifier.fingerprint(engine.sessions.resolve(["straight", "shuffled"])[0])
         first, second = found.values()
         assert first == second
         assert first.rows == KEPT
@@ -326,9 +326,9 @@ class TestFingerprint:
     def test_a_changed_definition_is_seen(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            before = engine.catalog()
+            before = engine.verifier.definitions()
             lab.sql("CREATE INDEX orders_note ON orders (customer_id, status)")
-            assert engine.catalog() != before
+            assert engine.verifier.definitions() != before
 
 
 class TestRollback:
@@ -341,15 +341,15 @@ class TestRollback:
             with under_cut(engine) as gate:
                 baseline, image = imaged(engine, lab, backup)
                 spoil(engine, lab, "DELETE FROM orders WHERE id < 500")
-                assert engine.fingerprint(None) != baseline
-                side = engine.restore_beside(image, backup, PLAIN)
-                assert engine.fingerprint(None, side) == baseline
-                broken = engine.swap(side, gate, MARKER)
-                assert engine.swap(side, gate, MARKER) == broken
-                assert engine.fingerprint(None) == baseline
+                assert engine.verifier.fingerprint(None) != baseline
+                side = engine.rollback.restore_beside(image, backup, PLAIN)
+                assert engine.verifier.fingerprint(None, side) == baseline
+                broken = engine.rollback.swap(side, gate, MARKER)
+                assert engine.rollback.swap(side, gate, MARKER) == broken
+                assert engine.verifier.fingerprint(None) == baseline
                 assert broken
-            assert engine.gate_differences(gate) == []
-            engine.clean()
+            assert engine.gate.differences(gate) == []
+            engine.rollback.clean()
         with lab.application() as client:
             assert list(client.execute("SELECT note FROM orders WHERE id = 100001")) == [("after the backup",)]
 
@@ -359,56 +359,56 @@ class TestRollback:
             backup = backed_up(engine, lab)
             with under_cut(engine) as gate:
                 baseline, image = imaged(engine, lab, backup)
-                catalog = engine.catalog()
-                side = engine.restore_beside(image, backup, PLAIN)
-                assert engine.fingerprint(None, side) == baseline
+                catalog = engine.verifier.definitions()
+                side = engine.rollback.restore_beside(image, backup, PLAIN)
+                assert engine.verifier.fingerprint(None, side) == baseline
                 # Some products can give views, routines and the like their place only after the swap.
-                assert engine.catalog(side).items() <= catalog.items()
-                engine.swap(side, gate, MARKER)
-                assert engine.fingerprint(None) == baseline
-                assert engine.catalog() == catalog
-            engine.clean()
-            assert engine.gate_differences(gate) == []
+                assert engine.verifier.definitions(side).items() <= catalog.items()
+                engine.rollback.swap(side, gate, MARKER)
+                assert engine.verifier.fingerprint(None) == baseline
+                assert engine.verifier.definitions() == catalog
+            engine.rollback.clean()
+            assert engine.gate.differences(gate) == []
 
 
 class TestRepair:
     def test_a_damaged_index_is_made_again_without_losing_a_row(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            before = engine.fingerprint(None)
+            before = engine.verifier.fingerprint(None)
         lab.damage_index()
         with lab.engine() as engine:
-            found = engine.diagnose(SMALL)
+            found = engine.diagnostics.diagnose(SMALL)
             with under_cut(engine):
-                plan = engine.plan("repair", found, SMALL, None, False)
-                assert plan or engine.plan("rebuild", found, SMALL, None, False)
-                assert perform_all(engine, plan or engine.plan("rebuild", found, SMALL, None, False)) == []
-                assert engine.fingerprint(None) == before
-                assert [check for check in engine.check(None) if not check.passed] == []
+                plan = engine.planner.plan("repair", found, SMALL, None, False)
+                assert plan or engine.planner.plan("rebuild", found, SMALL, None, False)
+                assert perform_all(engine, plan or engine.planner.plan("rebuild", found, SMALL, None, False)) == []
+                assert engine.verifier.fingerprint(None) == before
+                assert [check for check in engine.verifier.check(None) if not check.passed] == []
 
     def test_rows_that_cannot_be_read_are_not_given_up_without_leave(self, lab: Lab) -> None:
         lab.fill()
         orders = lab.damage_table()
         with lab.engine() as engine:
-            found = engine.diagnose(SMALL)
+            found = engine.diagnostics.diagnose(SMALL)
             with under_cut(engine):
-                before = engine.fingerprint([orders])
-                plan = engine.plan("repair", found, SMALL, None, False)
+                before = engine.verifier.fingerprint([orders])
+                plan = engine.planner.plan("repair", found, SMALL, None, False)
                 try:
                     assert perform_all(engine, plan) == []
                 except Damaged:
                     pass
-                assert engine.fingerprint([orders]) == before
+                assert engine.verifier.fingerprint([orders]) == before
 
     def test_with_leave_every_lost_row_is_counted(self, lab: Lab) -> None:
         lab.fill()
         orders = lab.damage_table()
         with lab.engine() as engine:
-            found = engine.diagnose(SMALL)
+            found = engine.diagnostics.diagnose(SMALL)
             with under_cut(engine):
-                losses = perform_all(engine, engine.plan("repair", found, SMALL, None, True), True)
-                after = engine.fingerprint([orders])[orders]
-                assert [check for check in engine.check(None) if not check.passed] == []
+                losses = perform_all(engine, engine.planner.plan("repair", found, SMALL, None, True), True)
+                after = engine.verifier.fingerprint([orders])[orders]
+                assert [check for check in engine.verifier.check(None) if not check.passed] == []
         assert after.readable
         assert after.rows is not None
         assert after.rows > KEPT / 2
@@ -422,18 +422,18 @@ class TestBenchmark:
     def test_the_same_work_costs_the_same_twice_and_the_list_stays(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine, under_cut(engine):
-            queries = engine.benchmark_queries(None)
+            queries = engine.benchmark.queries(None)
             assert queries
-            assert queries == engine.benchmark_queries(None)
+            assert queries == engine.benchmark.queries(None)
             for query in queries:
-                first, second = engine.measure(query, 3), engine.measure(query, 3)
+                first, second = engine.benchmark.measure(query, 3), engine.benchmark.measure(query, 3)
                 assert first.error is None
                 assert len(first.times_ms) == 3
                 assert (first.cost, first.cost_unit) == (second.cost, second.cost_unit)
 
     def test_an_error_is_part_of_the_sample(self, lab: Lab) -> None:
         with lab.engine() as engine:
-            sample = engine.measure("SELECT * FROM no_such_table", 2)
+            sample = engine.benchmark.measure("SELECT * FROM no_such_table", 2)
         assert sample.error
         assert sample.times_ms == ()
 
@@ -442,7 +442,7 @@ class TestBenchmark:
         lab.fill()
         with lab.engine() as engine:
             with pytest.raises(EngineError):
-                engine.query(statement)
+                engine.benchmark.query(statement)
             assert count_orders(engine) == KEPT
 
     def test_a_statement_behind_a_semicolon_does_not_leave_the_transaction_that_cannot_write(self, lab: Lab) -> None:
@@ -457,21 +457,21 @@ class TestBenchmark:
                 "/* /* */ ' */ SELECT 1; COMMIT; DROP TABLE orders; --'",
             ):
                 with suppress(EngineError):
-                    engine.query(statement)
-                engine.measure(statement, 1)
+                    engine.benchmark.query(statement)
+                engine.benchmark.measure(statement, 1)
                 assert count_orders(engine) == KEPT, statement
 
     def test_a_short_load_test_counts_its_requests(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine, under_cut(engine):
-            load = engine.load_test(["SELECT count(*) FROM customers"], 0.3, 2)
+            load = engine.benchmark.load_test(["SELECT count(*) FROM customers"], 0.3, 2)
         assert load.requests > 0
         assert load.errors == 0
 
     def test_a_load_test_goes_on_behind_a_question_that_fails(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine, under_cut(engine):
-            load = engine.load_test(["SELECT count(*) FROM customers", "SELECT nothing FROM customers"], 1, 2)
+            load = engine.benchmark.load_test(["SELECT count(*) FROM customers", "SELECT nothing FROM customers"], 1, 2)
         assert load.errors > 0
         assert load.requests > load.errors
         assert load.p50_ms is not None
@@ -485,7 +485,9 @@ class TestInterrupt:
 
             def work() -> None:
                 try:
-                    engine.query("SELECT count(*) FROM orders a, orders b, orders c WHERE a.id + b.id + c.id = 1")
+                    engine.benchmark.query(
+                        "SELECT count(*) FROM orders a, orders b, orders c WHERE a.id + b.id + c.id = 1"
+                    )
                 except BaseException as error:
                     ended.append(error)
 
@@ -499,7 +501,7 @@ class TestInterrupt:
             assert time.monotonic() - begun < 5
             assert [type(error) for error in ended] == [Interrupted]
             with pytest.raises(Interrupted):
-                engine.fingerprint(None)
+                engine.verifier.fingerprint(None)
             engine.clear_interrupt()
             assert count_orders(engine) == KEPT
 
@@ -508,18 +510,18 @@ class TestAfterwards:
     def test_nothing_of_ours_is_left(self, lab: Lab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            catalog = engine.catalog()
+            catalog = engine.verifier.definitions()
             backup = backed_up(engine, lab)
             with under_cut(engine) as gate:
                 _, image = imaged(engine, lab, backup)
-                side = engine.restore_beside(image, backup, PLAIN)
-                engine.swap(side, gate, MARKER)
-            assert engine.leftovers() != []
-            assert engine.clean() != []
-            assert engine.leftovers() == []
-            assert engine.clean() == []
-            assert engine.catalog() == catalog
-            assert engine.gate_differences(gate) == []
+                side = engine.rollback.restore_beside(image, backup, PLAIN)
+                engine.rollback.swap(side, gate, MARKER)
+            assert engine.rollback.leftovers() != []
+            assert engine.rollback.clean() != []
+            assert engine.rollback.leftovers() == []
+            assert engine.rollback.clean() == []
+            assert engine.verifier.definitions() == catalog
+            assert engine.gate.differences(gate) == []
         # An image that is a dump belongs to the backup.
         assert set(lab.folder.iterdir()) <= {backup.path, image.path}
 
@@ -529,17 +531,17 @@ class TestAfterwards:
             backup = backed_up(engine, lab)
             with under_cut(engine) as gate:
                 _, image = imaged(engine, lab, backup)
-                broken = engine.swap(engine.restore_beside(image, backup, PLAIN), gate, MARKER)
-            engine.clean(keep=[broken])
-            assert any(broken in left for left in engine.leftovers())
-            engine.clean()
-            assert engine.leftovers() == []
+                broken = engine.rollback.swap(engine.rollback.restore_beside(image, backup, PLAIN), gate, MARKER)
+            engine.rollback.clean(keep=[broken])
+            assert any(broken in left for left in engine.rollback.leftovers())
+            engine.rollback.clean()
+            assert engine.rollback.leftovers() == []
 
 
 def test_an_administrator_lacks_nothing_and_a_stranger_is_told_what_to_ask_for(lab: Lab) -> None:
     with lab.engine() as engine:
-        assert [grant.statement for grant in engine.grants() if not grant.given] == []
-        asked = engine.grants("stranger")
+        assert [grant.statement for grant in engine.privileges.grants() if not grant.given] == []
+        asked = engine.privileges.grants("stranger")
     assert asked
     assert all(grant.purpose for grant in asked)
     assert not asked[0].given

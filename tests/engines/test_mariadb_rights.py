@@ -39,31 +39,31 @@ def lab() -> Iterator[MariaDBLab]:
 
 def test_with_the_statements_run_the_account_does_the_whole_procedure(lab: MariaDBLab) -> None:
     with lab.engine() as administrator:
-        for grant in administrator.grants(ACCOUNT):
+        for grant in administrator.privileges.grants(ACCOUNT):
             assert not grant.given
             lab.sql(grant.statement)
-        assert [grant.statement for grant in administrator.grants(ACCOUNT) if not grant.given] == []
+        assert [grant.statement for grant in administrator.privileges.grants(ACCOUNT) if not grant.given] == []
     url = lab.url.set(username="db_admin", host="127.0.0.1")._replace(password=None)
     engine = open_engine(url, Tag(8, 1), Limits(jobs=2, lock_seconds=5, cut_seconds=10))
     try:
-        engine.fence()
-        diagnosis = engine.diagnose(Thresholds())
-        backup = engine.back_up(engine.backup_methods[0], lab.folder, "one", Seal())
-        gate = engine.read_gate()
-        engine.cut(gate, {"run": 1})
-        baseline = engine.fingerprint(None)
-        image = engine.image(backup, baseline, lab.folder, "image", Seal())
+        engine.lock.fence()
+        diagnosis = engine.diagnostics.diagnose(Thresholds())
+        backup = engine.backups.back_up(engine.backups.methods[0], lab.folder, "one", Seal())
+        gate = engine.gate.read_state()
+        engine.gate.cut(gate, {"run": 1})
+        baseline = engine.verifier.fingerprint(None)
+        image = engine.backups.image(backup, baseline, lab.folder, "image", Seal())
         kind: MaintenanceType = "rebuild"
-        for action in engine.plan(kind, diagnosis, Thresholds(), None, False):
-            engine.perform(action, False)
-        assert engine.fingerprint(None) == baseline
-        side = engine.restore_beside(image, backup, Seal())
-        assert engine.fingerprint(None, side) == baseline
-        engine.swap(side, gate, {"run": 1})
-        engine.open_gate(gate, None)
-        assert engine.gate_differences(gate) == []
-        engine.clean()
-        assert engine.leftovers() == []
+        for action in engine.planner.plan(kind, diagnosis, Thresholds(), None, False):
+            engine.actions.perform(action, False)
+        assert engine.verifier.fingerprint(None) == baseline
+        side = engine.rollback.restore_beside(image, backup, Seal())
+        assert engine.verifier.fingerprint(None, side) == baseline
+        engine.rollback.swap(side, gate, {"run": 1})
+        engine.gate.open(gate, None)
+        assert engine.gate.differences(gate) == []
+        engine.rollback.clean()
+        assert engine.rollback.leftovers() == []
     finally:
         engine.close()
     with lab.application() as application:
@@ -72,9 +72,9 @@ def test_with_the_statements_run_the_account_does_the_whole_procedure(lab: Maria
 
 def test_a_right_that_is_taken_away_is_told(lab: MariaDBLab) -> None:
     with lab.engine() as administrator:
-        rights = [grant for grant in administrator.grants(ACCOUNT) if " ON *.* TO " in grant.statement]
+        rights = [grant for grant in administrator.privileges.grants(ACCOUNT) if " ON *.* TO " in grant.statement]
         for grant in rights:
             lab.sql(grant.statement.replace("GRANT", "REVOKE", 1).replace(" TO ", " FROM ", 1))
-            missing = [other.purpose for other in administrator.grants(ACCOUNT) if not other.given]
+            missing = [other.purpose for other in administrator.privileges.grants(ACCOUNT) if not other.given]
             assert missing == [grant.purpose]
             lab.sql(grant.statement)

@@ -25,17 +25,17 @@ from sqlalchemy.engine import make_url
 from maintenance.engines import open_engine
 from maintenance.engines.values import Limits, Tag
 engine = open_engine(make_url(sys.argv[1]), Tag(7, 1), Limits(lock_seconds=5, cut_seconds=10))
-engine.fence()
-gate = engine.read_gate()
-engine.cut(gate, {"run": 5, "target": 7})
-engine.arm(gate, float(sys.argv[2]))
+engine.lock.fence()
+gate = engine.gate.read_state()
+engine.gate.cut(gate, {"run": 5, "target": 7})
+engine.switch.arm(gate, float(sys.argv[2]))
 if sys.argv[3] == "disarmed":
-    engine.disarm()
-    assert engine.is_cut()
+    engine.switch.disarm()
+    assert engine.gate.is_cut()
 print(json.dumps(gate), flush=True)
 while True:
     time.sleep(0.5)
-    engine.still_here()
+    engine.switch.keepalive()
 """
 
 
@@ -83,7 +83,7 @@ def opens(lab: Lab, within: float) -> bool:
 
 def differences(lab: Lab, gate: Json) -> list[str]:
     with lab.engine(token=9) as engine:
-        return engine.gate_differences(gate)
+        return engine.gate.differences(gate)
 
 
 def test_when_the_whole_console_is_gone_the_target_opens_by_itself_as_before(served: Lab) -> None:
@@ -94,27 +94,27 @@ def test_when_the_whole_console_is_gone_the_target_opens_by_itself_as_before(ser
     time.sleep(0.3)
     assert differences(served, gate) == []
     with served.engine(token=2) as engine:
-        assert engine.fence() == 0, "its own session has ended"
-        assert not engine.is_cut(), "who comes back learns that it was opened"
-        assert engine.leftovers() == []
+        assert engine.lock.fence() == 0, "its own session has ended"
+        assert not engine.gate.is_cut(), "who comes back learns that it was opened"
+        assert engine.rollback.leftovers() == []
 
 
 def test_a_successor_that_was_in_time_finds_it_closed_and_the_switch_ends_with_its_disarming(served: Lab) -> None:
     with console(served) as (process, gate):
         process.send_signal(signal.SIGKILL)
     with served.engine(token=2) as engine:
-        engine.fence()
-        engine.disarm()
-        assert engine.is_cut()
+        engine.lock.fence()
+        engine.switch.disarm()
+        assert engine.gate.is_cut()
         assert not opens(served, SECONDS + 2)
-        engine.open_gate(gate, None)
-        assert engine.leftovers() == []
+        engine.gate.open(gate, None)
+        assert engine.rollback.leftovers() == []
     assert differences(served, gate) == []
 
 
 def test_what_has_been_opened_and_changed_by_people_meanwhile_is_not_touched(served: Lab) -> None:
     with console(served) as (process, gate), served.engine(token=2) as person:
-        person.open_gate(gate, None)
+        person.gate.open(gate, None)
         served.sql(CHANGED_SINCE[person.name].format(name=served.url.database, account=f"app_{served.url.database}"))
         before = differences(served, gate)
         process.send_signal(signal.SIGKILL)
@@ -134,7 +134,7 @@ def test_once_disarmed_it_stays_closed_until_a_person_types_what_opens_it(served
         process.send_signal(signal.SIGKILL)
         assert not opens(served, SECONDS + 2)
     with served.engine(token=2) as engine:
-        commands = engine.by_hand(gate)
+        commands = engine.gate.manual_commands(gate)
     for command in commands:
         told = subprocess.run(
             command.replace(" -p ", " "),  # it asks for the password
@@ -154,7 +154,7 @@ def test_a_file_says_why_it_needs_none(lab: Lab) -> None:
         pytest.skip("a server's cut outlives its process")
     lab.fill()
     with lab.engine() as engine:
-        engine.fence()
-        gate = engine.read_gate()
+        engine.lock.fence()
+        gate = engine.gate.read_state()
         with pytest.raises(Unable, match="ends with its process"):
-            engine.arm(gate, SECONDS)
+            engine.switch.arm(gate, SECONDS)

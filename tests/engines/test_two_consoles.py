@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from maintenance.engines import open_engine
-from maintenance.engines.base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER, Engine
+from maintenance.engines.base import Engine
 from maintenance.engines.errors import Transient, Unable
+from maintenance.engines.parts import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER
 from maintenance.engines.values import Json, Limits, Tag
 from tests.engines.lab import Lab
 from tests.engines.lab_postgresql import PostgreSQLLab
@@ -43,50 +44,50 @@ def test_what_another_installation_works_on_is_left_alone(lab: Lab) -> None:
     if lab.url.get_backend_name() in ("mysql", "mariadb"):
         lab.sql("SET GLOBAL event_scheduler = ON")
     with console(lab, THEIRS) as theirs:
-        theirs.fence()
-        assert theirs.kept_by_another() is None
-        gate = theirs.read_gate()
-        theirs.cut(gate, {"run": "1", **theirs.tag.mark})
+        theirs.lock.fence()
+        assert theirs.lock.held_by_other_installation() is None
+        gate = theirs.gate.read_state()
+        theirs.gate.cut(gate, {"run": "1", **theirs.tag.mark})
         with suppress(Unable):  # of a file, and of a server whose scheduler is off
-            theirs.arm(gate, 60)
+            theirs.switch.arm(gate, 60)
         waiting = switches(lab)
-        assert waiting == int(not theirs.hold_dies_with_worker)
-        before = theirs.fingerprint(None)
+        assert waiting == int(not theirs.gate.dies_with_worker)
+        before = theirs.verifier.fingerprint(None)
         with console(lab, OURS, token=2) as ours:
-            assert ours.kept_by_another() == AT_WORK_ELSEWHERE
+            assert ours.lock.held_by_other_installation() == AT_WORK_ELSEWHERE
             with pytest.raises(Transient):
-                ours.fence()
-            ours.disarm()
-            assert ours.leftovers() == []
-            assert not ours.is_cut()
-        assert theirs.is_cut()
-        assert theirs.fingerprint(None) == before
+                ours.lock.fence()
+            ours.switch.disarm()
+            assert ours.rollback.leftovers() == []
+            assert not ours.gate.is_cut()
+        assert theirs.gate.is_cut()
+        assert theirs.verifier.fingerprint(None) == before
         assert switches(lab) == waiting
-        theirs.disarm()
-        theirs.open_gate(gate, None)
-        assert theirs.gate_differences(gate) == []
+        theirs.switch.disarm()
+        theirs.gate.open(gate, None)
+        assert theirs.gate.differences(gate) == []
     with console(lab, OURS, token=2) as ours:
-        assert ours.kept_by_another() is None
-        assert ours.fence() == 0
+        assert ours.lock.held_by_other_installation() is None
+        assert ours.lock.fence() == 0
 
 
 def test_what_a_crashed_one_closed_is_left_to_it(lab: Lab) -> None:
     lab.fill()
     with console(lab, THEIRS) as crashed:
-        crashed.fence()
-        gate = crashed.read_gate()
-        crashed.cut(gate, {"run": "1", **crashed.tag.mark})
+        crashed.lock.fence()
+        gate = crashed.gate.read_state()
+        crashed.gate.cut(gate, {"run": "1", **crashed.tag.mark})
     with console(lab, OURS, token=2) as ours:
-        assert ours.kept_by_another() == CLOSED_BY_ANOTHER
+        assert ours.lock.held_by_other_installation() == CLOSED_BY_ANOTHER
         with pytest.raises(Unable, match="another installation of this console closed it"):
-            ours.fence()
+            ours.lock.fence()
     with console(lab, THEIRS, token=2) as successor:
-        successor.fence()
-        assert successor.read_gate() == gate
-        successor.open_gate(gate, None)
-        assert successor.gate_differences(gate) == []
-        successor.clean()
-        assert successor.leftovers() == []
+        successor.lock.fence()
+        assert successor.gate.read_state() == gate
+        successor.gate.open(gate, None)
+        assert successor.gate.differences(gate) == []
+        successor.rollback.clean()
+        assert successor.rollback.leftovers() == []
 
 
 def test_the_names_of_the_version_without_letters_are_found_again(lab: Lab) -> None:
@@ -94,13 +95,13 @@ def test_the_names_of_the_version_without_letters_are_found_again(lab: Lab) -> N
     lab.fill()
     with console(lab, "") as crashed:
         assert (crashed.tag.session, crashed.tag.suffix) == ("dbmaint:7:1", "dbm7")
-        crashed.fence()
-        gate = crashed.read_gate()
-        crashed.cut(gate, old)
+        crashed.lock.fence()
+        gate = crashed.gate.read_state()
+        crashed.gate.cut(gate, old)
     with console(lab, OURS) as later:
-        assert later.kept_by_another() is None
+        assert later.lock.held_by_other_installation() is None
     with console(lab, "", token=2) as successor:
-        successor.fence()
-        assert json.dumps(successor.read_gate()) == json.dumps(gate)
-        successor.open_gate(gate, None)
-        assert successor.gate_differences(gate) == []
+        successor.lock.fence()
+        assert json.dumps(successor.gate.read_state()) == json.dumps(gate)
+        successor.gate.open(gate, None)
+        assert successor.gate.differences(gate) == []

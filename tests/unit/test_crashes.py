@@ -297,7 +297,7 @@ class TestALockThatDiesWithTheWorker:
 
     @pytest.fixture
     def setting(self, fake: Callable[..., MaintenanceSetting], monkeypatch: pytest.MonkeyPatch) -> MaintenanceSetting:
-        monkeypatch.setattr(fakes.FakeEngine, "hold_dies_with_worker", True)
+        monkeypatch.setattr(fakes.FakeEngine, "dies_with_worker", True)
         return fake()
 
     def die_at(self, target_id: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django_q.models import OrmQ
 
 from maintenance.auditing import chain
-from maintenance.engines.base import AT_WORK_ELSEWHERE
+from maintenance.engines.parts import AT_WORK_ELSEWHERE
 from maintenance.models import (
     Approval,
     AuditEntry,
@@ -45,7 +45,7 @@ def test_what_another_installation_holds_is_refused(
     fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake()
-    monkeypatch.setattr(FakeEngine, "kept_by_another", lambda self: AT_WORK_ELSEWHERE)
+    monkeypatch.setattr(FakeEngine, "held_by_other_installation", lambda self: AT_WORK_ELSEWHERE)
     with pytest.raises(launch.Locked, match=r"^shop: another installation of this console is at work on it"):
         launch.launch(someone, request_for("shop"))
     assert not MaintenanceRun.objects.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from maintenance.engines.sockets import hang_up
+from maintenance.engines.sockets import abort_connections
 
 
 def descriptors() -> set[str]:
@@ -26,7 +26,7 @@ def test_only_the_lines_to_this_server_are_ended_and_no_descriptor_is_left_over(
     ):
         before = descriptors()
         url = make_url(f"postgresql://somebody@127.0.0.1:{server.getsockname()[1]}/shop")
-        assert hang_up(url, 5432) == 1
+        assert abort_connections(url, 5432) == 1
         assert descriptors() == before
         assert line.recv(1) == b""
         spared.settimeout(0.1)

@@ -485,7 +485,7 @@ def test_a_cancel_ends_in_service(
 
     def start(heart: procedure.Heart) -> None:
         """The cancel arrives while the work is being done."""
-        perform = heart.ctx.engine.perform
+        perform = heart.ctx.engine.actions.perform
 
         def cancelling(action: Any, allow_data_loss: bool) -> Any:
             if action.object == "orders":
@@ -493,7 +493,7 @@ def test_a_cancel_ends_in_service(
                 heart.beat()
             return perform(action, allow_data_loss)
 
-        monkeypatch.setattr(heart.ctx.engine, "perform", cancelling)
+        monkeypatch.setattr(heart.ctx.engine.actions, "perform", cancelling)
         original(heart)
 
     monkeypatch.setattr(procedure.Heart, "start", start)
@@ -515,7 +515,7 @@ def test_a_cancel_while_measuring_ends_in_service_and_is_no_success(
             heart.beat()
             return Load(1, 0.0, 0, 0, None, None)
 
-        monkeypatch.setattr(heart.ctx.engine, "load_test", cancelling)
+        monkeypatch.setattr(heart.ctx.engine.benchmark, "load_test", cancelling)
         original(heart)
 
     original = procedure.Heart.start
@@ -545,14 +545,14 @@ def test_the_time_limit_rolls_back(
     original = procedure.Heart.start
 
     def start(heart: procedure.Heart) -> None:
-        cut = heart.ctx.engine.cut
+        cut = heart.ctx.engine.gate.cut
 
         def late(*args: Any) -> Any:
             if heart.ctx.reason is None:
                 heart.beat()
             return cut(*args)
 
-        monkeypatch.setattr(heart.ctx.engine, "cut", late)
+        monkeypatch.setattr(heart.ctx.engine.gate, "cut", late)
         original(heart)
 
     monkeypatch.setattr(procedure.Heart, "start", start)

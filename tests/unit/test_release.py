@@ -40,7 +40,7 @@ def test_a_stage_with_errors_is_taken_back_and_tried_again(
     path = Path(str(setting.engine_url.database))
     opened: list[str] = []
     left = [failures]
-    open_gate, query = FakeEngine.open_gate, FakeEngine.query
+    open_gate, query = FakeEngine.open, FakeEngine.query
 
     def noted(self: FakeEngine, gate: dict[str, object], share: float | None) -> None:
         opened.append("all" if share is None else f"{share:.2f}")
@@ -53,7 +53,7 @@ def test_a_stage_with_errors_is_taken_back_and_tried_again(
         return query(self, sql)
 
     monkeypatch.setattr("reports.write.make_reports", lambda run: None)
-    monkeypatch.setattr(FakeEngine, "open_gate", noted)
+    monkeypatch.setattr(FakeEngine, "open", noted)
     monkeypatch.setattr(FakeEngine, "query", failing)
     run = launch.launch(someone, request_for("shop"), enqueue=False)
     procedure.advance(run.targets.get().pk)

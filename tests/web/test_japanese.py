@@ -36,7 +36,7 @@ ENDINGS: list[tuple[str, Faults]] = [
     ("failed", {"diagnose": ["unreachable"] * 9}),
     ("failed", {"back_up": ["permanent"] * 4}),
     ("failed", {"fingerprint": ["integrity"] * 9}),
-    ("failed", {"measure": ["permanent"] * 40}),
+    ("succeeded", {"measure": ["permanent"] * 40}),
     ("rolled_back", {"perform": ["permanent"] * 3}),
     ("rolled_back", {"perform": ["resource"] * 9}),
     ("rolled_back", {"perform": ["damage"]}),
@@ -93,7 +93,7 @@ def test_an_ending_from_outside_is_told_in_japanese(
     original = procedure.Heart.start
 
     def start(heart: procedure.Heart) -> None:
-        cut = heart.ctx.engine.cut
+        cut = heart.ctx.engine.gate.cut
 
         def ended_meanwhile(*args: Any) -> Any:
             if heart.ctx.reason is None:
@@ -102,7 +102,7 @@ def test_an_ending_from_outside_is_told_in_japanese(
                 heart.beat()
             return cut(*args)
 
-        monkeypatch.setattr(heart.ctx.engine, "cut", ended_meanwhile)
+        monkeypatch.setattr(heart.ctx.engine.gate, "cut", ended_meanwhile)
         original(heart)
 
     monkeypatch.setattr(procedure.Heart, "start", start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from sqlalchemy import URL
 from ..archive import Seal
 from ..base import Engine
 from ..errors import EngineError
-from ..messages import Sentence
+from ..parts import Measure, Rows
 from ..values import (
     Action,
     Backup,
@@ -28,7 +29,6 @@ from ..values import (
     MaintenanceType,
     Performed,
     Progress,
-    Sample,
     Tag,
     Thresholds,
 )
@@ -66,11 +66,11 @@ class Family(Server):
     def grants(self, role: str | None = None) -> list[Grant]:
         return grants.grants(self, role)
 
-    def resolve(self, names_: Sequence[str]) -> tuple[list[str], list[str]]:
+    def spellings(self) -> dict[str, list[str]]:
         with self.session("listing tables of") as session:
             self.need_schema(session)
             tables = [table.name for table in structure.tables(session, self.schema)]
-        return names.resolved(self.schema, tables, names_)
+        return names.spellings(self.schema, tables)
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
         return diagnosis.diagnose(self, thresholds, tables)
@@ -95,31 +95,31 @@ class Family(Server):
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
         return backup.back_up(self, method, folder, stem, seal)
 
-    def fence(self) -> int:
-        ended = super().fence()
-        access_gate.refuse_anothers(self)
-        return ended
+    def is_held_elsewhere(self) -> bool:
+        with self.session("looking who maintains") as session:
+            return self.hold_is_anothers(session)
 
-    def kept_by_another(self) -> Sentence | None:
-        return access_gate.kept_by_another(self)
+    def mark(self) -> Mapping[str, object] | None:
+        with self.session("looking for the mark of a cut on") as session:
+            return access_gate.marked(self, session)
 
-    def read_gate(self) -> Json:
-        return access_gate.read_gate(self)
+    def read_state(self) -> Json:
+        return access_gate.read_state(self)
 
     def cut(self, gate_: Json, marker: Json) -> Cut:
         return access_gate.cut(self, gate_, marker)
 
-    def open_gate(self, gate_: Json, share: float | None) -> None:
+    def open(self, gate_: Json, share: float | None) -> None:
         access_gate.open_gate(self, gate_, share)
 
-    def gate_differences(self, gate_: Json) -> list[str]:
-        return access_gate.gate_differences(self, gate_)
+    def differences(self, gate_: Json) -> list[str]:
+        return access_gate.differences(self, gate_)
 
     def is_cut(self) -> bool:
         return access_gate.is_cut(self)
 
-    def by_hand(self, gate_: Json) -> list[str]:
-        return access_gate.by_hand(self, gate_)
+    def manual_commands(self, gate_: Json) -> list[str]:
+        return access_gate.manual_commands(self, gate_)
 
     def arm(self, gate_: Json, seconds: float) -> None:
         dead_man_switch.arm(self, gate_, seconds)
@@ -129,7 +129,7 @@ class Family(Server):
         dead_man_switch.disarm(self)
         self.armed = False
 
-    def still_here(self) -> None:
+    def keepalive(self) -> None:
         if self.armed:
             dead_man_switch.put_off(self)
 
@@ -148,7 +148,7 @@ class Family(Server):
     def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
         return verification.check(self, tables, thorough)
 
-    def catalog(self, side: str | None = None) -> dict[str, str]:
+    def definitions(self, side: str | None = None) -> dict[str, str]:
         return verification.catalog(self, side)
 
     def encryption(self, side: str | None = None) -> dict[str, list[str]]:
@@ -157,14 +157,18 @@ class Family(Server):
     def tls(self) -> dict[str, list[str]]:
         return protection.tls(self)
 
-    def query(self, sql: str) -> list[tuple[object, ...]]:
+    def query(self, sql: str) -> Rows:
         return verification.query(self, sql)
 
-    def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
-        return benchmark.benchmark_queries(self, tables)
+    def queries(self, tables: Sequence[str] | None) -> list[str]:
+        return benchmark.queries(self, tables)
 
-    def measure(self, query: str, repeats: int) -> Sample:
-        return benchmark.measure(self, query, repeats)
+    @property
+    def cost_unit(self) -> str:
+        return "pages" if self.pages_sql else "rows handled"
+
+    def measuring(self, query: str) -> AbstractContextManager[Measure]:
+        return benchmark.measuring(self)
 
     def restore_beside(self, image: Image, backup_: Backup, seal: Seal) -> str:
         return rollback.restore_beside(self, image, backup_, seal)
@@ -181,8 +185,8 @@ class Family(Server):
 
 class MariaDB(Family):
     name = "mariadb"
-    backup_methods = ("mariadb-dump", "mariabackup")
-    check_harms_damaged_tables = True
+    methods = ("mariadb-dump", "mariabackup")
+    harms_damaged_tables = True
     statement_limit = ("max_statement_time", 1)
     kill_session = "KILL HARD CONNECTION"
     identity_sql = "SELECT @@server_uid"
@@ -233,7 +237,7 @@ class MariaDB(Family):
 class MySQL(Family):
     name = "mysql"
     version_prefix = "MySQL "
-    backup_methods = ("mysqldump", "clone")
+    methods = ("mysqldump", "clone")
     statement_limit = ("max_execution_time", 1000)
     kill_session = "KILL CONNECTION"
     identity_sql = "SELECT @@server_uuid"

@@ -24,9 +24,8 @@ from typing import Any, cast
 
 from sqlalchemy.exc import DBAPIError
 
-from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER
 from ..errors import AccessDenied, EngineError, Transient, Unable
-from ..messages import Sentence, listed, say
+from ..messages import listed, say
 from ..values import Cut, Json
 from . import structure
 from .address import way
@@ -58,8 +57,8 @@ def mirror_schema(server: Server) -> str:
 # -- the state before ------------------------------------------------------------------------------
 
 
-def read_gate(server: Server) -> Json:
-    """See Engine.read_gate."""
+def read_state(server: Server) -> Json:
+    """See AccessGate.read_state."""
     with server.session("reading the gate of") as session:
         server.need_schema(session)
         return mirrored(server, session) or observed(server, session)
@@ -200,21 +199,6 @@ def marked(server: Server, session: Session) -> Json | None:
     return cast(Json, json.loads(marker))
 
 
-def refuse_anothers(server: Server) -> None:
-    """See Engine.refuse_anothers."""
-    with server.session("looking for the mark of a cut on") as session:
-        server.refuse_anothers(marked(server, session))
-
-
-def kept_by_another(server: Server) -> Sentence | None:
-    """See Engine.kept_by_another."""
-    with server.session("looking who maintains") as session:
-        if server.hold_is_anothers(session):
-            return AT_WORK_ELSEWHERE
-        mark = marked(server, session)
-    return CLOSED_BY_ANOTHER if mark is not None and server.tag.is_anothers(mark) else None
-
-
 def _write_mirror(server: Server, session: Session, gate: Json, marker: Json) -> None:
     """The first gate stays; the marker is always the latest."""
     schema = mirror_schema(server)
@@ -251,7 +235,7 @@ def local_session(server: Server, doing: str) -> Iterator[Session]:
 
 
 def cut(server: Server, gate: Json, marker: Json) -> Cut:
-    """See Engine.cut."""
+    """See AccessGate.cut."""
     begun = time.monotonic()
     accounts = cast(list[dict[str, Any]], gate["accounts"])
     with local_session(server, "cutting connections of") as session:
@@ -359,7 +343,7 @@ def _stayed(server: Server, session: Session, inside: list[Row]) -> EngineError:
 
 
 def open_gate(server: Server, gate: Json, share: float | None) -> None:
-    """See Engine.open_gate. Accounts first, then events, the mirror last."""
+    """See AccessGate.open. Accounts first, then events, the mirror last."""
     accounts = cast(list[dict[str, Any]], gate["accounts"])
     with local_session(server, "opening the gate of") as session:
         for one in accounts:
@@ -395,8 +379,8 @@ def opening(server: Server, session: Session, gate: Json) -> list[str]:
     return statements
 
 
-def by_hand(server: Server, gate: Json) -> list[str]:
-    """See Engine.by_hand."""
+def manual_commands(server: Server, gate: Json) -> list[str]:
+    """See AccessGate.manual_commands."""
     with server.session("looking how to open by hand") as session:
         drop = f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}"
         statements = "; ".join([*opening(server, session, gate), drop])
@@ -404,7 +388,7 @@ def by_hand(server: Server, gate: Json) -> list[str]:
 
 
 def is_cut(server: Server) -> bool:
-    """See Engine.is_cut."""
+    """See AccessGate.is_cut."""
     with server.session("looking for the mark of the cut on") as session:
         mark = marked(server, session)
         return mark is not None and server.tag.wrote(mark)
@@ -425,14 +409,14 @@ def _unlock(session: Session, one: dict[str, Any], limit: int) -> None:
         )
     except DBAPIError as error:
         if code_of(error) == 1396:
-            return  # dropped meanwhile; gate_differences tells
+            return  # dropped meanwhile; differences tells
         if code_of(error) == 1227:
             raise AccessDenied("unlocking", account(one["user"], one["host"]), str(error.orig)) from error
         raise
 
 
-def gate_differences(server: Server, gate: Json) -> list[str]:
-    """See Engine.gate_differences."""
+def differences(server: Server, gate: Json) -> list[str]:
+    """See AccessGate.differences."""
     with server.session("comparing the gate of") as session:
         differences = _account_differences(server, session, cast(list[dict[str, Any]], gate["accounts"]))
         differences += _event_differences(server, session, cast(list[dict[str, str]], gate["events"]))

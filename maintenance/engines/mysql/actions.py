@@ -27,7 +27,7 @@ DEADLOCK_ATTEMPTS = 5
 
 
 def perform(server: Server, action: Action, allow_data_loss: bool) -> Performed:
-    """See Engine.perform. Every statement here may be said again after a crash."""
+    """See Actions.perform. Every statement here may be said again after a crash."""
     table = _table(server, action.object)
     server.purge_awaited = False
     if action.kind == planning.CHECK_AND_REPAIR:
@@ -230,7 +230,7 @@ def _approved(server: Server, table: Table) -> None:
 
 
 def progress(server: Server) -> list[Progress]:
-    """See Engine.progress. In-place rebuilds move no figure of the processlist; performance_schema may."""
+    """See Actions.progress. In-place rebuilds move no figure of the processlist; performance_schema may."""
     running = {number: one for number, one in server.running_sessions().items() if one.busy}
     if not running:
         return []

@@ -35,7 +35,7 @@ BY_TABLE = "table_dump"
 
 
 def back_up(server: Server, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
-    """See Engine.back_up. Without access to the server's files the physical method becomes a dump by table."""
+    """See Backups.back_up. Without access to the server's files the physical method becomes a dump by table."""
     with failures_told("backing up into", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
     if method == physical.MARIABACKUP and physical.files_within_reach(server):
@@ -44,7 +44,7 @@ def back_up(server: Server, method: str, folder: Path, stem: str, seal: Seal) ->
         return physical.clone(server, folder, stem, seal)
     if method in (BY_TABLE, *physical.METHODS):
         return _by_table(server, folder, stem, seal)
-    if method == server.backup_methods[0]:
+    if method == server.methods[0]:
         return _whole(server, method, folder, stem, seal)
     raise Unable("backing up", server.schema, say("unknown method {method}", method=method))
 
@@ -269,7 +269,7 @@ def _objects_dumps(server: Server) -> list[list[str]]:
 def image(
     server: Server, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal
 ) -> Image:
-    """See Engine.image. Tables that changed since the backup, and every definition, which is cheap.
+    """See Backups.image. Tables that changed since the backup, and every definition, which is cheap.
 
     No file at all when this very object wrote the backup and nothing changed since.
     """

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import EngineError, Interrupted
+from ..parts import Measure
 from ..values import Sample
 from . import structure
 from .names import canonical, full, quoted
@@ -26,8 +27,8 @@ PURGE_IDLE_SECONDS = 1.0
 One transaction may hold all of them, so only an empty history, or one that falls no more, will do."""
 
 
-def benchmark_queries(server: Server, tables: Sequence[str] | None) -> list[str]:
-    """See Engine.benchmark_queries: a full scan, and a scan of each of the first two indexes, of the largest tables."""
+def queries(server: Server, tables: Sequence[str] | None) -> list[str]:
+    """See Benchmark.queries: a full scan, and a scan of each of the first two indexes, of the largest tables."""
     with server.session("choosing benchmark queries for") as session:
         chosen = structure.chosen(structure.tables(session, server.schema), tables)
         spared = server.spared_tables()
@@ -49,29 +50,28 @@ def benchmark_queries(server: Server, tables: Sequence[str] | None) -> list[str]
         return queries
 
 
-def measure(server: Server, query: str, repeats: int) -> Sample:
-    """See Engine.measure. Cost is pages touched where the server tells them by query, else rows handled."""
-    unit = "pages" if server.pages_sql else "rows handled"
+@contextmanager
+def measuring(server: Server) -> Iterator[Measure]:
+    """See Benchmark.measuring. Cost is pages touched where the server tells them by query, else rows handled."""
+    refuse_harm(server)
+    with server.session("measuring", canonical(server.schema), database=True) as session:
+        _wait_for_purge(server, session)
+        yield partial(_measured, server, session)
+
+
+def _measured(server: Server, session: Session, query: str, repeats: int) -> Sample:
+    refuse_writing(query)
+    session.ask("START TRANSACTION READ ONLY")
     try:
-        refuse_writing(query)
-        refuse_harm(server)
-        with server.session("measuring", canonical(server.schema), database=True) as session:
-            _wait_for_purge(server, session)
-            session.ask("START TRANSACTION READ ONLY")
-            try:
-                rows = session.counted(query)  # warm-up
-                times = [_timed(server, session, query) for _ in range(repeats)]
-                cost = _pages(server, session, query)
-                if cost is None:
-                    unit, cost = "rows handled", _handled(session, query)
-            finally:
-                with suppress(DBAPIError):
-                    session.ask("ROLLBACK")
-        return Sample(query, tuple(times), cost, unit, rows)
-    except Interrupted:
-        raise
-    except EngineError as error:
-        return Sample(query, (), None, unit, None, error.words)
+        rows = session.counted(query)  # warm-up
+        times = [_timed(server, session, query) for _ in range(repeats)]
+        unit, cost = server.cost_unit, _pages(server, session, query)
+        if cost is None:
+            unit, cost = "rows handled", _handled(session, query)
+    finally:
+        with suppress(DBAPIError):
+            session.ask("ROLLBACK")
+    return Sample(query, tuple(times), cost, unit, rows)
 
 
 def _timed(server: Server, session: Session, query: str) -> float:

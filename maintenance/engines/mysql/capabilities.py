@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..base import Engine
+from ..base import UndividedEngine
 from ..messages import Sentence
 from ..values import Severity
 
 
-class Ways(Engine):
+class Ways(UndividedEngine):
     """What every product says of itself."""
 
     version_prefix: ClassVar[str] = ""

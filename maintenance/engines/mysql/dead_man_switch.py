@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 20
 
 
 def arm(server: Server, gate: Json, seconds: float) -> None:
-    """See Engine.arm."""
+    """See DeadManSwitch.arm."""
     with local_session(server, "arming the switch of") as session:
         if str(session.value("SELECT @@GLOBAL.event_scheduler")) != "ON":
             raise Unable("arming the switch of", server.schema, "event_scheduler is not ON on this server")
@@ -85,7 +85,7 @@ first try on the mirror names no cut any more, so that nobody takes a schema for
 
 
 def disarm(server: Server) -> None:
-    """See Engine.disarm."""
+    """See DeadManSwitch.disarm."""
     with local_session(server, "disarming the switch of") as session:
         schema = mirror_schema(server)
         mark = marked(server, session)
@@ -100,7 +100,7 @@ def disarm(server: Server) -> None:
 
 
 def put_off(server: Server) -> None:
-    """See Engine.still_here."""
+    """See DeadManSwitch.keepalive."""
     with local_session(server, "putting off the switch of") as session:
         if _has_switch(server, session):
             session.ask(f"UPDATE {full(mirror_schema(server), 'switch')} SET silent = 0 WHERE armed = 1")

@@ -15,7 +15,7 @@ from .verification import OUR_TABLES
 
 
 def encryption(server: Server, side: str | None) -> dict[str, list[str]]:
-    """See Engine.encryption: InnoDB's tablespaces, and the options in a table's definition.
+    """See Verifier.encryption: InnoDB's tablespaces, and the options in a table's definition.
 
     The definitions are read first: MariaDB lists a tablespace only once its table was opened. Whether an Aria
     table is encrypted no statement tells.
@@ -57,7 +57,7 @@ def _on_disk(server: Server, session: Session, schema: str) -> dict[str, list[st
 
 
 def tls(server: Server) -> dict[str, list[str]]:
-    """See Engine.tls: accounts that reach the schema, and the server as a whole."""
+    """See Verifier.tls: accounts that reach the schema, and the server as a whole."""
     with server.session("reading who must use TLS for") as session:
         reaching = reaching_accounts(server, session)
         found = {

@@ -12,7 +12,7 @@ from .session import Session
 
 
 def grants(server: Server, role: str | None) -> list[Grant]:
-    """See Engine.grants. `role` is 'user' or 'user@host'; the host is % when left out.
+    """See Privileges.grants. `role` is 'user' or 'user@host'; the host is % when left out.
 
     Rights that come by way of a role of the server are not seen, and told as missing.
     """

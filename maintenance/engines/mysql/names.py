@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.dialects.mysql.reserved_words import RESERVED_WORDS_MARIADB, RESERVED_WORDS_MYSQL
@@ -50,10 +50,10 @@ def shortened(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:10]
 
 
-def resolved(schema: str, tables: Iterable[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Canonical names for what a person wrote, and what is unknown; each table once, in order."""
-    spellings: Mapping[str, str] = {
-        spelling: canonical(table)
+def spellings(schema: str, tables: Iterable[str]) -> dict[str, list[str]]:
+    """Return what people may call each of the tables -> its canonical name."""
+    return {
+        spelling: [canonical(table)]
         for table in tables
         for spelling in (
             f"{quoted(schema)}.{quoted(table)}",
@@ -64,5 +64,3 @@ def resolved(schema: str, tables: Iterable[str], names: Sequence[str]) -> tuple[
             table,
         )
     }
-    known = dict.fromkeys(spellings[name] for name in names if name in spellings)
-    return list(known), [name for name in names if name not in spellings]

@@ -19,7 +19,7 @@ def plan(
     tables: Sequence[str] | None,
     allow_data_loss: bool,
 ) -> list[Action]:
-    """See Engine.plan. Largest first, so that parallel work ends together."""
+    """See Planner.plan. Largest first, so that parallel work ends together."""
     chosen = [table for table in diagnosis.tables if tables is None or table.name in tables]
     chosen.sort(key=lambda table: (-table.bytes, table.name))
     if kind == "repair":

@@ -45,7 +45,7 @@ DONE = "dbmaint_restored"
 
 
 def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> str:
-    """See Engine.restore_beside. Tables only; nothing in the side schema can act by itself."""
+    """See Rollback.restore_beside. Tables only; nothing in the side schema can act by itself."""
     if image.kind != "dump":
         raise Unable("restoring", server.schema, say("an image of kind {kind} is not ours", kind=image.kind))
     side = new_schema(server)
@@ -108,7 +108,7 @@ def _incomplete(missing: set[str], backup: Backup) -> Exception:
 
 
 def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
-    """See Engine.swap. Accounts, grants and settings belong to names and stay; `gate` stays closed."""
+    """See Rollback.swap. Accounts, grants and settings belong to names and stay; `gate` stays closed."""
     del gate, marker  # the gate's mirror on the target is untouched by an exchange of tables
     old = old_schema(server)
     with server.session("exchanging", server.schema) as session:
@@ -176,7 +176,7 @@ def side_schemas(server: Server) -> tuple[str, ...]:
 
 
 def leftovers(server: Server) -> list[str]:
-    """See Engine.leftovers."""
+    """See Rollback.leftovers."""
     with server.session("looking for leftovers on") as session:
         mark = marked(server, session)
         mirror = [] if mark is not None and server.tag.is_anothers(mark) else [mirror_schema(server)]
@@ -187,7 +187,7 @@ def leftovers(server: Server) -> list[str]:
 
 
 def clean(server: Server, keep: tuple[str, ...]) -> list[str]:
-    """See Engine.clean. The gate's mirror goes only when it holds nothing: open_gate removes the rest."""
+    """See Rollback.clean. The gate's mirror goes only when it holds nothing: open_gate removes the rest."""
     removed = []
     with server.session("cleaning") as session:
         for schema in side_schemas(server):

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from ..errors import AccessDenied, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..messages import say
-from ..sockets import hang_up
+from ..sockets import abort_connections
 from ..values import Limits, Tag
 from . import address
 from .capabilities import Ways
@@ -109,7 +109,7 @@ class Server(Ways):
             self._configure(session, limited)
             slot = self._marked(session)
             if self._fenced:
-                self._still_ours(session)
+                self._keep_hold(session)
             if database:
                 session.verbatim(f"USE {quoted(self.schema)}")
             with self._guard:
@@ -259,8 +259,8 @@ class Server(Ways):
                     self.kill(other, f"{how} {session_id}")
                 time.sleep(0.05)
 
-    def hang_up(self) -> None:
-        hang_up(self.url, 3306)
+    def abort_connections(self) -> None:
+        abort_connections(self.url, 3306)
 
     def _busy(self) -> list[int]:
         with self._guard:
@@ -279,8 +279,8 @@ class Server(Ways):
         name = f"dbmaint:{self.schema}"
         return name if len(name) <= 64 else f"dbmaint:{shortened(self.schema)}"
 
-    def fence(self) -> int:
-        """See Engine.fence. Sessions are ended one by one and waited for, at most `cut_seconds`."""
+    def acquire(self) -> int:
+        """See MaintenanceLock.acquire. Sessions are ended one by one and waited for, at most `cut_seconds`."""
         ended = 0
         with self.session("ending older sessions of") as session:
             until = time.monotonic() + self.limits.cut_seconds
@@ -361,13 +361,13 @@ class Server(Ways):
         )[0]
         return holder is not None and holder != ours
 
-    def _still_ours(self, session: Session) -> None:
+    def _keep_hold(self, session: Session) -> None:
         """A worker that was only slow must not go on after another has taken over."""
         holder = session.value("SELECT IS_USED_LOCK(%(name)s)", name=self.hold_name)
         with self._guard:
             own = self._hold.id if self._hold is not None else None
         if holder is None or int(holder) != own:
-            self.still_ours()
+            self.assert_lease()
             self._take_hold(session)
 
     def own_session_ids(self, session: Session) -> set[int]:

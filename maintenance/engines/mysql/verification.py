@@ -46,7 +46,7 @@ CHECK_ATTEMPTS = 3
 
 
 def fingerprint(server: Server, tables: Sequence[str] | None, side: str | None) -> dict[str, Fingerprint]:
-    """See Engine.fingerprint. `jobs` tables at a time, each in its own session."""
+    """See Verifier.fingerprint. `jobs` tables at a time, each in its own session."""
     schema = side or server.schema
     with server.session("listing tables of", schema) as session:
         if side is None:
@@ -129,7 +129,7 @@ def _piece(column: Column) -> str:
 
 
 def check(server: Server, tables: Sequence[str] | None, thorough: bool) -> list[Check]:
-    """See Engine.check. Serial: two CHECK EXTENDED beside each other are slower than one after the other."""
+    """See Verifier.check. Serial: two CHECK EXTENDED beside each other are slower than one after the other."""
     with server.session("listing tables of") as session:
         chosen = structure.chosen(structure.tables(session, server.schema), tables)
         size = structure.sizes(server, session, chosen, server.schema)
@@ -272,7 +272,7 @@ def _counter_check(server: Server, table: Table) -> list[Check]:
 
 
 def catalog(server: Server, side: str | None) -> dict[str, str]:
-    """See Engine.catalog. Of a side copy: its tables, and the definitions that an exchange will bring back."""
+    """See Verifier.definitions. Of a side copy: its tables, and the definitions that an exchange will bring back."""
     schema = side or server.schema
     found: dict[str, str] = {}
     with server.session("reading definitions of", schema) as session:
@@ -306,7 +306,7 @@ WRITING_A_FILE = re.compile(r"\bINTO\s+(OUTFILE|DUMPFILE)\b", re.I)
 
 
 def query(server: Server, sql: str) -> list[Row]:
-    """See Engine.query. Two guards: what it begins with, and a transaction that cannot write."""
+    """See Benchmark.query. Two guards: what it begins with, and a transaction that cannot write."""
     refuse_writing(sql)
     refuse_harm(server)
     with server.session("asking", server.schema, database=True) as session:

@@ -13,15 +13,15 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER
 from ..errors import AccessDenied, Transient, Unable
-from ..messages import Sentence, say
+from ..messages import say
 from ..values import Cut, Json
 from .driver_errors import lost
 from .server import Server
@@ -55,20 +55,15 @@ class Door:
 class Gate(Server):
     """Closing, opening, and telling whether everything is as before."""
 
-    def fence(self) -> int:
-        ended = super().fence()
-        with self.control("looking for the mark of a cut") as connection:
-            self.refuse_anothers(self.door(connection).mark)
-        return ended
-
-    def kept_by_another(self) -> Sentence | None:
+    def is_held_elsewhere(self) -> bool:
         with self.control("looking who maintains the database") as connection:
-            if self.turn_is_anothers(connection):
-                return AT_WORK_ELSEWHERE
-            mark = self.door(connection).mark
-        return CLOSED_BY_ANOTHER if mark is not None and self.tag.is_anothers(mark) else None
+            return self.turn_is_anothers(connection)
 
-    def read_gate(self) -> Json:
+    def mark(self) -> Mapping[str, object] | None:
+        with self.control("looking for the mark of a cut") as connection:
+            return self.door(connection).mark
+
+    def read_state(self) -> Json:
         with self.control("reading the connection settings of the database") as connection:
             door = self.door(connection)
             mark = door.mark
@@ -101,7 +96,7 @@ class Gate(Server):
                 self._hide(connection)
         return Cut(sessions_ended=ended, quiet_polls=QUIET_POLLS, seconds=time.monotonic() - begun)
 
-    def open_gate(self, gate: Json, share: float | None) -> None:
+    def open(self, gate: Json, share: float | None) -> None:
         """With a share, the limit counts from the original limit, or from what the server has room for.
 
         `None` restores name, limit, permission, grants and comment in one transaction.
@@ -128,7 +123,7 @@ class Gate(Server):
             mark = self.door(connection).mark
             return mark is not None and self.tag.wrote(mark)
 
-    def gate_differences(self, gate: Json) -> list[str]:
+    def differences(self, gate: Json) -> list[str]:
         with self.control("comparing the connection settings of the database") as connection:
             door = self.door(connection)
             wanted = self._wanted_grants(connection, door.name, gate)

@@ -82,7 +82,7 @@ class BackingUp(Proof, Server):
 
     def _dump_with_snapshot(self, folder: Path, stem: str, seal: Seal) -> Backup:
         """The fingerprints are of exactly the rows in the file: both see one exported snapshot."""
-        definitions, sequences = self.catalog(), self.sequence_values()
+        definitions, sequences = self.definitions(), self.sequence_values()
         with self.session("backing up") as holder:
             ask(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             [(snapshot,)] = ask(holder, "SELECT pg_export_snapshot()")

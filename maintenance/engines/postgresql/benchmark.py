@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 from sqlalchemy import Connection
 
-from ..errors import EngineError, Interrupted
+from ..parts import Measure
 from ..values import Sample
 from .server import Server
 from .sql import ask, quoted
@@ -27,7 +29,7 @@ LARGEST = 3
 class Benchmark(Server):
     """Asks and measures."""
 
-    def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
+    def queries(self, tables: Sequence[str] | None) -> list[str]:
         """For the three largest tables: a full read, and for a few of their indexes a range or equal values.
 
         Made from the catalog alone: bounds are sub-selects, so the text is the same before and after, and making
@@ -48,48 +50,30 @@ class Benchmark(Server):
                     queries.append(index_query(relation.name, quoted(column), bool(numeric)))
         return queries
 
-    def measure(self, query: str, repeats: int) -> Sample:
-        return self.measure_all([query], repeats)[0]
+    cost_unit = "blocks"
 
-    def measure_all(self, queries: Sequence[str], repeats: int) -> list[Sample]:
-        """In one session, because opening one for each query lengthens the outage; in a new one after it was lost."""
-        samples: list[Sample] = []
-        while len(samples) < len(queries):
-            query = queries[len(samples)]
-            try:
-                with self.session("measuring", query[:80], settings=QUIET) as connection:
-                    for query in queries[len(samples) :]:
-                        samples.append(self._timed(connection, query, repeats))
-                        if connection.invalidated:
-                            break
-            except Interrupted:
-                raise
-            except EngineError as error:
-                samples.append(Sample(query, (), None, "blocks", error=error.words))
-        return samples
+    @contextmanager
+    def measuring(self, query: str) -> Iterator[Measure]:
+        """See Benchmark.measuring."""
+        with self.session("measuring", query[:80], settings=QUIET) as connection:
+            yield partial(self._timed, connection)
 
     def _timed(self, connection: Connection, query: str, repeats: int) -> Sample:
-        """Raises Interrupted; any other error is in the sample."""
         times: list[float] = []
         cost: int | None = None
         rows: int | None = None
-        try:
-            statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {single(query)}"
-            with self.translated("measuring", query[:80]):
-                for turn in range(repeats + 1):
-                    self.raise_if_stopping("measuring", query[:80])
-                    [(plans,)] = reading(connection, statement)
-                    if turn == 0:
-                        continue  # Warms up.
-                    top = plans[0]["Plan"]
-                    times.append(float(plans[0]["Execution Time"]))
-                    cost = int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
-                    rows = round(float(top["Actual Rows"]) * float(top.get("Actual Loops", 1)))
-        except Interrupted:
-            raise
-        except EngineError as error:
-            return Sample(query, tuple(times), None, "blocks", error=error.words)
-        return Sample(query, tuple(times), cost, "blocks", rows)
+        statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {single(query)}"
+        with self.translated("measuring", query[:80]):
+            for turn in range(repeats + 1):
+                self.raise_if_stopping("measuring", query[:80])
+                [(plans,)] = reading(connection, statement)
+                if turn == 0:
+                    continue  # Warms up.
+                top = plans[0]["Plan"]
+                times.append(float(plans[0]["Execution Time"]))
+                cost = int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+                rows = round(float(top["Actual Rows"]) * float(top.get("Actual Loops", 1)))
+        return Sample(query, tuple(times), cost, self.cost_unit, rows)
 
 
 def index_query(table: str, column: str, numeric: bool) -> str:

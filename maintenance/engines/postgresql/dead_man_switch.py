@@ -68,11 +68,11 @@ class Switch(Gate):
             else:
                 raise Transient("disarming the switch of", self.database, "its session stays")
 
-    def still_here(self) -> None:
+    def keepalive(self) -> None:
         """The lock that the block looks at is ours as long as our session lives: see that it does."""
         self.keep_turn()
 
-    def by_hand(self, gate: Json) -> list[str]:
+    def manual_commands(self, gate: Json) -> list[str]:
         with self.control("looking how it can be opened by hand") as connection:
             url = self.url.set(drivername="postgresql", database=self.control_database(), query={})
             address = url._replace(password=None).render_as_string(hide_password=False)

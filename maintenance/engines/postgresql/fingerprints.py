@@ -107,7 +107,7 @@ class Fingerprints(Server):
         That is so when the rows are as many and none has a version of a transaction that the earlier reading may
         not have seen, as long as everything is defined as before it; anything else is read again.
         """
-        now = self.catalog()
+        now = self.definitions()
         with self.session("looking for tables") as connection:
             known = [relation.name for relation in self.relations(connection)]
         wanted = known if tables is None else list(tables)
@@ -166,7 +166,7 @@ class Fingerprints(Server):
     def _has_large_objects(self, connection: Connection) -> bool:
         return bool(ask(connection, "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)")[0][0])
 
-    def catalog(self, side: str | None = None) -> dict[str, str]:
+    def definitions(self, side: str | None = None) -> dict[str, str]:
         side = self.standing(side)
         with self.session("reading definitions", database=side, settings={"search_path": ""}) as connection:
             return {str(object): str(digest) for object, digest in ask(connection, DEFINITIONS)}

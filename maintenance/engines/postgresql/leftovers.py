@@ -87,8 +87,8 @@ class Leftovers(Gate):
 
     def _drop_marker(self) -> bool:
         """True when it is gone."""
-        gate = self.read_gate()
-        if any(not words.startswith("comment ") for words in self.gate_differences(gate)):
+        gate = self.read_state()
+        if any(not words.startswith("comment ") for words in self.differences(gate)):
             return False
         with self.control("removing the marker") as connection:
             comment = gate["comment"]

@@ -28,7 +28,7 @@ class Turn(Sessions):
         self._holder: Connection | None = None
         self._turn = threading.RLock()
 
-    def fence(self) -> int:
+    def acquire(self) -> int:
         """Also takes an advisory lock beside the target, held by a session of its own until `close`."""
         with self._turn, self.control("ending the sessions of an earlier attempt") as connection:
             ended = self._end_other_tokens(connection)
@@ -44,7 +44,7 @@ class Turn(Sessions):
                 ask(self._holder, "SELECT 1")
             except (DBAPIError, PendingRollbackError):  # the latter: it was lost when it was last used
                 self._drop_holder()
-                self.still_ours()
+                self.assert_lease()
                 self._take_turn()
 
     def give_up_turn_when_idle(self, seconds: float) -> None:

@@ -145,7 +145,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
             and LARGE_OBJECTS not in changed
             and len(changed) * 2 <= len(baseline)
             and known is not None
-            and known.definitions == self.catalog()
+            and known.definitions == self.definitions()
         )
         return changed if told else None
 

@@ -77,19 +77,10 @@ class Server(Turn):
         found = [Relation(oid, schema, table, bytes_of.get(oid, 0)) for oid, schema, table in chosen]
         return sorted(found, key=lambda relation: (-relation.bytes, relation.name))
 
-    def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
-        """A partitioned table stands for the partitions that hold its rows."""
+    def spellings(self) -> dict[str, list[str]]:
+        """See Sessions.spellings. A partitioned table stands for the partitions that hold its rows."""
         with self.session("looking for tables") as connection:
-            known = self._called(connection)
-        found: list[str] = []
-        unknown: list[str] = []
-        for name in names:
-            matches = known.get(name)
-            if matches is None:
-                unknown.append(name)
-            else:
-                found += [match for match in matches if match not in found]
-        return found, unknown
+            return self._called(connection)
 
     def _called(self, connection: Connection) -> dict[str, list[str]]:
         """What people may call a table -> canonical names. Bare names only where they are unique."""

@@ -16,10 +16,10 @@ from sqlalchemy import Engine as Door
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ..base import Engine
+from ..base import UndividedEngine
 from ..errors import EngineError, Interrupted, Transient, Unreachable
 from ..programs import CommandFailed, CommandStopped
-from ..sockets import hang_up
+from ..sockets import abort_connections
 from ..values import Limits, Tag
 from .capabilities import Ways, ways_of
 from .driver_errors import by_words, from_driver
@@ -48,11 +48,11 @@ def mark_in(comment: str | None) -> dict[str, Any] | None:
     return mark if isinstance(mark, dict) else None
 
 
-class Sessions(Engine):
+class Sessions(UndividedEngine):
     """Sessions to the target database and to the maintenance database `postgres` beside it."""
 
     name = "postgresql"
-    backup_methods = ("pg_dump", "pg_basebackup")
+    methods = ("pg_dump", "pg_basebackup")
 
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         super().__init__(url.set(drivername="postgresql+psycopg2"), tag, limits)
@@ -236,8 +236,8 @@ class Sessions(Engine):
             raise from_driver(cause, doing, object, stopping=self.stopping.is_set(), connecting=True) from error
         return connection
 
-    def hang_up(self) -> None:
-        hang_up(self.url, 5432)
+    def abort_connections(self) -> None:
+        abort_connections(self.url, 5432)
 
     def _arguments(self, further: str) -> dict[str, object]:
         options = f"{self.url.query.get('options', '')} {further}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
 
 from sqlalchemy import URL
 
 from ..archive import Seal
-from ..base import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER, Engine
-from ..messages import Sentence
+from ..base import UndividedEngine
+from ..errors import Unable
+from ..messages import say
+from ..parts import Measure, Rows
 from ..values import (
     Action,
     Backup,
@@ -26,32 +29,31 @@ from ..values import (
     MaintenanceType,
     Performed,
     Progress,
-    Sample,
     Tag,
     Thresholds,
 )
 from . import actions, benchmark, cleaning, rollback, verification
-from .access_gate import by_hand, differences, marked, open_gate, read_gate
 from .access_gate import cut as cutting
+from .access_gate import differences, manual_commands, marked, open_gate, read_state
 from .backup import METHODS, back_up, image
 from .diagnosis import diagnose
 from .file import DatabaseFile
 from .grants import grants
 from .identity import facts
 from .maintenance_lock import Claim
-from .names import resolve, tables_in
+from .names import folded, spellings, tables_in
 from .planning import plan
 
 
-class SQLite(Engine):
+class SQLite(UndividedEngine):
     """One database file. Work under the cut shares the one connection that holds it, in turn.
 
     Use one object for a run target: a second one in the same process is shut out like anybody else.
     """
 
     name: ClassVar[str] = "sqlite"
-    backup_methods: ClassVar[tuple[str, str]] = METHODS
-    hold_dies_with_worker: ClassVar[bool] = True
+    methods: ClassVar[tuple[str, str]] = METHODS
+    dies_with_worker: ClassVar[bool] = True
 
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         super().__init__(url, tag, limits)
@@ -68,23 +70,24 @@ class SQLite(Engine):
     def grants(self, role: str | None = None) -> list[Grant]:
         return grants(self.file, role)
 
-    def resolve(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    def spellings(self) -> dict[str, list[str]]:
         self.file.require()
         with self.file.working("listing the tables of", self.file.name) as connection:
-            return resolve(list(tables_in(connection)), names)
+            return spellings(tables_in(connection))
 
-    def fence(self) -> int:
+    def folded(self, name: str) -> str:
+        return folded(name)
+
+    def acquire(self) -> int:
         """An older worker that still lives is killed: it would write on when it wakes."""
         self.file.require()
-        ended = self._claim.take(self.limits.lock_seconds)
-        self.refuse_anothers(marked(self.file))
-        return ended
+        return self._claim.take(self.limits.lock_seconds)
 
-    def kept_by_another(self) -> Sentence | None:
-        if self._claim.is_anothers():
-            return AT_WORK_ELSEWHERE
-        mark = marked(self.file)
-        return CLOSED_BY_ANOTHER if mark is not None and self.tag.is_anothers(mark) else None
+    def is_held_elsewhere(self) -> bool:
+        return self._claim.is_anothers()
+
+    def mark(self) -> Mapping[str, object] | None:
+        return marked(self.file)
 
     def end_statements(self) -> None:
         self.file.interrupt()
@@ -115,25 +118,34 @@ class SQLite(Engine):
 
     # -- F cut -------------------------------------------------------------------------------------
 
-    def read_gate(self) -> Json:
-        return read_gate(self.file)
+    def read_state(self) -> Json:
+        return read_state(self.file)
 
     def cut(self, gate: Json, marker: Json) -> Cut:
         self._claim.take(self.limits.lock_seconds)
         return cutting(self.file, gate, marker)
 
-    def open_gate(self, gate: Json, share: float | None) -> None:
+    def open(self, gate: Json, share: float | None) -> None:
         """SQLite knows no share: from the first stage on everybody may come in; None removes the marker."""
         open_gate(self.file, gate, share)
 
-    def gate_differences(self, gate: Json) -> list[str]:
+    def differences(self, gate: Json) -> list[str]:
         return differences(self.file, gate)
+
+    def arm(self, gate: Json, seconds: float) -> None:
+        raise Unable("arming the switch of", self.file.name, say("a lock on a file ends with its process anyway"))
+
+    def disarm(self) -> None:
+        """Never armed."""
+
+    def keepalive(self) -> None:
+        """Never armed."""
 
     def is_cut(self) -> bool:
         return self.file.holding
 
-    def by_hand(self, gate: Json) -> list[str]:
-        return by_hand(self.file, gate)
+    def manual_commands(self, gate: Json) -> list[str]:
+        return manual_commands(self.file, gate)
 
     def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         return image(self.file, folder, stem)
@@ -156,19 +168,23 @@ class SQLite(Engine):
     def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
         return verification.checks(self.file, tables, thorough)
 
-    def catalog(self, side: str | None = None) -> dict[str, str]:
+    def definitions(self, side: str | None = None) -> dict[str, str]:
         return verification.catalog(self.file, side)
 
-    def query(self, sql: str) -> list[tuple[object, ...]]:
+    def query(self, sql: str) -> Rows:
         return benchmark.query(self.file, sql)
 
     # -- benchmark ---------------------------------------------------------------------------------
 
-    def benchmark_queries(self, tables: Sequence[str] | None) -> list[str]:
+    def queries(self, tables: Sequence[str] | None) -> list[str]:
         return benchmark.queries(self.file, tables)
 
-    def measure(self, query: str, repeats: int) -> Sample:
-        return benchmark.measure(self.file, query, repeats)
+    @property
+    def cost_unit(self) -> str:
+        return benchmark.COST_UNIT
+
+    def measuring(self, query: str) -> AbstractContextManager[Measure]:
+        return benchmark.measuring(self.file, query)
 
     # -- S roll back -------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ def marked(file: DatabaseFile) -> Json | None:
     return read if isinstance(read, dict) else None
 
 
-def read_gate(file: DatabaseFile) -> Json:
+def read_state(file: DatabaseFile) -> Json:
     """Journal mode, rights and owner; from the marker where one is left of an earlier crash."""
     left = marked(file)
     if left is not None and isinstance(left.get("gate"), dict):
@@ -98,8 +98,8 @@ def open_gate(file: DatabaseFile, gate: Json, share: float | None) -> None:
         remove_marker(file)
 
 
-def by_hand(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:
-    """See Engine.by_hand. Nothing to unlock: the lock ended with its process."""
+def manual_commands(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:
+    """See AccessGate.manual_commands. Nothing to unlock: the lock ended with its process."""
     path = shlex.quote(str(file.path))
     commands = [f"chmod {_number(gate['mode']):o} {path}", f"chown {gate['owner']}:{gate['group']} {path}"]
     if gate.get("journal_mode") is not None:

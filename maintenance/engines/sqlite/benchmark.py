@@ -8,9 +8,10 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from ..errors import EngineError
+from ..parts import Measure
 from ..values import Sample
 from .driver_errors import translated
 from .file import DatabaseFile
@@ -92,17 +93,22 @@ def _first_indexed(connection: sqlite3.Connection, table: Table) -> str | None:
     return None
 
 
-def measure(file: DatabaseFile, sql: str, repeats: int) -> Sample:
+COST_UNIT = "pages read" if _IO.exists() else "VM steps"
+
+
+@contextmanager
+def measuring(file: DatabaseFile, sql: str) -> Iterator[Measure]:
+    """See Benchmark.measuring."""
+    with file.working("measuring", sql[:80]) as connection:
+        yield partial(_measured, file, connection)
+
+
+def _measured(file: DatabaseFile, connection: sqlite3.Connection, sql: str, repeats: int) -> Sample:
     """The warm-up run counts the work, the others are timed."""
-    unit = "pages read" if _IO.exists() else "VM steps"
-    try:
-        with file.working("measuring", sql[:80]) as connection:
-            rows, cost = _counted(file, connection, sql)
-            with reading_only(connection):
-                times = tuple(_timed(connection, sql) for _ in range(repeats))
-    except EngineError as error:
-        return Sample(sql, (), None, unit, error=str(error.sentence))
-    return Sample(sql, times, cost, unit, rows=rows)
+    rows, cost = _counted(file, connection, sql)
+    with reading_only(connection):
+        times = tuple(_timed(connection, sql) for _ in range(repeats))
+    return Sample(sql, times, cost, COST_UNIT, rows=rows)
 
 
 def _timed(connection: sqlite3.Connection, sql: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,18 +50,14 @@ def tables_in(connection: sqlite3.Connection) -> dict[str, Table]:
     return {table.canonical: table for table in listed}
 
 
-def resolve(known: Sequence[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """SQLite compares names without regard to the case of ASCII letters; so does this."""
-    folded = {spelling.lower(): name for name in known for spelling in _spellings(name)}
-    found: list[str] = []
-    unknown: list[str] = []
-    for name in names:
-        match = folded.get(name.strip().lower())
-        if match is None:
-            unknown.append(name)
-        elif match not in found:
-            found.append(match)
-    return found, unknown
+def folded(name: str) -> str:
+    """SQLite compares names without regard to the case of ASCII letters."""
+    return name.strip().lower()
+
+
+def spellings(known: Iterable[str]) -> dict[str, list[str]]:
+    """Return what people may call each of the tables, folded -> its canonical name."""
+    return {folded(spelling): [name] for name in known for spelling in _spellings(name)}
 
 
 def _spellings(name: str) -> list[str]:

@@ -116,10 +116,10 @@ class Remembered:
             if self.gate is None:
                 tell("Connections had not been cut.")
             else:
-                engine.recall(self.gate)
-                engine.fence()
-                engine.open_gate(self.gate, None)
-                left = engine.gate_differences(self.gate)
+                engine.gate.recall(self.gate)
+                engine.lock.fence()
+                engine.gate.open(self.gate, None)
+                left = engine.gate.differences(self.gate)
                 if left:
                     raise NotAsBefore("; ".join(left))
                 tell("Connections are as before.")

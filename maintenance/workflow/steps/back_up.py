@@ -24,7 +24,7 @@ UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
 def run(ctx: Context) -> Outcome:
     """D: the usual method in the usual folder. Its failure leads to M and R."""
     threading.Thread(target=load_what_reports_need, name="loading", daemon=True).start()
-    method = ctx.engine.backup_methods[0]
+    method = ctx.engine.backups.methods[0]
     outcome = _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
     if ctx.rows_stay:
         ctx.once("check", lambda: _check_early(ctx))
@@ -34,7 +34,7 @@ def run(ctx: Context) -> Outcome:
 def _check_early(ctx: Context) -> Done:
     """While everybody works, for work that leaves every row: asked again under the cut, the equal rows would say it."""
     try:
-        checks = ctx.engine.check_early(ctx.touched)
+        checks = ctx.engine.verifier.check_early(ctx.touched)
     except Interrupted:
         raise
     except EngineError as error:
@@ -75,7 +75,7 @@ def run_alternate(ctx: Context) -> Outcome:
 
 
 def _alternates(ctx: Context) -> Iterator[tuple[str, Path]]:
-    usual, other = ctx.engine.backup_methods
+    usual, other = ctx.engine.backups.methods
     here = Path(ctx.setting.backup_dir)
     there = Path(ctx.setting.alternate_backup_dir) if ctx.setting.alternate_backup_dir else None
     if there is not None and not _was_damage(ctx):
@@ -97,7 +97,7 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
     def work() -> Done:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            made = ctx.engine.back_up(method, folder, stem, ctx.seal)
+            made = ctx.engine.backups.back_up(method, folder, stem, ctx.seal)
         except OSError as error:
             failure = Unable("writing the backup to", str(folder), str(error))
             ctx.journal.backup_failed(role, method, str(folder), failure)

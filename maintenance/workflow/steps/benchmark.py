@@ -42,7 +42,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def _load_test(ctx: Context) -> Done:
-    load = ctx.engine.load_test(queries(ctx, "after"), ctx.setting.load_seconds, ctx.setting.load_clients)
+    load = ctx.engine.benchmark.load_test(queries(ctx, "after"), ctx.setting.load_seconds, ctx.setting.load_clients)
     return Done(
         say(
             "Load test: {requests} by {clients} in {seconds:.1f} s, {errors}, 95 % within {p95} ms.",
@@ -73,8 +73,10 @@ def shrank(ctx: Context) -> bool:
 
 def further_work(ctx: Context) -> list[dict[str, object]]:
     """What a second look would still do, as a stored plan; empty when nothing crosses a threshold."""
-    diagnosis = ctx.engine.survey(ctx.setting.thresholds, ctx.tables)
-    actions = ctx.engine.plan("optimize", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
+    diagnosis = ctx.engine.diagnostics.survey(ctx.setting.thresholds, ctx.tables)
+    actions = ctx.engine.planner.plan(
+        "optimize", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss
+    )
     refuse_without_room(actions, diagnosis, ctx.setting.limits.jobs, ctx.target.database)
     return [stored_action(a) for a in actions]
 

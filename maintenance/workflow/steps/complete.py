@@ -17,7 +17,7 @@ def run(ctx: Context) -> Outcome:
     """Service is back already: what fails here is said, and does not change the outcome."""
     tidy(ctx)
     try:
-        diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+        diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
         ctx.journal.diagnosed(DatabaseState.Source.AFTER, diagnosis)
         sentence = say(
             "Maintenance of {database} is complete; health {health} of 100.",
@@ -39,8 +39,8 @@ def tidy(ctx: Context, keep: list[str] | None = None) -> None:
 
     def work() -> Done:
         try:
-            removed = ctx.engine.clean(keep or [])
-            left = [x for x in ctx.engine.leftovers() if x not in (keep or [])]
+            removed = ctx.engine.rollback.clean(keep or [])
+            left = [x for x in ctx.engine.rollback.leftovers() if x not in (keep or [])]
         except Interrupted:
             raise
         except EngineError as error:

@@ -78,7 +78,7 @@ class Context:
         if self.run.maintenance_type != "optimize" or not objects:
             return self.tables
         if self._resolved is None or self._resolved[0] != objects:
-            self._resolved = (objects, *self.engine.resolve(objects))
+            self._resolved = (objects, *self.engine.sessions.resolve(objects))
         _, found, unknown = self._resolved
         return self.tables if unknown else found
 

@@ -21,18 +21,18 @@ from .measure import measure
 def run(ctx: Context) -> Outcome:
     """State before into the journal and the black box, then the cut, then the proof of what was there."""
     if ctx.target.gate is None:
-        ctx.change(gate=ctx.engine.read_gate())
+        ctx.change(gate=ctx.engine.gate.read_state())
     if ctx.target.outage_started_at is None:
         ctx.change(outage_started_at=timezone.now())
     close(ctx)
     switch.arm(ctx)
     if ctx.target.hold_lost and ActionRecord.objects.filter(target=ctx.target).exists():
         refuse_missing_rows(ctx)
-    if not ctx.engine.check_harms_damaged_tables:
+    if not ctx.engine.verifier.harms_damaged_tables:
         ctx.once("check", lambda: _check(ctx, ctx.touched))
     prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
     ctx.once("image", lambda: _image(ctx))
-    if ctx.engine.check_harms_damaged_tables:
+    if ctx.engine.verifier.harms_damaged_tables:
         wanted = ctx.touched
         readable = [name for name, p in prints.items() if p.readable and (wanted is None or name in wanted)]
         ctx.once("check", lambda: _check(ctx, readable))
@@ -57,7 +57,7 @@ def refuse_missing_rows(ctx: Context) -> None:
     new image would take the place of the one that holds them. Raises Damaged.
     """
     baseline = ctx.baseline or {}
-    now = ctx.engine.fingerprint(None)
+    now = ctx.engine.verifier.fingerprint(None)
     fewer = [
         say(
             "{table} had {before} rows and has {after}",
@@ -78,14 +78,14 @@ def close(ctx: Context) -> None:
     assert gate is not None
 
     def work() -> Done:
-        cut = ctx.engine.cut(gate, ctx.marker)
+        cut = ctx.engine.gate.cut(gate, ctx.marker)
         return Done(
             say(
                 "Cut connections: {sessions} ended, nobody came back in {polls}.",
                 sessions=counted.sessions(cut.sessions_ended),
                 polls=counted.polls(cut.quiet_polls),
             ),
-            {**asdict(cut), "by_hand": ctx.engine.by_hand(gate)},
+            {**asdict(cut), "manual_commands": ctx.engine.gate.manual_commands(gate)},
         )
 
     ctx.again("cut", work, gate)
@@ -99,9 +99,9 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
     """
     early = checked_early(ctx)
     if early is not None:
-        checks = early + ctx.engine.check_rest(tables)
+        checks = early + ctx.engine.verifier.check_rest(tables)
     else:
-        checks = ctx.engine.check(tables, ctx.run.maintenance_type != "rebuild" or not ctx.rows_stay)
+        checks = ctx.engine.verifier.check(tables, ctx.run.maintenance_type != "rebuild" or not ctx.rows_stay)
     checks += functional_checks(ctx)
     failed = [c for c in checks if not c.passed]
     return Done(
@@ -110,16 +110,16 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
         ),
         {
             "checks": stored_checks(checks),
-            "catalog": ctx.engine.catalog(),
-            "encryption": ctx.engine.encryption(),
-            "tls": ctx.engine.tls(),
+            "catalog": ctx.engine.verifier.definitions(),
+            "encryption": ctx.engine.verifier.encryption(),
+            "tls": ctx.engine.verifier.tls(),
         },
     )
 
 
 def _fingerprint(ctx: Context) -> Done:
     # What the backup read need not be read again unless somebody wrote to it; a repair looks at what is there now.
-    prints = ctx.engine.recount(None) if ctx.rows_stay else ctx.engine.fingerprint(None)
+    prints = ctx.engine.verifier.recount(None) if ctx.rows_stay else ctx.engine.verifier.fingerprint(None)
     unreadable = [name for name, p in prints.items() if not p.readable]
     sentence = say(
         "Fingerprinted {tables}, {rows}.",
@@ -141,7 +141,7 @@ def _image(ctx: Context) -> Done:
     baseline = ctx.baseline
     if backup is None or baseline is None:
         raise Unable("catching up the backup of", ctx.target.database, "there is no verified backup to catch up")
-    image = ctx.engine.image(
+    image = ctx.engine.backups.image(
         backup, baseline, backup.path.parent, f"{ctx.target.database}-run{ctx.run.pk}-catch-up", ctx.seal
     )
     entry: Json = {**asdict(image), "path": str(image.path) if image.path else None, "tables": list(image.tables)}

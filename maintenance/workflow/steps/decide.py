@@ -19,9 +19,9 @@ NAMED = 10
 
 def run(ctx: Context) -> Outcome:
     """Plans from what B has just seen, or after a crash from a fresh look: the findings in TBL-097 are for people."""
-    diagnosis = ctx.diagnosis or ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+    diagnosis = ctx.diagnosis or ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
     ctx.diagnosis = None
-    actions = ctx.engine.plan(
+    actions = ctx.engine.planner.plan(
         cast(MaintenanceType, ctx.run.maintenance_type),
         diagnosis,
         ctx.setting.thresholds,

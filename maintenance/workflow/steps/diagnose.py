@@ -11,7 +11,7 @@ from .context import Context, Outcome
 
 def run(ctx: Context) -> Outcome:
     """Writes TBL-097. An EngineError means manual diagnosis (L, Q)."""
-    diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
+    diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
     ctx.journal.diagnosed(DatabaseState.Source.DIAGNOSIS, diagnosis)
     ctx.diagnosis = diagnosis
     if not diagnosis.findings:

@@ -15,7 +15,7 @@ def functional_checks(ctx: Context) -> list[Check]:
     checks = []
     for query in ctx.setting.functional_checks:
         try:
-            rows = ctx.engine.query(query)
+            rows = ctx.engine.benchmark.query(query)
             passed = bool(rows and rows[0] and rows[0][0])
             detail = _answer(rows) if not passed else ""
         except Interrupted:

@@ -84,7 +84,7 @@ def perform(ctx: Context, action: Action) -> Performed:
     line = ctx.journal.action_started(action, ctx.target.round)
     try:
         ctx.engine.raise_if_stopping(action.kind, action.object)
-        performed = ctx.engine.perform(action, ctx.run.allow_data_loss)
+        performed = ctx.engine.actions.perform(action, ctx.run.allow_data_loss)
     except EngineError as error:
         state = StepState.INTERRUPTED if isinstance(error, Interrupted) else StepState.FAILED
         ctx.journal.action_failed(line, state, error.sentence)

@@ -14,7 +14,7 @@ def queries(ctx: Context, phase: str) -> list[str]:
     if phase == "after":
         measured = Measurement.objects.filter(target=ctx.target, phase="before").order_by("id")
         return list(dict.fromkeys(measured.values_list("query", flat=True)))
-    return list(ctx.setting.benchmark_queries) or ctx.engine.benchmark_queries(ctx.touched)
+    return list(ctx.setting.benchmark_queries) or ctx.engine.benchmark.queries(ctx.touched)
 
 
 def measure(ctx: Context, phase: str) -> None:
@@ -22,7 +22,7 @@ def measure(ctx: Context, phase: str) -> None:
 
     def work() -> Done:
         listed = queries(ctx, phase)
-        samples = ctx.engine.measure_all(listed, ctx.setting.benchmark_repeats)
+        samples = ctx.engine.benchmark.measure_all(listed, ctx.setting.benchmark_repeats)
         ctx.journal.measured(phase, ctx.target.round, samples)
         if phase == "before":
             return Done(say("Measured {queries} before the work.", queries=counted.queries(len(listed))))

@@ -50,18 +50,18 @@ def bring_back(ctx: Context) -> LetGo:
         applications = let_go(ctx)
     else:
         # Once it is open as before - a crash, the switch, a person - nobody is restricted again.
-        stages = [*ctx.setting.stages, None] if ctx.engine.is_cut() else [None]
+        stages = [*ctx.setting.stages, None] if ctx.engine.gate.is_cut() else [None]
         if stages[0] is not None:
             switch.arm(ctx)
         for number, share in enumerate(stages):
             open_to(ctx, share, stages[number - 1] if number else 0.0)
             if number == 0:
                 applications = let_go(ctx)
-        left = ctx.engine.gate_differences(gate)
+        left = ctx.engine.gate.differences(gate)
         if left:
             raise Transient("bringing back the connections of", ctx.target.database, listed(left))
         if ctx.armed:
-            switch.put_away(ctx)
+            switch.retire(ctx)
     if ctx.target.outage_started_at is not None and ctx.target.outage_ended_at is None:
         ctx.change(outage_ended_at=timezone.now())
     return applications
@@ -73,7 +73,7 @@ def open_to(ctx: Context, share: float | None, previous: float | None) -> None:
     assert gate is not None
 
     def work() -> Done:
-        ctx.engine.open_gate(gate, share)
+        ctx.engine.gate.open(gate, share)
         if share is None:
             return Done(say("Connections are let in as before."))
         return Done(say("{percent:.0f} % of the connections are let in.", percent=share * 100))
@@ -100,7 +100,7 @@ def pause(ctx: Context) -> None:
 def bears_it(ctx: Context) -> str | None:
     """What is wrong after a stage, in the server's words; None when all is well."""
     try:
-        ctx.engine.facts()
+        ctx.engine.sessions.facts()
     except Interrupted:
         raise
     except EngineError as error:
@@ -116,7 +116,7 @@ def step_back(ctx: Context, previous: float, trouble: str) -> None:
     assert gate is not None
 
     def work() -> Done:
-        ctx.engine.open_gate(gate, previous)
+        ctx.engine.gate.open(gate, previous)
         return Done(
             say("Stepped back to {percent:.0f} % because of: {trouble}", percent=previous * 100, trouble=trouble)
         )

@@ -55,7 +55,7 @@ def _bring_data_back(ctx: Context) -> Done:
     swap = ctx.journal.was_started("S", "swap", ctx.target.round)
     if swap and not ctx.target.hold_lost:
         return _swap(ctx, str(swap["side"]), len(baseline))
-    now = ctx.engine.fingerprint(None)
+    now = ctx.engine.verifier.fingerprint(None)
     rows = different(baseline, now) + _worse(baseline, now)
     differing = rows + _exposed(ctx, set(baseline)) + _gone(ctx)
     if swap and (not differing or _same(_seen_last(ctx, baseline), now)):
@@ -70,8 +70,8 @@ def _bring_data_back(ctx: Context) -> Done:
     backup, image, gate = ctx.backup, ctx.image, ctx.target.gate
     if backup is None or image is None or gate is None:
         raise Unable("rolling back", ctx.target.database, "there is no image to restore from")
-    side = ctx.engine.restore_beside(image, backup, ctx.seal)
-    restored = ctx.engine.fingerprint(None, side)
+    side = ctx.engine.rollback.restore_beside(image, backup, ctx.seal)
+    restored = ctx.engine.verifier.fingerprint(None, side)
     wrong = different(baseline, restored) + _exposed(ctx, set(restored), side)
     if wrong:
         raise Damaged(
@@ -87,13 +87,13 @@ def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Se
     before = (ctx.recorded("F", "check") or {}).get("encryption") or {}
     assert isinstance(before, dict)
     wanted = {name: marks for name, marks in before.items() if name in tables}
-    return failed_checks(kept("encryption", wanted, ctx.engine.encryption(side)), []) if wanted else []
+    return failed_checks(kept("encryption", wanted, ctx.engine.verifier.encryption(side)), []) if wanted else []
 
 
 def _gone(ctx: Context) -> list[Sentence]:
     """Objects (indexes, views, triggers, …) of the cut that are not there."""
     before = ctx.recorded("F", "check")
-    return missing(before["catalog"], ctx.engine.catalog()) if before else []
+    return missing(before["catalog"], ctx.engine.verifier.definitions()) if before else []
 
 
 def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:
@@ -113,7 +113,7 @@ def _swap(ctx: Context, side: str, tables: int) -> Done:
     assert gate is not None
 
     def work() -> Done:
-        kept = ctx.engine.swap(side, gate, ctx.marker)
+        kept = ctx.engine.rollback.swap(side, gate, ctx.marker)
         if gone := _gone(ctx):
             raise Damaged("restoring", ctx.target.database, listed(gone[:5]))
         return Done(
@@ -154,7 +154,9 @@ def _keep_what_was_written(
 def _work_may_have_done_it(ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> bool:
     proof = ctx.recorded("H", f"proof {ctx.target.repairs + 1}") or ctx.recorded("H", "proof 1")
     unreadable = [name for name, p in now.items() if not p.readable and baseline.get(name, p).readable]
-    return bool((proof and proof["problems"]) or unreadable or [c for c in ctx.engine.check(None) if not c.passed])
+    return bool(
+        (proof and proof["problems"]) or unreadable or [c for c in ctx.engine.verifier.check(None) if not c.passed]
+    )
 
 
 def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> list[str]:
@@ -181,11 +183,11 @@ def call_people(ctx: Context) -> Outcome:
     """X: connections stay as they are, because opening them could do harm; people are called."""
     switch.disarm_if_reachable(ctx)
     try:
-        left = ", ".join(ctx.engine.leftovers()) or say("nothing")
+        left = ", ".join(ctx.engine.rollback.leftovers()) or say("nothing")
     except EngineError as error:
         left = error.sentence
     commands = "; ".join(commands_by_hand(ctx)) or "-"
-    if ctx.engine.hold_dies_with_worker:
+    if ctx.engine.gate.dies_with_worker:
         return Outcome(
             "finished",
             say(
@@ -215,10 +217,10 @@ def commands_by_hand(ctx: Context) -> list[str]:
     commands: list[str] = []
     if gate is not None and ctx.target.outage_ended_at is None:
         try:
-            commands = ctx.engine.by_hand(gate)
+            commands = ctx.engine.gate.manual_commands(gate)
         except EngineError:
             # As it was at the cut, because the target does not answer now.
-            told = (ctx.recorded("F", "cut") or {}).get("by_hand", [])
+            told = (ctx.recorded("F", "cut") or {}).get("manual_commands", [])
             assert isinstance(told, list)
             commands = [str(command) for command in told]
     held = ApplicationHold.objects.filter(target=ctx.target, was_running=True, released_at=None).order_by("-id")

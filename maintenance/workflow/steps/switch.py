@@ -19,7 +19,7 @@ def arm(ctx: Context) -> None:
 
     def work() -> Done:
         try:
-            ctx.engine.arm(gate, seconds)
+            ctx.engine.switch.arm(gate, seconds)
         except Unable as error:
             return Done(
                 say("No switch opens {database} by itself: {why}", database=ctx.target.database, why=error.words)
@@ -40,12 +40,12 @@ def disarm(ctx: Context) -> bool:
     """False when the target was opened before, by the switch or by a person: others may have written since."""
 
     def work() -> Done:
-        ctx.engine.disarm()
-        closed = ctx.engine.is_cut()
+        ctx.engine.switch.disarm()
+        closed = ctx.engine.gate.is_cut()
         sentence = say("{database} is open: its switch or a person opened it.", database=ctx.target.database)
         if closed:
             sentence = say("{database} stays closed until its data is proven.", database=ctx.target.database)
-        elif ctx.engine.hold_dies_with_worker:
+        elif ctx.engine.gate.dies_with_worker:
             sentence = say("{database} is open: its lock ended with the worker.", database=ctx.target.database)
         return Done(sentence, {"closed": closed})
 
@@ -54,11 +54,11 @@ def disarm(ctx: Context) -> bool:
     return bool(closed)
 
 
-def put_away(ctx: Context) -> None:
+def retire(ctx: Context) -> None:
     """Everything is as before, so there is nothing left to open."""
 
     def work() -> Done:
-        ctx.engine.disarm()
+        ctx.engine.switch.disarm()
         return Done(say("The switch is put away."))
 
     ctx.again("put the switch away", work)

@@ -41,8 +41,8 @@ def run(ctx: Context) -> Outcome:
 
 
 def _repair(ctx: Context) -> Done:
-    diagnosis = ctx.engine.diagnose(ctx.setting.thresholds, ctx.tables)
-    actions = ctx.engine.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
+    diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
+    actions = ctx.engine.planner.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
     for stage in sorted({a.stage for a in actions}):
         work(ctx, [a for a in actions if a.stage == stage])
     return Done(say("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
@@ -57,23 +57,23 @@ def prove(ctx: Context) -> Done:
     before = ctx.recorded("F", "check") or {"checks": [], "catalog": {}}
     baseline = ctx.baseline or {}
     names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
-    checks = [] if ctx.rows_stay else ctx.engine.check(ctx.touched)
+    checks = [] if ctx.rows_stay else ctx.engine.verifier.check(ctx.touched)
     after = _read(ctx, names)
     expected = baseline if names is None else {t: baseline[t] for t in names}
     losses = accepted_losses(ctx)
     changed = different(expected, after, losses)
     same_rows = ctx.rows_stay and not changed
     if same_rows:
-        checks = ctx.engine.check_again(ctx.touched) + [c for c in checked_early(ctx) or [] if c.of_rows]
+        checks = ctx.engine.verifier.check_again(ctx.touched) + [c for c in checked_early(ctx) or [] if c.of_rows]
     elif ctx.rows_stay:
-        checks = ctx.engine.check(ctx.touched)
+        checks = ctx.engine.verifier.check(ctx.touched)
     checks += functional_checks(ctx)
-    checks += kept("encryption", before.get("encryption"), ctx.engine.encryption())
-    checks += kept("TLS", before.get("tls"), ctx.engine.tls())
+    checks += kept("encryption", before.get("encryption"), ctx.engine.verifier.encryption())
+    checks += kept("TLS", before.get("tls"), ctx.engine.verifier.tls())
     problems = (
         failed_checks(checks, before["checks"], ctx.run.maintenance_type == "repair", same_rows)
         + changed
-        + missing(before["catalog"], ctx.engine.catalog())
+        + missing(before["catalog"], ctx.engine.verifier.definitions())
     )
     failed = [c for c in checks if not c.passed]
     left_out = sorted(name for name, was in expected.items() if name in losses or not was.readable)
@@ -130,10 +130,10 @@ def _read(ctx: Context, names: list[str] | None) -> dict[str, Fingerprint]:
     """Every row of what was worked on; of the rest only what somebody wrote to since it was read."""
     touched, wanted = ctx.touched, names if names is not None else list(ctx.baseline or {})
     if touched == ctx.tables:
-        return ctx.engine.fingerprint(names)
+        return ctx.engine.verifier.fingerprint(names)
     worked = [name for name in wanted if name in (touched or [])]
-    rest = ctx.engine.recount([name for name in wanted if name not in worked])
-    return {**rest, **ctx.engine.fingerprint(worked)}
+    rest = ctx.engine.verifier.recount([name for name in wanted if name not in worked])
+    return {**rest, **ctx.engine.verifier.fingerprint(worked)}
 
 
 def accepted_losses(ctx: Context) -> set[str]:

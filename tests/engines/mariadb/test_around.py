@@ -60,14 +60,14 @@ def test_every_row_but_those_of_bad_pages_is_saved_and_the_server_lives(lab: Mar
     with engine_of(lab) as engine:
         for name, case in CASES.items():
             with pytest.raises(Damaged, match="allow the loss of data"):
-                engine.perform(action(name, "check_and_repair"), False)
-            done = engine.perform(action(name, "check_and_repair"), True)
+                engine.actions.perform(action(name, "check_and_repair"), False)
+            done = engine.actions.perform(action(name, "check_and_repair"), True)
             assert (name, [loss.rows for loss in done.losses]) == (name, [gone[name]])
             assert done.losses[0].pages
             assert lab.sql(f"SELECT COUNT(*), COUNT(DISTINCT id) FROM {name}") == [(case.rows - gone[name],) * 2]
-            assert [check for check in engine.check([name]) if not check.passed] == []
-        engine.clean()
-        assert engine.leftovers() == []
+            assert [check for check in engine.verifier.check([name]) if not check.passed] == []
+        engine.rollback.clean()
+        assert engine.rollback.leftovers() == []
     assert lab.server.process is process
     assert process is not None
     assert process.poll() is None
@@ -83,11 +83,11 @@ def test_a_table_without_a_number_for_its_key_is_left_to_the_backup(lab: MariaDB
     lab.server.start()
     with engine_of(lab) as engine:
         with pytest.raises(Damaged, match=r"not of whole numbers alone\. Restore .* innodb_force_recovery=1"):
-            engine.perform(action("words", "check_and_repair"), True)
+            engine.actions.perform(action("words", "check_and_repair"), True)
         with pytest.raises(Damaged, match="reading a bad page would end the server"):
-            engine.perform(action("words", "rebuild"), True)
-        engine.clean()
-        assert engine.leftovers() == []
+            engine.actions.perform(action("words", "rebuild"), True)
+        engine.rollback.clean()
+        assert engine.rollback.leftovers() == []
 
 
 PAIRS = {
@@ -111,14 +111,14 @@ def test_keys_of_several_numbers_are_gone_around_too(lab: MariaDBLab) -> None:
     process = lab.server.process
     with engine_of(lab) as engine:
         for name in PAIRS:
-            done = engine.perform(action(name, "check_and_repair"), True)
+            done = engine.actions.perform(action(name, "check_and_repair"), True)
             lost = done.losses[0].rows
             assert lost is not None
             # Beside each hole one row may go with it that is the first of its page.
             assert gone[name] <= lost <= gone[name] + 4, name
             assert lab.sql(f"SELECT COUNT(*) FROM {name}") == [(6000 - lost,)]
-            assert [check for check in engine.check([name]) if not check.passed] == []
-        engine.clean()
+            assert [check for check in engine.verifier.check([name]) if not check.passed] == []
+        engine.rollback.clean()
     assert lab.server.process is process
     assert process is not None
     assert process.poll() is None

@@ -28,8 +28,8 @@ class TestBackup:
         lab.sql("DROP VIEW a_view_of_it")
         with engine_of(lab) as engine:
             backup = backed_up(engine, lab)
-            live = engine.fingerprint(None)
-            catalog = engine.catalog()
+            live = engine.verifier.fingerprint(None)
+            catalog = engine.verifier.definitions()
         other = f"{lab.database}_by_hand"
         lab.sql(f"CREATE DATABASE {other} CHARACTER SET utf8mb4")
         with archive.reading(backup.path, PLAIN) as stream:
@@ -40,8 +40,8 @@ class TestBackup:
             check=True,
         )
         copy = open_server(lab.url.set(database=other), Tag(9, 1), Limits())
-        assert copy.fingerprint(None) == live
-        assert set(copy.catalog()) == set(catalog)
+        assert copy.verifier.fingerprint(None) == live
+        assert set(copy.verifier.definitions()) == set(catalog)
         copy.close()
         lab.sql(f"DROP DATABASE {other}")
 
@@ -50,8 +50,8 @@ class TestBackup:
         lab.sql("SET GLOBAL sql_select_limit = 1")
         try:
             with engine_of(lab) as engine:
-                assert len(engine.fingerprint(None)) > 1
-                assert engine.query("SELECT 1 UNION SELECT 2") == [(1,), (2,)]
+                assert len(engine.verifier.fingerprint(None)) > 1
+                assert engine.benchmark.query("SELECT 1 UNION SELECT 2") == [(1,), (2,)]
                 with pytest.raises(Unable, match="sql_select_limit is 1 on this server"):
                     backed_up(engine, lab)
         finally:
@@ -66,11 +66,11 @@ class TestBackup:
         with engine_of(lab) as engine:
             backup = backed_up(engine, lab, seal=seal)
             assert backup.path.name.endswith(".sql.zst.age")
-            baseline = engine.fingerprint(None)
-            image = engine.image(backup, baseline, lab.folder, "image", seal)
-            side = engine.restore_beside(image, backup, seal)
-            assert engine.fingerprint(None, side) == baseline
-            engine.clean()
+            baseline = engine.verifier.fingerprint(None)
+            image = engine.backups.image(backup, baseline, lab.folder, "image", seal)
+            side = engine.rollback.restore_beside(image, backup, seal)
+            assert engine.verifier.fingerprint(None, side) == baseline
+            engine.rollback.clean()
 
     def test_an_unreadable_page_fails_the_dump_and_not_the_alternates(self, lab: MariaDBLab) -> None:
         lab.fill()
@@ -80,20 +80,20 @@ class TestBackup:
                 backed_up(engine, lab, 0)
             assert list(lab.folder.iterdir()) == []
             physical = backed_up(engine, lab, 1)
-            by_table = engine.back_up("table_dump", lab.folder, "shop", PLAIN)
+            by_table = engine.backups.back_up("table_dump", lab.folder, "shop", PLAIN)
             assert (physical.method, by_table.method) == ("mariabackup", "table_dump")
             assert by_table.snapshot["customers"].rows == 2000
             assert not by_table.snapshot["orders"].readable
             for backup in (physical, by_table):
-                baseline = engine.fingerprint(None)
-                image = engine.image(backup, baseline, lab.folder, f"image-{backup.method}", PLAIN)
-                side = engine.restore_beside(image, backup, PLAIN)
-                assert engine.fingerprint(None, side) == {"customers": baseline["customers"]}
-            catalog = engine.catalog()
-            engine.swap(side, {}, MARKER)
-            assert engine.catalog() == catalog
-            assert engine.fingerprint(["customers"]) == {"customers": baseline["customers"]}
-            engine.clean()
+                baseline = engine.verifier.fingerprint(None)
+                image = engine.backups.image(backup, baseline, lab.folder, f"image-{backup.method}", PLAIN)
+                side = engine.rollback.restore_beside(image, backup, PLAIN)
+                assert engine.verifier.fingerprint(None, side) == {"customers": baseline["customers"]}
+            catalog = engine.verifier.definitions()
+            engine.rollback.swap(side, {}, MARKER)
+            assert engine.verifier.definitions() == catalog
+            assert engine.verifier.fingerprint(["customers"]) == {"customers": baseline["customers"]}
+            engine.rollback.clean()
 
     def test_an_interrupted_backup_leaves_no_file(self, lab: MariaDBLab) -> None:
         lab.fill()
@@ -118,7 +118,7 @@ class TestBackup:
         lab.fill()
         with engine_of(lab) as engine:
             backup = backed_up(engine, lab, 1)
-            before = engine.fingerprint(["orders"])
+            before = engine.verifier.fingerprint(["orders"])
             told = str(rollback._incomplete({"orders"}, backup))
             lab.sql("DELETE FROM orders WHERE id < 5000")
             unpacked = Path(tempfile.mkdtemp(dir=lab.folder))
@@ -131,5 +131,5 @@ class TestBackup:
                 owner = (lab.server.data / "ibdata1").stat()
                 os.chown(target, owner.st_uid, owner.st_gid)
             lab.sql("ALTER TABLE orders IMPORT TABLESPACE")
-            assert engine.fingerprint(["orders"]) == before
+            assert engine.verifier.fingerprint(["orders"]) == before
             shutil.rmtree(unpacked)

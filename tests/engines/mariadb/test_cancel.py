@@ -20,21 +20,23 @@ Work = Callable[[Family, MariaDBLab], object]
 
 
 def restored(engine: Family, lab: MariaDBLab) -> object:
-    image = engine.image(lab.backup, lab.baseline, lab.folder, "image", PLAIN)  # type: ignore[attr-defined]
-    return engine.restore_beside(image, lab.backup, PLAIN)  # type: ignore[attr-defined]
+    image = engine.backups.image(lab.backup, lab.baseline, lab.folder, "image", PLAIN)  # type: ignore[attr-defined]
+    return engine.rollback.restore_beside(image, lab.backup, PLAIN)  # type: ignore[attr-defined]
 
 
 LONG_WORK: dict[str, Work] = {
-    "fingerprint": lambda engine, lab: engine.fingerprint(None),
-    "check": lambda engine, lab: engine.check(None),
-    "rebuild": lambda engine, lab: engine.perform(action("orders", "rebuild"), False),
-    "analyze": lambda engine, lab: engine.perform(action("orders", "analyze"), False),
-    "repair": lambda engine, lab: engine.perform(action("orders", "check_and_repair"), False),
+    "fingerprint": lambda engine, lab: engine.verifier.fingerprint(None),
+    "check": lambda engine, lab: engine.verifier.check(None),
+    "rebuild": lambda engine, lab: engine.actions.perform(action("orders", "rebuild"), False),
+    "analyze": lambda engine, lab: engine.actions.perform(action("orders", "analyze"), False),
+    "repair": lambda engine, lab: engine.actions.perform(action("orders", "check_and_repair"), False),
     "usual backup": lambda engine, lab: backed_up(engine, lab, 0),
     "alternate backup": lambda engine, lab: backed_up(engine, lab, 1),
     "restore": restored,
-    "benchmark": lambda engine, lab: engine.measure("SELECT COUNT(*) FROM orders a JOIN orders b USING (status)", 3),
-    "diagnosis": lambda engine, lab: engine.diagnose(SMALL),
+    "benchmark": lambda engine, lab: engine.benchmark.measure(
+        "SELECT COUNT(*) FROM orders a JOIN orders b USING (status)", 3
+    ),
+    "diagnosis": lambda engine, lab: engine.diagnostics.diagnose(SMALL),
 }
 
 
@@ -45,7 +47,7 @@ def test_it_ends_within_five_seconds_and_nothing_of_ours_goes_on(family_lab: Mar
     with lab.engine(limits=Limits(jobs=2, lock_seconds=5)) as engine:
         assert isinstance(engine, Family)
         if work == "restore":
-            lab.backup, lab.baseline = backed_up(engine, lab), engine.fingerprint(None)  # type: ignore[attr-defined]
+            lab.backup, lab.baseline = backed_up(engine, lab), engine.verifier.fingerprint(None)  # type: ignore[attr-defined]
         ended: list[BaseException] = []
         rounds = [0]
 
@@ -68,8 +70,8 @@ def test_it_ends_within_five_seconds_and_nothing_of_ours_goes_on(family_lab: Mar
             assert time.monotonic() - begun < 5
             time.sleep(0.05)
         engine.clear_interrupt()
-        assert engine.fingerprint(["orders"])["orders"].rows == 8000
-        engine.clean()
+        assert engine.verifier.fingerprint(["orders"])["orders"].rows == 8000
+        engine.rollback.clean()
 
 
 def going_on(lab: MariaDBLab) -> list[tuple[object, ...]]:
@@ -80,10 +82,12 @@ def test_a_benchmark_query_with_many_rows_does_not_fill_the_memory(family_lab: M
     lab = family_lab
     lab.fill()
     with lab.engine() as engine:
-        engine.measure("SELECT 1", 1)
+        engine.benchmark.measure("SELECT 1", 1)
         tracemalloc.start()
         try:
-            sample = engine.measure("SELECT a.note, b.note FROM orders a, orders b WHERE b.id < a.id AND a.id < 300", 1)
+            sample = engine.benchmark.measure(
+                "SELECT a.note, b.note FROM orders a, orders b WHERE b.id < a.id AND a.id < 300", 1
+            )
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

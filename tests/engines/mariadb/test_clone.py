@@ -35,13 +35,13 @@ def test_a_clone_holds_the_damage_too_and_a_second_server_starts_on_it(lab: Mari
         backup = backed_up(engine, lab, 1)
         assert (backup.method, backup.verified, backup.path.name) == ("clone", True, "shop.clone.tar.zst")
         assert list(lab.folder.iterdir()) == [backup.path]
-        assert engine.leftovers() == []
+        assert engine.rollback.leftovers() == []
         assert not [path for path in (lab.server.folder / "tmp").iterdir() if path.name.startswith("dbmaint")]
         # What could be read at the cut is in the image; the rest is had by hand, and how is said.
-        image = engine.image(backup, engine.fingerprint(None), lab.folder, "image", PLAIN)
-        side = engine.restore_beside(image, backup, PLAIN)
-        assert set(engine.fingerprint(None, side)) == {"customers"}
-        engine.clean()
+        image = engine.backups.image(backup, engine.verifier.fingerprint(None), lab.folder, "image", PLAIN)
+        side = engine.rollback.restore_beside(image, backup, PLAIN)
+        assert set(engine.verifier.fingerprint(None, side)) == {"customers"}
+        engine.rollback.clean()
         assert "start a second mysqld" in str(rollback._incomplete({"orders"}, backup))
     second = ThrowawayMySQL(lab.server.folder.parent / "second", lab.server.options)
     try:
@@ -74,6 +74,6 @@ def test_what_a_killed_worker_left_of_a_clone_is_told_and_removed(lab: MariaDBLa
         with engine.session("looking") as session:
             left = physical._clone_folder(engine, session)
         left.mkdir()
-        assert engine.leftovers() == [str(left)]
-        assert engine.clean() == [str(left)]
+        assert engine.rollback.leftovers() == [str(left)]
+        assert engine.rollback.clean() == [str(left)]
         assert not left.exists()

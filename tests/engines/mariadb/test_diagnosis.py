@@ -22,19 +22,19 @@ class TestWhichProduct:
     def test_a_server_that_does_not_answer_says_so_at_the_first_question(self, lab: MariaDBLab) -> None:
         engine = open_server(lab.url.set(port=1), Tag(1, 1), Limits())
         with pytest.raises(Unreachable):
-            engine.facts()
+            engine.sessions.facts()
 
     def test_by_socket_and_by_network_it_is_the_same_database(self, lab: MariaDBLab) -> None:
         by_socket = URL.create("mysql", "root", database=lab.database, query={"unix_socket": str(lab.server.socket)})
         engine = open_server(by_socket, Tag(1, 1), Limits())
         with engine_of(lab) as other:
-            assert engine.facts().identity == other.facts().identity
+            assert engine.sessions.facts().identity == other.sessions.facts().identity
         engine.close()
 
     def test_a_database_that_is_not_there_is_named(self, lab: MariaDBLab) -> None:
         engine = open_server(lab.url.set(database="no_such_shop"), Tag(1, 1), Limits())
         with pytest.raises(EngineError, match="no_such_shop"):
-            engine.facts()
+            engine.sessions.facts()
         engine.close()
 
     def test_every_difference_of_the_products_is_named_for_both(self) -> None:
@@ -56,7 +56,7 @@ class TestDiagnosis:
         lab._wait_for_purge()
         lab.sql("ANALYZE TABLE orders")
         with engine_of(lab) as engine:
-            found = {table.name: table for table in engine.diagnose(SMALL).tables}
+            found = {table.name: table for table in engine.diagnostics.diagnose(SMALL).tables}
         assert (found["orders"].bloat_share or 0) > 0.3
         assert found["orders"].stale_share == 0.0
 
@@ -64,22 +64,22 @@ class TestDiagnosis:
         lab.fill()
         lab.damage_index()
         with engine_of(lab) as engine:
-            found = engine.diagnose(SMALL)
+            found = engine.diagnostics.diagnose(SMALL)
             assert [(f.code, f.object) for f in found.findings if f.severity == "critical"] == [
                 ("damaged_page", "orders")
             ]
             assert any("orders_status" in f.evidence for f in found.findings)
             marked = "SELECT COUNT(*) FROM information_schema.innodb_sys_indexes WHERE type & 16"
             assert lab.sql(marked) == [(0,)]
-            assert [a.object for a in engine.plan("repair", found, SMALL, None, False)] == ["orders"]
+            assert [a.object for a in engine.planner.plan("repair", found, SMALL, None, False)] == ["orders"]
 
     def test_a_crashed_table_is_found_and_not_repaired_by_looking(self, lab: MariaDBLab) -> None:
         index = crashed_table(lab)
         before = index.read_bytes()
         with engine_of(lab) as engine:
-            found = engine.diagnose(SMALL)
-            engine.facts()
-            engine.resolve(["old_log"])
+            found = engine.diagnostics.diagnose(SMALL)
+            engine.sessions.facts()
+            engine.sessions.resolve(["old_log"])
         assert [f.code for f in found.findings if f.object == "old_log"] == ["crashed_table"]
         assert index.read_bytes() == before
 
@@ -92,14 +92,14 @@ class TestDiagnosis:
             assert index.read_bytes() == before
             assert backed_up(engine, lab, 1).method == "mariabackup"
             assert index.read_bytes() == before
-            done = engine.perform(action("old_log", "check_and_repair"), False)
+            done = engine.actions.perform(action("old_log", "check_and_repair"), False)
             assert done.losses == ()
-            assert engine.fingerprint(["old_log"])["old_log"].rows == 500
+            assert engine.verifier.fingerprint(["old_log"])["old_log"].rows == 500
 
     def test_duplicate_and_missing_keys_are_told_and_nothing_is_dropped(self, lab: MariaDBLab) -> None:
         lab.sql("CREATE TABLE t (a INT, b INT, KEY one (a), KEY two (a, b))")
         with engine_of(lab) as engine:
-            codes = {f.code for f in engine.diagnose(SMALL).findings if f.object == "t"}
+            codes = {f.code for f in engine.diagnostics.diagnose(SMALL).findings if f.object == "t"}
         assert codes == {"duplicate_index", "no_primary_key"}
 
     def test_who_waits_for_a_metadata_lock_is_told(self, lab: MariaDBLab) -> None:
@@ -111,7 +111,7 @@ class TestDiagnosis:
             with engine_of(lab) as engine:
                 until = time.monotonic() + 5
                 while time.monotonic() < until:
-                    codes = {f.code for f in engine.diagnose(SMALL).findings}
+                    codes = {f.code for f in engine.diagnostics.diagnose(SMALL).findings}
                     if "metadata_lock_queue" in codes:
                         break
             reader.execute("ROLLBACK")
@@ -125,8 +125,8 @@ class TestDiagnosis:
         engine = MariaDB(lab.url.set(username=blind, password="b"), Tag(7, 1), Limits())
         try:
             with pytest.raises(AccessDenied):
-                engine.cut({"accounts": [], "events": [], "max_connections": 1}, MARKER)
-            found = engine.diagnose(SMALL)
+                engine.gate.cut({"accounts": [], "events": [], "max_connections": 1}, MARKER)
+            found = engine.diagnostics.diagnose(SMALL)
             assert found.tables == ()
         finally:
             engine.close()
@@ -136,7 +136,7 @@ class TestDiagnosis:
         lab.sql("CREATE TABLE m (a INT) ENGINE=Aria")
         lab.sql("CREATE TABLE n (a INT PRIMARY KEY)")
         with engine_of(lab) as engine:
-            plan = engine.plan("repair", engine.diagnose(SMALL), SMALL, None, False)
-            named = engine.plan("repair", engine.diagnose(SMALL), SMALL, ["n"], False)
+            plan = engine.planner.plan("repair", engine.diagnostics.diagnose(SMALL), SMALL, None, False)
+            named = engine.planner.plan("repair", engine.diagnostics.diagnose(SMALL), SMALL, ["n"], False)
         assert [a.object for a in plan] == ["m"]
         assert [a.object for a in named] == ["n"]

@@ -61,13 +61,13 @@ AT_FIRST = {"customers": [ON_DISK], "orders": [ON_DISK], "parts": [ON_DISK], "`K
 
 def test_encrypted_tables_stay_so_through_a_rebuild_and_a_restart(lab: MariaDBLab) -> None:
     with engine_of(lab) as engine:
-        assert engine.encryption() == AT_FIRST
+        assert engine.verifier.encryption() == AT_FIRST
         for table in ("orders", "`Kün den`", "parts"):
-            engine.perform(action(table, "rebuild"), False)
-        assert engine.encryption() == AT_FIRST
+            engine.actions.perform(action(table, "rebuild"), False)
+        assert engine.verifier.encryption() == AT_FIRST
     lab.server.restart()
     with engine_of(lab) as engine:
-        assert engine.encryption() == AT_FIRST
+        assert engine.verifier.encryption() == AT_FIRST
     lab.server.stop()
     files = list((lab.server.data / lab.database).glob("K*.ibd"))
     lab.server.start()
@@ -78,21 +78,21 @@ def test_encrypted_tables_stay_so_through_a_rebuild_and_a_restart(lab: MariaDBLa
 def test_the_side_copy_of_a_rollback_is_encrypted_before_it_takes_the_place(lab: MariaDBLab) -> None:
     with engine_of(lab) as engine:
         backup = backed_up(engine, lab)
-        image = engine.image(backup, engine.fingerprint(None), lab.folder, "image", PLAIN)
-        side = engine.restore_beside(image, backup, PLAIN)
-        assert engine.encryption(side) == AT_FIRST
-        engine.swap(side, {}, MARKER)
-        assert engine.encryption() == AT_FIRST
-        engine.clean()
+        image = engine.backups.image(backup, engine.verifier.fingerprint(None), lab.folder, "image", PLAIN)
+        side = engine.rollback.restore_beside(image, backup, PLAIN)
+        assert engine.verifier.encryption(side) == AT_FIRST
+        engine.rollback.swap(side, {}, MARKER)
+        assert engine.verifier.encryption() == AT_FIRST
+        engine.rollback.clean()
 
 
 def test_a_table_that_lost_its_encryption_is_found(lab: MariaDBLab) -> None:
     with engine_of(lab) as engine:
-        before = engine.encryption()
+        before = engine.verifier.encryption()
         lab.sql("ALTER TABLE `Kün den` ENCRYPTED=NO")
         lab.sql("SET GLOBAL innodb_encrypt_tables = OFF")
-        engine.perform(action("orders", "rebuild"), False)
-        assert failed_checks(kept("encryption", before, engine.encryption()), []) == [
+        engine.actions.perform(action("orders", "rebuild"), False)
+        assert failed_checks(kept("encryption", before, engine.verifier.encryption()), []) == [
             "encryption of `Kün den`: lost: ENCRYPTED=YES, ENCRYPTION_KEY_ID=2, encrypted on disk with key 2",
             "encryption of orders: lost: encrypted on disk with key 1",
         ]
@@ -145,25 +145,25 @@ def test_on_mysql_too_what_is_encrypted_stays_so_through_rebuild_rollback_and_re
     expected = ["ENCRYPTION=Y", "encrypted on disk with key of the server"]
     at_first = {"`Kün den`": expected, "parts": expected}
     with engine_of(lab) as engine:
-        assert engine.encryption() == at_first
+        assert engine.verifier.encryption() == at_first
         for table in at_first:
-            engine.perform(action(table, "rebuild"), False)
-        assert engine.encryption() == at_first
-        before = engine.fingerprint(None)
+            engine.actions.perform(action(table, "rebuild"), False)
+        assert engine.verifier.encryption() == at_first
+        before = engine.verifier.fingerprint(None)
         backup = backed_up(engine, lab)
-        image = engine.image(backup, before, lab.folder, "image", PLAIN)
-        side = engine.restore_beside(image, backup, PLAIN)
-        assert engine.encryption(side) == at_first
-        engine.swap(side, {}, MARKER)
-        assert engine.encryption() == at_first
-        assert engine.fingerprint(None) == before
-        engine.clean()
+        image = engine.backups.image(backup, before, lab.folder, "image", PLAIN)
+        side = engine.rollback.restore_beside(image, backup, PLAIN)
+        assert engine.verifier.encryption(side) == at_first
+        engine.rollback.swap(side, {}, MARKER)
+        assert engine.verifier.encryption() == at_first
+        assert engine.verifier.fingerprint(None) == before
+        engine.rollback.clean()
     lab.server.restart()
     with engine_of(lab) as engine:
-        assert engine.encryption() == at_first
-        assert [check for check in engine.check(None) if not check.passed] == []
+        assert engine.verifier.encryption() == at_first
+        assert [check for check in engine.verifier.check(None) if not check.passed] == []
         lab.sql("ALTER TABLE `Kün den` ENCRYPTION='N'")
-        assert failed_checks(kept("encryption", at_first, engine.encryption()), []) == [
+        assert failed_checks(kept("encryption", at_first, engine.verifier.encryption()), []) == [
             "encryption of `Kün den`: lost: ENCRYPTION=Y, encrypted on disk with key of the server"
         ]
 
@@ -179,15 +179,15 @@ def test_an_account_that_must_use_tls_must_still_after_cut_and_release(family_la
         lab.sql(f"GRANT SELECT ON `{lab.database}`.* TO {name}")
     demanded = {user: ["REQUIRE SSL"], strict: ["REQUIRE CIPHER AES256-SHA", "REQUIRE ISSUER /CN=ours"]}
     with lab.engine() as engine:
-        assert engine.tls() == demanded
-        engine.fence()
-        gate = engine.read_gate()
-        engine.cut(gate, MARKER)
-        assert engine.tls() == demanded
-        engine.open_gate(gate, None)
-        assert engine.gate_differences(gate) == []
-        assert engine.tls() == demanded
+        assert engine.verifier.tls() == demanded
+        engine.lock.fence()
+        gate = engine.gate.read_state()
+        engine.gate.cut(gate, MARKER)
+        assert engine.verifier.tls() == demanded
+        engine.gate.open(gate, None)
+        assert engine.gate.differences(gate) == []
+        assert engine.verifier.tls() == demanded
         lab.sql(f"ALTER USER {user} REQUIRE NONE")
-        assert failed_checks(kept("TLS", demanded, engine.tls()), []) == [f"TLS of {user}: lost: REQUIRE SSL"]
+        assert failed_checks(kept("TLS", demanded, engine.verifier.tls()), []) == [f"TLS of {user}: lost: REQUIRE SSL"]
         for name in (user, strict, f"'elsewhere_{lab.database}'@'%'"):
             lab.sql(f"DROP USER {name}")

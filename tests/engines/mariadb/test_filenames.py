@@ -64,7 +64,7 @@ def test_the_files_of_every_name_are_found(family_lab: MariaDBLab, engine_name: 
         assert sorted(found) == sorted(NAMES)
         assert [name for name in NAMES if found[name].bytes < 100_000] == []
         if engine_name == "InnoDB":
-            told = engine.diagnose(SMALL).tables
+            told = engine.diagnostics.diagnose(SMALL).tables
             assert [
                 table.name for table in told if table.notes.get("pages") != "sound" or table.stale_share is None
             ] == []

@@ -127,7 +127,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def findings(lab: MariaDBLab) -> Sequence[Finding]:
     with lab.engine() as engine:
-        return engine.diagnose(SMALL).findings
+        return engine.diagnostics.diagnose(SMALL).findings
 
 
 @pytest.mark.usefixtures("impatient")
@@ -181,7 +181,7 @@ class TestReplication:
         assert "replica" in codes
         assert not {"replication_stopped", "replication_lag"} & codes
         with replica.engine() as engine:
-            assert engine.facts().is_replica
+            assert engine.sessions.facts().is_replica
         # The same row on both: the replica cannot apply it.
         replica.sql("INSERT INTO t VALUES (2)")
         primary.sql("INSERT INTO t VALUES (2)")

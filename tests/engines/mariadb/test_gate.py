@@ -19,8 +19,8 @@ class TestGate:
         stalled.settimeout(5)
         stalled.recv(4096)
         with engine_of(lab) as engine:
-            gate = engine.read_gate()
-            engine.cut(gate, MARKER)
+            gate = engine.gate.read_state()
+            engine.gate.cut(gate, MARKER)
             try:
                 try:
                     stalled.sendall(b"\x01\x00\x00\x01\x00")
@@ -30,7 +30,7 @@ class TestGate:
                 assert answer == b"" or b"killed" in answer.lower()
             finally:
                 stalled.close()
-                engine.open_gate(gate, None)
+                engine.gate.open(gate, None)
 
     def test_limits_and_locks_that_were_there_come_back_exactly(self, lab: MariaDBLab) -> None:
         name = f"x_{lab.database}"
@@ -50,19 +50,19 @@ class TestGate:
             lab.sql(statement)
         try:
             with engine_of(lab) as engine:
-                gate = engine.read_gate()
+                gate = engine.gate.read_state()
                 held = {(a["user"], a["host"]) for a in gate["accounts"]}  # type: ignore[attr-defined]
                 assert {(name, "10.%"), (name, "%"), (name, "role"), (lab.account, "127.0.0.1")} <= held
                 assert (name, "elsewhere") not in held
-                engine.cut(gate, MARKER)
+                engine.gate.cut(gate, MARKER)
                 assert "ACCOUNT LOCK" in shown(lab, name, "10.%")
                 assert "ACCOUNT LOCK" not in shown(lab, name, "elsewhere")
-                engine.open_gate(gate, 0.1)
+                engine.gate.open(gate, 0.1)
                 assert "MAX_USER_CONNECTIONS 4 " in shown(lab, name, "10.%") + " "
                 assert "ACCOUNT LOCK" in shown(lab, name, "%")
                 assert "MAX_USER_CONNECTIONS 8 " in shown(lab, lab.account, "127.0.0.1") + " "
-                engine.open_gate(gate, None)
-                assert engine.gate_differences(gate) == []
+                engine.gate.open(gate, None)
+                assert engine.gate.differences(gate) == []
                 assert "MAX_USER_CONNECTIONS 40" in shown(lab, name, "10.%")
                 assert "ACCOUNT LOCK" in shown(lab, name, "%")
                 assert "MAX_USER_CONNECTIONS" not in shown(lab, lab.account, "127.0.0.1")
@@ -73,7 +73,7 @@ class TestGate:
 
     def test_neither_our_account_nor_the_local_administrator_is_locked(self, lab: MariaDBLab) -> None:
         with engine_of(lab) as engine:
-            held = {a["user"] + "@" + a["host"] for a in engine.read_gate()["accounts"]}  # type: ignore[attr-defined]
+            held = {a["user"] + "@" + a["host"] for a in engine.gate.read_state()["accounts"]}  # type: ignore[attr-defined]
         assert not held & {"dbmaint@127.0.0.1", "root@localhost", "mariadb.sys@localhost"}
 
     def test_events_sleep_under_the_cut_and_wake_as_they_were(self, lab: MariaDBLab) -> None:
@@ -81,22 +81,22 @@ class TestGate:
         lab.sql("CREATE DEFINER = 'mariadb.sys'@'localhost' EVENT alien ON SCHEDULE EVERY 1 HOUR DO SELECT 1")
         before = event_states(lab)
         with engine_of(lab) as engine:
-            gate, catalog = engine.read_gate(), engine.catalog()
-            engine.cut(gate, MARKER)
+            gate, catalog = engine.gate.read_state(), engine.verifier.definitions()
+            engine.gate.cut(gate, MARKER)
             assert {state for _, state, *_ in event_states(lab)} == {"DISABLED"}
-            assert engine.catalog() == catalog
-            engine.open_gate(gate, 0.5)
-            engine.open_gate(gate, None)
-            assert engine.gate_differences(gate) == []
+            assert engine.verifier.definitions() == catalog
+            engine.gate.open(gate, 0.5)
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
         assert event_states(lab) == before
 
     def test_a_change_by_somebody_else_meanwhile_is_told(self, lab: MariaDBLab) -> None:
         lab.difficult()
         with engine_of(lab) as engine:
-            gate = engine.read_gate()
+            gate = engine.gate.read_state()
             lab.sql(f"ALTER USER '{lab.account}'@'127.0.0.1' WITH MAX_USER_CONNECTIONS 3")
             lab.sql("DROP EVENT tidy")
-            told = engine.gate_differences(gate)
+            told = engine.gate.differences(gate)
         assert told == [f"account {lab.account}@127.0.0.1 may have 3 connections, was 0", "event tidy is gone"]
 
     def test_an_application_on_our_own_account_is_named_and_not_overlooked(self, lab: MariaDBLab) -> None:
@@ -117,11 +117,11 @@ class TestGate:
         clients = [background(intruding) for _ in range(4)]
         try:
             with engine_of(lab, cut_seconds=1) as engine:
-                gate = engine.read_gate()
+                gate = engine.gate.read_state()
                 with pytest.raises(Transient, match="our own account dbmaint"):
-                    engine.cut(gate, MARKER)
-                engine.open_gate(gate, None)
-                assert engine.gate_differences(gate) == []
+                    engine.gate.cut(gate, MARKER)
+                engine.gate.open(gate, None)
+                assert engine.gate.differences(gate) == []
         finally:
             stop.append(True)
             for client in clients:
@@ -131,25 +131,25 @@ class TestGate:
         lab.difficult()
         tokens = iter(range(2, 100))
         with engine_of(lab, token=1) as engine:
-            original = engine.read_gate()
+            original = engine.gate.read_state()
 
         def cut_and_release(token: int) -> None:
             with engine_of(lab, token=token) as engine:
-                engine.fence()
-                gate = engine.read_gate()
-                engine.cut(gate, MARKER)
-                engine.open_gate(gate, 0.5)
-                engine.open_gate(gate, None)
+                engine.lock.fence()
+                gate = engine.gate.read_state()
+                engine.gate.cut(gate, MARKER)
+                engine.gate.open(gate, 0.5)
+                engine.gate.open(gate, None)
 
         points = 0
         for _ in crash_everywhere(lambda: cut_and_release(next(tokens))):
             points += 1
             with engine_of(lab, token=next(tokens)) as engine:
-                engine.fence()
-                assert engine.read_gate() == original
-                engine.cut(engine.read_gate(), MARKER)
+                engine.lock.fence()
+                assert engine.gate.read_state() == original
+                engine.gate.cut(engine.gate.read_state(), MARKER)
                 with pytest.raises(MySQLdb.Error):
                     lab.app_connection()
-                engine.open_gate(original, None)
-                assert engine.gate_differences(original) == []
+                engine.gate.open(original, None)
+                assert engine.gate.differences(original) == []
         assert points >= 8

@@ -33,9 +33,9 @@ def test_what_lies_between_two_holes_is_saved_whatever_the_key_is(lab: MariaDBLa
     lab.server.start()
     with engine_of(lab) as engine:
         for name in KEYS:
-            done = engine.perform(action(name, "check_and_repair"), True)
+            done = engine.actions.perform(action(name, "check_and_repair"), True)
             assert (name, [loss.rows for loss in done.losses]) == (name, [gone[name]])
             assert lab.sql(f"SELECT COUNT(*) FROM {name}") == [(ROWS - gone[name],)]
-            assert [check for check in engine.check([name]) if not check.passed] == []
-        engine.clean()
-        assert engine.leftovers() == []
+            assert [check for check in engine.verifier.check([name]) if not check.passed] == []
+        engine.rollback.clean()
+        assert engine.rollback.leftovers() == []

@@ -19,7 +19,7 @@ def test_old_versions_of_rows_are_waited_for_once_however_they_move(
     lab.fill()
     asked = Session.value
     with engine_of(lab) as engine, lab._root(lab.database) as writer, lab._root(lab.database) as reader:
-        queries = engine.benchmark_queries(None)
+        queries = engine.benchmark.queries(None)
         changing, looking = writer.cursor(), reader.cursor()
         looking.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")  # from here on nothing is put away
 
@@ -30,7 +30,7 @@ def test_old_versions_of_rows_are_waited_for_once_however_they_move(
 
         monkeypatch.setattr(Session, "value", committing)
         begun = time.monotonic()
-        assert [engine.measure(query, 2).error for query in queries] == [None] * len(queries)
+        assert [engine.benchmark.measure(query, 2).error for query in queries] == [None] * len(queries)
         assert len(queries) > 3
         assert time.monotonic() - begun < 3.5
         changing.close()

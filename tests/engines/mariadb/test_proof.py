@@ -31,7 +31,7 @@ class TestProof:
         counts = iter(range(1000))
         monkeypatch.setattr(verification, "_kill_counters", lambda session: {"Com_kill": str(next(counts))})
         with engine_of(lab) as engine, pytest.raises(Transient, match="proves nothing"):
-            engine.check(["orders"])
+            engine.verifier.check(["orders"])
 
     def test_orphans_and_a_counter_that_fell_behind_are_found(self, lab: MariaDBLab) -> None:
         lab.fill()
@@ -41,7 +41,7 @@ class TestProof:
         cursor.execute("INSERT INTO orders (customer_id, status) VALUES (999999, 'orphan')")
         connection.close()  # type: ignore[no-untyped-call]
         with engine_of(lab) as engine:
-            failed = [(check.name, check.object) for check in engine.check(None) if not check.passed]
+            failed = [(check.name, check.object) for check in engine.verifier.check(None) if not check.passed]
         assert failed == [("foreign key", "orders.orders_customer")]
 
     def test_null_empty_text_and_shifted_borders_are_different_rows(self, lab: MariaDBLab) -> None:
@@ -52,16 +52,16 @@ class TestProof:
             for values in rows:
                 lab.sql("TRUNCATE t")
                 lab.sql(f"INSERT INTO t VALUES {values}")
-                seen.add(engine.fingerprint(None)["t"])
+                seen.add(engine.verifier.fingerprint(None)["t"])
         assert len(seen) == len(rows)
 
     def test_another_storage_engine_and_another_index_give_the_same_fingerprint(self, lab: MariaDBLab) -> None:
         lab.difficult()
         with engine_of(lab) as engine:
-            before = engine.fingerprint(None)
+            before = engine.verifier.fingerprint(None)
             lab.sql("ALTER TABLE keyless ENGINE=InnoDB, ADD KEY (b)")
             lab.sql("ALTER TABLE files ROW_FORMAT=COMPRESSED")
-            assert engine.fingerprint(None) == before
+            assert engine.verifier.fingerprint(None) == before
 
     @pytest.mark.parametrize(
         "sql",
@@ -69,8 +69,8 @@ class TestProof:
     )
     def test_what_could_leave_the_read_only_transaction_is_refused(self, lab: MariaDBLab, sql: str) -> None:
         with engine_of(lab) as engine, pytest.raises(Unable):
-            engine.query(sql)
+            engine.benchmark.query(sql)
 
     def test_percent_signs_colons_and_backslashes_of_an_operator_stay(self, lab: MariaDBLab) -> None:
         with engine_of(lab) as engine:
-            assert engine.query(r"SELECT '100%', '%s', ':a', '\\' LIKE '%'") == [("100%", "%s", ":a", 1)]
+            assert engine.benchmark.query(r"SELECT '100%', '%s', ':a', '\\' LIKE '%'") == [("100%", "%s", ":a", 1)]

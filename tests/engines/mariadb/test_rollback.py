@@ -15,25 +15,25 @@ class TestRollback:
         lab.difficult()
         with engine_of(lab) as engine:
             backup = backed_up(engine, lab)
-            baseline, catalog = engine.fingerprint(None), engine.catalog()
-            image = engine.image(backup, baseline, lab.folder, "image", PLAIN)
+            baseline, catalog = engine.verifier.fingerprint(None), engine.verifier.definitions()
+            image = engine.backups.image(backup, baseline, lab.folder, "image", PLAIN)
             points = 0
             for effects in range(60):
                 lab.sql("UPDATE Kunden SET `Name` = 'spoiled'")
-                side = engine.restore_beside(image, backup, PLAIN)
+                side = engine.rollback.restore_beside(image, backup, PLAIN)
                 try:
                     with crashing_after(effects):
-                        engine.swap(side, {}, MARKER)
+                        engine.rollback.swap(side, {}, MARKER)
                 except Crash:
                     points += 1
                     with engine_of(lab) as another:
-                        another.swap(side, {}, MARKER)
+                        another.rollback.swap(side, {}, MARKER)
                     crashed = True
                 else:
                     crashed = False
-                assert engine.fingerprint(None) == baseline
-                assert engine.catalog() == catalog
-                engine.clean()
+                assert engine.verifier.fingerprint(None) == baseline
+                assert engine.verifier.definitions() == catalog
+                engine.rollback.clean()
                 if not crashed:
                     break
             assert points >= 6
@@ -42,14 +42,14 @@ class TestRollback:
         lab.fill()
         with engine_of(lab) as engine:
             backup = backed_up(engine, lab)
-            image = engine.image(backup, engine.fingerprint(None), lab.folder, "image", PLAIN)
+            image = engine.backups.image(backup, engine.verifier.fingerprint(None), lab.folder, "image", PLAIN)
             with crash_before("CREATE TABLE IF NOT EXISTS"), pytest.raises(Crash):
-                engine.restore_beside(image, backup, PLAIN)
+                engine.rollback.restore_beside(image, backup, PLAIN)
             with pytest.raises(Unable, match="not completely restored"):
-                engine.swap(quarantine.new_schema(engine), {}, MARKER)
-            side = engine.restore_beside(image, backup, PLAIN)
-            assert engine.swap(side, {}, MARKER) == quarantine.old_schema(engine)
-            engine.clean()
+                engine.rollback.swap(quarantine.new_schema(engine), {}, MARKER)
+            side = engine.rollback.restore_beside(image, backup, PLAIN)
+            assert engine.rollback.swap(side, {}, MARKER) == quarantine.old_schema(engine)
+            engine.rollback.clean()
 
     def test_what_changed_between_backup_and_cut_is_in_the_image_and_what_was_dropped_is_not(
         self, lab: MariaDBLab
@@ -62,17 +62,17 @@ class TestRollback:
             lab.sql("CREATE TABLE fresh (a INT PRIMARY KEY)")
             lab.sql("INSERT INTO fresh VALUES (1)")
             lab.sql("CREATE VIEW late AS SELECT a FROM fresh")
-            baseline, catalog = engine.fingerprint(None), engine.catalog()
-            image = engine.image(backup, baseline, lab.folder, "image", PLAIN)
+            baseline, catalog = engine.verifier.fingerprint(None), engine.verifier.definitions()
+            image = engine.backups.image(backup, baseline, lab.folder, "image", PLAIN)
             assert image.tables == ("fresh",)
             lab.sql("DROP VIEW late")
             lab.sql("DELETE FROM fresh")
-            side = engine.restore_beside(image, backup, PLAIN)
-            assert engine.fingerprint(None, side) == baseline
-            engine.swap(side, {}, MARKER)
-            assert engine.fingerprint(None) == baseline
-            assert engine.catalog() == catalog
-            engine.clean()
+            side = engine.rollback.restore_beside(image, backup, PLAIN)
+            assert engine.verifier.fingerprint(None, side) == baseline
+            engine.rollback.swap(side, {}, MARKER)
+            assert engine.verifier.fingerprint(None) == baseline
+            assert engine.verifier.definitions() == catalog
+            engine.rollback.clean()
 
     def test_a_number_given_out_once_is_not_given_out_again(self, lab: MariaDBLab) -> None:
         lab.fill()
@@ -80,8 +80,8 @@ class TestRollback:
             backup = backed_up(engine, lab)
             lab.sql("INSERT INTO customers (id, name) VALUES (9000, 'gone again')")
             lab.sql("DELETE FROM customers WHERE id = 9000")
-            image = engine.image(backup, engine.fingerprint(None), lab.folder, "image", PLAIN)
-            engine.swap(engine.restore_beside(image, backup, PLAIN), {}, MARKER)
+            image = engine.backups.image(backup, engine.verifier.fingerprint(None), lab.folder, "image", PLAIN)
+            engine.rollback.swap(engine.rollback.restore_beside(image, backup, PLAIN), {}, MARKER)
             lab.sql("INSERT INTO customers (name) VALUES ('new')")
             assert lab.sql("SELECT MAX(id) FROM customers") == [(9001,)]
-            engine.clean()
+            engine.rollback.clean()

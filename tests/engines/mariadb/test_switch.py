@@ -23,11 +23,11 @@ def test_who_comes_back_while_it_opens_learns_so_and_does_not_wait_for_ever(fami
     lab.sql("CREATE TABLE t (id INT PRIMARY KEY)")
     lab.sql("SET GLOBAL event_scheduler = ON")
     with engine_of(lab) as engine:
-        engine.fence()
-        gate = engine.read_gate()
-        engine.cut(gate, {"run": 5, "target": 7})
-        engine.arm(gate, 2)
-        assert engine.is_cut()
+        engine.lock.fence()
+        gate = engine.gate.read_state()
+        engine.gate.cut(gate, {"run": 5, "target": 7})
+        engine.switch.arm(gate, 2)
+        assert engine.gate.is_cut()
         with lab._root() as reader:
             # As a dump of the whole server would: it keeps every table that it has read from being dropped.
             cursor = reader.cursor()
@@ -38,13 +38,13 @@ def test_who_comes_back_while_it_opens_learns_so_and_does_not_wait_for_ever(fami
                 assert time.monotonic() < until
                 time.sleep(0.1)
             begun = time.monotonic()
-            engine.disarm()
+            engine.switch.disarm()
             assert time.monotonic() - begun < 12
-            assert not engine.is_cut(), "applications are in again, though the mirror could not be dropped"
+            assert not engine.gate.is_cut(), "applications are in again, though the mirror could not be dropped"
             cursor.execute("ROLLBACK")
-        engine.cut(gate, {"run": 5, "target": 7})
-        assert engine.is_cut()
+        engine.gate.cut(gate, {"run": 5, "target": 7})
+        assert engine.gate.is_cut()
         assert not unlocked(lab)
-        engine.open_gate(gate, None)
-        assert engine.gate_differences(gate) == []
-        assert engine.leftovers() == []
+        engine.gate.open(gate, None)
+        assert engine.gate.differences(gate) == []
+        assert engine.rollback.leftovers() == []

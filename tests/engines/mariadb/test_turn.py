@@ -34,46 +34,46 @@ class TestWhoseTurn:
         worker.stdout.close()
         assert running(lab, "SLEEP(61)") == 1
         with engine_of(lab, token=2) as engine:
-            assert engine.fence() >= 1
-            assert engine.leftovers() == []
+            assert engine.lock.fence() >= 1
+            assert engine.rollback.leftovers() == []
         assert running(lab, "SLEEP(61)") == 0
 
     def test_a_slow_worker_can_do_nothing_after_another_took_over(self, lab: MariaDBLab) -> None:
         lab.fill()
         with engine_of(lab, token=1) as slow, engine_of(lab, token=2) as engine:
-            slow.fence()
-            assert engine.fence() == 1
+            slow.lock.fence()
+            assert engine.lock.fence() == 1
             with pytest.raises(Transient, match="another maintenance"):
-                slow.perform(action("orders", "rebuild"), False)
-            assert engine.perform(action("orders", "rebuild"), False).bytes_after
+                slow.actions.perform(action("orders", "rebuild"), False)
+            assert engine.actions.perform(action("orders", "rebuild"), False).bytes_after
 
     def test_another_run_on_the_same_database_waits(self, lab: MariaDBLab) -> None:
         with engine_of(lab, target=7) as first, engine_of(lab, target=8) as second:
-            first.fence()
-            assert first.fence() == 0
+            first.lock.fence()
+            assert first.lock.fence() == 0
             with pytest.raises(Transient):
-                second.fence()
+                second.lock.fence()
             first.close()
-            assert second.fence() == 0
+            assert second.lock.fence() == 0
 
     def test_work_goes_on_after_the_server_restarted(self, lab: MariaDBLab) -> None:
         lab.fill()
         with engine_of(lab) as engine:
-            engine.fence()
-            gate = engine.read_gate()
-            engine.cut(gate, MARKER)
+            engine.lock.fence()
+            gate = engine.gate.read_state()
+            engine.gate.cut(gate, MARKER)
             lab.server.kill()
             with pytest.raises(Unreachable):
-                engine.fingerprint(None)
+                engine.verifier.fingerprint(None)
             lab.server.start()
             with pytest.raises(MySQLdb.Error):
                 lab.app_connection()
-            assert engine.fence() == 0
-            assert engine.read_gate() == gate
-            engine.cut(gate, MARKER)
-            assert engine.fingerprint(["orders"])["orders"].rows == 8000
-            engine.open_gate(gate, None)
-            assert engine.gate_differences(gate) == []
+            assert engine.lock.fence() == 0
+            assert engine.gate.read_state() == gate
+            engine.gate.cut(gate, MARKER)
+            assert engine.verifier.fingerprint(["orders"])["orders"].rows == 8000
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
 
 
 WORKER = """
@@ -82,7 +82,7 @@ from sqlalchemy import make_url
 from maintenance.engines import open_engine
 from maintenance.engines.values import Limits, Tag
 engine = open_engine(make_url(sys.argv[1]), Tag(7, 1), Limits())
-engine.fence()
+engine.lock.fence()
 print("working", flush=True)
-engine.query("SELECT SLEEP(61)")
+engine.benchmark.query("SELECT SLEEP(61)")
 """

@@ -25,17 +25,17 @@ def test_all_are_shut_out_and_all_is_as_before_to_the_byte(family_lab: MariaDBLa
     try:
         before = accounts_to_the_byte(lab)
         with lab.engine() as engine:
-            gate = engine.read_gate()
+            gate = engine.gate.read_state()
             for user in ways.users:
                 connected(lab, user).close()  # type: ignore[no-untyped-call]
-            engine.cut(gate, MARKER)
+            engine.gate.cut(gate, MARKER)
             for user in ways.users:
                 with pytest.raises(MySQLdb.Error):
                     connected(lab, user)
             connected(lab, ways.bystander).close()  # type: ignore[no-untyped-call]
             for share in (0.2, 0.6, None):
-                engine.open_gate(gate, share)
-            assert engine.gate_differences(gate) == []
+                engine.gate.open(gate, share)
+            assert engine.gate.differences(gate) == []
         assert accounts_to_the_byte(lab) == before
         for user in ways.users:
             connected(lab, user).close()  # type: ignore[no-untyped-call]
@@ -51,14 +51,14 @@ def test_a_pool_that_always_comes_back_gets_nothing_in(family_lab: MariaDBLab) -
     try:
         pool.wait_for_writes()
         with lab.engine() as engine:
-            engine.fence()
-            gate = engine.read_gate()
-            cut = engine.cut(gate, MARKER)
+            engine.lock.fence()
+            gate = engine.gate.read_state()
+            cut = engine.gate.cut(gate, MARKER)
             assert cut.sessions_ended > 0
             first = lab.sql("SELECT COUNT(*) FROM orders")
             pool.wait_for_refusals()
             assert lab.sql("SELECT COUNT(*) FROM orders") == first
-            engine.open_gate(gate, None)
+            engine.gate.open(gate, None)
         pool.wait_for_writes()
     finally:
         pool.end()
@@ -75,11 +75,11 @@ def test_an_event_of_another_schema_that_writes_here_sleeps_too(family_lab: Mari
         # The name of the schema is a part of another name only.
         lab.sql(f"CREATE EVENT {other}.stays ON SCHEDULE EVERY 1 DAY DO DELETE FROM {lab.database}0.t")
         with lab.engine() as engine:
-            gate = engine.read_gate()
-            engine.cut(gate, MARKER)
+            gate = engine.gate.read_state()
+            engine.gate.cut(gate, MARKER)
             assert lab.sql(states) == [("stays", "ENABLED"), ("writes", "DISABLED")]
-            engine.open_gate(gate, None)
-            assert engine.gate_differences(gate) == []
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
         assert lab.sql(states) == [("stays", "ENABLED"), ("writes", "ENABLED")]
     finally:
         lab.sql(f"DROP DATABASE {other}")

@@ -37,23 +37,23 @@ class TestWork:
         monkeypatch.setattr(Server, "admin", giving_way)
         with engine_of(lab) as engine:
             if deadlocks == 1:
-                assert "written anew" in engine.perform(action("t", "rebuild"), False).sentence
+                assert "written anew" in engine.actions.perform(action("t", "rebuild"), False).sentence
             else:
                 with pytest.raises(Transient, match="Deadlock found"):
-                    engine.perform(action("t", "rebuild"), False)
+                    engine.actions.perform(action("t", "rebuild"), False)
         assert asked
 
     def test_a_rebuild_is_ended_on_the_server_by_interrupt(self, lab: MariaDBLab) -> None:
         lab.sql("CREATE TABLE big (id INT PRIMARY KEY, t VARCHAR(200), KEY (t))")
         lab.sql("INSERT INTO big SELECT seq, REPEAT(MD5(seq), 5) FROM seq_1_to_50000")
         with engine_of(lab) as engine:
-            before = engine.fingerprint(["big"])
+            before = engine.verifier.fingerprint(["big"])
             ended: list[BaseException] = []
 
             def work() -> None:
                 try:
                     while True:
-                        engine.perform(action("big", "rebuild"), False)
+                        engine.actions.perform(action("big", "rebuild"), False)
                 except BaseException as error:
                     ended.append(error)
 
@@ -61,17 +61,17 @@ class TestWork:
             until = time.monotonic() + 20
             while not running(lab, "OPTIMIZE") and time.monotonic() < until:
                 time.sleep(0.01)
-            assert [p.object for p in engine.progress()] == ["big"]
+            assert [p.object for p in engine.actions.progress()] == ["big"]
             engine.interrupt()
             thread.join(5)
             assert [type(error) for error in ended] == [Interrupted]
             assert running(lab, "OPTIMIZE") == 0
             engine.clear_interrupt()
-            assert engine.fingerprint(["big"]) == before
+            assert engine.verifier.fingerprint(["big"]) == before
 
     def test_a_statement_over_its_limit_is_ended_and_said(self, lab: MariaDBLab) -> None:
         with engine_of(lab, statement_seconds=1) as engine, pytest.raises(Transient):
-            engine.query("SELECT COUNT(*) FROM seq_1_to_1000000 a, seq_1_to_1000000 b")
+            engine.benchmark.query("SELECT COUNT(*) FROM seq_1_to_1000000 a, seq_1_to_1000000 b")
 
     def test_a_table_somebody_holds_gives_up_after_the_lock_limit(self, lab: MariaDBLab) -> None:
         lab.fill()
@@ -79,7 +79,7 @@ class TestWork:
             reader.execute("BEGIN")
             reader.execute("SELECT COUNT(*) FROM orders")
             with engine_of(lab, lock_seconds=1) as engine, pytest.raises(Transient):
-                engine.perform(action("orders", "rebuild"), False)
+                engine.actions.perform(action("orders", "rebuild"), False)
 
     def test_the_cost_of_a_scan_falls_with_a_rebuild(self, lab: MariaDBLab) -> None:
         lab.fill()
@@ -87,9 +87,9 @@ class TestWork:
             # The other order of keys: every page keeps some rows, so none is freed.
             lab.sql("DELETE FROM orders WHERE id % 10 <> 4")
             query = "SELECT COUNT(*) FROM orders USE INDEX ()"
-            before = engine.measure(query, 1)
-            engine.perform(action("orders", "rebuild"), False)
-            after = engine.measure(query, 1)
+            before = engine.benchmark.measure(query, 1)
+            engine.actions.perform(action("orders", "rebuild"), False)
+            after = engine.benchmark.measure(query, 1)
         assert before.cost_unit == after.cost_unit == "pages"
         assert before.cost is not None
         assert after.cost is not None
@@ -99,12 +99,12 @@ class TestWork:
 class TestMySQL:
     def test_a_suspect_table_is_rebuilt_before_anything_checks_it(self) -> None:
         assert MySQL.reading_damage_kills
-        assert MySQL.backup_methods == ("mysqldump", "clone")
+        assert MySQL.methods == ("mysqldump", "clone")
 
     def test_a_plan_needs_no_server(self, lab: MariaDBLab) -> None:
         engine = MySQL(lab.url.set(port=1), Tag(1, 1), Limits())
         nothing_known = Diagnosis("8.4", 0, 0, None, None, (), ())
-        assert engine.plan("rebuild", nothing_known, SMALL, None, False) == []
+        assert engine.planner.plan("rebuild", nothing_known, SMALL, None, False) == []
 
 
 def test_the_private_server_is_gone_afterwards(tmp_path: Path) -> None:

@@ -40,24 +40,24 @@ def test_a_page_of_rows_that_is_all_zeros_is_found_before_anything_reads_it(fami
     lab = family_lab
     lab.fill()
     with engine_of(lab) as engine:
-        assert [f.code for f in engine.diagnose(SMALL).findings if f.severity == "critical"] == []
+        assert [f.code for f in engine.diagnostics.diagnose(SMALL).findings if f.severity == "critical"] == []
     _, [page] = zero(lab, "orders", "PRIMARY", lambda leaves: leaves[len(leaves) // 2 :][:1])
     process = lab.server.process
     with engine_of(lab) as engine:
-        [finding] = [f for f in engine.diagnose(SMALL).findings if f.severity == "critical"]
+        [finding] = [f for f in engine.diagnostics.diagnose(SMALL).findings if f.severity == "critical"]
         assert (finding.code, finding.object) == ("damaged_page", "orders")
         assert str(finding.evidence) == f"Page {page} of orders is in use and holds nothing but zeros on disk"
         with pytest.raises(Damaged, match="orders"):
             backed_up(engine, lab)
         with pytest.raises(Damaged):
-            engine.perform(action("orders", "check_and_repair"), False)
-        done = engine.perform(action("orders", "check_and_repair"), True)
+            engine.actions.perform(action("orders", "check_and_repair"), False)
+        done = engine.actions.perform(action("orders", "check_and_repair"), True)
         [loss] = done.losses
         assert loss.rows is not None
         assert 0 < loss.rows < 300
         assert lab.sql("SELECT COUNT(*) FROM orders") == [(8000 - loss.rows,)]
-        assert [check for check in engine.check(["orders"]) if not check.passed] == []
-        engine.clean()
+        assert [check for check in engine.verifier.check(["orders"]) if not check.passed] == []
+        engine.rollback.clean()
     assert alive(lab, process)
 
 
@@ -65,15 +65,15 @@ def test_a_page_of_an_index_that_is_all_zeros_is_told_as_the_index_and_costs_not
     lab = family_lab
     lab.fill()
     with engine_of(lab) as engine:
-        before = engine.fingerprint(None)
+        before = engine.verifier.fingerprint(None)
     _, [page] = zero(lab, "orders", "orders_status", lambda leaves: leaves[len(leaves) // 2 :][:1])
     process = lab.server.process
     with engine_of(lab) as engine:
-        [finding] = [f for f in engine.diagnose(SMALL).findings if f.severity == "critical"]
+        [finding] = [f for f in engine.diagnostics.diagnose(SMALL).findings if f.severity == "critical"]
         assert f"Page {page} of orders, of its index orders_status, is in use" in str(finding.evidence)
-        engine.perform(action("orders", "check_and_repair"), False)
-        assert engine.fingerprint(None) == before
-        assert [f.code for f in engine.diagnose(SMALL).findings if f.severity == "critical"] == []
+        engine.actions.perform(action("orders", "check_and_repair"), False)
+        assert engine.verifier.fingerprint(None) == before
+        assert [f.code for f in engine.diagnostics.diagnose(SMALL).findings if f.severity == "critical"] == []
     assert alive(lab, process)
 
 

@@ -77,7 +77,7 @@ def test_what_is_damaged_is_repaired_or_said_to_be_beyond_it(family_lab: MariaDB
     lab.sql(f"CREATE TABLE beast (id INT, t VARCHAR(200){keys}) ENGINE={case.engine}")
     lab.sql(f"INSERT INTO beast SELECT seq, REPEAT(CONCAT('line ', seq), 3 + seq % 5) FROM {lab.numbers(ROWS)}")
     with lab.engine() as engine:
-        before = engine.fingerprint(["beast"])["beast"]
+        before = engine.verifier.fingerprint(["beast"])["beast"]
         assert before.rows == ROWS
         lab.sql("FLUSH TABLES beast")
         file = lab.server.data / lab.database / f"beast.{case.ending}"
@@ -85,16 +85,16 @@ def test_what_is_damaged_is_repaired_or_said_to_be_beyond_it(family_lab: MariaDB
         if case.lost is None or case.lost is SOME:
             damaged = file.read_bytes()
             with pytest.raises(Damaged):
-                engine.perform(action("beast", "check_and_repair"), False)
+                engine.actions.perform(action("beast", "check_and_repair"), False)
             assert file.read_bytes() == damaged
         if case.lost is None:
             return
-        done = engine.perform(action("beast", "check_and_repair"), case.lost is SOME)
+        done = engine.actions.perform(action("beast", "check_and_repair"), case.lost is SOME)
         lost = sum(loss.rows or 0 for loss in done.losses)
         assert lost in case.lost
-        after = engine.fingerprint(["beast"])["beast"]
+        after = engine.verifier.fingerprint(["beast"])["beast"]
         assert after.rows == ROWS - lost
         assert (after == before) == (case.lost is NONE)
-        assert [check for check in engine.check(["beast"]) if not check.passed] == []
-        assert "sound" in engine.perform(action("beast", "check_and_repair"), False).sentence
-        engine.clean()
+        assert [check for check in engine.verifier.check(["beast"]) if not check.passed] == []
+        assert "sound" in engine.actions.perform(action("beast", "check_and_repair"), False).sentence
+        engine.rollback.clean()

@@ -42,7 +42,7 @@ def action(table: str, kind: str) -> Action:
 
 
 def backed_up(engine: Family, lab: MariaDBLab, which: int = 0, seal: Seal = PLAIN) -> Any:
-    return engine.back_up(engine.backup_methods[which], lab.folder, "shop", seal)
+    return engine.backups.back_up(engine.backups.methods[which], lab.folder, "shop", seal)
 
 
 class Crash(BaseException):

@@ -24,9 +24,9 @@ def test_a_sealed_backup_is_read_back_and_bound_to_the_rows_in_it(lab: PostgreSQ
     key = lab.folder / "key"
     key.write_text(str(identity))
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "night", Seal((str(identity.to_public()),), key))
+        backup = made.backups.back_up("pg_dump", lab.folder, "night", Seal((str(identity.to_public()),), key))
         assert backup.verified
-        assert backup.snapshot == made.fingerprint(None)
+        assert backup.snapshot == made.verifier.fingerprint(None)
     assert backup.path.name == "night.dump.zst.age"
     assert set(backup.snapshot) == {*names, "large objects"}
     assert [path.name for path in lab.folder.iterdir() if ".part" in path.name] == []
@@ -37,9 +37,9 @@ def test_a_damaged_page_breaks_the_logical_backup_but_not_the_physical_one(lab: 
     orders = lab.damage_table()
     with engine(lab) as made:
         with pytest.raises(Damaged, match="invalid page"):
-            made.back_up("pg_dump", lab.folder, "one", PLAIN)
+            made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         assert list(lab.folder.iterdir()) == []
-        backup = made.back_up("pg_basebackup", lab.folder, "two", PLAIN)
+        backup = made.backups.back_up("pg_basebackup", lab.folder, "two", PLAIN)
     assert backup.verified
     assert backup.bytes > 1_000_000
     assert not backup.snapshot[orders].readable
@@ -49,7 +49,7 @@ def test_a_damaged_page_breaks_the_logical_backup_but_not_the_physical_one(lab: 
 def test_a_place_that_cannot_be_written_is_a_shortage(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as made, pytest.raises(ResourceShortage):
-        made.back_up("pg_dump", Path("/nowhere/at/all"), "one", PLAIN)
+        made.backups.back_up("pg_dump", Path("/nowhere/at/all"), "one", PLAIN)
 
 
 def test_the_password_reaches_the_programs_and_nothing_else(lab: PostgreSQLLab) -> None:
@@ -64,12 +64,12 @@ def test_the_password_reaches_the_programs_and_nothing_else(lab: PostgreSQLLab) 
         url = lab.url.set(username="secret_dba", password="geheim-123")
         made = open_engine(url, Tag(7, 1), Limits())
         assert isinstance(made, PostgreSQL)
-        assert made.back_up("pg_dump", lab.folder, "one", PLAIN).verified
+        assert made.backups.back_up("pg_dump", lab.folder, "one", PLAIN).verified
         assert "geheim" not in made.conninfo(lab.name)
         made.close()
         wrong = open_engine(url.set(password="falsch-123"), Tag(7, 1), Limits())
         with pytest.raises(AccessDenied, match="password authentication failed") as caught:
-            wrong.facts()
+            wrong.sessions.facts()
         assert "falsch-123" not in str(caught.value)
     finally:
         rules.write_text(before)
@@ -81,5 +81,5 @@ def test_further_tablespaces_are_no_single_stream(lab_with_checksums: PostgreSQL
     """What the finding `no_physical_backup` says beforehand."""
     lab = lab_with_checksums
     with engine(lab) as made, pytest.raises(EngineError, match="can only write single tablespace to stdout"):
-        made.back_up("pg_basebackup", lab.folder, "two", PLAIN)
+        made.backups.back_up("pg_basebackup", lab.folder, "two", PLAIN)
     assert list(lab.folder.glob("*two*")) == []

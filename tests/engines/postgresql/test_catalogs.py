@@ -124,22 +124,22 @@ def test_everything_around_the_rows_is_as_before(
             monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
         else:
             monkeypatch.setattr(PostgreSQL, "_little", lambda *_: False)
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        definitions = made.catalog()
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        definitions = made.verifier.definitions()
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.kind == kind
-        side = made.restore_beside(image, backup, PLAIN)
-        assert made.fingerprint(None, side) == baseline
-        assert made.catalog(side) == definitions
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        assert made.verifier.fingerprint(None, side) == baseline
+        assert made.verifier.definitions(side) == definitions
         assert {"setting work_mem of shop_app", "setting shop.colour"} <= set(definitions)
-        made.swap(side, gate, MARKER)
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
-        made.clean()
-        assert made.leftovers() == []
+        made.rollback.swap(side, gate, MARKER)
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
+        made.rollback.clean()
+        assert made.rollback.leftovers() == []
     assert around(lab) == before
 
 
@@ -151,14 +151,14 @@ LABELLED = """INSERT INTO pg_shseclabel SELECT oid, 'pg_database'::regclass, 'se
 def test_a_copy_whose_label_nobody_can_give_again_does_not_take_the_place(lab: PostgreSQLLab) -> None:
     lab.sql(LABELLED)
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        image = made.backups.image(backup, made.verifier.fingerprint(None), lab.folder, "image", PLAIN)
         with pytest.raises(EngineError, match='label provider "selinux" is not loaded'):
-            made.restore_beside(image, backup, PLAIN)
-        made.open_gate(gate, None)
-        made.clean()
+            made.rollback.restore_beside(image, backup, PLAIN)
+        made.gate.open(gate, None)
+        made.rollback.clean()
     lab.sql("DELETE FROM pg_shseclabel")
 
 
@@ -170,18 +170,18 @@ def test_a_database_that_subscribes_is_rolled_back_from_a_dump_as_a_copy_has_no_
     broken = f"{lab.name}_dbm7_broken"
     before = around(lab)
     with engine(lab) as made:
-        told = [f for f in made.diagnose(Thresholds()).findings if f.code == "logical_replication"]
+        told = [f for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "logical_replication"]
         assert [str(f.evidence) for f in told] == ["Subscription mine brings rows into this database"]
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        definitions = made.catalog()
-        image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        definitions = made.verifier.definitions()
+        image = made.backups.image(backup, made.verifier.fingerprint(None), lab.folder, "image", PLAIN)
         assert image.kind == "dump"
-        side = made.restore_beside(image, backup, PLAIN)
-        assert made.catalog(side) == definitions
-        made.swap(side, gate, MARKER)
-        made.open_gate(gate, None)
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        assert made.verifier.definitions(side) == definitions
+        made.rollback.swap(side, gate, MARKER)
+        made.gate.open(gate, None)
     after = around(lab)
     lab.server.run("postgres", f"ALTER DATABASE {broken} ALLOW_CONNECTIONS true")
     for database in (broken, lab.name):
@@ -193,20 +193,22 @@ def test_what_a_broken_build_left_may_be_dropped(lab: PostgreSQLLab) -> None:
     with pytest.raises(psycopg2.Error):
         lab.sql("CREATE UNIQUE INDEX CONCURRENTLY orders_status_ccnew ON orders (status)")
     with engine(lab) as made:
-        before = made.catalog()
+        before = made.verifier.definitions()
         [planned] = [
-            a for a in made.plan("repair", made.diagnose(Thresholds()), Thresholds(), None, False) if a.stage == 0
+            a
+            for a in made.planner.plan("repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, False)
+            if a.stage == 0
         ]
-        assert made.perform(planned, False)
-        assert made.catalog() == before
+        assert made.actions.perform(planned, False)
+        assert made.verifier.definitions() == before
 
 
 def test_every_kind_of_definition_is_compared(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
-        before = made.catalog()
+        before = made.verifier.definitions()
         for statement, told in CHANGES.items():
             lab.sql(statement.replace("{name}", lab.name))
-            after = made.catalog()
+            after = made.verifier.definitions()
             assert {name for name in {*before, *after} if before.get(name) != after.get(name)} == {told}, statement
             before = after
 
@@ -246,5 +248,5 @@ def test_a_tablespace_that_is_too_full_is_told(lab: PostgreSQLLab, monkeypatch: 
 
     monkeypatch.setattr(disk.Disk, "_free", little)
     with engine(lab) as made:
-        [found] = [f for f in made.diagnose(Thresholds()).findings if f.code == "tablespace_headroom"]
+        [found] = [f for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "tablespace_headroom"]
     assert found.evidence.startswith("7.0 kB are free for tablespace space; rewriting public.orders may need")

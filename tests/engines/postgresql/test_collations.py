@@ -51,9 +51,9 @@ def files(lab: PostgreSQLLab) -> dict[object, object]:
 def test_what_is_ordered_by_it_is_built_anew_and_then_the_version_is_recorded(lab: PostgreSQLLab) -> None:
     before = files(lab)
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert len(mismatches(diagnosis)) == 2
-        plan = made.plan("repair", diagnosis, Thresholds(), None, False)
+        plan = made.planner.plan("repair", diagnosis, Thresholds(), None, False)
         assert [(a.kind, a.object, a.stage) for a in plan] == [
             ("reindex", "public.words", 1),
             ("refresh_collation", "public.german", 2),
@@ -61,35 +61,35 @@ def test_what_is_ordered_by_it_is_built_anew_and_then_the_version_is_recorded(la
             ("analyze", "public.words", 3),
         ]
         assert "public.words_by_default, public.words_by_german, public.words_lowered" in plan[0].reason
-        gate = made.read_gate()
-        made.cut(gate, MARKER)  # Under the cut it is hidden under another name.
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)  # Under the cut it is hidden under another name.
         for planned in plan:
-            made.perform(planned, False)
-            made.perform(planned, False)  # As after a crash just behind it.
-        made.open_gate(gate, None)
-        assert mismatches(made.diagnose(Thresholds())) == []
+            made.actions.perform(planned, False)
+            made.actions.perform(planned, False)  # As after a crash just behind it.
+        made.gate.open(gate, None)
+        assert mismatches(made.diagnostics.diagnose(Thresholds())) == []
     after = files(lab)
     assert {name for name in after if after[name] != before[name]} == {*INDEXES.split(), "words_pkey"}
 
 
 def test_a_rebuild_records_it_too_and_optimize_mends_it(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
-        rebuild = [a.kind for a in made.plan("rebuild", diagnosis, Thresholds(), None, False)]
+        diagnosis = made.diagnostics.diagnose(Thresholds())
+        rebuild = [a.kind for a in made.planner.plan("rebuild", diagnosis, Thresholds(), None, False)]
         assert rebuild == [*["vacuum_full"] * 2, *["refresh_collation"] * 2, *["vacuum"] * 2]
-        optimize = [a.kind for a in made.plan("optimize", diagnosis, Thresholds(), None, False)]
+        optimize = [a.kind for a in made.planner.plan("optimize", diagnosis, Thresholds(), None, False)]
         assert optimize == ["reindex", "refresh_collation", "refresh_collation"]
 
 
 def test_the_version_is_not_recorded_while_something_keeps_the_old_order(lab: PostgreSQLLab) -> None:
     lab.sql("CREATE TABLE by_word (w text) PARTITION BY RANGE (w)")
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         told = [f for f in diagnosis.findings if f.code == "collation_mismatch"]
         assert ["public.by_word" in f.hint for f in told] == [False, True]
-        plan = made.plan("repair", diagnosis, Thresholds(), None, False)
+        plan = made.planner.plan("repair", diagnosis, Thresholds(), None, False)
         assert [a.object for a in plan if a.kind == "refresh_collation"] == ["public.german"]
-        some = made.plan("rebuild", diagnosis, Thresholds(), ["public.numbers"], False)
+        some = made.planner.plan("rebuild", diagnosis, Thresholds(), ["public.numbers"], False)
         assert [a.kind for a in some] == ["vacuum_full", "vacuum"]
 
 
@@ -97,20 +97,22 @@ def test_an_account_that_does_not_own_it_leaves_the_recording_to_who_does(lab: P
     lab.server.run("postgres", f"ALTER DATABASE {lab.name} OWNER TO plain_owner")
     lab.sql("ALTER TABLE words OWNER TO plain_owner; ALTER MATERIALIZED VIEW seen OWNER TO plain_owner")
     with engine(lab, user="plain_owner") as made:
-        plan = made.plan("repair", made.diagnose(Thresholds()), Thresholds(), ["public.words"], False)
+        plan = made.planner.plan(
+            "repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), ["public.words"], False
+        )
         assert [a.object for a in plan if a.kind == "refresh_collation"] == [lab.name]
 
 
 @pytest.mark.usefixtures("whole_copy")
 def test_a_database_whose_collation_changed_can_be_copied_for_a_rollback(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.kind == "copy"
-        made.swap(made.restore_beside(image, backup, PLAIN), gate, MARKER)
-        made.open_gate(gate, None)
-        assert made.fingerprint(None) == baseline
-        assert len(mismatches(made.diagnose(Thresholds()))) == 2  # Its indexes are the old ones.
+        made.rollback.swap(made.rollback.restore_beside(image, backup, PLAIN), gate, MARKER)
+        made.gate.open(gate, None)
+        assert made.verifier.fingerprint(None) == baseline
+        assert len(mismatches(made.diagnostics.diagnose(Thresholds()))) == 2  # Its indexes are the old ones.

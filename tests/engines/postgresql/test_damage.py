@@ -20,24 +20,24 @@ def test_a_damaged_page_is_salvaged_only_when_loss_is_allowed_and_the_rest_stays
     )
     orders = lab.damage_table()
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
-        refused = made.plan("repair", diagnosis, Thresholds(), None, False)
+        diagnosis = made.diagnostics.diagnose(Thresholds())
+        refused = made.planner.plan("repair", diagnosis, Thresholds(), None, False)
         assert [a.kind for a in refused if a.stage == 0] == ["read_test"]
         with pytest.raises(Damaged, match="invalid page"):
-            made.perform(refused[0], False)
-        definitions = made.catalog()
-        plan = made.plan("repair", diagnosis, Thresholds(), None, True)
+            made.actions.perform(refused[0], False)
+        definitions = made.verifier.definitions()
+        plan = made.planner.plan("repair", diagnosis, Thresholds(), None, True)
         assert plan[0].kind == "salvage"
         assert plan[0].needs_data_loss
         with pytest.raises(Damaged):
-            made.perform(plan[0], False)
-        done = made.perform(plan[0], True)
+            made.actions.perform(plan[0], False)
+        done = made.actions.perform(plan[0], True)
         assert [(loss.object, loss.pages) for loss in done.losses] == [(orders, (11,))]
         for planned in plan[1:]:
-            made.perform(planned, True)
-        assert all(check.passed for check in made.check(None))
-        assert made.catalog() == definitions
-        assert made.leftovers() == []
+            made.actions.perform(planned, True)
+        assert all(check.passed for check in made.verifier.check(None))
+        assert made.verifier.definitions() == definitions
+        assert made.rollback.leftovers() == []
     [(left,)] = lab.sql("SELECT count(*) FROM orders")
     assert 7900 < int(str(left)) < 8000
 
@@ -47,15 +47,15 @@ def test_a_value_whose_reading_ends_the_server_is_told_and_salvaged(lab: Postgre
     lab.sql("INSERT INTO pp SELECT i, repeat('word ' || i, 10) FROM generate_series(1, 3000) i")
     lab.damage_value("pp", 5, 4)
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("damaged_table", "public.pp") in {(f.code, f.object) for f in diagnosis.findings}
-        prints = made.fingerprint(None)
+        prints = made.verifier.fingerprint(None)
         assert not prints["public.pp"].readable
         assert prints["public.good"].rows == 1
-        [salvage, *_] = made.plan("repair", diagnosis, Thresholds(), None, True)
-        done = made.perform(salvage, True)
+        [salvage, *_] = made.planner.plan("repair", diagnosis, Thresholds(), None, True)
+        done = made.actions.perform(salvage, True)
         assert [(loss.rows, loss.pages) for loss in done.losses] == [(1, (5,))]
-        assert made.fingerprint(["public.pp"])["public.pp"].rows == 2999
+        assert made.verifier.fingerprint(["public.pp"])["public.pp"].rows == 2999
 
 
 def test_a_salvage_broken_off_after_the_rewrite_is_brought_to_its_end(
@@ -64,15 +64,15 @@ def test_a_salvage_broken_off_after_the_rewrite_is_brought_to_its_end(
     lab.fill()
     lab.damage_table()
     with engine(lab) as made:
-        [salvage, *_] = made.plan("repair", made.diagnose(Thresholds()), Thresholds(), None, True)
+        [salvage, *_] = made.planner.plan("repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, True)
         monkeypatch.setattr(PostgreSQL, "_put_back", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            made.perform(salvage, True)
-        assert made.leftovers() == ["schema dbm7_salvage"]
+            made.actions.perform(salvage, True)
+        assert made.rollback.leftovers() == ["schema dbm7_salvage"]
         monkeypatch.undo()
-        done = made.perform(salvage, True)
+        done = made.actions.perform(salvage, True)
         assert done.losses[0].pages == (11,)
-        assert made.leftovers() == []
+        assert made.rollback.leftovers() == []
 
 
 @pytest.mark.parametrize("broken_off", ["", "_rewrite", "_operate", "_put_back"])
@@ -88,16 +88,16 @@ def test_of_a_page_whose_checksum_is_wrong_every_row_that_reads_is_kept_once(
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 1]))
     with engine(lab) as made:
-        [salvage, *_] = made.plan("repair", made.diagnose(Thresholds()), Thresholds(), None, True)
+        [salvage, *_] = made.planner.plan("repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, True)
         if broken_off:
             monkeypatch.setattr(PostgreSQL, broken_off, lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                made.perform(salvage, True)
+                made.actions.perform(salvage, True)
             monkeypatch.undo()
             lab.server.server.restart()
-        [loss] = made.perform(salvage, True).losses
+        [loss] = made.actions.perform(salvage, True).losses
         assert loss.pages == (11,)
         assert "rows of these pages could still be read" in loss.detail
-        assert made.fingerprint(None)["public.orders"].rows == 8000
-        assert all(check.passed for check in made.check(None))
-        assert made.leftovers() == []
+        assert made.verifier.fingerprint(None)["public.orders"].rows == 8000
+        assert all(check.passed for check in made.verifier.check(None))
+        assert made.rollback.leftovers() == []

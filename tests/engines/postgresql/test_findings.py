@@ -311,7 +311,7 @@ def test_it_is_found_and_explained(
         monkeypatch.setattr(diagnosis, "QUESTIONS", tuple(asked))
     try:
         with case.holding(lab), engine(lab) as made:
-            found = made.diagnose(Thresholds(minimum_bytes=100_000)).findings
+            found = made.diagnostics.diagnose(Thresholds(minimum_bytes=100_000)).findings
     finally:
         tidy(lab)
     pattern = case.evidence.replace("{name}", lab.name)
@@ -333,7 +333,7 @@ def test_a_healthy_database_has_no_findings(lab_with_checksums: PostgreSQLLab) -
     lab.sql(ROWS)
     lab.sql("VACUUM ANALYZE t")
     with engine(lab) as made:
-        assert [f for f in made.diagnose(Thresholds()).findings if f.code not in OF_THE_LAB] == []
+        assert [f for f in made.diagnostics.diagnose(Thresholds()).findings if f.code not in OF_THE_LAB] == []
 
 
 def test_every_code_of_the_engine_is_provoked_somewhere() -> None:

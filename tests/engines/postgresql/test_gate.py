@@ -25,21 +25,21 @@ def test_the_gate_holds_against_clients_that_come_again_and_is_restored_exactly(
     lab.server.run("postgres", f"ALTER DATABASE {lab.name} CONNECTION LIMIT 33")
     lab.server.run("postgres", f"COMMENT ON DATABASE {lab.name} IS 'the shop''s'")
     with engine(lab) as made, hammering(lab, "shop_app"):
-        gate = made.read_gate()
-        cut = made.cut(gate, MARKER)
+        gate = made.gate.read_state()
+        cut = made.gate.cut(gate, MARKER)
         assert cut.sessions_ended >= 3
-        before = made.fingerprint(None)
+        before = made.verifier.fingerprint(None)
         time.sleep(0.3)
-        assert made.fingerprint(None) == before
-        assert made.read_gate() == gate
-        made.cut(gate, MARKER)
-        made.open_gate(gate, 0.1)
+        assert made.verifier.fingerprint(None) == before
+        assert made.gate.read_state() == gate
+        made.gate.cut(gate, MARKER)
+        made.gate.open(gate, 0.1)
         assert lab.server.run("postgres", f"SELECT datconnlimit FROM pg_database WHERE datname = '{lab.name}'") == [
             (4,)
         ]
-        assert made.gate_differences(gate)
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
+        assert made.gate.differences(gate)
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
     with lab.application() as application:
         assert application.execute("SELECT 1") == [(1,)]
 
@@ -52,36 +52,36 @@ def test_a_database_is_hidden_from_clients_with_our_own_power(lab: PostgreSQLLab
     if ours != "postgres":
         owned_by(lab, ours)
     with engine(lab, user=ours) as made, hammering(lab, theirs) as errors:
-        gate = made.read_gate()
-        assert made.cut(gate, MARKER).sessions_ended >= 3
-        before = made.fingerprint(None)
+        gate = made.gate.read_state()
+        assert made.gate.cut(gate, MARKER).sessions_ended >= 3
+        before = made.verifier.fingerprint(None)
         wait_until(
             "they are refused",
             lambda: any("does not exist" in error or "not currently accepting" in error for error in errors),
         )
-        assert made.fingerprint(None) == before
+        assert made.verifier.fingerprint(None) == before
         with engine(lab, token=2, user=ours) as next_one:  # Another process after a crash.
-            next_one.fence()
-            assert next_one.read_gate() == gate
-            next_one.cut(gate, MARKER)
-            assert next_one.fingerprint(None) == before
-            next_one.open_gate(gate, 0.5)
-            next_one.open_gate(gate, None)
-            assert next_one.gate_differences(gate) == []
-            assert next_one.leftovers() == []
+            next_one.lock.fence()
+            assert next_one.gate.read_state() == gate
+            next_one.gate.cut(gate, MARKER)
+            assert next_one.verifier.fingerprint(None) == before
+            next_one.gate.open(gate, 0.5)
+            next_one.gate.open(gate, None)
+            assert next_one.gate.differences(gate) == []
+            assert next_one.rollback.leftovers() == []
 
 
 def test_another_run_can_bring_back_what_a_crashed_one_hid(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as crashed, hammering(lab, "postgres"):
-        gate = crashed.read_gate()
-        crashed.cut(gate, MARKER)
+        gate = crashed.gate.read_state()
+        crashed.gate.cut(gate, MARKER)
     other = open_engine(lab.url, Tag(99, 1), Limits())
-    assert other.facts().identity.endswith(f":{lab.name}")
-    assert other.read_gate() == gate
-    other.cut(gate, MARKER)
-    other.open_gate(gate, None)
-    assert other.gate_differences(gate) == []
+    assert other.sessions.facts().identity.endswith(f":{lab.name}")
+    assert other.gate.read_state() == gate
+    other.gate.cut(gate, MARKER)
+    other.gate.open(gate, None)
+    assert other.gate.differences(gate) == []
     other.close()
     with lab.application() as application:
         application.execute("SELECT 1")
@@ -92,12 +92,12 @@ def test_an_owner_who_may_not_rename_revokes_and_gives_back_the_grants(lab: Post
     owned_by(lab, "plain_owner")
     lab.server.run("postgres", f"GRANT CONNECT ON DATABASE {lab.name} TO shop_app WITH GRANT OPTION", user="postgres")
     with engine(lab, user="plain_owner") as made, hammering(lab, "shop_app"):
-        gate = made.read_gate()
-        assert made.cut(gate, MARKER).sessions_ended >= 3
+        gate = made.gate.read_state()
+        assert made.gate.cut(gate, MARKER).sessions_ended >= 3
         with pytest.raises(psycopg2.OperationalError, match="permission denied"), lab.application():
             pass
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
     with lab.application() as application:
         application.execute("SELECT 1")
 
@@ -105,10 +105,10 @@ def test_an_owner_who_may_not_rename_revokes_and_gives_back_the_grants(lab: Post
 def test_somebody_without_the_right_is_refused_before_anything_changes(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab, user="shop_app") as made:
-        gate = made.read_gate()
+        gate = made.gate.read_state()
         with pytest.raises(AccessDenied):
-            made.cut(gate, MARKER)
-        assert made.gate_differences(gate) == []
+            made.gate.cut(gate, MARKER)
+        assert made.gate.differences(gate) == []
 
 
 def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: PostgreSQLLab) -> None:
@@ -129,13 +129,13 @@ def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: Post
     try:
         with engine(lab) as made:
             wait_until("they get in", lambda: came)
-            gate = made.read_gate()
-            made.cut(gate, MARKER)
+            gate = made.gate.read_state()
+            made.gate.cut(gate, MARKER)
             proven = time.monotonic()
-            made.perform(action("vacuum_full"), False)
+            made.actions.perform(action("vacuum_full"), False)
             time.sleep(3)
             opening = time.monotonic()
-            made.open_gate(gate, None)
+            made.gate.open(gate, None)
             wait_until("they get in again", lambda: max(came) > opening)
     finally:
         over.set()
@@ -156,26 +156,26 @@ def test_under_a_prepared_transaction_a_database_is_hidden_from_superusers_as_we
         application.execute(f"BEGIN; INSERT INTO customers (name) VALUES ('2') ; PREPARE TRANSACTION '{lab.name}'")
     with ExitStack() as stack:
         made = stack.enter_context(engine(lab))
-        gate = made.read_gate()
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         stack.enter_context(hammering(lab, "postgres"))
-        made.cut(gate, MARKER)
-        before = made.fingerprint(None)
+        made.gate.cut(gate, MARKER)
+        before = made.verifier.fingerprint(None)
         with pytest.raises(psycopg2.OperationalError, match="does not exist"), lab.application("postgres"):
             pass
-        made.perform(action("vacuum_full"), False)
-        assert made.image(backup, before, lab.folder, "image", PLAIN).kind == "dump"
+        made.actions.perform(action("vacuum_full"), False)
+        assert made.backups.image(backup, before, lab.folder, "image", PLAIN).kind == "dump"
         time.sleep(0.3)
-        assert made.fingerprint(None) == before
+        assert made.verifier.fingerprint(None) == before
         if crashed:
             made = stack.enter_context(engine(lab, token=2))
-            made.fence()
-            assert made.read_gate() == gate
-            made.cut(gate, MARKER)
-            assert made.fingerprint(None) == before
-        made.open_gate(gate, 0.5)
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
+            made.lock.fence()
+            assert made.gate.read_state() == gate
+            made.gate.cut(gate, MARKER)
+            assert made.verifier.fingerprint(None) == before
+        made.gate.open(gate, 0.5)
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
     lab.sql(f"COMMIT PREPARED '{lab.name}'")
     assert lab.sql("SELECT count(*) FROM customers WHERE name = '2'") == [(1,)]
 
@@ -185,11 +185,11 @@ def test_what_is_told_to_type_opens_a_database_in_which_a_prepared_transaction_s
     with lab.application("postgres") as application:
         application.execute(f"BEGIN; INSERT INTO customers (name) VALUES ('2') ; PREPARE TRANSACTION '{lab.name}'")
     with engine(lab) as made:
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        for command in made.by_hand(gate):
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        for command in made.gate.manual_commands(gate):
             subprocess.run(shlex.split(command), check=True, stdout=subprocess.DEVNULL)
-        assert made.gate_differences(gate) == []
+        assert made.gate.differences(gate) == []
         lab.sql(f"ROLLBACK PREPARED '{lab.name}'")
 
 
@@ -198,15 +198,15 @@ def test_the_switch_opens_a_database_in_which_a_prepared_transaction_stands(lab:
     with lab.application("postgres") as application:
         application.execute(f"BEGIN; INSERT INTO customers (name) VALUES ('2') ; PREPARE TRANSACTION '{lab.name}'")
     with engine(lab) as gone:
-        gate = gone.read_gate()
-        gone.cut(gate, MARKER)
-        gone.arm(gate, 1)
+        gate = gone.gate.read_state()
+        gone.gate.cut(gate, MARKER)
+        gone.switch.arm(gate, 1)
     until = time.monotonic() + 15
     opened = f"SELECT 1 FROM pg_database WHERE datname = '{lab.name}' AND shobj_description(oid, 'pg_database') IS NULL"
     while not lab.server.run("postgres", opened) and time.monotonic() < until:
         time.sleep(0.1)
     with engine(lab) as made:
-        assert made.gate_differences(gate) == []
+        assert made.gate.differences(gate) == []
         lab.sql(f"ROLLBACK PREPARED '{lab.name}'")
 
 
@@ -229,11 +229,11 @@ def test_a_session_that_was_let_in_just_before_it_closed_is_ended_as_well(lab: P
     time.sleep(0.3)
     try:
         with engine(lab) as made:
-            gate = made.read_gate()
-            assert made.cut(gate, MARKER).sessions_ended == 1
+            gate = made.gate.read_state()
+            assert made.gate.cut(gate, MARKER).sessions_ended == 1
             client.join(3)
             assert "terminat" in ended[0]
-            made.open_gate(gate, None)
+            made.gate.open(gate, None)
     finally:
         client.join()
     lab.sql(f"ROLLBACK PREPARED '{lab.name}'")
@@ -250,12 +250,12 @@ def test_a_reader_of_changes_stays_while_the_database_is_hidden(lab: PostgreSQLL
         cursor.start_replication(slot_name=slot, decode=True)
         [(before,)] = lab.sql(active)
         with engine(lab) as made:
-            gate = made.read_gate()
-            made.cut(gate, MARKER)
+            gate = made.gate.read_state()
+            made.gate.cut(gate, MARKER)
             with pytest.raises(psycopg2.OperationalError, match="does not exist"), lab.application("postgres"):
                 pass
-            made.open_gate(gate, None)
-            assert made.gate_differences(gate) == []
+            made.gate.open(gate, None)
+            assert made.gate.differences(gate) == []
         assert lab.sql(active) == [(before,)]
         lab.sql("INSERT INTO customers (name) VALUES ('afterwards')")
         read = ""

@@ -43,22 +43,22 @@ def test_every_session_of_a_whole_procedure_has_a_lock_and_a_statement_timeout(
 
     monkeypatch.setattr(Sessions, "_enter", watched)
     with engine(lab, statement_seconds=77, lock_seconds=3) as made:
-        made.fence()
-        diagnosis = made.diagnose(Thresholds())
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        made.lock.fence()
+        diagnosis = made.diagnostics.diagnose(Thresholds())
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         kind: MaintenanceType = "rebuild"
-        for planned in made.plan(kind, diagnosis, Thresholds(), None, False):
-            made.perform(planned, False)
-        made.check(None)
-        made.catalog()
-        made.measure(made.benchmark_queries(None)[0], 1)
-        made.swap(made.restore_beside(image, backup, PLAIN), gate, MARKER)
-        made.open_gate(gate, None)
-        made.clean()
+        for planned in made.planner.plan(kind, diagnosis, Thresholds(), None, False):
+            made.actions.perform(planned, False)
+        made.verifier.check(None)
+        made.verifier.definitions()
+        made.benchmark.measure(made.benchmark.queries(None)[0], 1)
+        made.rollback.swap(made.rollback.restore_beside(image, backup, PLAIN), gate, MARKER)
+        made.gate.open(gate, None)
+        made.rollback.clean()
     assert len(seen) > 30
     assert set(seen) == {("77s", "3s")}
 
@@ -75,9 +75,11 @@ def test_what_a_role_or_a_database_has_set_does_not_reach_our_sessions(lab: Post
     for name, value in theirs.items():
         lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '{value}'")
     with engine(lab) as made:
-        [ours] = made.query("SELECT " + ", ".join(f"current_setting('{name}')" for name in theirs))
+        [ours] = made.benchmark.query("SELECT " + ", ".join(f"current_setting('{name}')" for name in theirs))
         assert ours == ("off", "read committed", "0", "0", "off")
-        untold = [f.evidence.values for f in made.diagnose(Thresholds()).findings if f.code == "cannot_tell"]
+        untold = [
+            f.evidence.values for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "cannot_tell"
+        ]
         assert untold == []
 
 
@@ -86,7 +88,7 @@ def test_a_dump_waits_for_a_lock_no_longer_than_allowed(lab: PostgreSQLLab) -> N
         holder.execute("BEGIN; LOCK TABLE orders")
         begun = time.monotonic()
         with pytest.raises(Transient, match=r"canceling statement due to (lock|statement) timeout"):
-            made.back_up("pg_dump", lab.folder, "one", PLAIN)
+            made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         assert time.monotonic() - begun < 20
 
 
@@ -98,13 +100,13 @@ def slowly(stream: IO[bytes], part: Path, seal: Seal) -> Any:
 
 
 BUSY: dict[str, tuple[str, Callable[[PostgreSQL, PostgreSQLLab], object]]] = {
-    "vacuum full": ("VACUUM (FULL)%", lambda made, lab: made.perform(action("vacuum_full"), False)),
-    "reindex": ("REINDEX%", lambda made, lab: made.perform(action("reindex"), False)),
-    "dump": ("COPY public.big%", lambda made, lab: made.back_up("pg_dump", lab.folder, "one", PLAIN)),
-    "physical copy": ("%", lambda made, lab: made.back_up("pg_basebackup", lab.folder, "one", PLAIN)),
-    "salvage": ("%", lambda made, lab: made.perform(action("salvage"), True)),
-    "fingerprint": ("%hashtextextended%", lambda made, lab: made.fingerprint(["public.vast"])),
-    "structural check": ("%", lambda made, lab: made.check(["public.orders"])),
+    "vacuum full": ("VACUUM (FULL)%", lambda made, lab: made.actions.perform(action("vacuum_full"), False)),
+    "reindex": ("REINDEX%", lambda made, lab: made.actions.perform(action("reindex"), False)),
+    "dump": ("COPY public.big%", lambda made, lab: made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)),
+    "physical copy": ("%", lambda made, lab: made.backups.back_up("pg_basebackup", lab.folder, "one", PLAIN)),
+    "salvage": ("%", lambda made, lab: made.actions.perform(action("salvage"), True)),
+    "fingerprint": ("%hashtextextended%", lambda made, lab: made.verifier.fingerprint(["public.vast"])),
+    "structural check": ("%", lambda made, lab: made.verifier.check(["public.orders"])),
 }
 LOCKED = ("salvage", "structural check")
 """Too quick on any table that a test can afford: here they wait for a lock."""
@@ -170,7 +172,7 @@ def test_what_the_owner_of_a_table_put_into_a_constraint_cannot_write_with_our_r
         user="shop_app",
     )
     with engine(lab) as made:
-        checks = [check for check in made.check(None) if check.object == "public.bait"]
+        checks = [check for check in made.verifier.check(None) if check.object == "public.bait"]
     assert [check.passed for check in checks if check.name == "check"] == [True, True], checks
     assert lab.sql("SELECT rolcreatedb FROM pg_roles WHERE rolname = 'shop_app'") == [(False,)]
 
@@ -185,8 +187,8 @@ def test_a_cast_of_the_owner_of_a_table_does_not_blind_its_fingerprint(lab: Post
         user="shop_app",
     )
     with engine(lab) as made:
-        before = made.fingerprint(["public.kept"])
+        before = made.verifier.fingerprint(["public.kept"])
         lab.sql("CREATE TABLE bare (); INSERT INTO bare DEFAULT VALUES")
-        assert made.fingerprint(["public.bare"])["public.bare"].rows == 1
+        assert made.verifier.fingerprint(["public.bare"])["public.bare"].rows == 1
         lab.sql("UPDATE kept SET note = 'lost' WHERE id = 2")
-        assert made.fingerprint(["public.kept"]) != before
+        assert made.verifier.fingerprint(["public.kept"]) != before

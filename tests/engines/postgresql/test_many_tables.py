@@ -41,7 +41,7 @@ def diagnosed(lab: PostgreSQLLab) -> tuple[Diagnosis, int, float]:
     try:
         begun = time.monotonic()
         with engine(lab) as made:
-            diagnosis = made.diagnose(Thresholds())
+            diagnosis = made.diagnostics.diagnose(Thresholds())
         return diagnosis, len(statements), time.monotonic() - begun
     finally:
         event.remove(Door, "before_cursor_execute", count)

@@ -15,8 +15,8 @@ def test_a_damaged_index_is_found_without_amcheck_being_installed_and_planned_fo
     lab.fill()
     orders = lab.damage_index()
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
-        plan = made.plan("repair", diagnosis, Thresholds(), None, False)
+        diagnosis = made.diagnostics.diagnose(Thresholds())
+        plan = made.planner.plan("repair", diagnosis, Thresholds(), None, False)
     assert {("damaged_index", orders), ("table_bloat", orders)} <= {(f.code, f.object) for f in diagnosis.findings}
     assert [(a.kind, a.object) for a in plan] == [("reindex", orders), ("analyze", orders)]
     assert lab.sql("SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'") == [(0,)]
@@ -26,7 +26,7 @@ def test_a_damaged_index_is_found_without_amcheck_being_installed_and_planned_fo
 def test_optimize_plans_only_what_crosses_a_threshold_with_its_figures(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as made:
-        plan = made.plan("optimize", made.diagnose(Thresholds()), Thresholds(), None, False)
+        plan = made.planner.plan("optimize", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, False)
     assert [(a.kind, a.object) for a in plan] == [("vacuum_full", "public.orders"), ("vacuum", "public.orders")]
     assert "60%" in plan[0].reason
     assert plan[0].stage < plan[1].stage
@@ -35,7 +35,7 @@ def test_optimize_plans_only_what_crosses_a_threshold_with_its_figures(lab: Post
 def test_a_question_that_fails_becomes_a_finding_and_not_a_crash(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab, user="shop_app") as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
     assert "cannot_tell" in {finding.code for finding in diagnosis.findings}
     assert len(diagnosis.tables) == 2
 
@@ -46,11 +46,11 @@ def test_sequences_behind_and_leftover_indexes_are_found_planned_and_put_right(l
     with pytest.raises(psycopg2.Error):
         lab.sql("CREATE UNIQUE INDEX CONCURRENTLY orders_x_ccnew ON orders (status)")
     with engine(lab) as made:
-        plan = made.plan("repair", made.diagnose(Thresholds()), Thresholds(), None, False)
+        plan = made.planner.plan("repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, False)
         kinds = [a.kind for a in plan]
         assert kinds == ["drop_index", "set_sequences", "analyze"]
         for planned in plan:
-            made.perform(planned, False)
-            made.perform(planned, False)  # As after a crash just behind it.
-        assert all(check.passed for check in made.check(None))
+            made.actions.perform(planned, False)
+            made.actions.perform(planned, False)  # As after a crash just behind it.
+        assert all(check.passed for check in made.verifier.check(None))
     assert lab.sql("SELECT last_value FROM orders_id_seq") == [(19999,)]

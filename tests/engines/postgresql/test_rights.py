@@ -61,7 +61,7 @@ NO_STATEMENT = Grant("", say(""), False).finding.hint
 
 def needed(lab: PostgreSQLLab, role: str) -> list[Grant]:
     with engine(lab) as made:
-        return [grant for grant in made.grants(role) if not grant.given]
+        return [grant for grant in made.privileges.grants(role) if not grant.given]
 
 
 def give(lab: PostgreSQLLab, grants: list[Grant]) -> None:
@@ -79,7 +79,7 @@ def take_back(lab: PostgreSQLLab, role: str) -> None:
 
 def test_a_superuser_needs_nothing_and_another_role_is_told_from_afar(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
-        assert made.grants() == []
+        assert made.privileges.grants() == []
     statements = [grant.statement for grant in needed(lab, "db_admin")]
     assert statements[0] == "CREATE ROLE db_admin LOGIN"
     assert "GRANT plain_owner TO db_admin" in statements
@@ -126,38 +126,38 @@ def test_with_the_statements_run_the_role_does_the_whole_procedure(lab: PostgreS
     assert [grant.statement for grant in needed(lab, "db_admin")] == ["", ""]
     rows_of_superuser = 0
     with engine(lab) as made:
-        rows_of_superuser = sum(mark.rows or 0 for mark in made.fingerprint(None).values())
+        rows_of_superuser = sum(mark.rows or 0 for mark in made.verifier.fingerprint(None).values())
     try:
         with engine(lab, user="db_admin") as made:
-            made.fence()
-            diagnosis = made.diagnose(Thresholds())
+            made.lock.fence()
+            diagnosis = made.diagnostics.diagnose(Thresholds())
             lacking = [f.evidence for f in diagnosis.findings if f.code in ("missing_privilege", "cannot_tell")]
             assert len(lacking) == 2
             assert "only a superuser can roll back" in lacking[0]
             assert lacking[0].endswith("extension amcheck, closed.things, closed.things_id_seq, schema closed")
             assert "salvage" in lacking[1]
-            backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-            assert made.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
-            gate = made.read_gate()
-            made.cut(gate, MARKER)
-            baseline = made.fingerprint(None)
+            backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+            assert made.backups.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
+            gate = made.gate.read_state()
+            made.gate.cut(gate, MARKER)
+            baseline = made.verifier.fingerprint(None)
             assert all(mark.readable for mark in baseline.values())
             assert sum(mark.rows or 0 for mark in baseline.values()) == rows_of_superuser
-            image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+            image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
             assert image.kind == "copy"
             for kind in ("repair", "rebuild"):
-                for action in made.plan(kind, diagnosis, Thresholds(), None, False):
-                    made.perform(action, False)
-            assert made.fingerprint(None) == baseline
-            assert [check for check in made.check(None) if not check.passed] == []
-            assert made.measure(made.benchmark_queries(None)[0], 2).error is None
-            side = made.restore_beside(image, backup, PLAIN)
-            assert made.fingerprint(None, side) == baseline
-            broken = made.swap(side, gate, MARKER)
-            made.open_gate(gate, 0.5)
-            made.open_gate(gate, None)
-            assert made.gate_differences(gate) == []
-            assert made.clean() == [broken]
+                for action in made.planner.plan(kind, diagnosis, Thresholds(), None, False):
+                    made.actions.perform(action, False)
+            assert made.verifier.fingerprint(None) == baseline
+            assert [check for check in made.verifier.check(None) if not check.passed] == []
+            assert made.benchmark.measure(made.benchmark.queries(None)[0], 2).error is None
+            side = made.rollback.restore_beside(image, backup, PLAIN)
+            assert made.verifier.fingerprint(None, side) == baseline
+            broken = made.rollback.swap(side, gate, MARKER)
+            made.gate.open(gate, 0.5)
+            made.gate.open(gate, None)
+            assert made.gate.differences(gate) == []
+            assert made.rollback.clean() == [broken]
         assert lab.server.run(lab.name, "SHOW work_mem", user="shop_app") == [("5MB",)]
     finally:
         take_back(lab, "db_admin")
@@ -170,29 +170,29 @@ def test_it_also_rolls_back_from_a_dump_but_for_what_diagnosis_names(
     monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
     try:
         with engine(lab, user="db_admin") as made:
-            gate = made.read_gate()
-            backup = made.back_up("pg_dump", lab.folder, "three", PLAIN)
-            image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+            gate = made.gate.read_state()
+            backup = made.backups.back_up("pg_dump", lab.folder, "three", PLAIN)
+            image = made.backups.image(backup, made.verifier.fingerprint(None), lab.folder, "image", PLAIN)
             assert image.kind == "dump"
             with pytest.raises(EngineError, match=r'must be member of role "postgres".*ALTER SCHEMA closed'):
-                made.restore_beside(image, backup, PLAIN)
+                made.rollback.restore_beside(image, backup, PLAIN)
             lab.sql("ALTER SCHEMA closed OWNER TO shop_owner")
-            backup = made.back_up("pg_dump", lab.folder, "four", PLAIN)
-            image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
+            backup = made.backups.back_up("pg_dump", lab.folder, "four", PLAIN)
+            image = made.backups.image(backup, made.verifier.fingerprint(None), lab.folder, "image", PLAIN)
             with pytest.raises(AccessDenied, match='permission denied to create extension "amcheck"'):
-                made.restore_beside(image, backup, PLAIN)
+                made.rollback.restore_beside(image, backup, PLAIN)
             lab.sql("DROP EXTENSION amcheck")
-            backup = made.back_up("pg_dump", lab.folder, "five", PLAIN)
-            made.cut(gate, MARKER)
-            baseline, definitions = made.fingerprint(None), made.catalog()
-            image = made.image(backup, baseline, lab.folder, "image", PLAIN)
-            side = made.restore_beside(image, backup, PLAIN)
-            assert made.catalog(side) == definitions
-            made.swap(side, gate, MARKER)
-            assert made.fingerprint(None) == baseline
-            made.open_gate(gate, None)
-            assert made.gate_differences(gate) == []
-            made.clean()
+            backup = made.backups.back_up("pg_dump", lab.folder, "five", PLAIN)
+            made.gate.cut(gate, MARKER)
+            baseline, definitions = made.verifier.fingerprint(None), made.verifier.definitions()
+            image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
+            side = made.rollback.restore_beside(image, backup, PLAIN)
+            assert made.verifier.definitions(side) == definitions
+            made.rollback.swap(side, gate, MARKER)
+            assert made.verifier.fingerprint(None) == baseline
+            made.gate.open(gate, None)
+            assert made.gate.differences(gate) == []
+            made.rollback.clean()
         lab.sql("CREATE EXTENSION amcheck; ALTER SCHEMA closed OWNER TO postgres")
     finally:
         take_back(lab, "db_admin")
@@ -209,9 +209,11 @@ def test_with_any_one_statement_left_out_diagnosis_tells_that_right(lab: Postgre
             with engine(lab, user="half_admin") as made:
                 if left_out.statement.startswith("GRANT CONNECT"):
                     with pytest.raises(AccessDenied, match="permission denied for database"):
-                        made.diagnose(Thresholds())
+                        made.diagnostics.diagnose(Thresholds())
                     continue
-                findings = [f for f in made.diagnose(Thresholds()).findings if f.code == "missing_privilege"]
+                findings = [
+                    f for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "missing_privilege"
+                ]
             [found] = [f for f in findings if f.hint != NO_STATEMENT]
             assert found.evidence == left_out.purpose
             assert left_out.statement in found.hint

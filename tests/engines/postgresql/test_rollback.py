@@ -25,28 +25,28 @@ def test_the_copy_made_under_the_cut_takes_the_place_with_everything_around_it(
     lab.server.run("postgres", f"GRANT CREATE ON DATABASE {lab.name} TO shop_app")
     lab.server.run("postgres", f"ALTER DATABASE {lab.name} OWNER TO shop_owner")
     with engine(lab) as made, hammering(lab, "postgres" if as_superuser_applications else "shop_app"):
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.kind == "copy"
         with made.session("spoiling") as connection:
             connection.exec_driver_sql("DELETE FROM orders")
-        side = made.restore_beside(image, backup, PLAIN)
-        assert made.fingerprint(None, side) == baseline
-        broken = made.swap(side, gate, MARKER)
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        assert made.verifier.fingerprint(None, side) == baseline
+        broken = made.rollback.swap(side, gate, MARKER)
         # As after a crash just behind it.
-        assert made.restore_beside(image, backup, PLAIN) == side
-        assert made.fingerprint(None, side) == baseline
-        assert made.swap(side, gate, MARKER) == broken
-        assert made.fingerprint(None) == baseline
-        assert made.read_gate() == gate
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
-        assert made.leftovers() == [broken]
-        assert made.clean([broken]) == []
-        assert made.clean() == [broken]
+        assert made.rollback.restore_beside(image, backup, PLAIN) == side
+        assert made.verifier.fingerprint(None, side) == baseline
+        assert made.rollback.swap(side, gate, MARKER) == broken
+        assert made.verifier.fingerprint(None) == baseline
+        assert made.gate.read_state() == gate
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
+        assert made.rollback.leftovers() == [broken]
+        assert made.rollback.clean([broken]) == []
+        assert made.rollback.clean() == [broken]
     assert lab.sql("SHOW search_path") == [("public, pg_catalog",)]
     with lab.application() as application:
         assert application.execute("SHOW work_mem") == [("5MB",)]
@@ -58,24 +58,24 @@ def test_without_room_for_a_copy_the_tables_that_changed_are_dumped_again(
     names = lab.difficult()
     monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        definitions = made.catalog()
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        definitions = made.verifier.definitions()
         lab.sql('INSERT INTO "Order" (total) VALUES (1000)')
         lab.sql("""INSERT INTO "Sales 50%"."a ""quoted"": name" VALUES (1000, 101, 'x')""")
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.kind == "dump"
         assert set(image.tables) == {names[0], names[2]}
-        side = made.restore_beside(image, backup, PLAIN)
-        assert made.restore_beside(image, backup, PLAIN) == side
-        assert made.fingerprint(None, side) == baseline
-        assert made.catalog(side) == definitions
-        made.swap(side, gate, MARKER)
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
-        assert all(check.passed for check in made.check(None))
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        assert made.rollback.restore_beside(image, backup, PLAIN) == side
+        assert made.verifier.fingerprint(None, side) == baseline
+        assert made.verifier.definitions(side) == definitions
+        made.rollback.swap(side, gate, MARKER)
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
+        assert all(check.passed for check in made.verifier.check(None))
     assert lab.sql('INSERT INTO "Order" (total) VALUES (1) RETURNING id') == [(102,)]
 
 
@@ -85,17 +85,17 @@ def test_without_room_after_a_crash_everything_is_dumped_again(
     lab.fill()
     monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
     with engine(lab, token=2) as made:
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.tables == ()
         assert image.path == lab.folder / "image.dump.zst"
-        assert made.fingerprint(None, made.restore_beside(image, backup, PLAIN)) == baseline
-        made.open_gate(gate, None)
-        assert made.clean() == [f"{lab.name}_dbm7_restore"]
+        assert made.verifier.fingerprint(None, made.rollback.restore_beside(image, backup, PLAIN)) == baseline
+        made.gate.open(gate, None)
+        assert made.rollback.clean() == [f"{lab.name}_dbm7_restore"]
 
 
 def test_a_side_database_of_somebody_else_is_never_dropped(lab: PostgreSQLLab) -> None:
@@ -104,7 +104,7 @@ def test_a_side_database_of_somebody_else_is_never_dropped(lab: PostgreSQLLab) -
     lab.server.run("postgres", f"CREATE DATABASE {name}")
     lab.server.run("postgres", f"COMMENT ON DATABASE {name} IS 'mine'")
     with engine(lab) as made, pytest.raises(Unable, match="not ours"):
-        made.clean()
+        made.rollback.clean()
     assert lab.server.run("postgres", f"SELECT 1 FROM pg_database WHERE datname = '{name}'") == [(1,)]
 
 
@@ -132,13 +132,13 @@ def test_a_list_that_a_plain_role_stored_is_carried_over_and_never_run(lab: Post
         cursor.execute("SELECT current_schemas(false)")
         before = cursor.fetchall()
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        image = made.image(backup, made.fingerprint(None), lab.folder, "image", PLAIN)
-        made.swap(made.restore_beside(image, backup, PLAIN), gate, MARKER)
-        made.open_gate(gate, None)
-        made.clean()
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        image = made.backups.image(backup, made.verifier.fingerprint(None), lab.folder, "image", PLAIN)
+        made.rollback.swap(made.rollback.restore_beside(image, backup, PLAIN), gate, MARKER)
+        made.gate.open(gate, None)
+        made.rollback.clean()
     assert lab.sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'shop_app'") == [(False,)]
     with lab.application() as application:
         assert application.execute("SELECT current_schemas(false)") == before

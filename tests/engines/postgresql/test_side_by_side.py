@@ -23,7 +23,9 @@ def test_work_on_one_table_does_not_wait_for_the_rewrite_of_another(lab: Postgre
         with rewriting.cursor() as cursor:
             cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         with lab.engine(limits=Limits(jobs=2, lock_seconds=1)) as engine:
-            done = engine.perform(Action("public.customers", "vacuum_full", say("because"), say("none"), 1, 0), False)
+            done = engine.actions.perform(
+                Action("public.customers", "vacuum_full", say("because"), say("none"), 1, 0), False
+            )
         assert done.bytes_after
     finally:
         rewriting.close()

@@ -34,16 +34,16 @@ def rules(lab: PostgreSQLLab) -> Iterator[Path]:
 def test_a_rule_that_demands_tls_and_is_gone_fails_the_proof(lab: PostgreSQLLab, rules: Path) -> None:
     text = rules.read_text()
     with engine(lab) as made:
-        assert made.tls() == {}
+        assert made.verifier.tls() == {}
         rules.write_text(RULES.format(name=lab.name) + text)
-        before = made.tls()
+        before = made.verifier.tls()
         assert before == {
             "pg_hba.conf: hostssl all shop_app 10.0.0.0 255.0.0.0 scram-sha-256": ["hostssl"],
             f"pg_hba.conf: hostssl {lab.name},other all all ldap": ["hostssl"],
         }
         rules.write_text(RULES.format(name=lab.name).replace("hostssl all", "host all") + text)
-        assert failed_checks(kept("TLS", before, made.tls()), []) == [
+        assert failed_checks(kept("TLS", before, made.verifier.tls()), []) == [
             "TLS of pg_hba.conf: hostssl all shop_app 10.0.0.0 255.0.0.0 scram-sha-256: lost: hostssl"
         ]
-        assert made.encryption() == {}
+        assert made.verifier.encryption() == {}
         assert PostgreSQL(lab.url.set(username="plain_owner"), Tag(8, 1), Limits()).tls() == {}

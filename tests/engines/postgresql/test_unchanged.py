@@ -17,15 +17,15 @@ def filled(lab: PostgreSQLLab) -> None:
 
 def told(made: PostgreSQL) -> dict[str, bool]:
     """Table -> whether it was only counted; what is told of it is always what a full reading tells."""
-    found = made.recount(None)
-    assert found == made.fingerprint(None)
+    found = made.verifier.recount(None)
+    assert found == made.verifier.fingerprint(None)
     return {name: mark.recounted for name, mark in found.items()}
 
 
 def test_only_what_nobody_wrote_to_keeps_the_fingerprint_of_the_backup(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
         assert told(made) == {"public.customers": False, "public.orders": False}
-        made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         assert told(made) == {"public.customers": True, "public.orders": True}
         lab.sql("INSERT INTO customers (name) VALUES ('new')")
         assert told(made) == {"public.customers": False, "public.orders": True}
@@ -43,7 +43,7 @@ def test_only_what_nobody_wrote_to_keeps_the_fingerprint_of_the_backup(lab: Post
 )
 def test_whatever_was_done_to_a_table_it_is_read_again(lab: PostgreSQLLab, statement: str) -> None:
     with engine(lab) as made:
-        made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         lab.sql(statement)
         assert told(made)["public.orders"] is False
 
@@ -51,7 +51,7 @@ def test_whatever_was_done_to_a_table_it_is_read_again(lab: PostgreSQLLab, state
 def test_a_transaction_that_was_under_way_at_the_backup_is_seen_when_it_ends_later(lab: PostgreSQLLab) -> None:
     with engine(lab) as made, lab.application("postgres") as application:
         application.execute("BEGIN; INSERT INTO customers (name) VALUES ('late')")
-        made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         application.execute("COMMIT")
         lab.sql("DELETE FROM customers WHERE id = 1")  # As many rows as before.
         assert told(made) == {"public.customers": False, "public.orders": True}
@@ -60,49 +60,49 @@ def test_a_transaction_that_was_under_way_at_the_backup_is_seen_when_it_ends_lat
 def test_the_words_of_a_type_may_change_without_any_row(lab: PostgreSQLLab) -> None:
     lab.sql("CREATE TYPE mood AS ENUM ('good'); CREATE TABLE felt AS SELECT 'good'::mood AS mood")
     with engine(lab) as made:
-        made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         lab.sql("ALTER TYPE mood RENAME VALUE 'good' TO 'fine'")
         assert told(made)["public.felt"] is False
 
 
 def test_a_rewrite_of_ours_leaves_the_rows_known(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
-        made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        made.perform(action("vacuum_full"), False)
-        made.perform(action("vacuum"), False)
+        made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        made.actions.perform(action("vacuum_full"), False)
+        made.actions.perform(action("vacuum"), False)
         assert told(made) == {"public.customers": True, "public.orders": True}
 
 
 def test_where_nothing_changed_the_backup_is_what_a_rollback_restores_from(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.recount(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.recount(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert (image.kind, image.bytes, image.tables, image.path) == ("dump", 0, (), None)
         with made.session("spoiling") as connection:
             connection.exec_driver_sql("DELETE FROM orders")
-        side = made.restore_beside(image, backup, PLAIN)
-        assert made.fingerprint(None, side) == baseline
-        made.swap(side, gate, MARKER)
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
-        made.clean()
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        assert made.verifier.fingerprint(None, side) == baseline
+        made.rollback.swap(side, gate, MARKER)
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
+        made.rollback.clean()
 
 
 def test_a_sequence_that_moved_without_a_row_goes_along(lab: PostgreSQLLab) -> None:
     with engine(lab) as made:
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         lab.sql("SELECT nextval('orders_id_seq')")
         there = lab.sql("SELECT last_value, is_called FROM orders_id_seq")
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        image = made.image(backup, made.recount(None), lab.folder, "image", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        image = made.backups.image(backup, made.verifier.recount(None), lab.folder, "image", PLAIN)
         assert image.path is not None
-        made.swap(made.restore_beside(image, backup, PLAIN), gate, MARKER)
-        made.open_gate(gate, None)
-        made.clean()
+        made.rollback.swap(made.rollback.restore_beside(image, backup, PLAIN), gate, MARKER)
+        made.gate.open(gate, None)
+        made.rollback.clean()
     assert lab.sql("SELECT last_value, is_called FROM orders_id_seq") == there
 
 
@@ -118,19 +118,19 @@ def lose_an_entry(lab: PostgreSQLLab) -> str:
 def test_an_index_that_lacks_a_row_is_found_by_its_entries_and_by_its_keys(lab: PostgreSQLLab) -> None:
     index = lose_an_entry(lab)
     with engine(lab) as made:
-        assert {c.object for c in made.check(None, thorough=False) if not c.passed} == set()
-        by_keys = [c for c in made.check_again(None) if not c.passed]
+        assert {c.object for c in made.verifier.check(None, thorough=False) if not c.passed} == set()
+        by_keys = [c for c in made.verifier.check_again(None) if not c.passed]
         assert [(c.name, c.object) for c in by_keys] == [("index structure", index)]
-        made.perform(action("vacuum"), False)
-        by_entries = [c for c in made.check_again(None) if not c.passed]
+        made.actions.perform(action("vacuum"), False)
+        by_entries = [c for c in made.verifier.check_again(None) if not c.passed]
         assert [(c.name, c.object) for c in by_entries] == [("index can be read", index)]
 
 
 def test_an_index_that_cannot_be_counted_is_compared_key_by_key(lab: PostgreSQLLab) -> None:
     lab.sql("CREATE INDEX patterned ON orders (note text_pattern_ops)")
     with engine(lab) as made:
-        made.perform(action("vacuum"), False)
-        checks = made.check_again(["public.orders"])
+        made.actions.perform(action("vacuum"), False)
+        checks = made.verifier.check_again(["public.orders"])
         counted = {c.object for c in checks if c.name == "index can be read"}
         assert "public.orders_pkey" in counted
         assert "public.patterned" not in counted

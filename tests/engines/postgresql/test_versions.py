@@ -68,7 +68,7 @@ def test_no_session_of_ours_has_a_limit_that_its_role_or_database_gave_it(lab: P
         for name in ours:
             lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '1s'")
         for name, value in ours.items():
-            assert made.query(f"SELECT setting FROM pg_settings WHERE name = '{name}'") == [(str(value),)]
+            assert made.benchmark.query(f"SELECT setting FROM pg_settings WHERE name = '{name}'") == [(str(value),)]
 
 
 @pytest.mark.usefixtures("whole_copy")
@@ -77,37 +77,37 @@ def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
     lab.difficult()
     lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET search_path = public, pg_catalog")
     with engine(lab) as made, hammering(lab, "shop_app"):
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("table_bloat", "public.orders") in {(f.code, f.object) for f in diagnosis.findings}
         untold = {f.evidence.values["topic"] for f in diagnosis.findings if f.code == "cannot_tell"}
         assert untold == (set() if brings(lab, "amcheck") else {"the structure of tables and indexes"})
         assert len(diagnosis.tables) == 10
         with made.session("asking for progress") as connection:
             ask(connection, progress_sql(made.ways), mine="nobody")
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        assert made.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
-        gate = made.read_gate()
-        assert made.cut(gate, MARKER).sessions_ended >= 3
-        baseline, definitions = made.fingerprint(None), made.catalog()
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        assert made.backups.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
+        gate = made.gate.read_state()
+        assert made.gate.cut(gate, MARKER).sessions_ended >= 3
+        baseline, definitions = made.verifier.fingerprint(None), made.verifier.definitions()
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.kind == "copy"
         some = ["public.orders", 'public."Order"', "public.measures_2024"]
-        for planned in made.plan("rebuild", diagnosis, Thresholds(), some, False):
-            made.perform(planned, False)
-        assert made.fingerprint(None) == baseline
-        assert made.catalog() == definitions
-        assert [check for check in made.check(None) if not check.passed] == []
-        assert made.measure(made.benchmark_queries(None)[0], 2).error is None
+        for planned in made.planner.plan("rebuild", diagnosis, Thresholds(), some, False):
+            made.actions.perform(planned, False)
+        assert made.verifier.fingerprint(None) == baseline
+        assert made.verifier.definitions() == definitions
+        assert [check for check in made.verifier.check(None) if not check.passed] == []
+        assert made.benchmark.measure(made.benchmark.queries(None)[0], 2).error is None
         with made.session("spoiling") as connection:
             connection.exec_driver_sql("DELETE FROM orders")
-        side = made.restore_beside(image, backup, PLAIN)
-        made.swap(side, gate, MARKER)
-        assert made.fingerprint(None) == baseline
-        made.open_gate(gate, 0.5)
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
-        made.clean()
-        assert made.leftovers() == []
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        made.rollback.swap(side, gate, MARKER)
+        assert made.verifier.fingerprint(None) == baseline
+        made.gate.open(gate, 0.5)
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
+        made.rollback.clean()
+        assert made.rollback.leftovers() == []
 
 
 def test_a_rollback_from_the_dump(lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,20 +115,20 @@ def test_a_rollback_from_the_dump(lab: PostgreSQLLab, monkeypatch: pytest.Monkey
     lab.difficult()
     with engine(lab) as made:
         monkeypatch.setattr(type(made), "_free_bytes", lambda *_: 1000)
-        backup = made.back_up("pg_dump", lab.folder, "one", PLAIN)
-        definitions = made.catalog()
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        definitions = made.verifier.definitions()
         lab.sql('INSERT INTO "Order" (total) VALUES (1000)')
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        image = made.image(backup, baseline, lab.folder, "image", PLAIN)
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.tables == ('public."Order"',)
-        side = made.restore_beside(image, backup, PLAIN)
-        assert made.fingerprint(None, side) == baseline
-        assert made.catalog(side) == definitions
-        made.swap(side, gate, MARKER)
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        assert made.verifier.fingerprint(None, side) == baseline
+        assert made.verifier.definitions(side) == definitions
+        made.rollback.swap(side, gate, MARKER)
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
 
 
 def test_what_a_broken_build_a_restored_column_and_a_damaged_page_left_is_repaired(lab: PostgreSQLLab) -> None:
@@ -143,28 +143,28 @@ def test_what_a_broken_build_a_restored_column_and_a_damaged_page_left_is_repair
     with engine(lab) as made:
         # The index over equal values can never be built; what it is for is not ours to know.
         lab.sql("DROP INDEX orders_y")
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         told = {f.code: str(f.evidence) for f in diagnosis.findings}
         if "gin" in made.ways.examined_indexes:
             assert "index_not_examined" not in told
             assert "public.orders_words" in str([fact.notes["faulty_indexes"] for fact in diagnosis.tables])
         else:
             assert "(gin), the first: public.orders_words" in told["index_not_examined"]
-        for planned in made.plan("repair", diagnosis, Thresholds(), None, False):
-            made.perform(planned, False)
+        for planned in made.planner.plan("repair", diagnosis, Thresholds(), None, False):
+            made.actions.perform(planned, False)
         lab.sql("SET enable_seqscan = off; SELECT count(*) FROM orders WHERE to_tsvector('simple', note) @@ 'note'")
-        assert [check for check in made.check(None) if not check.passed] == []
+        assert [check for check in made.verifier.check(None) if not check.passed] == []
         assert lab.sql("SELECT count(*) FROM pg_index WHERE NOT indisvalid") == [(0,)]
         assert lab.sql("SELECT count(*) FROM orders WHERE status = 'paid'") == [(2000,)]
         lab.damage_table()
         if brings(lab, "pg_surgery"):
-            [loss] = made.perform(action("salvage"), True).losses
+            [loss] = made.actions.perform(action("salvage"), True).losses
             assert loss.pages == (11,)
-            assert [check for check in made.check(None) if not check.passed] == []
-            assert made.leftovers() == []
+            assert [check for check in made.verifier.check(None) if not check.passed] == []
+            assert made.rollback.leftovers() == []
         else:
             with pytest.raises(Unable):
-                made.perform(action("salvage"), True)
+                made.actions.perform(action("salvage"), True)
 
 
 def test_another_role_is_told_its_rights_and_works_with_them(lab: PostgreSQLLab) -> None:
@@ -172,20 +172,20 @@ def test_another_role_is_told_its_rights_and_works_with_them(lab: PostgreSQLLab)
     lab.server.run("postgres", f"ALTER DATABASE {lab.name} OWNER TO plain_owner")
     role = f"{lab.name}_admin"
     with engine(lab) as made:
-        for grant in made.grants(role):
+        for grant in made.privileges.grants(role):
             if grant.statement and (brings(lab, "amcheck") or "amcheck" not in grant.statement):
                 lab.server.run(grant.where or lab.name, grant.statement)
-        lacking = [grant.statement for grant in made.grants(role) if grant.statement and not grant.given]
+        lacking = [grant.statement for grant in made.privileges.grants(role) if grant.statement and not grant.given]
     assert len(lacking) == (0 if brings(lab, "amcheck") else 1)
     with engine(lab, user=role) as made:
-        gate = made.read_gate()
-        made.cut(gate, MARKER)
-        baseline = made.fingerprint(None)
-        made.perform(action("vacuum_full"), False)
-        made.perform(action("reindex"), False)
-        assert made.fingerprint(None) == baseline
-        made.open_gate(gate, None)
-        assert made.gate_differences(gate) == []
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        made.actions.perform(action("vacuum_full"), False)
+        made.actions.perform(action("reindex"), False)
+        assert made.verifier.fingerprint(None) == baseline
+        made.gate.open(gate, None)
+        assert made.gate.differences(gate) == []
 
 
 @pytest.mark.parametrize("major", [12, 13, 14, 15, 16, 17, 18])

@@ -22,25 +22,25 @@ def test_work_that_the_server_skips_is_a_failure(lab: PostgreSQLLab) -> None:
     with engine(lab, user="shop_app") as made:
         for kind in ("vacuum", "vacuum_full", "analyze"):
             with pytest.raises(Unable, match=r"skipping|only table"):
-                made.perform(action(kind), False)
+                made.actions.perform(action(kind), False)
 
 
 def test_rebuilding_shrinks_the_table_and_changes_no_row_nor_definition(lab: PostgreSQLLab) -> None:
     lab.fill()
     lab.difficult()
     with engine(lab) as made:
-        rows, definitions = made.fingerprint(None), made.catalog()
-        for planned in made.plan("rebuild", made.diagnose(Thresholds()), Thresholds(), None, False):
-            done = made.perform(planned, False)
+        rows, definitions = made.verifier.fingerprint(None), made.verifier.definitions()
+        for planned in made.planner.plan("rebuild", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, False):
+            done = made.actions.perform(planned, False)
             if planned.kind == "vacuum_full" and planned.object == "public.orders":
                 assert done.bytes_after is not None
                 assert done.bytes_before is not None
                 assert done.bytes_after < done.bytes_before / 2
-        assert made.fingerprint(None) == rows
-        assert made.catalog() == definitions
-        assert all(check.passed for check in made.check(None)), made.check(None)
+        assert made.verifier.fingerprint(None) == rows
+        assert made.verifier.definitions() == definitions
+        assert all(check.passed for check in made.verifier.check(None)), made.verifier.check(None)
         lab.sql('ALTER TABLE "Order" ALTER COLUMN "select" SET DEFAULT 1')
-        changed = made.catalog()
+        changed = made.verifier.definitions()
         assert {name for name in changed if changed[name] != definitions[name]} == {'table public."Order"'}
 
 
@@ -52,10 +52,10 @@ def test_progress_is_told_while_work_runs(lab: PostgreSQLLab) -> None:
     )
     seen = []
     with engine(lab) as made:
-        worker = threading.Thread(target=made.perform, args=(action("vacuum_full"), False))
+        worker = threading.Thread(target=made.actions.perform, args=(action("vacuum_full"), False))
         worker.start()
         while worker.is_alive():
-            seen += made.progress()
+            seen += made.actions.progress()
         worker.join()
     assert {item.object for item in seen if item.object} == {"public.orders"}
     assert all(item.share is None or 0 <= item.share <= 1 for item in seen)
@@ -69,11 +69,11 @@ def test_who_blocks_the_work_is_told(lab: PostgreSQLLab) -> None:
     with engine(lab) as made, closing(lab.server.connect(lab.name, "postgres")) as other:
         pid = other.info.backend_pid
         other.cursor().execute("BEGIN; SELECT count(*) FROM orders")
-        worker = threading.Thread(target=made.perform, args=(action("vacuum_full"), False))
+        worker = threading.Thread(target=made.actions.perform, args=(action("vacuum_full"), False))
         worker.start()
 
         def told() -> bool:
-            seen.extend(made.progress())
+            seen.extend(made.actions.progress())
             return any(item.blockers for item in seen)
 
         wait_until("who blocks is told", told)
@@ -88,11 +88,11 @@ def test_an_interrupt_ends_work_on_the_server_and_what_comes_later(lab: PostgreS
     lab.fill()
     caught: list[BaseException] = []
     with engine(lab) as made:
-        made.fence()
+        made.lock.fence()
 
         def work() -> None:
             try:
-                made.query("SELECT pg_sleep(60)")
+                made.benchmark.query("SELECT pg_sleep(60)")
             except BaseException as error:
                 caught.append(error)
 
@@ -106,10 +106,10 @@ def test_an_interrupt_ends_work_on_the_server_and_what_comes_later(lab: PostgreS
         assert time.monotonic() - begun < 5
         assert isinstance(caught[0], Interrupted)
         with pytest.raises(Interrupted):
-            made.facts()
+            made.sessions.facts()
         assert lab.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") == [(0,)]
         made.clear_interrupt()
-        assert made.query("SELECT 1") == [(1,)]
+        assert made.benchmark.query("SELECT 1") == [(1,)]
 
 
 def test_work_of_a_killed_process_is_given_up_by_the_server(lab: PostgreSQLLab) -> None:
@@ -126,8 +126,8 @@ from maintenance.engines import open_engine
 from maintenance.engines.values import Action, Limits, Tag
 from maintenance.engines.messages import say
 engine = open_engine(make_url({str(lab.url)!r}), Tag(7, 1), Limits())
-engine.fence()
-engine.perform(Action("public.orders", "vacuum_full", say("because"), say("none"), 1, 0), False)
+engine.lock.fence()
+engine.actions.perform(Action("public.orders", "vacuum_full", say("because"), say("none"), 1, 0), False)
 """
     child = subprocess.Popen([sys.executable, "-c", program])
     busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM (FULL)%' AND state = 'active'"
@@ -135,10 +135,10 @@ engine.perform(Action("public.orders", "vacuum_full", say("because"), say("none"
     child.kill()
     child.wait()
     with engine(lab, token=2) as made:
-        made.fence()
+        made.lock.fence()
         assert lab.sql(busy) == [(0,)]
         assert lab.sql("SELECT pg_relation_filenode('orders')") == [before]
-        assert made.fingerprint(["public.orders"])["public.orders"].rows == 8000
+        assert made.verifier.fingerprint(["public.orders"])["public.orders"].rows == 8000
 
 
 def test_a_lock_that_is_not_given_is_transient(lab: PostgreSQLLab) -> None:
@@ -146,44 +146,44 @@ def test_a_lock_that_is_not_given_is_transient(lab: PostgreSQLLab) -> None:
     with engine(lab, lock_seconds=0.5) as made, lab.application("postgres") as holder:
         holder.execute("BEGIN; LOCK TABLE orders")
         with pytest.raises(Transient, match="lock timeout"):
-            made.perform(action("vacuum_full"), False)
+            made.actions.perform(action("vacuum_full"), False)
 
 
 def test_a_functional_check_cannot_write(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as made:
-        assert made.query("SELECT ';', count(*) FROM customers; ") == [(";", 2000)]
+        assert made.benchmark.query("SELECT ';', count(*) FROM customers; ") == [(";", 2000)]
         for statement in (
             "DELETE FROM orders",
             "COMMIT; DELETE FROM orders",
             "SET TRANSACTION READ WRITE; DELETE FROM orders",
         ):
             with pytest.raises(Unable):
-                made.query(statement)
+                made.benchmark.query(statement)
     assert lab.sql("SELECT count(*) FROM orders") == [(8000,)]
 
 
 def test_blocks_fall_after_a_rebuild_and_an_error_is_in_the_sample(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as made:
-        queries = made.benchmark_queries(None)
-        assert queries == made.benchmark_queries(None)
-        before = made.measure(queries[0], 3)
-        made.perform(action("vacuum_full"), False)
-        made.perform(action("vacuum"), False)
-        after = made.measure(queries[0], 3)
+        queries = made.benchmark.queries(None)
+        assert queries == made.benchmark.queries(None)
+        before = made.benchmark.measure(queries[0], 3)
+        made.actions.perform(action("vacuum_full"), False)
+        made.actions.perform(action("vacuum"), False)
+        after = made.benchmark.measure(queries[0], 3)
         assert before.cost is not None
         assert after.cost is not None
         assert after.cost < before.cost / 2
         assert len(after.times_ms) == 3
-        assert "does not exist" in str(made.measure("SELECT * FROM nowhere", 1).error)
-        assert "read-only" in str(made.measure("DELETE FROM orders", 1).error)
+        assert "does not exist" in str(made.benchmark.measure("SELECT * FROM nowhere", 1).error)
+        assert "read-only" in str(made.benchmark.measure("DELETE FROM orders", 1).error)
 
 
 def test_a_query_that_ends_its_session_does_not_end_the_measuring_of_the_others(lab: PostgreSQLLab) -> None:
     counting, ending = "SELECT count(*) FROM pg_class", "SELECT pg_terminate_backend(pg_backend_pid())"
     with engine(lab) as made:
-        first, ended, last = made.measure_all([counting, ending, counting], 2)
+        first, ended, last = made.benchmark.measure_all([counting, ending, counting], 2)
     assert "connection" in str(ended.error)
     for sample in (first, last):
         assert (sample.query, sample.error, len(sample.times_ms)) == (counting, None, 2)

@@ -30,19 +30,19 @@ def codes(diagnosis: Diagnosis) -> set[tuple[str, str]]:
 
 
 def repaired(made: PostgreSQL, diagnosis: Diagnosis, allow_data_loss: bool = False) -> list[Performed]:
-    plan = made.plan("repair", diagnosis, Thresholds(), None, allow_data_loss)
-    return [made.perform(planned, allow_data_loss) for planned in plan]
+    plan = made.planner.plan("repair", diagnosis, Thresholds(), None, allow_data_loss)
+    return [made.actions.perform(planned, allow_data_loss) for planned in plan]
 
 
 def whole(made: PostgreSQL) -> None:
-    assert [check for check in made.check(None) if not check.passed] == []
-    assert made.leftovers() == []
+    assert [check for check in made.verifier.check(None) if not check.passed] == []
+    assert made.rollback.leftovers() == []
 
 
 def test_a_page_of_an_index(lab: PostgreSQLLab) -> None:
     orders = lab.damage_index()
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("damaged_index", orders) in codes(diagnosis)
         repaired(made, diagnosis)
         whole(made)
@@ -55,14 +55,14 @@ def test_the_header_of_a_page_of_a_table(lab: PostgreSQLLab) -> None:
         file.seek(7 * PAGE + 12)
         file.write(b"\xff" * 8)
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("damaged_table", "public.orders") in codes(diagnosis)
         with pytest.raises(Damaged, match="invalid page in block 7"):
             repaired(made, diagnosis)
         [loss] = repaired(made, diagnosis, allow_data_loss=True)[0].losses
         assert loss.pages == (7,)
         whole(made)
-        left = made.fingerprint(["public.orders"])["public.orders"].rows
+        left = made.verifier.fingerprint(["public.orders"])["public.orders"].rows
     assert left is not None
     assert 7900 < left < 8000
 
@@ -73,7 +73,7 @@ def test_a_part_of_a_tables_file_that_is_missing(lab: PostgreSQLLab) -> None:
     with lab.stopped(), open(path, "r+b") as file:
         file.truncate(20 * PAGE)
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("file_shorter_than_catalog", "public.orders") in codes(diagnosis)
         with pytest.raises(Damaged, match="a part of its file is missing"):
             repaired(made, diagnosis)
@@ -92,7 +92,7 @@ def test_a_whole_file_that_is_missing_is_for_the_rollback(lab: PostgreSQLLab) ->
     with lab.stopped():
         path.unlink()
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("file_missing", "public.orders") in codes(diagnosis)
         with pytest.raises(Damaged, match="could not open file"):
             repaired(made, diagnosis, allow_data_loss=True)
@@ -103,7 +103,7 @@ def test_the_file_of_an_index_that_is_missing(lab: PostgreSQLLab) -> None:
     with lab.stopped():
         path.unlink()
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("file_missing", "public.orders_status") in codes(diagnosis)
         repaired(made, diagnosis)
         whole(made)
@@ -114,12 +114,14 @@ def test_equal_keys_under_a_unique_index_are_told_and_never_deleted(lab: Postgre
     lab.sql("INSERT INTO customers (id, name) SELECT i, 'the other' FROM generate_series(100, 120) i")
     lab.sql("UPDATE pg_index SET indisready = true, indisvalid = true WHERE indexrelid = 'customers_pkey'::regclass")
     with engine(lab) as made:
-        [check] = [check for check in made.check(["public.customers"]) if check.name == "unique"]
+        [check] = [check for check in made.verifier.check(["public.customers"]) if check.name == "unique"]
         assert not check.passed
-        plan = made.plan("repair", made.diagnose(Thresholds()), Thresholds(), ["public.customers"], True)
+        plan = made.planner.plan(
+            "repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), ["public.customers"], True
+        )
         [reindex] = [planned for planned in plan if planned.kind == "reindex"]
         with pytest.raises(Damaged) as caught:
-            made.perform(reindex, True)
+            made.actions.perform(reindex, True)
     words = caught.value.words
     assert "public.customers_pkey: 21 keys stand in 42 rows, e.g. (id) = ('100') in 2 rows; (id) = ('101')" in words
     statement = words.split("Look at them with ")[1].split("; delete")[0]
@@ -141,7 +143,7 @@ def test_rows_marked_as_visible_to_all_that_are_not(lab: PostgreSQLLab) -> None:
         marks.write_bytes(bytes(page))
         os.chown(marks, example.stat().st_uid, example.stat().st_gid)
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         if ("visibility_damage", "public.orders") not in codes(diagnosis):
             # With checksums the server sees that the map is wrong, and takes it for empty: nothing is to be done.
             assert lab.sql("SHOW data_checksums") == [("on",)]
@@ -155,7 +157,7 @@ def test_rows_marked_as_visible_to_all_that_are_not(lab: PostgreSQLLab) -> None:
 def test_a_sequence_behind_its_column(lab: PostgreSQLLab) -> None:
     lab.sql("SELECT setval('orders_id_seq', 10)")
     with engine(lab) as made:
-        repaired(made, made.diagnose(Thresholds()))
+        repaired(made, made.diagnostics.diagnose(Thresholds()))
         whole(made)
     assert lab.sql("SELECT nextval('orders_id_seq')") == [(20000,)]
 
@@ -163,12 +165,12 @@ def test_a_sequence_behind_its_column(lab: PostgreSQLLab) -> None:
 def test_an_index_of_a_system_catalog(lab: PostgreSQLLab) -> None:
     lab.damage_page("pg_depend_reference_index", 3)
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("damaged_system_index", "pg_catalog.pg_depend_reference_index") in codes(diagnosis)
         with pytest.raises(psycopg2.Error):
             lab.sql("SELECT count(*) FROM (SELECT 1 FROM pg_depend ORDER BY refclassid, refobjid) x")
         repaired(made, diagnosis)
-        assert not codes(made.diagnose(Thresholds())) & {
+        assert not codes(made.diagnostics.diagnose(Thresholds())) & {
             ("damaged_system_index", "pg_catalog.pg_depend_reference_index")
         }
         whole(made)
@@ -181,7 +183,7 @@ def test_the_statistics_of_the_planner(lab: PostgreSQLLab) -> None:
         "pg_statistic", int(str(lab.sql("SELECT max((ctid::text::point)[0])::int - 1 FROM pg_statistic")[0][0]))
     )
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("damaged_statistics", "pg_catalog.pg_statistic") in codes(diagnosis)
         assert len(diagnosis.tables) == 3
         with pytest.raises(psycopg2.Error):
@@ -196,9 +198,9 @@ def test_a_table_of_the_system_is_left_to_people(lab: PostgreSQLLab) -> None:
     [(pages,)] = lab.sql("SELECT pg_relation_size('pg_description') / 8192")
     lab.damage_page("pg_description", int(str(pages)) - 1)
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert ("damaged_system_table", "pg_catalog.pg_description") in codes(diagnosis)
-        assert not [a for a in made.plan("repair", diagnosis, Thresholds(), None, True) if a.stage < 0]
+        assert not [a for a in made.planner.plan("repair", diagnosis, Thresholds(), None, True) if a.stage < 0]
 
 
 def test_a_page_of_zeros_into_which_an_index_still_points(lab: PostgreSQLLab) -> None:
@@ -212,17 +214,17 @@ def test_a_page_of_zeros_into_which_an_index_still_points(lab: PostgreSQLLab) ->
         file.seek(0, os.SEEK_END)
         file.write(bytes(2 * PAGE))
     with engine(lab) as made:
-        diagnosis = made.diagnose(Thresholds())
+        diagnosis = made.diagnostics.diagnose(Thresholds())
         assert {code for code, _ in codes(diagnosis)} & {"lost_pages", "damaged_table"} == {"lost_pages"}
         [found] = [finding for finding in diagnosis.findings if finding.code == "lost_pages"]
         assert found.evidence.startswith(f"{count} entries of index public.orders_")
         assert "point into empty pages (11)" in found.evidence
         for kind in ("repair", "rebuild"):
-            [looking, *_] = made.plan(kind, diagnosis, Thresholds(), None, False)
+            [looking, *_] = made.planner.plan(kind, diagnosis, Thresholds(), None, False)
             with pytest.raises(Damaged, match=r"empty pages \(11\)"):
-                made.perform(looking, False)
+                made.actions.perform(looking, False)
         [loss] = repaired(made, diagnosis, allow_data_loss=True)[0].losses
         assert loss.pages == (11,)
         assert f"{count} entries" in loss.detail
-        assert "lost_pages" not in {code for code, _ in codes(made.diagnose(Thresholds()))}
+        assert "lost_pages" not in {code for code, _ in codes(made.diagnostics.diagnose(Thresholds()))}
         whole(made)

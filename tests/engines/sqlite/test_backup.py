@@ -27,17 +27,17 @@ class TestBackup:
             client.execute("PRAGMA wal_autocheckpoint = 0")
             client.execute("INSERT INTO orders VALUES (100001, 1, 'new', 'in the log')")
             with wal_lab.engine() as engine:
-                now = engine.fingerprint(None)
-                for method in engine.backup_methods:
-                    assert engine.back_up(method, wal_lab.folder, method, PLAIN).snapshot == now
+                now = engine.verifier.fingerprint(None)
+                for method in engine.backups.methods:
+                    assert engine.backups.back_up(method, wal_lab.folder, method, PLAIN).snapshot == now
         assert now["orders"].rows == 8001
 
     def test_a_damaged_table_is_copied_with_its_damage_and_the_backup_says_so(self, lab: SQLiteLab) -> None:
         lab.fill()
         lab.damage_table()
         with lab.engine() as engine:
-            for method in engine.backup_methods:
-                backup = engine.back_up(method, lab.folder, method, PLAIN)
+            for method in engine.backups.methods:
+                backup = engine.backups.back_up(method, lab.folder, method, PLAIN)
                 assert backup.verified
                 assert not backup.snapshot["orders"].readable
                 assert backup.snapshot["customers"].rows == 2000
@@ -47,8 +47,8 @@ class TestBackup:
         lab.write(0, bytes(16))
         with lab.engine() as engine:
             with pytest.raises(Damaged):
-                engine.back_up("sqlite_backup", lab.folder, "first", PLAIN)
-            backup = engine.back_up("file_copy", lab.folder, "second", PLAIN)
+                engine.backups.back_up("sqlite_backup", lab.folder, "first", PLAIN)
+            backup = engine.backups.back_up("file_copy", lab.folder, "second", PLAIN)
         assert backup.verified
         assert [path.name for path in lab.folder.iterdir()] == [backup.path.name]
 
@@ -61,8 +61,8 @@ class TestBackup:
         key.write_text(f"{identity}\n")
         recipients = (str(identity.to_public()),)
         with lab.engine() as engine:
-            opened = engine.back_up("sqlite_backup", lab.folder, "a", Seal(recipients, key))
-            closed = engine.back_up("sqlite_backup", lab.folder, "b", Seal(recipients))
+            opened = engine.backups.back_up("sqlite_backup", lab.folder, "a", Seal(recipients, key))
+            closed = engine.backups.back_up("sqlite_backup", lab.folder, "b", Seal(recipients))
         assert (opened.verified, closed.verified) == (True, False)
         with archive.reading(opened.path, Seal(recipients, key)) as plain:
             assert plain.read(16) == b"SQLite format 3\x00"
@@ -75,12 +75,12 @@ class TestBackup:
         beside = lab.path.parent
         monkeypatch.setattr(shutil, "disk_usage", lambda p: usage(p)._replace(free=5_000_000 if p == beside else 10**9))
         with lab.engine() as engine:
-            backup = engine.back_up("sqlite_backup", lab.folder, "shop", PLAIN)
+            backup = engine.backups.back_up("sqlite_backup", lab.folder, "shop", PLAIN)
             with under_cut(engine):
-                image = engine.image(backup, {}, lab.folder, "stem", PLAIN)
+                image = engine.backups.image(backup, {}, lab.folder, "stem", PLAIN)
             assert Path(image.name).parent == lab.folder
-            assert engine.leftovers() == [image.name]
+            assert engine.rollback.leftovers() == [image.name]
             # As after a crash: another object, which never heard of the image.
         with lab.engine(token=2) as engine:
-            assert engine.clean() == [image.name]
+            assert engine.rollback.clean() == [image.name]
         assert list(beside.iterdir()) == [lab.path]

@@ -30,24 +30,26 @@ class TestTheCut:
         lab = SQLiteLab(tmp_path / "shop", journal_mode)
         lab.fill()
         with lab.engine() as engine, under_cut(engine) as gate:
-            baseline = engine.fingerprint(None)
-            first, second = (engine.back_up(method, lab.folder, method, PLAIN) for method in engine.backup_methods)
-            image = engine.image(first, baseline, lab.folder, "image", PLAIN)
+            baseline = engine.verifier.fingerprint(None)
+            first, second = (
+                engine.backups.back_up(method, lab.folder, method, PLAIN) for method in engine.backups.methods
+            )
+            image = engine.backups.image(first, baseline, lab.folder, "image", PLAIN)
             assert first.snapshot == second.snapshot == baseline
-            queries = engine.benchmark_queries(None)
+            queries = engine.benchmark.queries(None)
             for act in (
-                engine.facts,
-                lambda: engine.diagnose(SMALL),
-                lambda: engine.check(None),
-                engine.catalog,
-                lambda: engine.query("SELECT 1"),
-                lambda: engine.measure(queries[0], 2),
-                lambda: [engine.perform(action, False) for action in plan(engine, "rebuild")],
-                lambda: engine.swap(engine.restore_beside(image, first, PLAIN), gate, {}),
-                lambda: engine.gate_differences(gate),
-                engine.leftovers,
-                engine.clean,
-                engine.read_gate,
+                engine.sessions.facts,
+                lambda: engine.diagnostics.diagnose(SMALL),
+                lambda: engine.verifier.check(None),
+                engine.verifier.definitions,
+                lambda: engine.benchmark.query("SELECT 1"),
+                lambda: engine.benchmark.measure(queries[0], 2),
+                lambda: [engine.actions.perform(action, False) for action in plan(engine, "rebuild")],
+                lambda: engine.rollback.swap(engine.rollback.restore_beside(image, first, PLAIN), gate, {}),
+                lambda: engine.gate.differences(gate),
+                engine.rollback.leftovers,
+                engine.rollback.clean,
+                engine.gate.read_state,
             ):
                 act()
                 assert not gets_in(lab)
@@ -56,11 +58,11 @@ class TestTheCut:
     def test_a_process_that_keeps_the_file_open_is_named(self, wal_lab: SQLiteLab) -> None:
         wal_lab.fill()
         with another_process(READER, str(wal_lab.path)) as reader, wal_lab.engine(limits=SHORT) as engine:
-            engine.fence()
+            engine.lock.fence()
             with pytest.raises(Transient, match=f"process {reader.pid} "):
-                engine.cut(engine.read_gate(), {})
-            assert engine.diagnose(SMALL).connections == 1
-            engine.open_gate(engine.read_gate(), None)
+                engine.gate.cut(engine.gate.read_state(), {})
+            assert engine.diagnostics.diagnose(SMALL).connections == 1
+            engine.gate.open(engine.gate.read_state(), None)
         assert wal_lab.sql("SELECT count(*) FROM orders") == [(8000,)]
 
     @pytest.mark.parametrize("journal_mode", ["delete", "wal"])
@@ -73,8 +75,8 @@ class TestTheCut:
                 other = {"delete": "wal", "wal": "delete"}[journal_mode]
                 lab.under_cut(engine, f"PRAGMA journal_mode = {other}")
                 lab.path.chmod(0o600)
-                assert len(engine.gate_differences(gate)) == 4
-            assert engine.gate_differences(gate) == []
+                assert len(engine.gate.differences(gate)) == 4
+            assert engine.gate.differences(gate) == []
         assert lab.sql("PRAGMA journal_mode") == [(journal_mode,)]
         assert lab.path.stat().st_mode & 0o777 == 0o640
 
@@ -86,12 +88,12 @@ class TestTheCut:
             worker.wait()
             assert gets_in(lab)
         with lab.engine(token=2) as engine:
-            assert engine.fence() == 0
-            gate = engine.read_gate()
-            assert engine.gate_differences(gate) == ["the marker shop.db.dbmaint is still there"]
-            engine.cut(gate, {})
+            assert engine.lock.fence() == 0
+            gate = engine.gate.read_state()
+            assert engine.gate.differences(gate) == ["the marker shop.db.dbmaint is still there"]
+            engine.gate.cut(gate, {})
             assert not gets_in(lab)
-            engine.open_gate(gate, None)
+            engine.gate.open(gate, None)
         assert [path.name for path in lab.path.parent.iterdir()] == ["shop.db"]
 
     def test_a_successor_without_a_claim_removes_the_lock_file_of_the_dead(self, lab: SQLiteLab) -> None:
@@ -99,24 +101,24 @@ class TestTheCut:
         lock = lab.path.with_name("shop.db.dbmaint-lock")
         with another_process(WORKER, str(lab.path), "7", "1") as worker:
             with lab.engine(token=2) as engine:
-                engine.facts()
+                engine.sessions.facts()
             assert lock.exists()  # its holder lives
             worker.kill()
             worker.wait()
             with lab.engine(target=8) as engine:
-                engine.facts()
+                engine.sessions.facts()
             assert lock.exists()  # of another run target
             with lab.engine(token=2) as engine:
-                engine.facts()
+                engine.sessions.facts()
         assert not lock.exists()
 
     def test_a_paused_older_worker_is_ended_before_it_can_wake(self, lab: SQLiteLab) -> None:
         lab.fill()
         with another_process(WORKER, str(lab.path), "7", "1") as worker, lab.engine(token=2) as engine:
             os.kill(worker.pid, signal.SIGSTOP)
-            assert engine.fence() == 1
+            assert engine.lock.fence() == 1
             assert worker.wait(5) == -signal.SIGKILL
-            engine.cut(engine.read_gate(), {})
+            engine.gate.cut(engine.gate.read_state(), {})
 
     @pytest.mark.parametrize(("target", "token"), [(8, 1), (7, 2), (7, 3)])
     def test_any_other_maintenance_is_left_alone(self, lab: SQLiteLab, target: int, token: int) -> None:
@@ -125,7 +127,7 @@ class TestTheCut:
             lab.engine(token=2, limits=SHORT) as engine,
         ):
             with pytest.raises(Transient, match=f"run target {target} in process {worker.pid} "):
-                engine.fence()
+                engine.lock.fence()
             assert worker.poll() is None
 
     def test_a_process_that_only_has_the_number_of_the_older_worker_is_not_killed(self, lab: SQLiteLab) -> None:
@@ -134,14 +136,14 @@ class TestTheCut:
             signed = json.loads(lock.read_text())
             lock.write_text(json.dumps({**signed, "started": signed["started"] - 1}))
             with pytest.raises(Transient):
-                engine.fence()
+                engine.lock.fence()
             assert worker.poll() is None
 
     def test_two_targets_of_one_process_shut_each_other_out(self, lab: SQLiteLab) -> None:
         with lab.engine(target=1) as first, lab.engine(target=2, limits=SHORT) as second:
-            first.fence()
-            first.fence()
+            first.lock.fence()
+            first.lock.fence()
             with pytest.raises(Transient, match="run target 1 "):
-                second.fence()
+                second.lock.fence()
             first.close()
-            assert second.fence() == 0
+            assert second.lock.fence() == 0

@@ -23,7 +23,12 @@ class TestTheFile:
         lab = SQLiteLab(tmp_path / "shop")
         lab.path.unlink()
         with lab.engine() as engine:
-            for ask in (engine.facts, engine.read_gate, engine.fence, lambda: engine.diagnose(SMALL)):
+            for ask in (
+                engine.sessions.facts,
+                engine.gate.read_state,
+                engine.lock.fence,
+                lambda: engine.diagnostics.diagnose(SMALL),
+            ):
                 with pytest.raises(Unreachable, match="no such file"):
                     ask()
         assert list(lab.path.parent.iterdir()) == []
@@ -38,13 +43,13 @@ class TestTheFile:
         link = tmp_path / "link.db"
         link.symlink_to(lab.path)
         with lab.engine() as engine:
-            assert SQLite(lab.url.set(database=str(link)), Tag(7, 1), SHORT).facts() == engine.facts()
+            assert SQLite(lab.url.set(database=str(link)), Tag(7, 1), SHORT).facts() == engine.sessions.facts()
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_a_file_of_somebody_else_is_access_denied(self, lab: SQLiteLab) -> None:
         lab.path.chmod(0)
         with lab.engine() as engine, pytest.raises(AccessDenied):
-            engine.facts()
+            engine.sessions.facts()
 
 
 def test_equal_rows_do_not_cancel_each_other_and_types_count() -> None:

@@ -55,17 +55,17 @@ def unusual(lab: SQLiteLab) -> SQLiteLab:
 def test_settings_and_definitions_are_the_same_after_a_rebuild_and_a_rollback(unusual: SQLiteLab) -> None:
     before = settings(unusual)
     with unusual.engine() as engine:
-        catalog, rows = engine.catalog(), engine.fingerprint(None)
+        catalog, rows = engine.verifier.definitions(), engine.verifier.fingerprint(None)
         assert rows["sqlite_sequence"].rows == 1
-        backup = engine.back_up("sqlite_backup", unusual.folder, "shop", PLAIN)
+        backup = engine.backups.back_up("sqlite_backup", unusual.folder, "shop", PLAIN)
         with under_cut(engine) as gate:
-            image = engine.image(backup, rows, unusual.folder, "image", PLAIN)
+            image = engine.backups.image(backup, rows, unusual.folder, "image", PLAIN)
             for action in plan(engine, "rebuild"):
-                engine.perform(action, False)
-            assert (engine.catalog(), engine.fingerprint(None)) == (catalog, rows)
-            engine.swap(engine.restore_beside(image, backup, PLAIN), gate, {})
-            assert (engine.catalog(), engine.fingerprint(None)) == (catalog, rows)
-        engine.clean()
+                engine.actions.perform(action, False)
+            assert (engine.verifier.definitions(), engine.verifier.fingerprint(None)) == (catalog, rows)
+            engine.rollback.swap(engine.rollback.restore_beside(image, backup, PLAIN), gate, {})
+            assert (engine.verifier.definitions(), engine.verifier.fingerprint(None)) == (catalog, rows)
+        engine.rollback.clean()
     assert settings(unusual) == before
 
 
@@ -104,7 +104,7 @@ def test_a_table_that_only_its_application_can_sort_is_told_and_not_worked_on(
         for statement in (*table.split("; "), ROWS):
             connection.execute(statement)
     with lab.engine() as engine:
-        found = engine.diagnose(SMALL)
+        found = engine.diagnostics.diagnose(SMALL)
         told = {finding.object: finding for finding in found.findings if finding.code == "application_code_needed"}
         assert set(told) == {"t"}
         assert words in told["t"].evidence
@@ -112,13 +112,13 @@ def test_a_table_that_only_its_application_can_sort_is_told_and_not_worked_on(
             with pytest.raises(Unable, match=words):
                 plan(engine, kind)
         # What is its own can be worked on by name, and everything can be backed up.
-        named = engine.plan("rebuild", found, SMALL, ["plain"], False)
+        named = engine.planner.plan("rebuild", found, SMALL, ["plain"], False)
         with under_cut(engine):
             for action in named:
-                engine.perform(action, False)
-            assert [check for check in engine.check(["plain"]) if not check.passed] == []
+                engine.actions.perform(action, False)
+            assert [check for check in engine.verifier.check(["plain"]) if not check.passed] == []
         assert named
-        assert engine.back_up("sqlite_backup", lab.folder, "shop", PLAIN).verified
+        assert engine.backups.back_up("sqlite_backup", lab.folder, "shop", PLAIN).verified
 
 
 def test_other_files_are_no_reason_for_a_view_to_fail(lab: SQLiteLab) -> None:

@@ -39,20 +39,20 @@ def test_every_committed_row_of_a_killed_application_goes_through_and_no_other(
     if kind == "repair":
         lab.overwrite(of_an_index, b"\xff")
     with lab.engine() as engine:
-        found = engine.diagnose(SMALL)
-        backup = engine.back_up(engine.backup_methods[0], lab.folder, "shop", PLAIN)
+        found = engine.diagnostics.diagnose(SMALL)
+        backup = engine.backups.back_up(engine.backups.methods[0], lab.folder, "shop", PLAIN)
         with under_cut(engine):
-            before = engine.fingerprint(None)
+            before = engine.verifier.fingerprint(None)
             assert before["orders"].rows == 8000
-            for action in engine.plan(kind, found, SMALL, None, False):  # type: ignore[arg-type]
-                assert engine.perform(action, False).losses == ()
-            assert [check for check in engine.check(None) if not check.passed] == []
-            assert engine.fingerprint(None) == before
-            image = engine.image(backup, before, lab.folder, "image", PLAIN)
-            side = engine.restore_beside(image, backup, PLAIN)
-            assert engine.fingerprint(None, side) == before
-        engine.clean()
-        assert engine.leftovers() == []
+            for action in engine.planner.plan(kind, found, SMALL, None, False):  # type: ignore[arg-type]
+                assert engine.actions.perform(action, False).losses == ()
+            assert [check for check in engine.verifier.check(None) if not check.passed] == []
+            assert engine.verifier.fingerprint(None) == before
+            image = engine.backups.image(backup, before, lab.folder, "image", PLAIN)
+            side = engine.rollback.restore_beside(image, backup, PLAIN)
+            assert engine.verifier.fingerprint(None, side) == before
+        engine.rollback.clean()
+        assert engine.rollback.leftovers() == []
     rows = content(lab)
     assert len(rows) == 8000
     assert {row[3] for row in rows if int(str(row[0])) < 4000} == {"committed"}

@@ -31,19 +31,23 @@ class TestLimits:
     def test_a_statement_ends_at_its_limit_and_says_so(self, lab: SQLiteLab) -> None:
         lab.fill()
         with lab.engine(limits=Limits(statement_seconds=0.3)) as engine, pytest.raises(Transient, match="longer than"):
-            engine.query("SELECT count(*) FROM orders a, orders b, orders c")
+            engine.benchmark.query("SELECT count(*) FROM orders a, orders b, orders c")
 
     def test_a_locked_file_is_waited_for_and_then_told(self, lab: SQLiteLab) -> None:
         lab.fill()
         with closing(sqlite3.connect(lab.path, isolation_level=None)) as client:
             client.execute("BEGIN EXCLUSIVE")
             with lab.engine(limits=Limits(lock_seconds=0.3)) as engine, pytest.raises(Transient, match="locked"):
-                engine.fingerprint(None)
+                engine.verifier.fingerprint(None)
 
     def test_who_keeps_the_file_locked_is_named_whatever_is_asked_of_it(self, lab: SQLiteLab) -> None:
         lab.fill()
         with another_process(KEEPER, str(lab.path)) as keeper, lab.engine(limits=Limits(lock_seconds=0.3)) as engine:
-            for ask in (lambda: engine.fingerprint(None), lambda: engine.diagnose(SMALL), engine.catalog):
+            for ask in (
+                lambda: engine.verifier.fingerprint(None),
+                lambda: engine.diagnostics.diagnose(SMALL),
+                engine.verifier.definitions,
+            ):
                 with pytest.raises(Transient, match=f"locked.*; in use by process {keeper.pid} "):
                     ask()
 
@@ -57,7 +61,7 @@ class TestLimits:
             def work() -> None:
                 try:
                     while True:
-                        engine.perform(actions[0], False)
+                        engine.actions.perform(actions[0], False)
                 except EngineError as error:
                     ended.append(error)
 

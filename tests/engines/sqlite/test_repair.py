@@ -34,7 +34,9 @@ class TestRepair:
         page = lab.pages("orders_status", "leaf")[1]
         lab.write(data.index(b"status ", (page - 1) * 4096), b"statuz ")
         with lab.engine() as engine:
-            assert [f.code for f in engine.diagnose(SMALL).findings if f.severity == "high"] == ["index_damaged"]
+            assert [f.code for f in engine.diagnostics.diagnose(SMALL).findings if f.severity == "high"] == [
+                "index_damaged"
+            ]
             assert next(a.kind for a in plan(engine, "repair")) == "reindex"
         assert repaired(lab) == []
         assert content(lab) == before
@@ -42,12 +44,12 @@ class TestRepair:
     def test_the_index_of_a_constraint_comes_back_with_its_table(self, lab: SQLiteLab) -> None:
         lab.difficult()
         with lab.engine() as engine:
-            before, catalog = engine.fingerprint(None), engine.catalog()
+            before, catalog = engine.verifier.fingerprint(None), engine.verifier.definitions()
         lab.overwrite(lab.pages("sqlite_autoindex_customers_1", "leaf")[1], b"\xff")
         assert repaired(lab) == []
         with lab.engine() as engine:
-            assert engine.fingerprint(None) == before
-            assert engine.catalog() == catalog
+            assert engine.verifier.fingerprint(None) == before
+            assert engine.verifier.definitions() == catalog
         with pytest.raises(sqlite3.IntegrityError):
             lab.sql("INSERT INTO customers (name) VALUES ('NAME 3')")
 
@@ -108,16 +110,16 @@ class TestRepair:
         lab.fill()
         lab.sql("CREATE INDEX customers_name ON customers (name)")
         with lab.engine() as engine:
-            before = engine.fingerprint(None)
+            before = engine.verifier.fingerprint(None)
         for table in ("orders", "customers"):
             lab.overwrite(lab.pages(table, "internal")[0], b"\0")
         with lab.engine() as engine:
             actions = [action for action in plan(engine, "repair") if action.stage == 0]
             assert len(actions) == 2
             with under_cut(engine), ThreadPoolExecutor(2) as pool:
-                done = list(pool.map(lambda action: engine.perform(action, False), actions))
+                done = list(pool.map(lambda action: engine.actions.perform(action, False), actions))
             assert [performed.losses for performed in done] == [(), ()]
-            assert engine.fingerprint(None) == before
+            assert engine.verifier.fingerprint(None) == before
 
     def test_every_kind_of_table_survives_being_made_again_from_its_pages(self, lab: SQLiteLab) -> None:
         names = lab.difficult()
@@ -128,12 +130,12 @@ class TestRepair:
             "INSERT INTO typed (id, weight) SELECT -id, -id * 1000000007 * 100 FROM customers",
         )
         with lab.engine() as engine:
-            before, catalog = engine.fingerprint(None), engine.catalog()
+            before, catalog = engine.verifier.fingerprint(None), engine.verifier.definitions()
             with under_cut(engine):
                 for name in names:
                     assert moved(engine, name) == before[name]
-            assert engine.fingerprint(None) == before
-            assert engine.catalog() == catalog
+            assert engine.verifier.fingerprint(None) == before
+            assert engine.verifier.definitions() == catalog
         assert lab.sql("SELECT count(*) FROM letters WHERE letters MATCH 'dear'") == [(290,)]
         lab.sql("INSERT INTO letters (letters) VALUES ('integrity-check')")
         assert lab.sql("SELECT label FROM places WHERE west <= 7.2 AND east >= 7.2") == [("Name 7",)]
@@ -150,7 +152,7 @@ class TestRepair:
             connection.executemany("INSERT INTO t VALUES (?)", [("注文 😀",), ("",), ("x" * 9000,)])
             connection.commit()
         with lab.engine() as engine, under_cut(engine):
-            before = engine.fingerprint(None)["t"]
+            before = engine.verifier.fingerprint(None)["t"]
             assert moved(engine, "t") == before
 
     def test_a_lost_magic_is_written_again(self, lab: SQLiteLab) -> None:
@@ -160,7 +162,7 @@ class TestRepair:
         lab.write(0, b"\xff" * 16)
         with lab.engine() as engine, under_cut(engine):
             # What is in it can be proven although SQLite cannot open it.
-            assert engine.fingerprint(None)["orders"].rows == 8000
+            assert engine.verifier.fingerprint(None)["orders"].rows == 8000
             assert not gets_in(lab)
         assert repaired(lab) == []
         assert content(lab) == before
@@ -182,15 +184,15 @@ class TestRepair:
         lab.fill()
         lab.overwrite(1, b"\xff")
         with lab.engine() as engine:
-            found = engine.diagnose(SMALL)
+            found = engine.diagnostics.diagnose(SMALL)
             assert [finding.code for finding in found.findings] == ["file_damaged"]
-            plan = engine.plan("repair", found, SMALL, None, True)
+            plan = engine.planner.plan("repair", found, SMALL, None, True)
             assert [action.kind for action in plan] == ["write_first_page", "vacuum"]
             with under_cut(engine):
                 with pytest.raises(Damaged, match="not allowed"):
-                    engine.perform(plan[0], False)
+                    engine.actions.perform(plan[0], False)
                 with pytest.raises(Damaged, match="nowhere else in the file; restore the file from a backup"):
-                    engine.perform(plan[0], True)
+                    engine.actions.perform(plan[0], True)
         assert lab.path.read_bytes()[:4096] == b"\xff" * 4096
 
     @pytest.mark.parametrize("page_size", [1024, 4096])
@@ -207,16 +209,22 @@ class TestRepair:
         lab.sql("PRAGMA user_version = 12")
         before = content(lab)
         with lab.engine() as engine:
-            catalog = engine.catalog()
+            catalog = engine.verifier.definitions()
         lab.write(0, b"\xff" * page_size)
         (loss,) = repaired(lab, allow_data_loss=True)
         assert "user_version" in loss.detail
         assert content(lab) == before
         assert lab.sql("SELECT column_3 FROM more_7") == [("kept",)]
         with lab.engine() as engine:
-            assert {name for name, digest in engine.catalog().items() if catalog[name] != digest} == {"settings"}
-            assert [check for check in engine.check(None) if not check.passed] == []
-            assert [finding.code for finding in engine.diagnose(SMALL).findings if finding.severity == "critical"] == []
+            assert {name for name, digest in engine.verifier.definitions().items() if catalog[name] != digest} == {
+                "settings"
+            }
+            assert [check for check in engine.verifier.check(None) if not check.passed] == []
+            assert [
+                finding.code
+                for finding in engine.diagnostics.diagnose(SMALL).findings
+                if finding.severity == "critical"
+            ] == []
 
     def test_an_action_done_twice_is_done_once(self, lab: SQLiteLab) -> None:
         lab.fill()
@@ -225,12 +233,12 @@ class TestRepair:
             actions = plan(engine, "repair")
             with under_cut(engine):
                 for action in [*actions, *actions]:
-                    engine.perform(action, False)
-                assert all(check.passed for check in engine.check(None))
+                    engine.actions.perform(action, False)
+                assert all(check.passed for check in engine.verifier.check(None))
 
     def test_an_unknown_action_is_refused(self, lab: SQLiteLab) -> None:
         with lab.engine() as engine, pytest.raises(Unable):
-            engine.perform(Action("orders", "drop_everything", say("why"), say("none"), 0, 0), True)
+            engine.actions.perform(Action("orders", "drop_everything", say("why"), say("none"), 0, 0), True)
 
 
 def moved(engine: Engine, name: str) -> object:
@@ -239,4 +247,4 @@ def moved(engine: Engine, name: str) -> object:
 
     assert isinstance(engine, SQLite)
     move_by_pages(engine.file, name)
-    return engine.fingerprint([name])[name]
+    return engine.verifier.fingerprint([name])[name]

@@ -25,9 +25,9 @@ class TestRollback:
         lab.fill()
         before = content(lab)
         with lab.engine() as engine:
-            backup = engine.back_up("sqlite_backup", lab.folder, "shop", PLAIN)
+            backup = engine.backups.back_up("sqlite_backup", lab.folder, "shop", PLAIN)
             with under_cut(engine):
-                image = engine.image(backup, {}, lab.folder, "image", PLAIN)
+                image = engine.backups.image(backup, {}, lab.folder, "image", PLAIN)
             lab.write(0, bytes(200))
             # A journal of the broken file must not be played into the good one.
             lab.path.with_name("shop.db-journal").write_bytes(b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(600))
@@ -37,12 +37,12 @@ class TestRollback:
                 "owner": lab.path.stat().st_uid,
                 "group": lab.path.stat().st_gid,
             }
-            side = engine.restore_beside(image, backup, PLAIN)
-            engine.swap(side, gate, {})
+            side = engine.rollback.restore_beside(image, backup, PLAIN)
+            engine.rollback.swap(side, gate, {})
             assert not gets_in(lab)
-            engine.open_gate(gate, None)
-            assert engine.gate_differences(gate) == []
-            engine.clean()
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
+            engine.rollback.clean()
         assert content(lab) == before
         assert lab.sql("PRAGMA journal_mode") == [("wal",)]
         assert list(lab.path.parent.iterdir()) == [lab.path]
@@ -50,17 +50,17 @@ class TestRollback:
     def test_an_image_that_changed_is_not_restored(self, lab: SQLiteLab) -> None:
         lab.fill()
         with lab.engine() as engine:
-            backup = engine.back_up("sqlite_backup", lab.folder, "shop", PLAIN)
+            backup = engine.backups.back_up("sqlite_backup", lab.folder, "shop", PLAIN)
             with under_cut(engine):
-                image = engine.image(backup, {}, lab.folder, "image", PLAIN)
+                image = engine.backups.image(backup, {}, lab.folder, "image", PLAIN)
                 with open(image.name, "r+b") as file:
                     file.seek(5000)
                     file.write(b"?")
                 with pytest.raises(Damaged, match="not what was written"):
-                    engine.restore_beside(image, backup, PLAIN)
-            engine.clean()
+                    engine.rollback.restore_beside(image, backup, PLAIN)
+            engine.rollback.clean()
             with pytest.raises(Unable, match="not there"):
-                engine.restore_beside(image, backup, PLAIN)
+                engine.rollback.restore_beside(image, backup, PLAIN)
 
 
 CRASHES = """
@@ -72,18 +72,18 @@ from maintenance.engines.values import Image, Limits, Tag, Thresholds
 from pathlib import Path
 url, work, folder = URL.create("sqlite", database=sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 engine = open_engine(url, Tag(7, int(sys.argv[4])), Limits())
-engine.fence(); gate = engine.read_gate(); engine.cut(gate, {})
+engine.lock.fence(); gate = engine.gate.read_state(); engine.gate.cut(gate, {})
 small = Thresholds(minimum_bytes=10_000)
-found = engine.diagnose(small)
-backup = engine.back_up("sqlite_backup", folder, "shop", Seal())
-image = engine.image(backup, {}, folder, "image", Seal())
+found = engine.diagnostics.diagnose(small)
+backup = engine.backups.back_up("sqlite_backup", folder, "shop", Seal())
+image = engine.backups.image(backup, {}, folder, "image", Seal())
 print("ready", flush=True)
 while True:
     if work == "swap":
-        engine.swap(engine.restore_beside(image, backup, Seal()), gate, {})
+        engine.rollback.swap(engine.rollback.restore_beside(image, backup, Seal()), gate, {})
     else:
-        for action in engine.plan(work, found, small, None, False):
-            engine.perform(action, False)
+        for action in engine.planner.plan(work, found, small, None, False):
+            engine.actions.perform(action, False)
 """
 
 
@@ -103,9 +103,9 @@ class TestCrash:
         repaired(lab)
         assert content(lab) == before
         with lab.engine(token=9) as engine:
-            engine.fence()
-            gate = engine.read_gate()
-            engine.open_gate(gate, None)
-            assert engine.gate_differences(gate) == []
-            engine.clean()
+            engine.lock.fence()
+            gate = engine.gate.read_state()
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
+            engine.rollback.clean()
         assert list(lab.path.parent.iterdir()) == [lab.path]

@@ -21,14 +21,14 @@ PLAIN = Seal()
 
 @contextmanager
 def under_cut(engine: Engine) -> Iterator[Json]:
-    engine.fence()
-    gate = engine.read_gate()
-    engine.cut(gate, {})
+    engine.lock.fence()
+    gate = engine.gate.read_state()
+    engine.gate.cut(gate, {})
     try:
         yield gate
     finally:
         engine.clear_interrupt()
-        engine.open_gate(gate, None)
+        engine.gate.open(gate, None)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ from sqlalchemy import URL
 from maintenance.engines import open_engine
 from maintenance.engines.values import Limits, Tag
 engine = open_engine(URL.create("sqlite", database=sys.argv[1]), Tag(int(sys.argv[2]), int(sys.argv[3])), Limits())
-engine.fence(); engine.cut(engine.read_gate(), {})
+engine.lock.fence(); engine.gate.cut(engine.gate.read_state(), {})
 print("ready", flush=True)
 while True: time.sleep(1)
 """
@@ -74,12 +74,12 @@ def repaired(lab: SQLiteLab, allow_data_loss: bool = False) -> list[Loss]:
     """The whole repair of a sick file; afterwards every check passes."""
     losses: list[Loss] = []
     with lab.engine() as engine:
-        found = engine.diagnose(SMALL)
+        found = engine.diagnostics.diagnose(SMALL)
         with under_cut(engine):
-            for action in engine.plan("repair", found, SMALL, None, allow_data_loss):
-                losses += engine.perform(action, allow_data_loss).losses
-            assert [check for check in engine.check(None) if not check.passed] == []
-        engine.clean()
+            for action in engine.planner.plan("repair", found, SMALL, None, allow_data_loss):
+                losses += engine.actions.perform(action, allow_data_loss).losses
+            assert [check for check in engine.verifier.check(None) if not check.passed] == []
+        engine.rollback.clean()
     return losses
 
 
@@ -89,4 +89,4 @@ def content(lab: SQLiteLab) -> list[tuple[object, ...]]:
 
 def plan(engine: Engine, kind: str, allow_data_loss: bool = False) -> list[Action]:
     assert kind in ("repair", "optimize", "rebuild")
-    return engine.plan(kind, engine.diagnose(SMALL), SMALL, None, allow_data_loss)  # type: ignore[arg-type]
+    return engine.planner.plan(kind, engine.diagnostics.diagnose(SMALL), SMALL, None, allow_data_loss)  # type: ignore[arg-type]

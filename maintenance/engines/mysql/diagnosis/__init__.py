@@ -38,7 +38,7 @@ SLACK_BYTES = 7_340_032
 
 
 def facts(server: Server) -> Facts:
-    """See Engine.facts."""
+    """See Sessions.facts."""
     with server.session("looking at") as session:
         server.need_schema(session)
         version, folder = session.ask("SELECT VERSION(), @@datadir")[0]
@@ -83,7 +83,7 @@ class Stored:
 
 
 def diagnose(server: Server, thresholds: Thresholds, names: Sequence[str] | None) -> Diagnosis:
-    """See Engine.diagnose. Reads no row and no page of a table; runs no CHECK."""
+    """See Diagnostics.diagnose. Reads no row and no page of a table; runs no CHECK."""
     with server.session("diagnosing") as session:
         server.need_schema(session)
         chosen = structure.chosen(structure.tables(session, server.schema), names)
