@@ -26,7 +26,7 @@ def engine(rogue: Rogue, **query: str) -> MariaDB:
 
 
 def diagnoses(made: MariaDB) -> None:
-    made.facts()
+    made.sessions.facts()
 
 
 def dumps(made: MariaDB) -> None:
@@ -67,7 +67,7 @@ class TestARogueServer:
         with listening(asks_for_password(plugin)) as rogue:
             made = product(FULL_ADDRESS.set(port=rogue.port), Tag(1, 1), Limits())
             with pytest.raises(EngineError, match="ssl_mode=VERIFY_IDENTITY"):
-                made.facts()
+                made.sessions.facts()
             assert len(rogue.received) == 1
 
     def test_is_sent_no_file(self, work: Callable[[MariaDB], None], tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ class TestTheAddress:
             url = FULL_ADDRESS.set(drivername=scheme, port=rogue.port, query={name: value})
             made = open_engine(url, Tag(1, 1), Limits())
             with pytest.raises(Unable, match=name):
-                made.facts()
+                made.sessions.facts()
             assert rogue.received == []
 
     def test_keeps_option_files_and_login_files_from_the_programs(self, tmp_path: Path) -> None:
