@@ -1,1 +1,1 @@
-"""The audit chain: every operation signed, linked and checkpointed."""
+"""The audit chain: every operation linked to the one before, signed and checkpointed."""

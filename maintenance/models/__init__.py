@@ -1,7 +1,7 @@
 """The console's own tables."""
 
 from .access import ApiToken, Approval, Preference
-from .audit import AuditEntry, AuditHead, AuditSeal
+from .audit import AuditEntry, AuditHead, AuditSeal, AuditSignature
 from .factor import Authenticator
 from .incident import Feed, Incident
 from .installation import Installation, letters
@@ -36,6 +36,7 @@ __all__ = [
     "AuditEntry",
     "AuditHead",
     "AuditSeal",
+    "AuditSignature",
     "Authenticator",
     "BackupFile",
     "DatabaseState",

@@ -16,6 +16,8 @@ class AuditEntry(models.Model):
     object = models.CharField(_("object"), max_length=200)
     before = models.JSONField(_("before"), null=True)
     after = models.JSONField(_("after"), null=True)
+    after_break = models.BooleanField(_("after a break"), default=False)
+    """Written after the chain was found broken, and before a person accepted that."""
     previous_hash = models.CharField(max_length=64)
     hash = models.CharField(max_length=64, unique=True)
 
@@ -32,14 +34,10 @@ class AuditEntry(models.Model):
 
 
 class AuditHead(models.Model):
-    """The one row every new entry locks, so that the chain has one order. Also tells of a cut-off end.
-
-    `signature` is made with a key outside the database: nobody who can only write here can make a new end.
-    """
+    """The one row every new entry locks, so that the chain has one order. It proves nothing: nobody signs it."""
 
     hash = models.CharField(max_length=64)
     entries = models.BigIntegerField(default=0)
-    signature = models.CharField(max_length=128, blank=True)
 
     class Meta:
         db_table = "audit_head"
@@ -49,14 +47,37 @@ class AuditHead(models.Model):
         return self.hash
 
 
+class AuditSignature(models.Model):
+    """How far a file of checkpoints goes. Signed with a key outside the database, so nobody can set it back unseen."""
+
+    file = models.CharField(max_length=32, unique=True)
+    kind = models.CharField(max_length=10)
+    """`head`, or `broken` from the time on when the chain was found to be."""
+    entries = models.BigIntegerField()
+    hash = models.CharField(max_length=64)
+    signature = models.CharField(max_length=128)
+    at = models.DateTimeField(_("at"), default=timezone.now)
+
+    class Meta:
+        db_table = "audit_signature"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.entries} entries ({self.kind})"
+
+
 class AuditSeal(models.Model):
-    """The first `entries` entries were removed by retention; the chain goes on from `hash`."""
+    """The first `entries` entries prove nothing any more, the chain goes on from `hash`.
+
+    Retention removed them, or a person accepted that they are broken and said why (`accepted_because`).
+    """
 
     entries = models.BigIntegerField(unique=True)
     hash = models.CharField(max_length=64)
     signature = models.CharField(max_length=128)
     until = models.DateTimeField(_("until"))
     by = models.CharField(_("who"), max_length=200)
+    accepted_because = models.TextField(_("accepted because"), blank=True)
     sealed_at = models.DateTimeField(_("at"), default=timezone.now)
 
     class Meta:

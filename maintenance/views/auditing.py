@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from maintenance.auditing import chain
 from maintenance.forms.pages import AuditFilter
-from maintenance.models import AuditEntry, AuditHead
+from maintenance.models import AuditEntry, AuditHead, AuditSignature
 
 from .access import open_to
 from .history import kept
@@ -56,6 +56,7 @@ def _page(request: HttpRequest, verdict: chain.Verdict | None) -> HttpResponseBa
         "entries": [(entry, changes(entry)) for entry in page],
         "head": AuditHead.objects.filter(pk=1).first(),
         "verdict": verdict,
+        "broken": AuditSignature.objects.filter(kind="broken").exists(),
         "query": kept(request),
     }
     return render(request, "auditing/page.html", context)
@@ -72,7 +73,7 @@ def audit_export(request: HttpRequest) -> HttpResponseBase:
 
 
 def lines(entries: Iterator[AuditEntry]) -> Iterator[str]:
-    names = ("actor", "operation", "object", "before", "after", "previous_hash", "hash")
+    names = ("actor", "operation", "object", "before", "after", "after_break", "previous_hash", "hash")
     for entry in entries:
         told = {"id": entry.pk, "at": entry.at.isoformat(), **{name: getattr(entry, name) for name in names}}
         yield json.dumps(told, ensure_ascii=False) + "\n"

@@ -16,11 +16,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         verdict = chain.verify()
-        if verdict.whole:
-            self.stdout.write(f"The audit chain is whole: {verdict.entries} entries.")
-            if verdict.sealed:
-                self.stdout.write(f"{verdict.sealed} older entries were removed by retention; their end is signed.")
-            self.stdout.write(f"{verdict.outside} checkpoints in {settings.AUDIT_FILE} agree.")
-            return
-        self.stderr.write(f"The audit chain is broken: {verdict.problem}.")
-        sys.exit(1)
+        if not verdict.whole:
+            self.stderr.write(f"The audit chain is broken: {verdict.problem}.")
+            sys.exit(1)
+        self.stdout.write(f"The audit chain is whole: {verdict.entries} entries.")
+        if verdict.accepted:
+            self.stdout.write(
+                f"The {verdict.sealed} entries before them prove nothing, they were accepted as broken: "
+                f"{verdict.accepted}"
+            )
+        elif verdict.sealed:
+            self.stdout.write(f"{verdict.sealed} older entries were removed by retention; their end is signed.")
+        if verdict.unsigned:
+            self.stdout.write(f"The last {verdict.unsigned} entries wait for a worker to sign them.")
+        self.stdout.write(f"{verdict.outside} checkpoints in {settings.AUDIT_FILE} agree.")

@@ -15,6 +15,7 @@ from django.db import Error, close_old_connections, connections
 from django_q.cluster import Cluster
 
 from maintenance import queue, tasks
+from maintenance.auditing.notary import Notary
 from maintenance.notifications import delivery
 from maintenance.workflow import procedure, recovery
 
@@ -30,6 +31,7 @@ class Command(BaseCommand):
         connections.close_all()  # A child that closes what it inherited ends our session on the server as well.
         cluster.start()
         delivery.Post().start()
+        Notary().start()
         name = f"{socket.gethostname()}:{os.getpid()}"
         self.stderr.write(f"{settings.WORKERS} workers are ready.")
         watch, recoverers = recovery.Watch(), recovery.Recoverers()
