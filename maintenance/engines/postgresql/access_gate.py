@@ -10,12 +10,11 @@ Two ways to close it, the first that this account and this database allow:
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -24,8 +23,8 @@ from ..errors import AccessDenied, Transient, Unable
 from ..messages import say
 from ..values import Cut, Json
 from .driver_errors import lost
+from .identity import Entry, is_of
 from .server import Server
-from .sessions import mark_in
 from .sql import Row, ask, quoted, transaction, words_of
 
 Method = Literal["hide", "revoke"]
@@ -35,8 +34,9 @@ POLL_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Door:
-    """The database's row as it is now."""
+    """The database's row as it is now. `mark`: what our comment says, when this installation signed it for it."""
 
+    oid: int
     name: str
     limit: int
     allow: bool
@@ -45,11 +45,7 @@ class Door:
     grants: tuple[tuple[str, str, bool], ...]
     plain: bool
     """Whether the grants are the default ones, never changed."""
-
-    @property
-    def mark(self) -> dict[str, Any] | None:
-        """What our comment says, when the comment is ours."""
-        return mark_in(self.comment)
+    mark: Json | None
 
 
 class Gate(Server):
@@ -61,21 +57,41 @@ class Gate(Server):
 
     def mark(self) -> Mapping[str, object] | None:
         with self.control("looking for the mark of a cut") as connection:
-            return self.door(connection).mark
+            entry = self.identity.target(connection)
+            return (entry.mark if entry else None) or self._claim_of_another(connection, entry)
+
+    def _claim_of_another(self, connection: Connection, entry: Entry | None) -> Mapping[str, object] | None:
+        """What another installation seems to have left. We cannot verify its signature, so its mark counts only where
+        the target is closed indeed, or gone, and does no more than keep us away."""
+        claims: list[Mapping[str, object]] = []
+        if entry is None:
+            claims = [claim for claim in self.identity.claims(connection) if is_of(claim, self.database)]
+        elif entry.claim and (entry.name != self.database or self._is_barred(connection, entry)):
+            claims = [entry.claim]
+        return next((claim for claim in claims if self.tag.is_anothers(claim)), None)
+
+    def _is_barred(self, connection: Connection, entry: Entry) -> bool:
+        """Whether nobody may connect but one account, and superusers."""
+        door = self.door(connection, entry.name)
+        connecting = {who for who, what, _ in door.grants if what == "CONNECT"}
+        return not door.allow or ("" not in connecting and len(connecting) <= 1)
 
     def read_state(self) -> Json:
         with self.control("reading the connection settings of the database") as connection:
             door = self.door(connection)
-            mark = door.mark
-            if mark and isinstance(mark.get("gate"), dict):
-                return dict(mark["gate"])
+            gate = door.mark.get("gate") if door.mark else None
+            if isinstance(gate, dict):
+                self.recall(gate)
+                return dict(gate)
             [(room,)] = ask(
                 connection,
                 """SELECT current_setting('max_connections')::int
                           - current_setting('superuser_reserved_connections')::int""",
             )
-            return {
+            gate = {
                 "database": self.database,
+                "oid": door.oid,
+                "hidden": self.identity.side_name("held"),
                 "limit": door.limit,
                 "allow": door.allow,
                 "owner": door.owner,
@@ -83,9 +99,12 @@ class Gate(Server):
                 "grants": None if door.plain else [list(grant) for grant in door.grants],
                 "room": room,
             }
+            self.recall(gate)
+            return gate
 
     def cut(self, gate: Json, marker: Json) -> Cut:
         begun = time.monotonic()
+        self.recall(gate)
         self.keep_turn()
         with self.control("cutting the connections to the database") as connection:
             method = self._choose(connection)
@@ -93,7 +112,7 @@ class Gate(Server):
             self._await_arrivals(connection)
             ended = self._end_sessions(connection, method)
             if method == "hide":
-                self._hide(connection)
+                self._hide(connection, gate)
         return Cut(sessions_ended=ended, quiet_polls=QUIET_POLLS, seconds=time.monotonic() - begun)
 
     def open(self, gate: Json, share: float | None) -> None:
@@ -101,16 +120,17 @@ class Gate(Server):
 
         `None` restores name, limit, permission, grants and comment in one transaction.
         """
+        self.recall(gate)
         self.keep_turn()
         with self.control("letting connections in to the database") as connection:
             door = self.door(connection)
+            self._refuse_strangers(connection, door, gate)
             if door.name != self.database:
                 # One look: the server itself waits for the last to go, and refuses the renaming while anybody is in.
                 self._end_sessions(connection, "hide", 1)
             with transaction(connection):
-                self._lock_row(connection)
                 if door.name != self.database:
-                    ask(connection, self._renaming(connection, door.name, self.database))
+                    ask(connection, self._renaming(connection, door, self.database))
                 self._set_limit(connection, self.database, staged(gate, share))
                 self._set_allow(connection, self.database, bool(gate["allow"]))
                 self.set_grants(connection, self.database, gate)
@@ -120,8 +140,30 @@ class Gate(Server):
 
     def is_cut(self) -> bool:
         with self.control("looking for the mark of the cut") as connection:
-            mark = self.door(connection).mark
-            return mark is not None and self.tag.wrote(mark)
+            entry = self.identity.target(connection)
+            return entry is not None and entry.mark is not None and self.tag.wrote(entry.mark)
+
+    def _refuse_strangers(self, connection: Connection, door: Door, gate: Json) -> None:
+        """Raise Unable before anything is opened or renamed that is not as the journal says."""
+        if door.owner != gate["owner"]:
+            raise Unable(
+                "opening",
+                door.name,
+                say("it belongs to {now} and belonged to {then}", now=door.owner, then=str(gate["owner"])),
+            )
+        if door.name not in (self.database, gate["hidden"]):
+            raise Unable("opening", door.name, say("its name was to be {name}", name=str(gate["hidden"])))
+        other = self.identity.named(connection, self.database)
+        if other is not None and other.oid != door.oid:
+            raise Unable(
+                "opening",
+                door.name,
+                say(
+                    "another database, which belongs to {owner}, has taken the name {name}; rename that one first",
+                    owner=other.owner,
+                    name=self.database,
+                ),
+            )
 
     def differences(self, gate: Json) -> list[str]:
         with self.control("comparing the connection settings of the database") as connection:
@@ -144,26 +186,29 @@ class Gate(Server):
     # -- reading -----------------------------------------------------------------------------------
 
     def door(self, connection: Connection, name: str | None = None) -> Door:
-        """The row of the target (or of `name`). Raises Unable when there is none."""
-        rows = self._rows_of(connection, name or self.database)
-        if not rows and name is None and (hidden := self.hidden_name(connection)):
-            rows = self._rows_of(connection, hidden)
-        if not rows:
+        """The row of the target (or of the database that is called `name`). Raises Unable when there is none."""
+        entry = self.identity.target(connection) if name is None else self.identity.named(connection, name)
+        if entry is None:
             raise Unable("reading the connection settings of", name or self.database, "there is no such database")
-        found, limit, allow, owner, comment, plain = rows[0]
+        [(limit, allow, plain)] = ask(
+            connection,
+            "SELECT datconnlimit, datallowconn, datacl IS NULL FROM pg_database WHERE oid = %(oid)s",
+            oid=entry.oid,
+        )
         if limit == -2:
             raise Unable(
-                "reading the connection settings of", found, "the database was dropped half and cannot be used"
+                "reading the connection settings of", entry.name, "the database was dropped half and cannot be used"
             )
-        return Door(found, limit, allow, owner, comment, self._grants(connection, found), bool(plain))
-
-    def _rows_of(self, connection: Connection, name: str) -> list[Row]:
-        return ask(
-            connection,
-            """SELECT datname, datconnlimit, datallowconn, pg_get_userbyid(datdba),
-                      shobj_description(oid, 'pg_database'), datacl IS NULL
-               FROM pg_database WHERE datname = %(name)s""",
-            name=name,
+        return Door(
+            entry.oid,
+            entry.name,
+            limit,
+            allow,
+            entry.owner,
+            entry.comment,
+            self._grants(connection, entry.name),
+            bool(plain),
+            entry.mark,
         )
 
     def _grants(self, connection: Connection, name: str) -> tuple[tuple[str, str, bool], ...]:
@@ -201,10 +246,8 @@ class Gate(Server):
         door = self.door(connection)
         if door.name != self.database:
             return "hide"
-        mark = door.mark
-        if mark and self.tag.wrote(mark) and mark.get("method") in ("hide", "revoke"):
-            method: Method = mark["method"]
-            return method
+        if door.mark and self.tag.wrote(door.mark) and door.mark.get("method") in ("hide", "revoke"):
+            return "revoke" if door.mark["method"] == "revoke" else "hide"
         [(superuser, may_create, me, owns)] = ask(
             connection,
             """SELECT r.rolsuper, r.rolcreatedb, r.rolname, pg_has_role(d.datdba, 'USAGE')
@@ -217,7 +260,7 @@ class Gate(Server):
             )
         if superuser or (may_create and not self.keeps_its_name(connection, door.name)):
             return "hide"
-        if any(row[1] == me for row in self._foreign(connection, door.name)):
+        if any(row[1] == me for row in self._foreign(connection, door.oid)):
             raise Unable(
                 "cutting the connections to",
                 self.database,
@@ -245,9 +288,14 @@ class Gate(Server):
         door = self.door(connection)
         if door.name != self.database:
             return  # Hidden already, and marked.
-        mark = json.dumps({"dbmaint": 1, **self.tag.mark, "method": method, "gate": gate, "marker": marker})
+        if method == "hide" and (other := self.identity.named(connection, str(gate["hidden"]))):
+            raise Unable(
+                "cutting the connections to",
+                self.database,
+                say("{owner} has a database with the name {name}", owner=other.owner, name=other.name),
+            )
+        mark = self.identity.mark(door.oid, {"method": method, "gate": gate, "marker": marker})
         with transaction(connection):
-            self._lock_row(connection)
             self.set_comment(connection, door.name, mark)
             if method != "hide":
                 # An earlier run may have left it refusing everybody, us included.
@@ -265,27 +313,25 @@ class Gate(Server):
                 ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM {whom} CASCADE")
             ask(connection, f"GRANT CONNECT ON DATABASE {quoted(name)} TO {quoted(me)}")
 
-    def _hide(self, connection: Connection) -> None:
+    def _hide(self, connection: Connection, gate: Json) -> None:
         """Gives the database its hidden name, under which our own sessions may enter again."""
-        door = self.door(connection)
-        held = door.name if door.name != self.database else self.side_name("held")
+        door, held = self.door(connection), str(gate["hidden"])
         if door.name == self.database:
             with transaction(connection):
-                self._lock_row(connection)
-                ask(connection, self._renaming(connection, door.name, held))
+                ask(connection, self._renaming(connection, door, held))
                 self._set_allow(connection, held, True)
         self._place = held
 
-    def _renaming(self, connection: Connection, name: str, to: str) -> str:
+    def _renaming(self, connection: Connection, door: Door, to: str) -> str:
         """The statement that renames, also under what we spare.
 
         There ALTER DATABASE is refused, only because clients could be confused (RenameDatabase in the server's
         dbcommands.c): inside the server everything goes by the database's number. So a superuser writes the name.
         """
-        if self.keeps_its_name(connection, name) and self.is_superuser(connection):
-            new, old = literal(connection, to), literal(connection, name)
-            return f"UPDATE pg_catalog.pg_database SET datname = {new} WHERE datname = {old}"  # noqa: S608 -- quoted above
-        return f"ALTER DATABASE {quoted(name)} RENAME TO {quoted(to)}"
+        if self.keeps_its_name(connection, door.name) and self.is_superuser(connection):
+            new = literal(connection, to)
+            return f"UPDATE pg_catalog.pg_database SET datname = {new} WHERE oid = {door.oid}"  # noqa: S608 -- quoted above
+        return f"ALTER DATABASE {quoted(door.name)} RENAME TO {quoted(to)}"
 
     def _await_arrivals(self, connection: Connection) -> None:
         """Who was let in just before it closed holds the database until he is among the sessions; then he is ended."""
@@ -300,21 +346,23 @@ class Gate(Server):
         """Processes in the transaction with which each session begins."""
         rows = ask(
             connection,
-            """SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.objid AND d.datname = %(name)s
-               WHERE l.locktype = 'object' AND l.classid = 'pg_database'::regclass AND l.mode = 'RowExclusiveLock'""",
-            name=self.door(connection).name,
+            """SELECT pid FROM pg_locks WHERE objid = %(oid)s AND locktype = 'object'
+               AND classid = 'pg_database'::regclass AND mode = 'RowExclusiveLock'""",
+            oid=self.door(connection).oid,
         )
         return {int(pid) for (pid,) in rows}
 
-    def _foreign(self, connection: Connection, name: str, ours_too: bool = False) -> list[Row]:
-        """(pid, role) of client sessions in database `name`, replication left out."""
+    def _foreign(self, connection: Connection, oid: int, ours_too: bool = False) -> list[Row]:
+        """(pid, role) of client sessions in database `oid`, replication left out. Ours have our name and our role:
+        any session may call itself as ours do."""
         return ask(
             connection,
             """SELECT a.pid, a.usename FROM pg_stat_activity a
-               WHERE a.datname = %(name)s AND a.pid <> pg_backend_pid()
+               WHERE a.datid = %(oid)s AND a.pid <> pg_backend_pid()
                  AND (a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.usesysid IS NOT NULL))
-                 AND (%(all)s OR a.application_name IS DISTINCT FROM %(mine)s)""",
-            name=name,
+                 AND (%(all)s OR a.application_name IS DISTINCT FROM %(mine)s
+                   OR a.usename IS DISTINCT FROM session_user)""",
+            oid=oid,
             mine=self.tag.session,
             all=ours_too,
         )
@@ -326,8 +374,7 @@ class Gate(Server):
         refused = ""
         quiet = 0
         while True:
-            name = self.door(connection).name
-            rows = self._foreign(connection, name, ours_too=method == "hide")
+            rows = self._foreign(connection, self.door(connection).oid, ours_too=method == "hide")
             if not rows:
                 quiet += 1
                 if quiet == polls:
@@ -358,9 +405,6 @@ class Gate(Server):
         return refused
 
     # -- absolute values ---------------------------------------------------------------------------
-
-    def _lock_row(self, connection: Connection) -> None:
-        ask(connection, "SELECT pg_advisory_xact_lock(hashtextextended(%(key)s, 1))", key=self.lock_key())
 
     def _set_limit(self, connection: Connection, name: str, limit: int) -> None:
         ask(connection, f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {int(limit)}")
@@ -399,7 +443,7 @@ class Gate(Server):
         """The statements that bring everything back as `gate` says, from how the target is now."""
         door, name = self.door(connection), quoted(self.database)
         hidden = door.name != self.database
-        renaming = [self._renaming(connection, door.name, self.database)] if hidden else []
+        renaming = [self._renaming(connection, door, self.database)] if hidden else []
         return [
             *renaming,
             f"ALTER DATABASE {name} CONNECTION LIMIT {staged(gate, None)}",

@@ -1,12 +1,13 @@
 """The dead man's switch: the server opens the database by itself when this console is heard of no more.
 
-A session beside the target runs one block that looks every second whether anybody holds the maintenance
-lock. The server frees that lock with the session that holds it - at once when our process dies, and within
+A session beside the target runs one block that looks every second whether a session of our role holds the
+maintenance lock. The server frees that lock with the session that holds it - at once when our process dies, and within
 25 s by TCP keep-alive (turn.KEEP_ALIVE) when the whole host does, and from version 14 on also when only the line
 is silent. The block runs on when its client is gone, because
 nothing makes the server look at that connection (client_connection_check_interval is 0 in it). It counts its
 own seconds, so no clock moves it, and ends when the mark of the cut is gone, whoever opened. It does not
-outlive a restart of the server.
+outlive a restart of the server. It opens the database of the oid, the owner and the very mark that it was armed
+for, whatever names and marks others put up meanwhile.
 """
 
 from __future__ import annotations
@@ -90,10 +91,14 @@ class Switch(Gate):
         door = self.door(connection)
         return BLOCK.format(
             tag=f"$s{secrets.token_hex(6)}$",
+            oid=door.oid,
+            name=literal(connection, self.database),
             found=literal(connection, door.name),
+            owner=literal(connection, door.owner),
+            mark=literal(connection, door.comment),
             key=literal(connection, self.lock_key()),
             seconds=seconds,
-            hidden=literal(connection, door.name if door.name != self.database else None),
+            hidden="true" if door.name != self.database else "false",
             steps=", ".join(literal(connection, step) for step in self.opening(connection, gate)),
         )
 
@@ -112,7 +117,8 @@ class Switch(Gate):
     def _runs(self, connection: Connection) -> bool:
         rows = ask(
             connection,
-            "SELECT 1 FROM pg_stat_activity WHERE application_name = %(mine)s AND state = 'active'",
+            """SELECT 1 FROM pg_stat_activity
+               WHERE application_name = %(mine)s AND state = 'active' AND usename = session_user""",
             mine=self._switch_name(),
         )
         return bool(rows)
@@ -121,7 +127,8 @@ class Switch(Gate):
         rows = ask(
             connection,
             """SELECT pid FROM pg_stat_activity
-               WHERE starts_with(application_name, %(family)s) AND application_name LIKE '%%:switch'""",
+               WHERE starts_with(application_name, %(family)s) AND application_name LIKE '%%:switch'
+                 AND usename = session_user""",
             family=self.tag.family,
         )
         return [int(pid) for (pid,) in rows]
@@ -139,17 +146,25 @@ BLOCK = """DO {tag}
 DECLARE silent int := 0; step text; opened boolean := false;
 BEGIN
   LOOP
-    PERFORM pg_sleep(1);
+    PERFORM pg_catalog.pg_sleep(1);
     COMMIT;
-    EXIT WHEN opened OR NOT EXISTS (SELECT 1 FROM pg_database
-      WHERE datname = {found} AND starts_with(shobj_description(oid, 'pg_database'), '{{"dbmaint"'));
-    IF pg_try_advisory_xact_lock(hashtextextended({key}, 0)) THEN silent := silent + 1; ELSE silent := 0; END IF;
+    EXIT WHEN opened OR NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database
+      WHERE oid = {oid} AND datname = {found} AND pg_catalog.pg_get_userbyid(datdba) = {owner}
+        AND pg_catalog.shobj_description(oid, 'pg_database') = {mark});
+    IF EXISTS (SELECT 1 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+      WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND a.usename = session_user
+        AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+        AND (l.classid::bigint << 32) | l.objid::bigint = pg_catalog.hashtextextended({key}, 0))
+    THEN silent := 0; ELSE silent := silent + 1; END IF;
     CONTINUE WHEN silent < {seconds};
     BEGIN
-      IF {hidden} IS NOT NULL THEN
-        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {hidden};
+      IF {hidden} THEN
+        PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE datid = {oid};
       END IF;
       FOREACH step IN ARRAY ARRAY[{steps}] LOOP EXECUTE step; END LOOP;
+      IF NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE oid = {oid} AND datname = {name}) THEN
+        RAISE EXCEPTION 'the statements reached another database';
+      END IF;
       opened := true;
     EXCEPTION WHEN OTHERS THEN NULL;
     END;

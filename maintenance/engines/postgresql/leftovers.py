@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
@@ -12,8 +11,10 @@ from sqlalchemy import Connection
 from ..errors import Unable
 from ..values import Json
 from .access_gate import Gate
-from .sessions import mark_in
+from .identity import Entry
 from .sql import ask, quoted
+
+SIDES = ("image", "restore", "broken")
 
 
 class Leftovers(Gate):
@@ -23,16 +24,16 @@ class Leftovers(Gate):
         """Side databases by their names; everything else in words."""
         found: list[str] = []
         with self.control("looking for what is left") as connection:
-            for role in ("image", "restore", "broken", "held"):
-                if self.exists(connection, self.side_name(role)):
-                    found.append(self.side_name(role))
-            mark = self.door(connection).mark
-            if mark and self.tag.wrote(mark):
+            found += [entry.name for role in SIDES if (entry := self._own(connection, role))]
+            target = self.identity.target(connection)
+            if target is not None and target.mark is not None and self.tag.wrote(target.mark):
+                found += [target.name] if target.name != self.database else []
                 found.append(f"marker on {self.database}")
             rows = ask(
                 connection,
                 """SELECT pid, application_name FROM pg_stat_activity
-                   WHERE starts_with(application_name, %(family)s) AND application_name <> %(mine)s""",
+                   WHERE starts_with(application_name, %(family)s) AND application_name <> %(mine)s
+                     AND usename = session_user""",
                 family=self.tag.family,
                 mine=self.tag.session,
             )
@@ -40,7 +41,8 @@ class Leftovers(Gate):
         with self.session("looking for what is left") as connection:
             schemas = ask(
                 connection,
-                "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %(prefix)s) ORDER BY 1",
+                """SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %(prefix)s)
+                   AND pg_get_userbyid(nspowner) = current_user ORDER BY 1""",
                 prefix=f"{self.tag.suffix}_",
             )
             found += [f"schema {name}" for (name,) in schemas]
@@ -61,12 +63,8 @@ class Leftovers(Gate):
                 removed = self._drop_marker()
             elif item.startswith("session "):
                 removed = True
-            elif item == self.side_name("held"):
-                removed = False  # That is the database itself, while it is hidden.
             else:
-                with self.control("dropping what is left") as connection:
-                    self.drop_database(connection, item)
-                    removed = not self.exists(connection, item)
+                removed = self._drop_named(item)
             if removed:
                 gone.append(item)
         return gone
@@ -95,26 +93,33 @@ class Leftovers(Gate):
             self.set_comment(connection, self.database, None if comment is None else str(comment))
         return True
 
-    def exists(self, connection: Connection, name: str) -> bool:
-        return bool(ask(connection, "SELECT 1 FROM pg_database WHERE datname = %(name)s", name=name))
+    def _own(self, connection: Connection, role: str) -> Entry | None:
+        """The side database in that role; None also where somebody else's has its name."""
+        try:
+            return self.identity.side(connection, role)
+        except Unable:
+            return None
 
-    def drop_database(self, connection: Connection, name: str) -> None:
-        """Only a side database that bears our mark or none; a name chosen by somebody else stays his."""
-        rows = ask(
-            connection,
-            "SELECT shobj_description(oid, 'pg_database'), datistemplate FROM pg_database WHERE datname = %(name)s",
-            name=name,
-        )
-        if not rows:
+    def _drop_named(self, name: str) -> bool:
+        """True when a side database of ours had that name. The target itself, while it is hidden, is none."""
+        with self.control("dropping what is left") as connection:
+            for role in SIDES:
+                entry = self._own(connection, role)
+                if entry is not None and entry.name == name:
+                    self.drop_side(connection, role)
+                    return True
+        return False
+
+    def drop_side(self, connection: Connection, role: str) -> None:
+        """Drops the side database in that role, if there is one. Raises Unable where it is not provably ours."""
+        entry = self.identity.side(connection, role)
+        if entry is None:
             return
-        if rows[0][0] and not mark_in(rows[0][0]):
-            raise Unable("dropping", name, "a database of that name exists and is not ours")
-        for pid, *_ in self._foreign(connection, name, ours_too=True):
+        for pid, *_ in self._foreign(connection, entry.oid, ours_too=True):
             ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
-        if rows[0][1]:
-            ask(connection, f"ALTER DATABASE {quoted(name)} IS_TEMPLATE false")
+        ask(connection, f"ALTER DATABASE {quoted(entry.name)} IS_TEMPLATE false")
         force = "WITH (FORCE)" if self.ways.drop_with_force else ""
-        ask(connection, f"DROP DATABASE IF EXISTS {quoted(name)} {force}")
+        ask(connection, f"DROP DATABASE IF EXISTS {quoted(entry.name)} {force}")
 
-    def mark_side(self, connection: Connection, name: str, about: Json) -> None:
-        self.set_comment(connection, name, json.dumps({"dbmaint": 1, **self.tag.mark, **about}))
+    def mark_side(self, connection: Connection, oid: int, name: str, about: Json) -> None:
+        self.set_comment(connection, name, self.identity.mark(oid, about))

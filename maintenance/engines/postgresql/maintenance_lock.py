@@ -67,7 +67,8 @@ class Turn(Sessions):
                 for (pid,) in ask(
                     connection,
                     """SELECT pid FROM pg_stat_activity
-                       WHERE starts_with(application_name, %(family)s) AND application_name <> %(mine)s""",
+                       WHERE starts_with(application_name, %(family)s) AND application_name <> %(mine)s
+                         AND usename = session_user""",
                     family=self.tag.family,
                     mine=self.tag.session,
                 )
@@ -100,6 +101,7 @@ class Turn(Sessions):
                 if taken:
                     self._holder = holder
                     return
+                self._end_planted(holder)
                 # The session just ended may give its lock back a moment later.
                 time.sleep(0.2)
         except DBAPIError as error:
@@ -113,21 +115,36 @@ class Turn(Sessions):
         return from_driver(cause, "taking the maintenance lock of", self.database, stopping=False, connecting=False)
 
     def turn_is_anothers(self, connection: Connection) -> bool:
-        """Whether work of another installation holds the lock; `connection` is to the control database.
+        """Whether work of another installation holds the lock; `connection` is to the control database."""
+        return any(
+            may_maintain and self.tag.is_anothers_session(name) for _, name, may_maintain in self._holders(connection)
+        )
 
-        A bigint lock is told as its two halves (https://www.postgresql.org/docs/current/view-pg-locks.html). Whose
-        name the server does not tell us has another account. A switch that takes the lock waits for nobody's work.
+    def _end_planted(self, connection: Connection) -> None:
+        """Ends sessions that hold the lock and could not maintain the target: anybody may take such a lock."""
+        for pid, _, may_maintain in self._holders(connection):
+            if not may_maintain:
+                ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
+
+    def _holders(self, connection: Connection) -> list[tuple[int, str, bool]]:
+        """(pid, name of the session, whether its role could maintain the target) of those that hold the lock.
+
+        A bigint lock is told as its two halves (https://www.postgresql.org/docs/current/view-pg-locks.html).
         """
+        entry = self.identity.target(connection)
         rows = ask(
             connection,
-            """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            """SELECT l.pid, coalesce(a.application_name, ''), coalesce((SELECT r.rolsuper OR r.rolname = session_user
+                 OR coalesce(pg_has_role(r.oid, %(owner)s::name, 'MEMBER'), false)
+                 FROM pg_roles r WHERE r.oid = a.usesysid), true)
+               FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
                WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted
                  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                  AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended(%(key)s, 0)""",
             key=self.lock_key(),
+            owner=entry.owner if entry else None,
         )
-        names = [str(name or "") for (name,) in rows]
-        return any(self.tag.is_anothers_session(name) for name in names if not name.endswith(":switch"))
+        return [(int(pid), str(name), bool(may_maintain)) for pid, name, may_maintain in rows]
 
     def lock_key(self) -> str:
         return f"dbmaint:{self.database}"

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import tempfile
@@ -83,7 +82,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
                 raise type(error)("keeping the state before the maintenance of", self.database, words) from error
 
     def _copy(self) -> Image:
-        name = self.side_name("image")
+        name = self.identity.side_name("image")
         with self.session("measuring") as inside:
             if ask(inside, SUBSCRIPTIONS):
                 raise Unable("copying", self.database, "a copy does not hold its subscriptions; a dump does")
@@ -96,7 +95,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
                 say("{free:,} bytes are free, {needed:,} are needed", free=free, needed=int(int(size) * 1.2)),
             )
         with self.control("copying the database") as connection:
-            self.drop_database(connection, name)
+            self.drop_side(connection, "image")
             method = "STRATEGY FILE_COPY" if self.ways.copy_strategy else ""
             limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
             source = self.door(connection).name
@@ -107,7 +106,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
             version = self._collation_version(connection, source)
             statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(source)} {method} {version} {limit}"
             self._alone(connection, statement)
-            self.mark_side(connection, name, {"role": "image"})
+            self.mark_side(connection, self.door(connection, name).oid, name, {"role": "image"})
             if not limit:
                 ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
             [(copied,)] = ask(connection, "SELECT pg_database_size(%(name)s)", name=name)
@@ -125,7 +124,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
     def _alone(self, connection: Connection, statement: str) -> None:
         """Runs what needs a database without any session; our own short ones are ended."""
         for attempt in range(3):
-            for pid, *_ in self._foreign(connection, self.door(connection).name, ours_too=True):
+            for pid, *_ in self._foreign(connection, self.door(connection).oid, ours_too=True):
                 ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
             try:
                 with self.translated("copying", self.database):
@@ -191,10 +190,11 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
         self.keep_turn()
         if image.kind == "copy":
             with self.control("looking for the image") as connection:
-                swapped = self.exists(connection, self.side_name("broken"))
-                if not self.exists(connection, image.name) and not swapped:
-                    raise Unable("restoring", self.database, say("the image {image} is not there", image=image.name))
-                if not swapped:
+                if self.identity.side(connection, "broken") is None:
+                    entry = self.identity.side(connection, "image")
+                    if entry is None or entry.name != image.name:
+                        words = say("the image {image} is not there", image=image.name)
+                        raise Unable("restoring", self.database, words)
                     self._carry_settings(connection, image.name)
             return image.name
         if image.path is None and backup.method != "pg_dump":
@@ -203,23 +203,21 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
                 self.database,
                 say("{path} holds a whole cluster and must be restored by hand", path=str(backup.path)),
             )
-        name = self.side_name("restore")
+        name = self.identity.side_name("restore")
         with self.control("creating a database to restore into") as connection:
-            if not self.exists(connection, name) and self.exists(connection, self.side_name("broken")):
+            there = self.identity.side(connection, "restore")
+            if there is None and self.identity.side(connection, "broken"):
                 return name  # It has taken its place already.
-            if self.exists(connection, name):
-                mark = self.door(connection, name).mark
-                if mark and mark.get("complete"):
-                    return name
-                self.drop_database(connection, name)
+            if there and there.mark and there.mark.get("complete"):
+                return name
+            self.drop_side(connection, "restore")
             self._create_like(connection, name)
-            self.mark_side(connection, name, {"role": "restore", "complete": False})
         self._fill(name, image, backup, seal)
         with self.session("taking statistics of the restored copy", database=name) as connection:
             ask(connection, "ANALYZE")
         with self.control("marking the restored copy") as connection:
             self._carry_settings(connection, name)
-            self.mark_side(connection, name, {"role": "restore", "complete": True})
+            self.mark_side(connection, self.door(connection, name).oid, name, {"role": "restore", "complete": True})
         return name
 
     def _fill(self, name: str, image: Image, backup: Backup, seal: Seal) -> None:
@@ -284,6 +282,8 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
         )
         if not limit:
             ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
+        # Before it has another owner: until it bears the mark, our account as its owner is all that shows it is ours.
+        self.mark_side(connection, self.door(connection, name).oid, name, {"role": "restore", "complete": False})
         # The owner of the database owns the schema `public`, and so may own what is restored into it.
         ask(connection, f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(self.door(connection).owner)}")
 
@@ -291,29 +291,32 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
 
     def swap(self, side: str, gate: Json, marker: Json) -> str:
         """One transaction of renames; nobody ever sees the database missing, and a crash leaves before or after."""
+        self.recall(gate)
         self.keep_turn()
-        broken = self.side_name("broken")
+        broken = self.identity.side_name("broken")
         with self.control("putting the restored copy in place") as connection:
-            if not self.exists(connection, side):
-                if self.exists(connection, broken):
+            ours = [entry for role in ("image", "restore") if (entry := self.identity.side(connection, role))]
+            copy = next((entry for entry in ours if entry.name == side), None)
+            before = self.identity.side(connection, "broken")
+            if copy is None:
+                if before is not None:
                     return broken
                 raise Unable("putting in place", side, "there is no such database")
-            if self.exists(connection, broken):
+            if before is not None:
                 raise Unable("putting in place", side, say("{broken} of an earlier swap is still there", broken=broken))
             live = self.door(connection)
-            mark = live.mark or {}
-            method: Method = mark.get("method", "revoke")
-            for name in (live.name, side):
-                for pid, *_ in self._foreign(connection, name, ours_too=True):
+            self._refuse_strangers(connection, live, gate)
+            method: Method = "hide" if (live.mark or {}).get("method") == "hide" else "revoke"
+            for oid in (live.oid, copy.oid):
+                for pid, *_ in self._foreign(connection, oid, ours_too=True):
                     ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
-            closed = json.dumps({"dbmaint": 1, **self.tag.mark, "method": method, "gate": gate, "marker": marker})
+            closed = self.identity.mark(copy.oid, {"method": method, "gate": gate, "marker": marker})
             with transaction(connection):
-                self._lock_row(connection)
                 self._carry_over(connection, live.name, side, gate)
                 ask(connection, f"ALTER DATABASE {quoted(live.name)} RENAME TO {quoted(broken)}")
                 ask(connection, f"ALTER DATABASE {quoted(side)} RENAME TO {quoted(live.name)}")
                 self.set_comment(connection, live.name, closed)
-                self.mark_side(connection, broken, {"role": "broken"})
+                self.mark_side(connection, live.oid, broken, {"role": "broken", "replaced_by": copy.oid})
                 self._set_limit(connection, live.name, int(str(gate["limit"])))
                 if method == "hide":
                     self._set_allow(connection, live.name, live.name != self.database)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg2
 from sqlalchemy import URL, Connection, create_engine
@@ -18,11 +16,13 @@ from sqlalchemy.pool import NullPool
 
 from ..base import UndividedEngine
 from ..errors import EngineError, Interrupted, Transient, Unreachable
+from ..messages import say
 from ..programs import CommandFailed, CommandStopped
 from ..sockets import abort_connections
-from ..values import Limits, Tag
+from ..values import Json, Limits, Tag
 from .capabilities import Ways, ways_of
 from .driver_errors import by_words, from_driver
+from .identity import Identity
 from .sql import ask, configure
 
 T = TypeVar("T")
@@ -37,17 +37,6 @@ OWN = {
 """For every session of ours, as libpq's `options` spells it: ALTER ROLE and ALTER DATABASE can say otherwise."""
 
 
-def mark_in(comment: str | None) -> dict[str, Any] | None:
-    """The JSON of a comment that this console wrote, otherwise None."""
-    if not comment or not comment.startswith('{"dbmaint"'):
-        return None
-    try:
-        mark = json.loads(comment)
-    except ValueError:
-        return None
-    return mark if isinstance(mark, dict) else None
-
-
 class Sessions(UndividedEngine):
     """Sessions to the target database and to the maintenance database `postgres` beside it."""
 
@@ -57,6 +46,7 @@ class Sessions(UndividedEngine):
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         super().__init__(url.set(drivername="postgresql+psycopg2"), tag, limits)
         self.database = url.database or url.username or "postgres"
+        self.identity = Identity(self.database, tag)
         self._doors: dict[tuple[str, str], Door] = {}
         self._place: str | None = None
         self._control: str | None = None
@@ -113,10 +103,8 @@ class Sessions(UndividedEngine):
 
     def place(self) -> str:
         """The name under which the target is now: its own, or the one it has while it is hidden."""
-        if self._place is None:
-            with self.session("looking for the database"):
-                pass
-        return self._place or self.database
+        with self.session("looking for the database"):
+            return self._place or self.database
 
     def control_database(self) -> str:
         """`postgres`, or `template1` where that is missing or is the target itself."""
@@ -138,28 +126,17 @@ class Sessions(UndividedEngine):
                 )
         return self._control
 
-    def side_name(self, role: str) -> str:
-        """Name of a side database of this run target, e.g. shop_dbm42_image; at most 63 bytes as the server allows."""
-        ending = f"_{self.tag.suffix}_{role}"
-        base = self.database.encode()
-        if len(base) + len(ending) > 63:
-            digest = hashlib.sha256(base).hexdigest()[:8]
-            base = base[: 63 - len(ending) - 9].decode(errors="ignore").encode() + b"_" + digest.encode()
-        return base.decode() + ending
+    def recall(self, gate: Json) -> None:
+        self.identity.recall(gate)
 
     def standing(self, side: str | None) -> str | None:
         """The side database; None, the live one, when an earlier attempt has put it in place already."""
         if side is None:
             return None
         with self.control("looking for the side copy") as connection:
-            rows = ask(
-                connection,
-                "SELECT datname FROM pg_database WHERE datname IN (%(side)s, %(broken)s)",
-                side=side,
-                broken=self.side_name("broken"),
-            )
-        names = {str(name) for (name,) in rows}
-        return None if side not in names and self.side_name("broken") in names else side
+            there = self.identity.named(connection, side) is not None
+            swapped = self.identity.side(connection, "broken") is not None
+        return None if swapped and not there else side
 
     @property
     def ways(self) -> Ways:
@@ -175,48 +152,42 @@ class Sessions(UndividedEngine):
     def _open(self, database: str | None, doing: str, object: str, options: str = "") -> Connection:
         if database is not None:
             return self._enter(database, doing, object, options)
-        known = self._place or self.database
-        try:
-            connection = self._enter(known, doing, object, options)
-        except Unreachable as error:
-            if "does not exist" not in error.words:
-                raise
+        missing: Unreachable | None = None
+        for name in (self._place or self.database, None):
             try:
-                other = self.database if known != self.database else self._hidden(doing)
-                connection = self._enter(other, doing, object, options)
-            except Unreachable:
-                raise error from None
-            known = other
-        self._place = known
-        return connection
+                place = name or self._look_up(doing)
+                connection = self._enter(place, doing, object, options)
+            except Unreachable as error:
+                if missing or "does not exist" not in error.words:
+                    raise missing or error from None
+                missing = error
+                continue
+            if self._is_target(connection):
+                self._place = place
+                return connection
+            connection.close()
+            missing = Unreachable(doing, object, say("the database {name} is another one", name=place))
+        assert missing is not None
+        raise missing
 
-    def _hidden(self, doing: str) -> str:
-        """The name that a cut gave to the target. Raises Unreachable when there is none."""
+    def _look_up(self, doing: str) -> str:
+        """The name that the target has now. Raises Unreachable when it is nowhere."""
         connection = self._enter(self.control_database(), doing, self.database)
         try:
-            name = self.hidden_name(connection)
+            entry = self.identity.target(connection)
         finally:
             connection.close()
-        if name is None:
+        if entry is None:
             raise Unreachable(doing, self.database, "it is not hidden either")
-        return name
+        return entry.name
 
-    def hidden_name(self, connection: Connection) -> str | None:
-        """By the mark on it, whichever run hid it: a later one must be able to bring it back."""
-        rows = ask(
-            connection, "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY datname"
-        )
-        for name, comment in rows:
-            mark = mark_in(comment)
-            gate = mark.get("gate") if mark else None
-            if (
-                mark
-                and mark.get("method") == "hide"
-                and isinstance(gate, dict)
-                and gate.get("database") == self.database
-            ):
-                return str(name)
-        return None
+    def _is_target(self, connection: Connection) -> bool:
+        """Whether the session is in the very database that the journal names; it may have changed its name."""
+        if self.identity.known is None:
+            return True
+        entry = self.identity.target(connection)
+        [(name,)] = ask(connection, "SELECT current_database()")
+        return entry is not None and entry.name == name
 
     def _enter(self, database: str, doing: str, object: str, options: str = "") -> Connection:
         if (database, options) not in self._doors:

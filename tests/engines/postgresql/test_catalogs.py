@@ -167,9 +167,9 @@ def test_a_database_that_subscribes_is_rolled_back_from_a_dump_as_a_copy_has_no_
 ) -> None:
     nowhere = "CONNECTION 'host=127.0.0.1 port=1 dbname=nowhere' PUBLICATION theirs"
     lab.sql(f"CREATE SUBSCRIPTION mine {nowhere} WITH (connect = false, slot_name = NONE, enabled = false)")
-    broken = f"{lab.name}_dbm7_broken"
     before = around(lab)
     with engine(lab) as made:
+        broken = made.identity.side_name("broken")
         told = [f for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "logical_replication"]
         assert [str(f.evidence) for f in told] == ["Subscription mine brings rows into this database"]
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
