@@ -2,45 +2,86 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from ..errors import Damaged, EngineError, Transient
 from ..messages import say
+from ..parts import AccessGate
 from ..values import Cut, Json
 from .driver_errors import saying
 from .exclusive_lock import hold, in_the_way, quiet_polls
-from .file import DatabaseFile
+from .maintenance_lock import FileLock
+from .marker import mark, marked, remove_marker
+from .sessions import DatabaseFile
 
 
-def marked(file: DatabaseFile) -> Json | None:
-    """What the marker says, or None when there is none that can be read."""
-    try:
-        read = json.loads(file.sides.marker.read_text())
-    except (OSError, ValueError):
-        return None
-    return read if isinstance(read, dict) else None
+class FileGate(AccessGate):
+    """The marker beside the file, and the lock of this process on the file."""
 
+    dies_with_worker: ClassVar[bool] = True
 
-def read_state(file: DatabaseFile) -> Json:
-    """Journal mode, rights and owner; from the marker where one is left of an earlier crash."""
-    left = marked(file)
-    if left is not None and isinstance(left.get("gate"), dict):
-        gate = left["gate"]
-        assert isinstance(gate, dict)
-        return gate
-    status = file.require()
-    return {
-        "journal_mode": journal_mode(file),
-        "mode": status.st_mode & 0o7777,
-        "owner": status.st_uid,
-        "group": status.st_gid,
-        "journal": _journal(file).exists(),
-    }
+    def __init__(self, file: DatabaseFile, lock: FileLock) -> None:
+        self.file, self.lock = file, lock
+
+    def read_state(self) -> Json:
+        """Journal mode, rights and owner; from the marker where one is left of an earlier crash."""
+        left = marked(self.file)
+        if left is not None and isinstance(left.get("gate"), dict):
+            gate = left["gate"]
+            assert isinstance(gate, dict)
+            return gate
+        status = self.file.require()
+        return {
+            "journal_mode": journal_mode(self.file),
+            "mode": status.st_mode & 0o7777,
+            "owner": status.st_uid,
+            "group": status.st_gid,
+            "journal": _journal(self.file).exists(),
+        }
+
+    def cut(self, gate: Json, marker: Json) -> Cut:
+        """SQLite has no sessions to end: applications find the file locked, and we wait until they left."""
+        begun = time.monotonic()
+        self.lock.acquire()
+        mark(self.file, gate, marker)
+        if not self.file.holding:
+            self.file.evidence_kept = False
+            hold(self.file)
+        return Cut(sessions_ended=0, quiet_polls=quiet_polls(self.file), seconds=time.monotonic() - begun)
+
+    def open(self, gate: Json, share: float | None) -> None:
+        """SQLite knows no share: from the first stage on everybody may come in; None removes the marker.
+
+        Restores while nobody can be in the way, then lets go.
+        """
+        if share is not None and share <= 0:
+            return
+        restore(self.file, gate)
+        self.file.give_back()
+        _drop_cold_journal(self.file, gate)
+        if share is None:
+            remove_marker(self.file)
+
+    def differences(self, gate: Json) -> list[str]:
+        """See AccessGate.differences."""
+        return differences(self.file, gate)
+
+    def is_cut(self) -> bool:
+        """See AccessGate.is_cut."""
+        return self.file.holding
+
+    def manual_commands(self, gate: Json) -> list[str]:
+        """See AccessGate.manual_commands. Nothing to unlock: the lock ended with its process."""
+        path = shlex.quote(str(self.file.path))
+        commands = [f"chmod {_number(gate['mode']):o} {path}", f"chown {gate['owner']}:{gate['group']} {path}"]
+        if gate.get("journal_mode") is not None:
+            commands.append(f"sqlite3 {path} 'PRAGMA journal_mode = {gate['journal_mode']}'")
+        return [*commands, f"rm -f {shlex.quote(str(self.file.sides.marker))}"]
 
 
 def _journal(file: DatabaseFile) -> Path:
@@ -54,57 +95,6 @@ def journal_mode(file: DatabaseFile) -> str | None:
             return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
     except Damaged:
         return None
-
-
-def mark(file: DatabaseFile, gate: Json, marker: Json) -> None:
-    """Written whole or not at all, and on the disk before the lock is taken."""
-    text = json.dumps({"gate": gate, "marker": marker, **file.tag.mark, "token": file.tag.token})
-    part = file.sides.marker.with_name(file.sides.marker.name + ".part")
-    with saying("marking", file.name):
-        with open(part, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(part, file.sides.marker)
-        sync_folder(file)
-
-
-def sync_folder(file: DatabaseFile) -> None:
-    folder = os.open(file.path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def cut(file: DatabaseFile, gate: Json, marker: Json) -> Cut:
-    """SQLite has no sessions to end: applications find the file locked, and we wait until they left."""
-    begun = time.monotonic()
-    mark(file, gate, marker)
-    if not file.holding:
-        file.evidence_kept = False
-        hold(file)
-    return Cut(sessions_ended=0, quiet_polls=quiet_polls(file), seconds=time.monotonic() - begun)
-
-
-def open_gate(file: DatabaseFile, gate: Json, share: float | None) -> None:
-    """Restores while nobody can be in the way, lets go, and at the last stage removes the marker."""
-    if share is not None and share <= 0:
-        return
-    restore(file, gate)
-    file.give_back()
-    _drop_cold_journal(file, gate)
-    if share is None:
-        remove_marker(file)
-
-
-def manual_commands(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:
-    """See AccessGate.manual_commands. Nothing to unlock: the lock ended with its process."""
-    path = shlex.quote(str(file.path))
-    commands = [f"chmod {_number(gate['mode']):o} {path}", f"chown {gate['owner']}:{gate['group']} {path}"]
-    if gate.get("journal_mode") is not None:
-        commands.append(f"sqlite3 {path} 'PRAGMA journal_mode = {gate['journal_mode']}'")
-    return [*commands, f"rm -f {shlex.quote(str(file.sides.marker))}"]
 
 
 def restore(file: DatabaseFile, gate: Mapping[str, object]) -> None:
@@ -156,12 +146,6 @@ def _change_journal_mode(file: DatabaseFile, found: str, wanted: str) -> None:
 def _number(value: object) -> int:
     assert isinstance(value, int)
     return value
-
-
-def remove_marker(file: DatabaseFile) -> None:
-    with saying("removing the marker of", file.name):
-        file.sides.marker.unlink(missing_ok=True)
-        sync_folder(file)
 
 
 def differences(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:

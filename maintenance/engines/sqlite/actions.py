@@ -11,25 +11,17 @@ from dataclasses import replace
 
 from ..errors import Damaged, EngineError, Unable
 from ..messages import say, size
-from ..values import Action, Loss, Performed
+from ..parts import Actions
+from ..values import Action, Loss, Performed, Progress
 from .backup import raw_copy, sync_name
-from .diagnosis import indexes_of
+from .diagnosis.corruption import indexes_of
 from .exclusive_lock import hold
-from .file import MAGIC, DatabaseFile
-from .firstpage import write_first_page
 from .names import Table, quoted, tables_in
-from .replace import replace_indexes, replace_table
-from .rollback import put_in_place
+from .repair.first_page import write_first_page
+from .repair.replace import replace_indexes, replace_table
+from .restore import put_in_place
+from .sessions import MAGIC, DatabaseFile
 from .verification import structure
-
-
-def perform(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
-    """Raises Unable for a kind this engine does not have, Damaged when only loss of data would help."""
-    if action.kind not in ACTIONS:
-        raise Unable(action.kind, action.object, "this is not an action of SQLite")
-    if action.needs_data_loss and not allow_data_loss:
-        raise Damaged(action.kind, action.object, "it may lose rows, and that is not allowed")
-    return ACTIONS[action.kind](file, action, allow_data_loss)
 
 
 def table_named(connection: sqlite3.Connection, name: str) -> Table:
@@ -231,3 +223,23 @@ ACTIONS: dict[str, Callable[[DatabaseFile, Action, bool], Performed]] = {
     "analyze": _analyze,
     "analyze_all": _analyze_all,
 }
+
+
+class FileActions(Actions):
+    """The work, one action after the other: all of it goes through the one connection that holds the file."""
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self.file = file
+
+    def perform(self, action: Action, allow_data_loss: bool) -> Performed:
+        """See Actions.perform. Raises Unable for a kind this engine does not have."""
+        with self.file.alone(action.kind, action.object):
+            if action.kind not in ACTIONS:
+                raise Unable(action.kind, action.object, "this is not an action of SQLite")
+            if action.needs_data_loss and not allow_data_loss:
+                raise Damaged(action.kind, action.object, "it may lose rows, and that is not allowed")
+            return ACTIONS[action.kind](self.file, action, allow_data_loss)
+
+    def progress(self) -> list[Progress]:
+        """Return what is in hand; SQLite does not say how far it is."""
+        return [Progress(self.file.name, None, doing) for doing in self.file.in_hand()]

@@ -10,16 +10,17 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, ClassVar, cast
 
 from .. import archive, programs
 from ..errors import Damaged, ResourceShortage, Transient, Unable
 from ..messages import say
+from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
 from .driver_errors import saying, translated
-from .file import MAGIC, DatabaseFile, connect, copied
 from .fingerprints import fingerprint_all
 from .names import JOURNALS
+from .sessions import MAGIC, DatabaseFile, connect, copied
 
 METHODS = ("sqlite_backup", "file_copy")
 ROOM = 1.05
@@ -36,20 +37,6 @@ class Digested:
         data = self.source.read(count)
         self.digest.update(data)
         return data
-
-
-def back_up(file: DatabaseFile, method: str, folder: Path, stem: str, seal: archive.Seal) -> Backup:
-    """Raises ResourceShortage when the folder takes no more, Damaged when it reads back differently."""
-    file.require()
-    if method == METHODS[0]:
-        return _online(file, folder, stem, seal)
-    if method == METHODS[1]:
-        return _raw(file, folder, stem, seal)
-    raise Unable(
-        "backing up",
-        file.name,
-        say("there is no method {method}; use {methods}", method=method, methods=" or ".join(METHODS)),
-    )
 
 
 def _online(file: DatabaseFile, folder: Path, stem: str, seal: archive.Seal) -> Backup:
@@ -239,7 +226,7 @@ def copy_database(file: DatabaseFile, source: sqlite3.Connection, target: Path) 
 
 
 def synced(path: Path) -> None:
-    """A copy is on the disk, its name too. Never for the live file: see the top of file.py."""
+    """A copy is on the disk, its name too. Never for the live file: see the top of sessions.py."""
     _sync(path)
     sync_name(path)
 
@@ -257,7 +244,7 @@ def _sync(place: Path) -> None:
 
 
 def raw_copy(file: DatabaseFile, target: Path) -> None:
-    """Byte by byte with its journals, by a child: see the top of file.py."""
+    """Byte by byte with its journals, by a child: see the top of sessions.py."""
     try:
         for ending in (*JOURNALS, ""):
             source = file.path.with_name(file.name + ending)
@@ -350,3 +337,29 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         pass  # the folder that did not take the file is told of already
+
+
+class FileBackups(Backups):
+    """Backup files, and the image that a rollback restores from."""
+
+    methods: ClassVar[tuple[str, str]] = METHODS
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self.file = file
+
+    def back_up(self, method: str, folder: Path, stem: str, seal: archive.Seal) -> Backup:
+        """See Backups.back_up. Raises ResourceShortage when the folder takes no more, Damaged when it reads back
+        differently."""
+        self.file.require()
+        if method == METHODS[0]:
+            return _online(self.file, folder, stem, seal)
+        if method == METHODS[1]:
+            return _raw(self.file, folder, stem, seal)
+        words = say("there is no method {method}; use {methods}", method=method, methods=" or ".join(METHODS))
+        raise Unable("backing up", self.file.name, words)
+
+    def image(
+        self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: archive.Seal
+    ) -> Image:
+        """See Backups.image. Whatever the backup holds, the image is the whole file as of the cut."""
+        return image(self.file, folder, stem)

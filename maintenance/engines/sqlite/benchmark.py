@@ -11,16 +11,17 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ..parts import Measure
+from ..parts import Benchmark, Measure, Rows
 from ..values import Sample
 from .driver_errors import translated
-from .file import DatabaseFile
 from .names import Table, quoted, tables_in
+from .sessions import DatabaseFile
 
 _IO = Path("/proc/thread-self/io")
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 COUNT_STEPS = 100
 LARGEST = 3
+COST_UNIT = "pages read" if _IO.exists() else "VM steps"
 UNKNOWN = 1 << 62
 """Rows of a damaged table: it comes first, so that its repair shows."""
 
@@ -39,21 +40,6 @@ def reading_only(connection: sqlite3.Connection) -> Iterator[None]:
     finally:
         connection.set_authorizer(None)
         connection.execute("PRAGMA query_only = OFF")
-
-
-def query(file: DatabaseFile, sql: str) -> list[tuple[object, ...]]:
-    with file.working("asking", sql[:80]) as connection, reading_only(connection):
-        return connection.execute(sql).fetchall()
-
-
-def queries(file: DatabaseFile, tables: Sequence[str] | None) -> list[str]:
-    """For the largest tables: all rows, all rows in groups of the first index, and each with its parent."""
-    with file.working("choosing queries for", file.name) as connection:
-        known = tables_in(connection)
-        chosen = [table for name, table in known.items() if tables is None or name in tables]
-        sized = [(_rows(connection, table), table) for table in chosen]
-        largest = sorted(sized, key=lambda pair: (-pair[0], pair[1].name))[:LARGEST]
-        return [sql for rows, table in largest if rows for sql in _queries_for(connection, table)]
 
 
 def _rows(connection: sqlite3.Connection, table: Table) -> int:
@@ -91,16 +77,6 @@ def _first_indexed(connection: sqlite3.Connection, table: Table) -> str | None:
         if not partial and column is not None and column[2] is not None:
             return str(column[2])
     return None
-
-
-COST_UNIT = "pages read" if _IO.exists() else "VM steps"
-
-
-@contextmanager
-def measuring(file: DatabaseFile, sql: str) -> Iterator[Measure]:
-    """See Benchmark.measuring."""
-    with file.working("measuring", sql[:80]) as connection:
-        yield partial(_measured, file, connection)
 
 
 def _measured(file: DatabaseFile, connection: sqlite3.Connection, sql: str, repeats: int) -> Sample:
@@ -155,3 +131,35 @@ def _steps(file: DatabaseFile, connection: sqlite3.Connection, sql: str) -> tupl
 
     connection.set_progress_handler(beat, COUNT_STEPS)
     return sum(1 for _ in connection.execute(sql)), count * COUNT_STEPS
+
+
+class FileBenchmark(Benchmark):
+    """The operator's statements, on a connection that can only read."""
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self.file, self.stopping = file, file.stopping
+
+    @property
+    def cost_unit(self) -> str:
+        """See Benchmark.cost_unit."""
+        return COST_UNIT
+
+    def query(self, sql: str) -> Rows:
+        """See Benchmark.query."""
+        with self.file.working("asking", sql[:80]) as connection, reading_only(connection):
+            return connection.execute(sql).fetchall()
+
+    def queries(self, tables: Sequence[str] | None) -> list[str]:
+        """Return for the largest tables: all rows, all rows in groups of the first index, and each with its parent."""
+        with self.file.working("choosing queries for", self.file.name) as connection:
+            known = tables_in(connection)
+            chosen = [table for name, table in known.items() if tables is None or name in tables]
+            sized = [(_rows(connection, table), table) for table in chosen]
+            largest = sorted(sized, key=lambda pair: (-pair[0], pair[1].name))[:LARGEST]
+            return [sql for rows, table in largest if rows for sql in _queries_for(connection, table)]
+
+    @contextmanager
+    def measuring(self, query: str) -> Iterator[Measure]:
+        """See Benchmark.measuring."""
+        with self.file.working("measuring", query[:80]) as connection:
+            yield partial(_measured, self.file, connection)

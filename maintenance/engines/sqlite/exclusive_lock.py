@@ -15,8 +15,8 @@ import time
 
 from ..errors import Transient
 from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, primary, translated
-from .file import DatabaseFile, connect
-from .maintenance_lock import holders, named
+from .processes import holders, named
+from .sessions import DatabaseFile, connect
 
 PENDING_BYTE, LOCK_BYTES = 0x40000000, 512
 """Where SQLite takes its locks (https://sqlite.org/fileformat2.html#the_lock_byte_page)."""

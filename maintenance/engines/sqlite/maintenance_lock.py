@@ -8,14 +8,20 @@ import os
 import signal
 import time
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from sqlalchemy import URL
+
 from ..errors import AccessDenied, Transient
 from ..messages import say
+from ..parts import MaintenanceLock
 from ..values import Tag
-from .names import Sides
+from .marker import marked
+from .processes import command, started
+from .sessions import DatabaseFile
 
 
 class Holder(Protocol):
@@ -32,76 +38,27 @@ _OURS: weakref.WeakValueDictionary[Path, Holder] = weakref.WeakValueDictionary()
 """Lock file -> who in this process holds it: an older claim here is closed, not killed."""
 
 
-SCRIPTS = (".py", ".rb", ".php", ".js", ".pl", ".sh", ".jar")
+class FileLock(MaintenanceLock):
+    """The lock file of one engine object. `acquire` may be called again; `release` removes the file."""
 
-
-def started(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot: tells it from a later one with the same number."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(text.rpartition(")")[2].split()[19])
-
-
-def command(pid: int) -> str:
-    """The program and its script, never the other arguments: a password may stand in them."""
-    try:
-        program = Path(f"/proc/{pid}/comm").read_text().strip()
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return "unknown"
-    script = next((Path(a).name for a in arguments[1:3] if a.endswith(SCRIPTS)), "")
-    return f"{program} {script}".strip()
-
-
-def holders(path: Path) -> list[int]:
-    """Processes, ours not among them, that have the file open, as far as we may look into them."""
-    try:
-        wanted = path.stat()
-    except OSError:
-        return []
-    return [pid for pid in _processes() if pid != os.getpid() and _has_open(pid, wanted)]
-
-
-def named(pids: list[int]) -> str:
-    return ", ".join(f"process {pid} ({command(pid)})" for pid in pids)
-
-
-def _processes() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def _has_open(pid: int, wanted: os.stat_result) -> bool:
-    try:
-        descriptors = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return False  # it ended, or belongs to somebody else
-    return any(_is_open(f"/proc/{pid}/fd/{descriptor}", wanted) for descriptor in descriptors)
-
-
-def _is_open(descriptor: str, wanted: os.stat_result) -> bool:
-    try:
-        return os.path.samestat(os.stat(descriptor), wanted)
-    except OSError:
-        return False  # closed meanwhile
-
-
-class Claim:
-    """The lock file of one engine object. `take` may be called again; `release` removes the file."""
-
-    def __init__(self, sides: Sides, tag: Tag, owner: Holder) -> None:
-        self.path, self.tag, self.owner = sides.lock, tag, owner
+    def __init__(self, file: DatabaseFile, url: URL, owner: Holder) -> None:
+        self.file, self.url, self.tag, self.owner = file, url, file.tag, owner
+        self.path = file.sides.lock
         self._descriptor: int | None = None
 
     @property
     def taken(self) -> bool:
+        """Whether this object holds the lock."""
         return self._descriptor is not None
 
-    def take(self, seconds: float) -> int:
-        """Returns how many older claims of this run target were ended. Raises Transient, AccessDenied."""
+    def acquire(self) -> int:
+        """See MaintenanceLock.acquire. An older worker that still lives is killed: it would write on when it wakes.
+
+        Raises Transient, AccessDenied.
+        """
+        self.file.require()
         ended = 0
-        until = time.monotonic() + seconds
+        until = time.monotonic() + self.file.limits.lock_seconds
         while not self.taken:
             if self._try():
                 break
@@ -111,7 +68,12 @@ class Claim:
             time.sleep(0.05)
         return ended
 
+    def mark(self) -> Mapping[str, object] | None:
+        """See MaintenanceLock.mark."""
+        return marked(self.file)
+
     def release(self) -> None:
+        """Remove the lock file, also one that a dead worker of this run target left."""
         self._take_what_is_left()
         if self._descriptor is None:
             return
@@ -127,7 +89,7 @@ class Claim:
             with suppress(AccessDenied):
                 self._try()
 
-    def is_anothers(self) -> bool:
+    def is_held_elsewhere(self) -> bool:
         """Whether a process that lives holds the file for another installation."""
         held = self._signature()
         return self.tag.is_anothers(held) and started(held["pid"]) == held["started"]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from ..errors import Unable
 from ..messages import Sentence, say, size
+from ..parts import Planner
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
-from .application_functions import NEEDS_APPLICATION
-from .diagnosis import WORTH_STATISTICS
+from .diagnosis.application_functions import NEEDS_APPLICATION
+from .diagnosis.sizes import WORTH_STATISTICS
 
 REPAIR, REWRITE, STATISTICS = 0, 1, 2
 """Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""
@@ -16,7 +17,28 @@ REPAIR, REWRITE, STATISTICS = 0, 1, 2
 EXCLUSIVE = say("nobody else can use the file")
 
 
-def plan(
+class FilePlanner(Planner):
+    """The actions for one file."""
+
+    def __init__(self, file_name: str) -> None:
+        self.file_name = file_name
+
+    def plan(
+        self,
+        kind: MaintenanceType,
+        diagnosis: Diagnosis,
+        thresholds: Thresholds,
+        tables: Sequence[str] | None,
+        allow_data_loss: bool,
+    ) -> list[Action]:
+        """See Planner.plan. For named tables nothing that touches the others: no rewrite of the file.
+
+        Raises Unable where SQLite here cannot sort or index one of them.
+        """
+        return _planned(self.file_name, kind, diagnosis, thresholds, tables, allow_data_loss)
+
+
+def _planned(
     file_name: str,
     kind: MaintenanceType,
     diagnosis: Diagnosis,
@@ -24,10 +46,6 @@ def plan(
     tables: Sequence[str] | None,
     allow_data_loss: bool,
 ) -> list[Action]:
-    """Actions in order. For named tables nothing that touches the others: no rewrite of the file.
-
-    Raises Unable where SQLite here cannot sort or index one of them.
-    """
     _refuse_foreign(diagnosis, tables)
     chosen = [fact for fact in diagnosis.tables if tables is None or fact.name in tables]
     codes = {finding.code for finding in diagnosis.findings}

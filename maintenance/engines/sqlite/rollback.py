@@ -2,58 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import Damaged, ResourceShortage, Unable
-from ..messages import say
-from ..values import Image
-from .backup import copy_database, sync_name, synced
+from ..archive import Seal
+from ..errors import Damaged, Unable
+from ..parts import Rollback
+from ..values import Backup, Image, Json
+from .access_gate import FileGate
+from .backup import copy_database, synced
 from .driver_errors import saying
-from .exclusive_lock import hold
-from .file import DatabaseFile, connect, copied
-from .names import JOURNALS
+from .marker import marked, remove_marker
+from .restore import put_in_place, restore_beside
+from .sessions import DatabaseFile
 
 
-def restore_beside(file: DatabaseFile, image: Image) -> str:
-    """Copies the image, so that the image stays whatever happens. Raises Damaged when it has changed."""
-    source, target = Path(image.name), file.sides.restored
-    if image.kind != "copy" or not source.is_file():
-        words = "the image is not there; restore the backup file by hand, it lacks what was committed after it"
-        raise Unable("restoring", image.name, words)
-    with saying("restoring", file.name):
-        with open(source, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if image.sha256 is not None and digest != image.sha256:
-            raise Damaged("restoring", image.name, "the image is not what was written")
-        part = target.with_name(f"{target.name}.part")
-        _remove_with_journals(target)
-        _room_for(source, file)
-        try:
-            for ending in (*JOURNALS, ""):
-                journal = source.with_name(source.name + ending)
-                if journal.exists():
-                    shutil.copyfile(journal, part)
-                    os.chmod(part, 0o600)
-                    os.replace(part, target.with_name(target.name + ending))
-        finally:
-            part.unlink(missing_ok=True)
-        synced(target)
-    return str(target)
+class FileRollback(Rollback):
+    """Back to the image."""
+
+    def __init__(self, file: DatabaseFile, gate: FileGate) -> None:
+        self.file, self.gate = file, gate
+
+    def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:
+        """See Rollback.restore_beside."""
+        self.file.raise_if_stopping("restoring", self.file.name)
+        return restore_beside(self.file, image)
+
+    def swap(self, side: str, gate: Json, marker: Json) -> str:
+        """See Rollback.swap."""
+        self.file.raise_if_stopping("putting back", self.file.name)
+        self.gate.cut(gate, marker)
+        return _swapped(self.file, Path(side))
+
+    def leftovers(self) -> list[str]:
+        """Return side files, an image kept elsewhere, and the marker when it is of this run target."""
+        paths = [*self.file.sides.found(), *_elsewhere(self.file)]
+        found = [str(path) for path in paths if path != self.file.sides.elsewhere]
+        return [*found, *([str(self.file.sides.marker)] if _marker_is_ours(self.file) else [])]
+
+    def clean(self, keep: Sequence[str] = ()) -> list[str]:
+        """See Rollback.clean. The marker stays as long as we hold the file: it says what to restore."""
+        return _cleaned(self.file, keep)
 
 
-def _room_for(source: Path, file: DatabaseFile) -> None:
-    needed, free = source.stat().st_size, shutil.disk_usage(file.path.parent).free
-    if free < needed:
-        raise ResourceShortage(
-            "restoring", file.name, say("{needed} bytes are needed and {free} are free", needed=needed, free=free)
-        )
-
-
-def swap(file: DatabaseFile, side: Path) -> str:
+def _swapped(file: DatabaseFile, side: Path) -> str:
     """Keeps the broken file, then puts the copy in its place; the copy goes last, so a crash repeats it."""
     broken = file.sides.broken
     if not side.exists():
@@ -83,50 +76,30 @@ def _keep_broken(file: DatabaseFile, broken: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def put_in_place(file: DatabaseFile, side: Path, move_journals: bool = True) -> None:
-    """Into the live file by SQLite's own backup where it can be opened: the same inode, all or nothing.
+def _cleaned(file: DatabaseFile, keep: Sequence[str]) -> list[str]:
+    removed: list[str] = []
+    for path in [*_elsewhere(file), *file.sides.found()]:
+        kept = any(str(path).startswith(name) for name in keep)
+        if kept or (path == file.sides.elsewhere and any(str(other) in keep for other in _elsewhere(file))):
+            continue
+        with saying("removing", path.name):
+            path.unlink(missing_ok=True)
+        if path != file.sides.elsewhere:
+            removed.append(str(path))
+    if _marker_is_ours(file) and not file.holding and str(file.sides.marker) not in keep:
+        remove_marker(file)
+        removed.append(str(file.sides.marker))
+    return removed
 
-    Otherwise under the live name, in one rename; journals of the old file go first (unless the copy is the
-    same file mended), because SQLite would play them into the new one.
-    """
+
+def _elsewhere(file: DatabaseFile) -> list[Path]:
     try:
-        with file.working("putting back", file.name) as live, closing(connect(side, immutable=True)) as source:
-            copied(source, live, file.stopping, file.name)
-            # Read anew: what this connection knows of the schema is of the file before.
-            live.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except Damaged:
-        _rename(file, side, move_journals)
-    else:
-        _remove_with_journals(side)
+        lines = file.sides.elsewhere.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    return [path for line in lines if (path := Path(line)).exists()]
 
 
-def _move_journals(file: DatabaseFile, side: Path) -> None:
-    """Those of the broken file go aside, those copied with the image take their place."""
-    for ending in JOURNALS:
-        journal, aside, wanted = (path.with_name(path.name + ending) for path in (file.path, file.sides.broken, side))
-        if journal.exists() and not aside.exists():
-            os.replace(journal, aside)
-        if wanted.exists():
-            os.replace(wanted, journal)
-
-
-def _rename(file: DatabaseFile, side: Path, move_journals: bool) -> None:
-    status = file.path.stat()
-    with saying("putting back", file.name):
-        os.chown(side, status.st_uid, status.st_gid)
-        os.chmod(side, status.st_mode & 0o7777)
-        if move_journals:
-            _move_journals(file, side)
-        was_held = file.holding
-        os.replace(side, file.path)
-        sync_name(file.path)
-    # The lock stays on the old file, so it is taken anew on this one.
-    file.give_back()
-    file.tolerant = False
-    if was_held:
-        hold(file)
-
-
-def _remove_with_journals(path: Path) -> None:
-    for ending in ("", *JOURNALS):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
+def _marker_is_ours(file: DatabaseFile) -> bool:
+    left = marked(file)
+    return left is not None and file.tag.wrote(left)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,12 +11,14 @@ from pathlib import Path
 
 from ..errors import Damaged, EngineError, Interrupted
 from ..messages import say
+from ..parts import Verifier
 from ..values import Check, Fingerprint
 from .backup import mended_copy
+from .definitions import definitions
 from .driver_errors import translated
-from .file import DatabaseFile
-from .fingerprints import SEQUENCES, fingerprint_all, has_sequences
+from .fingerprints import fingerprint_all, has_sequences
 from .names import Table, quoted, tables_in
+from .sessions import DatabaseFile
 
 
 def structure(connection: sqlite3.Connection, table: str | None, most: int = 100, thorough: bool = True) -> list[str]:
@@ -38,20 +39,6 @@ def structure(connection: sqlite3.Connection, table: str | None, most: int = 100
         return [told.words]
     lines = [line for row in rows for line in str(row[0]).splitlines() if not line.startswith("***")]
     return [] if lines == ["ok"] else lines
-
-
-def checks(file: DatabaseFile, tables: Sequence[str] | None, thorough: bool) -> list[Check]:
-    """Structure, then foreign keys, then AUTOINCREMENT numbers."""
-    try:
-        with file.working("checking", file.name) as connection:
-            known = tables_in(connection)
-            chosen = [known[name] for name in known if tables is None or name in tables]
-            found = _structure_checks(connection, file.name, chosen, tables is None, thorough)
-            return found + [check for table in chosen for check in _table_checks(connection, table, thorough)]
-    except EngineError as error:
-        if error.kind != "integrity":
-            raise
-        return [Check("structure", file.name, False, error.words)]
 
 
 def _structure_checks(
@@ -103,39 +90,6 @@ def _sequence(connection: sqlite3.Connection, table: Table) -> list[Check]:
     return [Check("sequence", table.canonical, passed, detail)]
 
 
-SETTINGS = ("user_version", "application_id", "page_size", "encoding", "auto_vacuum")
-"""What the header keeps of the file as a whole, beside its tables."""
-
-
-def definitions(connection: sqlite3.Connection) -> dict[str, str]:
-    """'table orders' -> digest of its text. SQLite keeps columns and constraints in that text."""
-    rows = connection.execute(
-        "SELECT type || ' ' || name, coalesce(sql, 'index of a constraint of ' || tbl_name) FROM sqlite_master"
-        " WHERE name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\' AND name <> ? ORDER BY 1",
-        (SEQUENCES,),
-    ).fetchall()
-    found = {str(name): _digest(str(sql)) for name, sql in rows}
-    settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in SETTINGS]
-    return {**found, "settings": _digest(repr(settings))}
-
-
-def fingerprints(file: DatabaseFile, tables: Sequence[str] | None, side: str | None) -> dict[str, Fingerprint]:
-    """Of the live file or of a side copy. A file that cannot be opened has no tables to tell of."""
-    try:
-        with _of(file, side, "reading") as connection:
-            return fingerprint_all(connection, tables)
-    except Damaged as error:
-        return {name: Fingerprint(None, None, error.words) for name in tables or ()}
-
-
-def catalog(file: DatabaseFile, side: str | None) -> dict[str, str]:
-    try:
-        with _of(file, side, "reading the definitions of") as connection:
-            return definitions(connection)
-    except Damaged as error:
-        return {"schema": f"unreadable: {error.words}"}
-
-
 def _of(file: DatabaseFile, side: str | None, doing: str) -> AbstractContextManager[sqlite3.Connection]:
     if side is not None:
         return file.side(Path(side), doing)
@@ -143,5 +97,38 @@ def _of(file: DatabaseFile, side: str | None, doing: str) -> AbstractContextMana
     return file.working(doing, file.name) if file.raw is None else file.side(mended_copy(file), doing)
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+class FileVerifier(Verifier):
+    """Rows, structure, constraints and definitions of the file."""
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self.file = file
+
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        """See Verifier.fingerprint. A file that cannot be opened has no tables to tell of."""
+        try:
+            with _of(self.file, side, "reading") as connection:
+                return fingerprint_all(connection, tables)
+        except Damaged as error:
+            return {name: Fingerprint(None, None, error.words) for name in tables or ()}
+
+    def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
+        """Check structure, then foreign keys, then AUTOINCREMENT numbers."""
+        file = self.file
+        try:
+            with file.working("checking", file.name) as connection:
+                known = tables_in(connection)
+                chosen = [known[name] for name in known if tables is None or name in tables]
+                found = _structure_checks(connection, file.name, chosen, tables is None, thorough)
+                return found + [check for table in chosen for check in _table_checks(connection, table, thorough)]
+        except EngineError as error:
+            if error.kind != "integrity":
+                raise
+            return [Check("structure", file.name, False, error.words)]
+
+    def definitions(self, side: str | None = None) -> dict[str, str]:
+        """See Verifier.definitions."""
+        try:
+            with _of(self.file, side, "reading the definitions of") as connection:
+                return definitions(connection)
+        except Damaged as error:
+            return {"schema": f"unreadable: {error.words}"}

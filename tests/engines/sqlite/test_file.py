@@ -35,15 +35,15 @@ class TestTheFile:
 
     def test_a_folder_and_a_relative_path_are_refused(self, lab: SQLiteLab, tmp_path: Path) -> None:
         with pytest.raises(Unreachable, match="not a file"):
-            SQLite(lab.url.set(database=str(tmp_path)), Tag(7, 1), SHORT).facts()
+            SQLite(lab.url.set(database=str(tmp_path)), Tag(7, 1), SHORT).sessions.facts()
         with pytest.raises(Unable, match="absolute"):
-            SQLite(lab.url.set(database="shop.db"), Tag(7, 1), SHORT).facts()
+            SQLite(lab.url.set(database="shop.db"), Tag(7, 1), SHORT).sessions.facts()
 
     def test_a_link_leads_to_the_same_database(self, lab: SQLiteLab, tmp_path: Path) -> None:
         link = tmp_path / "link.db"
         link.symlink_to(lab.path)
         with lab.engine() as engine:
-            assert SQLite(lab.url.set(database=str(link)), Tag(7, 1), SHORT).facts() == engine.sessions.facts()
+            assert SQLite(lab.url.set(database=str(link)), Tag(7, 1), SHORT).sessions.facts() == engine.sessions.facts()
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
     def test_a_file_of_somebody_else_is_access_denied(self, lab: SQLiteLab) -> None:

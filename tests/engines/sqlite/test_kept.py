@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from maintenance.engines.errors import Unable
-from maintenance.engines.sqlite.verification import SETTINGS
+from maintenance.engines.sqlite.definitions import SETTINGS
 from tests.engines.lab_sqlite import SQLiteLab
 from tests.engines.sqlite.world import PLAIN, SMALL, plan, repaired, under_cut
 

@@ -243,7 +243,7 @@ class TestRepair:
 
 def moved(engine: Engine, name: str) -> object:
     """The fingerprint of a table after its rows were read page by page and put into a new one."""
-    from maintenance.engines.sqlite.replace import move_by_pages
+    from maintenance.engines.sqlite.repair.replace import move_by_pages
 
     assert isinstance(engine, SQLite)
     move_by_pages(engine.file, name)

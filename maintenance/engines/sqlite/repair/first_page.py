@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ..errors import Damaged
-from ..messages import say
-from .file import MAGIC
-from .names import JOURNALS
+from ...errors import Damaged
+from ...messages import say
+from ..names import JOURNALS
+from ..sessions import MAGIC
 from .pages import INNER_INDEX, INNER_TABLE, LEAF_INDEX, LEAF_TABLE, Cell, PageFile, Unreadable
 
 KINDS = frozenset(("table", "index", "view", "trigger"))

@@ -21,10 +21,12 @@ from urllib.parse import quote
 from .. import programs
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, Transient, Unable, Unreachable
 from ..messages import say
-from ..values import Limits, Tag
+from ..parts import Sessions
+from ..values import Facts, Limits, Tag
+from .capabilities import VERSION
 from .driver_errors import BUSY, LOCKED, saying
-from .maintenance_lock import holders, named
-from .names import Sides
+from .names import Sides, folded, spellings, tables_in
+from .processes import holders, named
 
 MAGIC = b"SQLite format 3\x00"
 STEPS = 2000
@@ -322,3 +324,38 @@ def _end(connection: sqlite3.Connection, overdue: threading.Event | None) -> Non
         connection.interrupt()
     except sqlite3.Error:
         pass  # closed meanwhile
+
+
+class FileSessions(Sessions):
+    """Connections to the file."""
+
+    def __init__(self, file: DatabaseFile) -> None:
+        self.file = file
+
+    def facts(self) -> Facts:
+        """See Sessions.facts. The inode tells hard links apart from copies; never makes a file."""
+        status = self.file.require()
+        with self.file.working("opening", self.file.name) as connection:
+            # Needs no lock, so that a file in use, or a damaged one, still says who it is.
+            connection.execute("SELECT 1").fetchone()
+        return Facts(
+            version=VERSION,
+            identity=f"sqlite:{status.st_dev}:{status.st_ino}",
+            data_directory=str(self.file.path.parent),
+            is_replica=False,
+            size_bytes=self.file.size(),
+        )
+
+    def spellings(self) -> dict[str, list[str]]:
+        """See Sessions.spellings; folded."""
+        self.file.require()
+        with self.file.working("listing the tables of", self.file.name) as connection:
+            return spellings(tables_in(connection))
+
+    def folded(self, name: str) -> str:
+        """See Sessions.folded."""
+        return folded(name)
+
+    def end_statements(self) -> None:
+        """See Sessions.end_statements."""
+        self.file.interrupt()

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from .names import Table, quoted
+from ..names import Table, quoted
 from .pages import LEAF_TABLE, Cell, PageFile, Unreadable, Value
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from ..messages import say
-from ..values import Finding
-from .names import Table, quoted
+from ...messages import say
+from ...values import Finding
+from ..names import Table, quoted
 
 NEEDS_APPLICATION = "application_code_needed"
 UNKNOWN = ("no such collation sequence", "no such function", "unknown function")

@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from ..errors import Damaged, Unable
-from ..messages import Sentence, say
-from ..values import Loss, Performed
-from .backup import image_copy
-from .diagnosis import Harm, indexes_of
-from .driver_errors import translated
-from .file import DatabaseFile
-from .names import Table, quoted, tables_in
+from ...errors import Damaged, Unable
+from ...messages import Sentence, say
+from ...values import Loss, Performed
+from ..backup import image_copy
+from ..diagnosis.corruption import Harm, indexes_of
+from ..driver_errors import translated
+from ..names import Table, quoted, tables_in
+from ..sessions import DatabaseFile
+from ..verification import structure
 from .pages import PageFile
 from .salvage import Found, Other, Row, Shape, rows_of_tree, shape_of, stray_rows
-from .verification import structure
 
 BATCH = 5000
 SHOWN = 10

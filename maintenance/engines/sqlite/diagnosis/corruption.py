@@ -1,0 +1,155 @@
+"""Where the damage is: rows, indexes, or pages that no table owns."""
+
+# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+
+from ...errors import Damaged, Interrupted, ResourceShortage, Transient
+from ...messages import listed, say
+from ...values import Finding
+from ..driver_errors import translated
+from ..names import Table, quoted
+from ..verification import structure
+
+_PAGE = re.compile(r"page (\d+)", re.IGNORECASE)
+_INDEX = re.compile(r"(?:missing from index|entries in index|entry in index|index) (\S+)$")
+
+
+class Harm:
+    """Where the damage is: tables whose rows cannot all be read, indexes that are broken or only wrong."""
+
+    def __init__(self, connection: sqlite3.Connection, chosen: Sequence[Table], whole: bool) -> None:
+        self.rows: dict[str, str] = {}
+        """Canonical table -> the server's words."""
+        self.broken: dict[str, list[str]] = {}
+        """Canonical table -> indexes with pages that cannot be read."""
+        self.wrong: dict[str, list[str]] = {}
+        """Canonical table -> readable indexes that contradict their table."""
+        self.elsewhere: list[str] = []
+        """Damage of the file that no table or index owns, e.g. of the list of free pages."""
+        self.evidence: dict[str, str] = {}
+        # integrity_check may give up at the first bad page of a file, so tables are asked one by one.
+        lines = structure(connection, None) if whole else []
+        if whole and not lines:
+            return
+        for table in chosen:
+            self._examine(connection, table)
+        if whole and not (self.rows or self.broken or self.wrong):
+            self.elsewhere = [line for line in lines if line]
+
+    def _examine(self, connection: sqlite3.Connection, table: Table) -> None:
+        lines = structure(connection, table.name)
+        if not lines:
+            return
+        name = table.canonical
+        self.evidence[name] = "; ".join(lines[:3])
+        owners = _owners(connection, lines, table)
+        indexes = indexes_of(connection, table)
+        wrong = {found.group(1) for line in lines if (found := _INDEX.search(line))}
+        broken = [index for index in indexes if index in owners or not _index_reads(connection, table, index)]
+        unread = _unreadable_rows(connection, table)
+        if unread is not None:
+            self.rows[name] = unread
+        elif table.name in owners or not (broken or wrong & set(indexes)):
+            self.rows[name] = self.evidence[name]
+        self._note(name, broken, [index for index in indexes if index in wrong and index not in broken])
+
+    def _note(self, name: str, broken: list[str], wrong: list[str]) -> None:
+        if broken:
+            self.broken[name] = broken
+        # With rows missing every index seems to have too many entries; that says nothing of the index.
+        if wrong and name not in self.rows:
+            self.wrong[name] = wrong
+
+    def findings(self) -> list[Finding]:
+        found = [
+            Finding(
+                "table_damaged",
+                "critical",
+                name,
+                say("Not all rows can be read: {words}", words=words),
+                say("A page was overwritten or lost: failing disk, bad copy, or a program that wrote into the file."),
+            )
+            for name, words in self.rows.items()
+        ]
+        for name in sorted({*self.broken, *self.wrong}):
+            indexes = [*self.broken.get(name, []), *self.wrong.get(name, [])]
+            found.append(
+                Finding(
+                    "index_damaged",
+                    "high",
+                    name,
+                    say("{indexes}: {words}", indexes=", ".join(indexes), words=self.evidence[name]),
+                    say("Queries through these indexes fail or answer wrongly; they can be made again from the rows."),
+                )
+            )
+        if self.elsewhere:
+            found.append(
+                Finding(
+                    "structure_damaged",
+                    "high",
+                    "",
+                    listed(self.elsewhere[:3]),
+                    say("Pages that no table owns are damaged or lost; rewriting the file leaves them behind."),
+                )
+            )
+        return found
+
+
+def indexes_of(connection: sqlite3.Connection, table: Table) -> list[str]:
+    """All B-trees of a table but its own, those of UNIQUE and PRIMARY KEY constraints among them."""
+    rows = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? COLLATE NOCASE AND rootpage > 0"
+        " ORDER BY name",
+        (table.name,),
+    )
+    return [str(row[0]) for row in rows.fetchall()]
+
+
+def _owners(connection: sqlite3.Connection, lines: list[str], table: Table) -> set[str]:
+    """Which B-trees own the pages the check complains of (https://sqlite.org/dbstat.html)."""
+    pages = {int(p) for line in lines if "never used" not in line for p in _PAGE.findall(line)}
+    names = [table.name, *indexes_of(connection, table)]
+    owners: set[str] = set()
+    for name in names:
+        try:
+            rows = connection.execute("SELECT pageno, pagetype FROM dbstat WHERE name = ?", (name,))
+            if any(page in pages or kind == "corrupted" for page, kind in rows):
+                owners.add(name)
+        except sqlite3.Error as error:
+            if not isinstance(translated(error, "", ""), (Damaged,)) and "dbstat" not in str(error):
+                raise
+    return owners
+
+
+def _unreadable_rows(connection: sqlite3.Connection, table: Table) -> str | None:
+    try:
+        for _ in connection.execute(f"SELECT * FROM {quoted(table.name)} NOT INDEXED"):
+            pass
+    except sqlite3.Error as error:
+        return damage_words(error, table.name)
+    return None
+
+
+def _index_reads(connection: sqlite3.Connection, table: Table, index: str) -> bool:
+    """Whether the whole index can be read. A partial one cannot be asked without its condition: yes."""
+    try:
+        for row in connection.execute(f"PRAGMA index_list({quoted(table.name)})").fetchall():
+            if str(row[1]) == index and row[4]:
+                return True
+        connection.execute(f"SELECT count(*) FROM {quoted(table.name)} INDEXED BY {quoted(index)}").fetchone()
+    except sqlite3.Error as error:
+        damage_words(error, index)
+        return False
+    return True
+
+
+def damage_words(error: sqlite3.Error, name: str) -> str:
+    told = translated(error, "reading", name)
+    if isinstance(told, (Interrupted, Transient, ResourceShortage)):
+        raise error
+    return told.words

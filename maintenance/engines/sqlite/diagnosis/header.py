@@ -1,0 +1,50 @@
+"""What the first page tells: no database, lost header, a file that ends early."""
+
+from __future__ import annotations
+
+from ...messages import say, size
+from ...values import Finding
+from ..sessions import DatabaseFile
+
+
+def unreadable(words: str) -> Finding:
+    return Finding(
+        "file_damaged",
+        "critical",
+        "",
+        say("The file cannot be read as a database: {words}", words=words),
+        say("The header or the schema is damaged; restore from a backup if the header cannot be rebuilt."),
+    )
+
+
+def header_findings(file: DatabaseFile) -> list[Finding]:
+    header = file.header()
+    if header.file_bytes == 0:
+        return []
+    if not header.magic:
+        if not header.plausible:
+            return [unreadable("the first page is overwritten")]
+        return [
+            Finding(
+                "header_damaged",
+                "critical",
+                "",
+                say("The first 16 bytes are not those of an SQLite file, the rest of the header is plausible."),
+                say("Something else wrote into the file; writing the 16 bytes again may bring everything back."),
+            )
+        ]
+    if file.notice_truncation():
+        return [
+            Finding(
+                "file_truncated",
+                "critical",
+                "",
+                say(
+                    "The file has {found} but its header says {wanted}.",
+                    found=size(header.file_bytes),
+                    wanted=size(header.pages * header.page_size),
+                ),
+                say("A copy or a file system ended early; the rows at the end are gone from this file."),
+            )
+        ]
+    return []

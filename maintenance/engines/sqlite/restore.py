@@ -1,0 +1,102 @@
+"""S: the image restored beside the live file, and a side file put in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+from ..errors import Damaged, ResourceShortage, Unable
+from ..messages import say
+from ..values import Image
+from .backup import sync_name, synced
+from .driver_errors import saying
+from .exclusive_lock import hold
+from .names import JOURNALS
+from .sessions import DatabaseFile, connect, copied
+
+
+def restore_beside(file: DatabaseFile, image: Image) -> str:
+    """Copies the image, so that the image stays whatever happens. Raises Damaged when it has changed."""
+    source, target = Path(image.name), file.sides.restored
+    if image.kind != "copy" or not source.is_file():
+        words = "the image is not there; restore the backup file by hand, it lacks what was committed after it"
+        raise Unable("restoring", image.name, words)
+    with saying("restoring", file.name):
+        with open(source, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if image.sha256 is not None and digest != image.sha256:
+            raise Damaged("restoring", image.name, "the image is not what was written")
+        part = target.with_name(f"{target.name}.part")
+        _remove_with_journals(target)
+        _room_for(source, file)
+        try:
+            for ending in (*JOURNALS, ""):
+                journal = source.with_name(source.name + ending)
+                if journal.exists():
+                    shutil.copyfile(journal, part)
+                    os.chmod(part, 0o600)
+                    os.replace(part, target.with_name(target.name + ending))
+        finally:
+            part.unlink(missing_ok=True)
+        synced(target)
+    return str(target)
+
+
+def _room_for(source: Path, file: DatabaseFile) -> None:
+    needed, free = source.stat().st_size, shutil.disk_usage(file.path.parent).free
+    if free < needed:
+        raise ResourceShortage(
+            "restoring", file.name, say("{needed} bytes are needed and {free} are free", needed=needed, free=free)
+        )
+
+
+def put_in_place(file: DatabaseFile, side: Path, move_journals: bool = True) -> None:
+    """Into the live file by SQLite's own backup where it can be opened: the same inode, all or nothing.
+
+    Otherwise under the live name, in one rename; journals of the old file go first (unless the copy is the
+    same file mended), because SQLite would play them into the new one.
+    """
+    try:
+        with file.working("putting back", file.name) as live, closing(connect(side, immutable=True)) as source:
+            copied(source, live, file.stopping, file.name)
+            # Read anew: what this connection knows of the schema is of the file before.
+            live.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except Damaged:
+        _rename(file, side, move_journals)
+    else:
+        _remove_with_journals(side)
+
+
+def _move_journals(file: DatabaseFile, side: Path) -> None:
+    """Those of the broken file go aside, those copied with the image take their place."""
+    for ending in JOURNALS:
+        journal, aside, wanted = (path.with_name(path.name + ending) for path in (file.path, file.sides.broken, side))
+        if journal.exists() and not aside.exists():
+            os.replace(journal, aside)
+        if wanted.exists():
+            os.replace(wanted, journal)
+
+
+def _rename(file: DatabaseFile, side: Path, move_journals: bool) -> None:
+    status = file.path.stat()
+    with saying("putting back", file.name):
+        os.chown(side, status.st_uid, status.st_gid)
+        os.chmod(side, status.st_mode & 0o7777)
+        if move_journals:
+            _move_journals(file, side)
+        was_held = file.holding
+        os.replace(side, file.path)
+        sync_name(file.path)
+    # The lock stays on the old file, so it is taken anew on this one.
+    file.give_back()
+    file.tolerant = False
+    if was_held:
+        hold(file)
+
+
+def _remove_with_journals(path: Path) -> None:
+    for ending in ("", *JOURNALS):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
