@@ -61,6 +61,7 @@ lint: $(VENV)/.installed-dev messages
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports
+	@$(BIN)/djlint templates --check --lint --quiet
 	@DBMAINT_INSECURE=0 $(BIN)/python manage.py check --deploy --fail-level WARNING
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 	@$(BIN)/pip check

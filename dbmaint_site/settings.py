@@ -86,7 +86,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "maintenance.context_processors.frame",
+                "maintenance.context_processors.page_frame",
             ],
         },
     }
@@ -100,9 +100,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "/"
-LOGOUT_REDIRECT_URL = "login"
+LOGIN_URL = "maintenance:login"
+LOGIN_REDIRECT_URL = "maintenance:dashboard"
+LOGOUT_REDIRECT_URL = "maintenance:login"
 SESSION_HOURS = float(os.environ.get("DBMAINT_SESSION_HOURS", "8"))
 IDLE_MINUTES = float(os.environ.get("DBMAINT_IDLE_MINUTES", "60"))
 """A page that only refreshes itself is nobody's presence."""

@@ -1,22 +1,55 @@
-"""What stands on every page: an outage that lasts, and a database that waits for a person."""
+"""What stands on every page: the menu, an outage that lasts, a database that waits for a person."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
-from django.utils.functional import SimpleLazyObject
+from django.urls import reverse
+from django.utils.functional import Promise, SimpleLazyObject
+from django.utils.translation import gettext_lazy as _
 
 from maintenance.models.querysets import outages, waiting_for_people
-from maintenance.views.access import READING
+from maintenance.views.access import READING, may
+
+MENU: tuple[tuple[Promise, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    (_("Dashboard"), "maintenance:dashboard", READING, ("dashboard",)),
+    (_("Databases"), "maintenance:databases", ("view_databasestate",), ("database",)),
+    (_("Launch"), "maintenance:launch", ("launch_maintenance",), ("launch",)),
+    (_("History"), "maintenance:history", READING, ("history", "run")),
+    (_("Reports"), "maintenance:reports", READING, ("reports",)),
+    (_("Audit"), "maintenance:audit", ("view_auditentry",), ("audit",)),
+    (_("Settings"), "admin:index", ("change_maintenancesetting",), ()),
+)
+"""Name, address, permissions of which one is needed, and how the names of its pages begin."""
 
 
-def frame(request: HttpRequest) -> dict[str, Any]:
-    """Context processor; asks the database only for people who may know, and on pages that say it."""
-    user = getattr(request, "user", None)
-    if user is None or not any(user.has_perm(f"maintenance.{p}") for p in READING):
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the menu; `current` on the pages below it."""
+
+    name: Promise
+    address: str
+    current: bool
+
+
+def page_frame(request: HttpRequest) -> dict[str, Any]:
+    """Return what `base.html` shows around a page; queries run only for people who may know, and when shown."""
+    if not hasattr(request, "user"):
         return {}
-    return {
-        "outages": SimpleLazyObject(lambda: list(outages())),
-        "waiting_for_people": SimpleLazyObject(waiting_for_people),
-    }
+    around: dict[str, Any] = {"menu": SimpleLazyObject(lambda: list(menu(request)))}
+    if may(request, *READING):
+        around["outages"] = SimpleLazyObject(lambda: list(outages()))
+        around["waiting_for_people"] = SimpleLazyObject(waiting_for_people)
+    return around
+
+
+def menu(request: HttpRequest) -> list[Entry]:
+    """Return the entries that this person may open."""
+    here = (request.resolver_match.url_name or "") if request.resolver_match else ""
+    return [
+        Entry(name, reverse(address), here.startswith(pages) if pages else False)
+        for name, address, permissions, pages in MENU
+        if may(request, *permissions)
+    ]

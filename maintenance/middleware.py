@@ -31,7 +31,10 @@ GUARDED = (
     "verify_audit",
 )
 """Whoever may do one of these needs a second factor where the installation asks for it."""
-OPEN = ("login", "logout", "set_language", "second_factor", "second_factor_enrol", "healthz", "readyz")
+OPEN = tuple(
+    f"maintenance:{name}"
+    for name in ("login", "logout", "set_language", "second_factor", "second_factor_enrol", "healthz", "readyz")
+)
 """Addresses that somebody reaches who has given a password only."""
 LOOKED_AT_BY_ITSELF = ("_live", "alarm", "run_log")
 """Ends of the names of addresses that pages ask again and again: that is nobody's presence."""
@@ -76,8 +79,8 @@ def second_factor_first(get_response: Answering) -> Answering:
         if not isinstance(user, User) or is_verified(user) or _name(request) in OPEN:
             return get_response(request)
         if Authenticator.objects.filter(user=user, confirmed=True).exists():
-            return _instead(request, "second_factor")
-        return _instead(request, "second_factor_enrol") if needs_factor(user) else get_response(request)
+            return _instead(request, "maintenance:second_factor")
+        return _instead(request, "maintenance:second_factor_enrol") if needs_factor(user) else get_response(request)
 
     return middleware
 

@@ -1,7 +1,7 @@
 """Addresses of the pages. Each has a row in tests/web/test_permissions.py, or that test fails."""
 
 from django.contrib.auth import views as auth
-from django.urls import path
+from django.urls import path, reverse_lazy
 from django.utils.translation import gettext_lazy as _
 
 from .views import (
@@ -20,6 +20,7 @@ from .views import (
     second_factor,
 )
 
+app_name = "maintenance"
 urlpatterns = [
     path("", dashboard.dashboard, name="dashboard"),
     path("live/", dashboard.dashboard_live, name="dashboard_live"),
@@ -65,7 +66,9 @@ urlpatterns = [
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path(
         "accounts/password/",
-        auth.PasswordChangeView.as_view(success_url="/account/", extra_context={"title": _("Change password")}),
+        auth.PasswordChangeView.as_view(
+            success_url=reverse_lazy("maintenance:account"), extra_context={"title": _("Change password")}
+        ),
         name="password_change",
     ),
     path("healthz", health.healthz, name="healthz"),

@@ -38,5 +38,5 @@ def told(request: HttpRequest, incident: Incident) -> dict[str, Any]:
         "severity_level": incident.severity_level,
         "open": incident.closed_at is None,
         "opened_at": incident.opened_at,
-        "page": request.build_absolute_uri(f"{reverse('launch')}?incident={incident.pk}"),
+        "page": request.build_absolute_uri(f"{reverse('maintenance:launch')}?incident={incident.pk}"),
     }

@@ -163,7 +163,7 @@ def told_to(door: Callable[[launch.Actor, MaintenanceRun], None], request: Calle
 def accepted(request: HttpRequest, run: MaintenanceRun) -> HttpResponse:
     """Where to follow it: `url` for machines, `page` for people."""
     url = request.build_absolute_uri(reverse("api-1:run", args=[run.pk]))
-    page = request.build_absolute_uri(reverse("run", args=[run.pk]))
+    page = request.build_absolute_uri(reverse("maintenance:run", args=[run.pk]))
     told = {"id": str(run.pk), "number": run.number, "status": str(run.status), "url": url, "page": page}
     answer = JsonResponse(told, status=202)
     answer["Location"] = url

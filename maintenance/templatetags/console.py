@@ -76,6 +76,7 @@ register.filter("duration", labels.duration)
 register.filter("share", labels.share)
 register.filter("milliseconds", labels.milliseconds)
 register.filter("count", labels.count)
+register.filter("hms", labels.hms)
 
 
 @register.simple_tag
@@ -87,6 +88,22 @@ def state(name: str) -> SafeString:
         kind,
         mark,
         LABELS.get(name, name),
+    )
+
+
+NOTICE_MARKS = {"success": "✓", "error": "✕"}
+
+
+@register.simple_block_tag
+def notice(content: str, kind: str = "", mark: str = "", role: str = "") -> SafeString:
+    """A sentence before all else. `kind` is success, warning or error; `mark` takes the place of the usual one."""
+    attributes = format_html(' role="{}"', role) if role else ""
+    return format_html(
+        '<div class="notice {}"{}><span class="mark" aria-hidden="true">{}</span><span class="text">{}</span></div>',
+        kind,
+        attributes,
+        mark or NOTICE_MARKS.get(kind, "!"),
+        content,
     )
 
 
@@ -215,13 +232,6 @@ def minute(at: datetime | None) -> str:
 @register.filter
 def clock(at: datetime | None) -> str:
     return "–" if at is None else f"{timezone.localtime(at):%H:%M:%S}"
-
-
-@register.filter
-def hms(seconds: float | None) -> str:
-    """00:01:47, as the outage clock counts."""
-    whole = int(seconds or 0)
-    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 @register.filter

@@ -202,6 +202,12 @@ def duration(seconds: float | None) -> str:
     return _("{hours} h {minutes} min").format(hours=minutes // 60, minutes=f"{minutes % 60:02d}")
 
 
+def hms(seconds: float | None) -> str:
+    """Return '00:01:47', as the outage clock counts."""
+    whole = int(seconds or 0)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
 def server(engine: str, version: str) -> str:
     """What the server calls itself; most say their product's name already."""
     version = " ".join(version.split())[:60]

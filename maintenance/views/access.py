@@ -25,6 +25,11 @@ WRONG_PASSWORDS, MOST_GUESSES = "launch_wrong_passwords", 5
 READING = ("view_maintenancerun", "read_reports")
 
 
+def may(request: HttpRequest, *permissions: str) -> bool:
+    """Whether the person has at least one of these permissions (of `maintenance`)."""
+    return any(request.user.has_perm(f"maintenance.{permission}") for permission in permissions)
+
+
 def open_to(*permissions: str) -> Callable[[View[P]], View[P]]:
     """People with at least one of these permissions (of `maintenance`); without any named: whoever is logged in."""
 
@@ -33,7 +38,7 @@ def open_to(*permissions: str) -> Callable[[View[P]], View[P]]:
         def guarded(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if not request.user.is_authenticated:
                 return _to_login(request)
-            if permissions and not any(request.user.has_perm(f"maintenance.{p}") for p in permissions):
+            if permissions and not may(request, *permissions):
                 raise PermissionDenied
             return view(request, *args, **kwargs)
 

@@ -86,7 +86,7 @@ def prefer(request: HttpRequest) -> HttpResponseBase:
     if not form.is_valid():
         return render(request, "account/page.html", told(request, preferences=form), status=400)
     Preference.objects.update_or_create(user=person(request), defaults=form.cleaned_data)
-    return redirect("account")
+    return redirect("maintenance:account")
 
 
 @require_POST
@@ -126,4 +126,4 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponseBase:
         )
         token.delete()
     messages.success(request, _("The token is revoked."))
-    return redirect("account")
+    return redirect("maintenance:account")

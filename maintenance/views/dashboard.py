@@ -16,9 +16,11 @@ from maintenance.models import Feed, Incident, MaintenanceRun, Status
 from maintenance.observation.health import Standing, standings
 from maintenance.results import statistics
 from maintenance.text.dates import passed
+from maintenance.text.labels import duration
 
 from .access import READING, open_to
 from .live import fragment
+from .pieces import Tile, outage_clock
 
 INCIDENTS = 20
 
@@ -35,7 +37,7 @@ def dashboard_live(request: HttpRequest) -> HttpResponseBase:
 
 def told() -> dict[str, Any]:
     found = standings()
-    active = [s for s in found if s.target is not None]
+    active = [(s, s.target, outage_clock(s.target)) for s in found if s.target is not None]
     return {
         "standings": found,
         "headline": headline(found),
@@ -45,10 +47,7 @@ def told() -> dict[str, Any]:
         "feed": Feed.objects.exclude(error="", problems={}).first(),
         "measured_at": max((s.measured_at for s in found if s.measured_at), default=None),
         "workers": queue.workers_alive(),
-        "success": statistics.success(),
-        "outage": statistics.outage(),
-        "faster": statistics.faster(),
-        "backup": oldest_backup(found),
+        "tiles": [success(), outage(), faster(), oldest_backup(found)],
         "recent": statistics.recent(),
     }
 
@@ -78,10 +77,44 @@ def headline(found: Sequence[Standing]) -> str:
     return _("No database is in trouble")
 
 
-def oldest_backup(found: Sequence[Standing]) -> dict[str, Any] | None:
+def success() -> Tile:
+    """Of the runs that ended, those that succeeded."""
+    runs, name = statistics.success(), _("Succeeded, 90 days")
+    if not runs["all"]:
+        return Tile(name, "–", _("no maintenance · target 95 %"))
+    note = _("{good} of {all} · target 95 %").format(good=runs["good"], all=runs["all"])
+    return Tile(name, f"{runs['percent']} %", note, "" if runs["met"] else _("below target"))
+
+
+def outage() -> Tile:
+    """The outage of all runs together."""
+    sums, name = statistics.outage(), _("Outage, 30 days")
+    if not sums["runs"]:
+        return Tile(name, "0 s", _("no outage"))
+    note = ngettext("{runs} run · longest {longest}", "{runs} runs · longest {longest}", sums["runs"])
+    return Tile(name, duration(sums["seconds"]), note.format(runs=sums["runs"], longest=duration(sums["longest"])))
+
+
+def faster() -> Tile:
+    """How much faster queries became: the median, and the middle half."""
+    gains, name = statistics.faster(), _("Faster after, 90 days")
+    if "times" in gains:
+        return Tile(name, f"{gains['times']} ×", _("median of {count} · half between {low} and {high}").format(**gains))
+    if not gains["count"]:
+        return Tile(name, "–", _("not measured yet"))
+    too_few = ngettext(
+        "measured once, too few for a median (from {least})",
+        "measured {count} times, too few for a median (from {least})",
+        gains["count"],
+    )
+    return Tile(name, "–", too_few.format(**gains))
+
+
+def oldest_backup(databases: Sequence[Standing]) -> Tile:
     """Of each database the newest backup that read back whole; of these the oldest."""
-    kept = [(s.backup_at, s.setting.name) for s in found if s.backup_at is not None]
-    if not kept:
-        return None
-    at, name = min(kept)
-    return {"age": passed(at), "at": at, "database": name}
+    name = _("Oldest verified backup")
+    backups = [(s.backup_at, s.setting.name) for s in databases if s.backup_at is not None]
+    if not backups:
+        return Tile(name, "–", _("none yet"))
+    at, database = min(backups)
+    return Tile(name, passed(at), database)

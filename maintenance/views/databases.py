@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,11 +21,14 @@ from maintenance import queue
 from maintenance.auditing import chain
 from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.observation.health import standings, worst_first
+from maintenance.templatetags.console import ago
+from maintenance.text import labels
 from reports import course
 
 from .access import actor, open_to
 from .live import fragment
 from .numbers import number_in
+from .pieces import Tile
 
 SHOWN_STATES = 120
 SHOWN_TABLES = 50
@@ -42,8 +45,8 @@ class Trend:
 
     points: str
     dots: Sequence[tuple[float, float, datetime, float]]
-    lowest: float
-    highest: float
+    extent: str
+    """The lowest and the highest, in words."""
     first: datetime
     last: datetime
 
@@ -93,7 +96,7 @@ def diagnose(request: HttpRequest, name: str) -> HttpResponseBase:
     if not queue.workers_alive():
         messages.warning(request, _("No worker is alive: the diagnosis waits until one is started."))
     since = int(timezone.now().timestamp())
-    return redirect(f"{reverse('database', args=[name])}?after={last}&since={since}")
+    return redirect(f"{reverse('maintenance:database', args=[name])}?after={last}&since={since}")
 
 
 def told(request: HttpRequest, name: str) -> dict[str, Any]:
@@ -105,18 +108,43 @@ def told(request: HttpRequest, name: str) -> dict[str, Any]:
         "setting": setting,
         "state": state,
         "standing": next((s for s in standings() if s.setting.pk == setting.pk), None),
+        "tiles": tiles(state),
         "findings": worst_first(state.findings) if state else [],
         "tables": sorted(state.tables, key=lambda t: -(t["bytes"] or 0))[:SHOWN_TABLES] if state else [],
         "tables_more": max(0, len(state.tables) - SHOWN_TABLES) if state else 0,
         "states": states[:12],
-        "health": trend(states, "health", 0, 100),
-        "sizes": trend(states, "size_bytes", 0),
-        "connections": trend(states, "connections", 0),
+        "health": trend(states, "health", _of_100, high=100),
+        "sizes": trend(states, "size_bytes", _sizes),
+        "connections": trend(states, "connections", "{:.0f} – {:.0f}".format),
         "looks_sheet": course.looks(states),
         "answers_sheet": course.answers(course.latency(name)),
         "runs": list(runs[:SHOWN_RUNS]),
         "waiting": waits(request, state),
     }
+
+
+def tiles(state: DatabaseState | None) -> list[Tile]:
+    """The numbers of the last look, each with what it is to be compared with."""
+    if state is None:
+        names = (_("Health"), _("Size"), _("Sessions"), _("Measured"))
+        return [Tile(name, "–", _("never")) for name in names]
+    free = _("free space: not available")
+    if state.free_bytes is not None:
+        free = _("{free} free beside it").format(free=labels.size(state.free_bytes))
+    limit = _("limit: not available")
+    if state.max_connections:
+        limit = _("of {count} allowed").format(count=state.max_connections)
+    size = "–" if state.size_bytes is None else labels.size(state.size_bytes)
+    return [
+        Tile(_("Health"), _or_dash(state.health), _("of 100")),
+        Tile(_("Size"), size, free),
+        Tile(_("Sessions"), _or_dash(state.connections), limit),
+        Tile(_("Measured"), ago(state.measured_at), state.get_source_display()),
+    ]
+
+
+def _or_dash(number: int | None) -> str:
+    return "–" if number is None else str(number)
 
 
 def waits(request: HttpRequest, state: DatabaseState | None) -> bool:
@@ -128,7 +156,13 @@ def waits(request: HttpRequest, state: DatabaseState | None) -> bool:
     return in_time and (state is None or state.pk <= after)
 
 
-def trend(states: Sequence[DatabaseState], name: str, low: float, high: float | None = None) -> Trend | None:
+def trend(
+    states: Sequence[DatabaseState],
+    name: str,
+    extent: Callable[[float, float], str],
+    low: float = 0,
+    high: float | None = None,
+) -> Trend | None:
     """None with fewer than two looks that know the number."""
     known = [(s.measured_at, float(getattr(s, name))) for s in reversed(states) if getattr(s, name) is not None]
     if len(known) < 2:
@@ -142,4 +176,12 @@ def trend(states: Sequence[DatabaseState], name: str, low: float, high: float | 
         for at, v in known
     ]
     points = " ".join(f"{x},{y}" for x, y, _, _ in dots)
-    return Trend(points, dots, min(values), max(values), first, last)
+    return Trend(points, dots, extent(min(values), max(values)), first, last)
+
+
+def _of_100(low: float, high: float) -> str:
+    return _("{low} – {high} of 100").format(low=f"{low:.0f}", high=f"{high:.0f}")
+
+
+def _sizes(low: float, high: float) -> str:
+    return f"{labels.size(round(low))} – {labels.size(round(high))}"

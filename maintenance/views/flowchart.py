@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from maintenance.models import ENDED, RunTarget, StepRecord
@@ -114,8 +115,10 @@ class Drawing:
     height: float = HEIGHT
 
     @property
-    def now(self) -> Box | None:
-        return next((b for b in self.boxes if b.state == "now"), None)
+    def label(self) -> str:
+        """What the drawing shows, for people who do not see it."""
+        now = next((box.name for box in self.boxes if box.state == "now"), None)
+        return gettext("Procedure: now at {name}").format(name=now) if now else gettext("Procedure")
 
     @property
     def window(self) -> tuple[float, float]:

@@ -22,4 +22,4 @@ def close(request: HttpRequest, pk: int) -> HttpResponseBase:
     incident = get_object_or_404(Incident, pk=pk)
     if incidents.close(actor(request).name, incident):
         messages.success(request, _("The incident is closed."))
-    return redirect("dashboard")
+    return redirect("maintenance:dashboard")

@@ -9,6 +9,7 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
@@ -40,7 +41,7 @@ def choose(request: HttpRequest) -> HttpResponseBase:
     if request.method == "POST" and form.is_valid():
         request.session[CHOSEN] = form.chosen()
         ask(request, launch.Request(**form.chosen()))
-        return redirect("launch_plan")
+        return redirect("maintenance:launch_plan")
     hold = ScopeHold.objects.select_related("run").first()
     return render(request, "launching/choose.html", {"form": form, "hold": hold, "standings": standings()})
 
@@ -90,11 +91,11 @@ def plan(request: HttpRequest) -> HttpResponseBase:
     """What would be done and why. POST asks for a new one."""
     asked = chosen(request)
     if asked is None:
-        return redirect("launch")
+        return redirect("maintenance:launch")
     made = kept_plan(request, PLANNED)
     if request.method == "POST" or made is None:
         ask(request, asked)
-        return redirect("launch_plan")
+        return redirect("maintenance:launch_plan")
     if made.made_at is None:
         return render(
             request, "launching/planning.html", {"made": made, "asked": asked, "no_worker": not queue.workers_alive()}
@@ -102,7 +103,7 @@ def plan(request: HttpRequest) -> HttpResponseBase:
     if made.refused:
         messages.error(request, again(made.refused, made.refused_said))
         del request.session[PLANNED]
-        return redirect("/launch/?change")
+        return redirect(f"{reverse('maintenance:launch')}?change")
     told = described(made)
     before = kept_plan(request, SEEN_BEFORE)
     context = {
@@ -144,9 +145,9 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
     """The database's name typed and the password again; then the one door starts it."""
     asked, made = chosen(request), kept_plan(request, PLANNED)
     if asked is None:
-        return redirect("launch")
+        return redirect("maintenance:launch")
     if made is None or made.made_at is None or made.refused:
-        return redirect("launch_plan")
+        return redirect("maintenance:launch_plan")
     if timezone.now() - made.made_at > FRESH:
         messages.warning(
             request,
@@ -155,7 +156,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
             ),
         )
         ask(request, asked)
-        return redirect("launch_plan")
+        return redirect("maintenance:launch_plan")
     told = [summary(target) for target in described(made)]
     form = ConfirmForm(person(request), [t["database"] for t in told], request.POST or None)
     if request.method == "POST":
@@ -164,7 +165,7 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
             if answer is not None:
                 return answer
         elif form.has_error("password", "wrong") and guessed_too_often(request):
-            return redirect("login")
+            return redirect("maintenance:login")
     context = {
         "form": form,
         "asked": asked,
@@ -184,7 +185,7 @@ def start(request: HttpRequest, asked: launch.Request, agreed: StoredPlan, break
         return None
     for key in (CHOSEN, PLANNED, SEEN_BEFORE, WRONG_PASSWORDS):
         request.session.pop(key, None)
-    return redirect("run", run.pk)
+    return redirect("maintenance:run", run.pk)
 
 
 def chosen(request: HttpRequest) -> launch.Request | None:

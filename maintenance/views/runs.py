@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
@@ -38,6 +39,7 @@ from maintenance.requests import launch
 from maintenance.results.comparison import compare_target
 from maintenance.results.estimates import usual_outage
 from maintenance.results.outcome import integrity
+from maintenance.text import labels
 from maintenance.text.render import again, each_again
 from maintenance.text.stored import said
 from maintenance.workflow.lease import worker_lost
@@ -47,12 +49,15 @@ from .access import READING, actor, guessed_too_often, open_to, person
 from .flowchart import draw
 from .live import fragment
 from .numbers import number_in
+from .pieces import Clock, outage_clock
 
 JOURNAL_LINES = 14
 LOG_PAGE = 200
 LATE_LINES = timedelta(seconds=10)
 """So much is sent again, because a worker may commit a line after another one committed what closed later."""
 DELIVERIES = 50
+NOTICE_OF = {Status.SUCCEEDED: "success", Status.CANCELLED: "warning", Status.ROLLED_BACK: "warning"}
+"""How the notice of the result looks; of the other endings as an error."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,12 @@ class Work:
     state: str
     share: float | None
     record: ActionRecord | None
+
+    @property
+    def changed_size(self) -> bool:
+        """Whether the work made the object larger or smaller, as far as that is known."""
+        record = self.record
+        return record is not None and record.bytes_after is not None and record.bytes_after != record.bytes_before
 
     @property
     def percent(self) -> int | None:
@@ -101,6 +112,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "targets": targets,
         "target": target,
         "over": over,
+        "ending_kind": NOTICE_OF.get(Status(run.status), "error"),
         "approval": getattr(run, "approval", None),
         "may_cancel": not over and run.cancel_requested_at is None,
         "no_worker": (run.status == Status.QUEUED or lost) and not queue.workers_alive(),
@@ -119,10 +131,9 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         **journal(lines),
         "work": work(target, records),
         "running": target.progress.get("objects") or [],
-        "share": target.progress.get("share"),
+        "clocks": clocks(target, over),
         "left": left(target),
-        "outage_now": target.outage_started_at is not None and target.outage_ended_at is None,
-        "usual": usual_outage(target.database, run.maintenance_type, target.pk),
+        "outage_now": target.outage_lasts,
         "findings": findings(target),
         "backups": list(target.backup_files.all()),
         "losses": [loss for record in records for loss in record.losses],
@@ -135,6 +146,26 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
             "figures": figures(target, lines, records, comparison),
         }
     return context
+
+
+def clocks(target: RunTarget, over: bool) -> list[Clock]:
+    """The outage, beside what is usual; of work in hand how much of it is done, and how long it still takes."""
+    outage = outage_clock(target, over) or (None if over else Clock(labels.hms(0), _("no outage yet")))
+    usual = usual_outage(target.database, target.run.maintenance_type, target.pk)
+    if outage and usual:
+        told = ngettext("usually {time} (1 run)", "usually {time} ({runs} runs)", usual["runs"])
+        note = told.format(time=labels.hms(usual["seconds"]), runs=usual["runs"])
+        outage = replace(outage, note=f"{outage.note} · {note}")
+    share, remaining = target.progress.get("share"), left(target)
+    return [
+        *([outage] if outage else []),
+        *(
+            [Clock(labels.share(share), _("of the bytes to work on"))]
+            if share is not None and target.node == "G" and not over
+            else []
+        ),
+        *([Clock(labels.hms(remaining["seconds"]), remaining["basis"])] if remaining and remaining["seconds"] else []),
+    ]
 
 
 def left(target: RunTarget) -> dict[str, Any] | None:
@@ -281,7 +312,7 @@ def cancel(request: HttpRequest, pk: int) -> HttpResponseBase:
         messages.success(request, _("The workers were asked to stop; service comes back as it was before."))
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
-    return redirect("run", pk)
+    return redirect("maintenance:run", pk)
 
 
 @open_to("approve_maintenance")
@@ -296,7 +327,7 @@ def approve(request: HttpRequest, pk: int) -> HttpResponseBase:
         messages.success(request, _("Approved: the maintenance is on its way."))
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
-    return redirect("run", pk)
+    return redirect("maintenance:run", pk)
 
 
 @sensitive_post_parameters("password")
@@ -312,9 +343,9 @@ def break_glass(request: HttpRequest, pk: int) -> HttpResponseBase:
             messages.warning(request, _("The maintenance is on its way without approval; people were told."))
         except launch.Refused as refusal:
             messages.error(request, refused(refusal))
-        return redirect("run", pk)
+        return redirect("maintenance:run", pk)
     if form.has_error("password", "wrong") and guessed_too_often(request):
-        return redirect("login")
+        return redirect("maintenance:login")
     return render(request, "runs/break_glass.html", {"run": found, "form": form})
 
 
@@ -327,7 +358,7 @@ def acknowledge(request: HttpRequest, pk: int) -> HttpResponseBase:
         messages.success(request, _("Acknowledged: nobody is reminded any more."))
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
-    return redirect("run", pk)
+    return redirect("maintenance:run", pk)
 
 
 def refused(refusal: launch.Refused) -> str:

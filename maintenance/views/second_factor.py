@@ -66,7 +66,7 @@ def second_factor_enrol(request: HttpRequest) -> HttpResponseBase:
     """Shows the secret as a picture and as text; the first code proves that the app has it."""
     user = person(request)
     if device_of(user):
-        return redirect("account")
+        return redirect("maintenance:account")
     device = _begun(user)
     form = NewFactorForm(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -111,11 +111,11 @@ def recovery_codes(request: HttpRequest) -> HttpResponseBase:
     """New ones; the old ones are void."""
     user = person(request)
     if not _may_change(request):
-        return redirect("account")
+        return redirect("maintenance:account")
     with transaction.atomic():
         codes = new_recovery_codes(user)
         chain.record(user.get_username(), "second_factor.new_recovery_codes", user.get_username())
-    return render(request, "account/recovery_codes.html", {"codes": codes, "next": reverse("account")})
+    return render(request, "account/recovery_codes.html", {"codes": codes, "next": reverse("maintenance:account")})
 
 
 @sensitive_post_parameters("password")
@@ -127,7 +127,7 @@ def second_factor_remove(request: HttpRequest) -> HttpResponseBase:
     if _may_change(request):
         remove(user, user.get_username())
         messages.success(request, _("The second factor is removed."))
-    return redirect("account")
+    return redirect("maintenance:account")
 
 
 def _may_change(request: HttpRequest) -> bool:

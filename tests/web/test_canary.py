@@ -107,7 +107,7 @@ def test_no_secret_comes_out_by_the_web_or_the_api(
     machine = Machine(token)
     said += bad_calls(machine)
     for name in ("away", "shop"):
-        as_("dba").post(reverse("diagnose", args=[name]))
+        as_("dba").post(reverse("maintenance:diagnose", args=[name]))
         tasks.look(MaintenanceSetting.objects.get(name=name).pk)
     said += content_of(machine.post("maintenance", {**ASKED, "target_databases": ["away"]}))
     run = launch.launch(someone, Request("rebuild", ["shop"], "high", "x"), enqueue=False)

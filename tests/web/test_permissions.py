@@ -100,12 +100,12 @@ ADMIN = tuple(
 
 
 def names(resolver: URLResolver | None = None, space: str = "") -> Iterator[str]:
-    """Of every address in the URL configuration."""
+    """Of every address in the URL configuration; those of the console's own pages without their space."""
     for entry in (resolver or get_resolver()).url_patterns:
         if isinstance(entry, URLResolver):
             yield from names(entry, f"{space}{entry.namespace}:" if entry.namespace else space)
         elif isinstance(entry, URLPattern) and entry.name:
-            yield f"{space}{entry.name}"
+            yield f"{space}{entry.name}".removeprefix("maintenance:")
 
 
 @pytest.fixture
@@ -123,15 +123,16 @@ def world(
 
 
 def address(name: str, world: dict[str, str]) -> str:
+    space = "" if ":" in name or name.startswith(ELSEWHERE) else "maintenance:"
     if name.startswith("run"):
-        return reverse(name, args=[world["run"]])
+        return reverse(space + name, args=[world["run"]])
     if name in ("database", "database_live", "database_trend", "diagnose"):
-        return reverse(name, args=[world["name"]])
+        return reverse(space + name, args=[world["name"]])
     if name in ("token_revoke", "incident_close"):
-        return reverse(name, args=[1])
+        return reverse(space + name, args=[1])
     if name.endswith(("_change", "_test", "_grants")) and name != "password_change":
-        return reverse(name, args=[world["setting"]])
-    return reverse(name)
+        return reverse(space + name, args=[world["setting"]])
+    return reverse(space + name)
 
 
 @pytest.mark.parametrize(("method", "name"), ANSWERS)
