@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.preloaded import Preloaded
 from tests.engines.conftest import lab, lab_server, short_folder
 from tests.engines.lab import Lab
 
@@ -33,7 +33,10 @@ QUICK = (
 
 @dataclass
 class Console:
+    """A console with a home of its own. `preloaded` runs its commands."""
+
     home: Path
+    preloaded: Preloaded
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("DBMAINT_")}
@@ -47,14 +50,7 @@ class Console:
         }
 
     def run(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *args],
-            cwd=PROJECT,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
+        return self.preloaded.run(args, self.environment(**environment), 180)
 
     def register(self, lab: Lab, name: str = "shop", *settings: str) -> None:
         done = self.run(
@@ -81,18 +77,25 @@ class Console:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def preloaded() -> Iterator[Preloaded]:
+    process = Preloaded(PROJECT)
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Path:
     """A control database, made once and copied for each test."""
-    console = Console(tmp_path_factory.mktemp("migrated"))
+    console = Console(tmp_path_factory.mktemp("migrated"), preloaded)
     done = console.run("migrate", "-v0")
     assert done.returncode == 0, done.stderr
     return console.home
 
 
 @pytest.fixture
-def console(migrated: Path) -> Iterator[Console]:
+def console(migrated: Path, preloaded: Preloaded) -> Iterator[Console]:
     # Not pytest's folder: a server under another account has to reach backups and hooks.
     home = short_folder()
     shutil.copytree(migrated, home, dirs_exist_ok=True)
-    yield Console(home)
+    yield Console(home, preloaded)
     shutil.rmtree(home, ignore_errors=True)

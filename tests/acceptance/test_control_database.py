@@ -18,6 +18,7 @@ import pytest
 
 from maintenance.engines.programs import CommandFailed
 from tests.acceptance.conftest import PROJECT, Console
+from tests.acceptance.preloaded import Preloaded
 from tests.acceptance.test_brokers import Spread
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.acceptance.test_worker import FAST, one_server_is_enough
@@ -72,7 +73,7 @@ class Away(Begun, Spread):
 
 
 @pytest.fixture(scope="module")
-def away() -> Iterator[Away]:
+def away(preloaded: Preloaded) -> Iterator[Away]:
     folder = short_folder()
     try:
         from tests.engines.lab_postgresql import PostgreSQLLab
@@ -82,7 +83,7 @@ def away() -> Iterator[Away]:
     except (ImportError, FileNotFoundError, CommandFailed) as error:
         pytest.skip(f"no postgresql here: {error}")
     try:
-        console = Away(short_folder())
+        console = Away(short_folder(), preloaded)
         console.database = server.fresh().url.render_as_string(hide_password=False)
         console.server = server.server
         migrated = console.run("migrate", "-v0")
@@ -140,13 +141,15 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
     assert_open(lab)
 
 
-def test_no_room_for_the_control_database_is_waited_for_too(lab: Lab, migrated: Path, tmp_path: Path) -> None:
+def test_no_room_for_the_control_database_is_waited_for_too(
+    lab: Lab, migrated: Path, preloaded: Preloaded, tmp_path: Path
+) -> None:
     one_server_is_enough(lab)
     lab.fill()
     before = lab.sql(ROWS)
     with small_disk(tmp_path, "16m") as home:
         shutil.copytree(migrated, home, dirs_exist_ok=True)
-        console = Begun(home)
+        console = Begun(home, preloaded)
         console.register(lab, "shop", "load_seconds=2")
         with console.start() as worker:
             console.until_closed()
