@@ -56,9 +56,9 @@ def upon(verb: str, fault: Any) -> None:
 
     For `check` also where the same is asked in a quicker way.
     """
-    from maintenance.workflow import procedure
+    from maintenance.workflow import runner
 
-    door: Any = procedure
+    door: Any = runner
     opening = door.open_engine
 
     def opened(*args: Any, **named: Any) -> Any:

@@ -19,7 +19,7 @@ from .models import MaintenanceRun, RunTarget, Status
 from .observation import prometheus, watch
 from .queue import enqueue, enqueue_look, send, workers_alive
 from .requests import planning
-from .workflow import conclusion, lease, procedure, recovery
+from .workflow import conclusion, heartbeat, lease, recovery, runner
 
 log = logging.getLogger("maintenance")
 LOST_MESSAGE = timedelta(minutes=2)
@@ -30,10 +30,10 @@ def advance(target_id: int) -> None:
     """What a worker does with a message."""
     recovery.leave_when_told()
     try:
-        procedure.advance(target_id)
+        runner.advance(target_id)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        procedure.told_to_leave.clear()
+        heartbeat.told_to_leave.clear()
 
 
 def look(setting_id: int) -> None:

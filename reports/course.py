@@ -6,7 +6,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from maintenance.models import DatabaseState, RunTarget, Status, StepRecord, StepState
+from maintenance.models import DatabaseState, Node, RunTarget, Status, StepRecord, StepState
 from maintenance.text import labels
 
 from .sheets import Column, Sheet
@@ -28,7 +28,7 @@ def maintained(database: str) -> list[dict[str, Any]]:
 def latency(database: str) -> list[dict[str, Any]]:
     """Oldest first: time, and within how many ms half and 95 % of the requests of a load test were answered."""
     tests = StepRecord.objects.filter(
-        target__database=database, node="I", part="load test", state=StepState.FINISHED
+        target__database=database, node=Node.BENCHMARK, part="load test", state=StepState.FINISHED
     ).order_by("-id")
     told = [(at, result or {}) for at, result in tests.values_list("finished_at", "result")[:MOST]]
     return [

@@ -9,7 +9,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from maintenance.models import MaintenanceRun, Measurement, RunTarget, StepState
+from maintenance.models import MaintenanceRun, Measurement, Node, RunTarget, StepState
 from maintenance.results.outcome import outcome
 
 from . import files
@@ -131,7 +131,7 @@ def _objects(target: RunTarget, found: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _load(target: RunTarget) -> Iterator[Row]:
-    for line in target.steps.filter(node="I", part="load test", state=StepState.FINISHED):
+    for line in target.steps.filter(node=Node.BENCHMARK, part="load test", state=StepState.FINISHED):
         load = line.result or {}
         yield {
             "kind": "load_test",

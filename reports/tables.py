@@ -8,7 +8,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from maintenance.models import BackupFile, StepState
+from maintenance.models import BackupFile, Node, StepState
 from maintenance.text import labels as words
 
 from .retelling import Retelling
@@ -210,7 +210,9 @@ def checks(integrity: Json, retell: Retelling) -> list[str]:
 
 def rollback(found: Json, retell: Retelling) -> str:
     """What the rollback did to the data; '' without one."""
-    done = [s for s in found["steps"] if (s["node"], s["part"], s["state"]) == ("S", "data", StepState.FINISHED)]
+    done = [
+        s for s in found["steps"] if (s["node"], s["part"], s["state"]) == (Node.ROLL_BACK, "data", StepState.FINISHED)
+    ]
     return retell(done[-1]["sentence"]) if done else ""
 
 

@@ -24,6 +24,7 @@ from maintenance.models import (
     Feed,
     Incident,
     MaintenanceRun,
+    Node,
     Notification,
     RunTarget,
     Status,
@@ -169,7 +170,7 @@ def endings(found: list[Standing]) -> Iterator[Metric]:
         if target.finished_at is not None:
             ended.add_metric([target.database, target.status], target.finished_at.timestamp())
     proofs = StepRecord.objects.filter(
-        target__in=last, node="H", part__startswith="proof", state=StepState.FINISHED
+        target__in=last, node=Node.VERIFY, part__startswith="proof", state=StepState.FINISHED
     ).order_by("id")
     shares = {
         last[target].database: 1 - min(len(problems or ()), total) / total

@@ -5,6 +5,7 @@ from .audit import AuditEntry, AuditHead, AuditSeal, AuditSignature
 from .factor import Authenticator
 from .incident import Feed, Incident
 from .installation import Installation, letters
+from .nodes import Node
 from .notice import Acknowledgement, Notification, Worker
 from .plan import StoredPlan
 from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
@@ -47,6 +48,7 @@ __all__ = [
     "MaintenanceSetting",
     "MaintenanceType",
     "Measurement",
+    "Node",
     "Notification",
     "Preference",
     "RunTarget",

@@ -10,6 +10,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .nodes import Node
 from .plan import StoredPlan
 from .setting import MaintenanceSetting
 
@@ -139,7 +140,7 @@ class RunTarget(models.Model):
     """Letters of the installation in every name on the target; empty for what was launched before there were any."""
 
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.QUEUED)
-    node = models.CharField(_("node of the flowchart"), max_length=2, default="A")
+    node = models.CharField(_("node of the flowchart"), max_length=2, default=Node.START.value)
     ending = models.CharField(_("status to end in"), max_length=20, choices=Status, blank=True)
     ended_because = models.TextField(_("ended because"), blank=True)
     ended_said = models.JSONField(default=dict)
@@ -200,6 +201,11 @@ class RunTarget(models.Model):
     def outage_lasts(self) -> bool:
         """Also after the end of the run: who needs an operator is out of service until somebody released it."""
         return self.outage_started_at is not None and self.outage_ended_at is None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether pieces of work are under way."""
+        return self.node == Node.MAINTAIN
 
     def deadline(self, limit: timedelta, reserve: timedelta) -> datetime | None:
         """When the work must stop so that `reserve` is left for a rollback."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from maintenance.models import ActionRecord, MaintenanceRun, RunTarget, StepRecord, longest_outage
+from maintenance.models import ActionRecord, MaintenanceRun, Node, RunTarget, StepRecord, longest_outage
 
 from .comparison import Interval, compare_target
 
@@ -138,8 +138,8 @@ def _findings(target: RunTarget) -> list[dict[str, Any]]:
 
 def integrity(target: RunTarget) -> dict[str, Any] | None:
     """The last proof: each table's rows before and after, and whether the fingerprints are equal."""
-    before = _result(target, "F", lambda part: part == "fingerprint")
-    proof = _result(target, "H", lambda part: part.startswith("proof"))
+    before = _result(target, Node.CUT_CONNECTIONS, lambda part: part == "fingerprint")
+    proof = _result(target, Node.VERIFY, lambda part: part.startswith("proof"))
     if before is None or proof is None:
         return None
     return {
@@ -174,7 +174,7 @@ def _equal(before: dict[str, Any] | None, after: dict[str, Any]) -> bool | None:
     return bool(before["rows"] == after["rows"] and before["digest"] == after["digest"])
 
 
-def _result(target: RunTarget, node: str, wanted: Any) -> dict[str, Any] | None:
+def _result(target: RunTarget, node: Node, wanted: Any) -> dict[str, Any] | None:
     lines = [s for s in target.steps.all() if s.node == node and s.state == "finished" and wanted(s.part)]
     return lines[-1].result if lines else None
 

@@ -13,12 +13,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from maintenance.engines.messages import Sentence
-from maintenance.models import MaintenanceRun, MaintenanceType, SeverityLevel, Status, StepState
+from maintenance.models import MaintenanceRun, MaintenanceType, Node, SeverityLevel, Status, StepState
 from maintenance.text import labels
 from maintenance.text.dates import passed
 from maintenance.text.render import again, each_again
 from maintenance.text.stored import said
-from maintenance.workflow.procedure import PROCEDURE
 
 register = template.Library()
 
@@ -269,8 +268,7 @@ def who(name: str) -> str:
 @register.filter
 def step_name(target: Any) -> str:
     """Where in the flowchart the target is, in words."""
-    node = PROCEDURE.get(target.node)
-    return labels.label(labels.STEPS, node.step) if node else ""
+    return labels.label(labels.STEPS, Node(target.node).step)
 
 
 @register.simple_tag(takes_context=True)

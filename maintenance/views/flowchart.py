@@ -11,12 +11,11 @@ from itertools import pairwise
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
 
-from maintenance.models import ENDED, RunTarget, StepRecord
+from maintenance.models import ENDED, Node, RunTarget, StepRecord
 from maintenance.text.labels import duration
 from maintenance.text.render import again
-from maintenance.workflow.procedure import OUTAGE, PROCEDURE
+from maintenance.workflow.flowchart import FLOWCHART
 
 PITCH, NODE, TALL = 112.0, 96.0, 44.0
 """From one node of the main way to the next; width and height of a node."""
@@ -24,36 +23,22 @@ PILL, LOW = 106.0, 28.0
 ROWS = (34.0, 116.0, 172.0)
 WIDTH, HEIGHT = 10 * PITCH + NODE + 2, 226.0
 
-NAMES: Mapping[str, Promise] = {
-    "A": _("start"),
-    "B": _("diagnose"),
-    "C": _("decide"),
-    "D": _("back up"),
-    "E": _("stop apps"),
-    "F": _("cut"),
-    "G": _("maintain"),
-    "H": _("verify"),
-    "I": _("benchmark"),
-    "J": _("resume"),
-    "K": _("complete"),
-    "L": _("diagnosis failed"),
-    "M": _("backup failed"),
-    "N": _("work failed"),
-    "O": _("integrity error"),
-    "P": _("not improved"),
-    "Q": _("manual diagnosis"),
-    "R": _("alternate backup"),
-    "S": _("roll back"),
-    "T": _("one more round"),
-    "U": _("ended in failure"),
-    "X": _("operator called"),
+ASIDE: Mapping[Node, tuple[float, int]] = {
+    Node.DIAGNOSIS_FAILED: (1, 1),
+    Node.BACKUP_FAILED: (3, 1),
+    Node.MAINTENANCE_FAILED: (6, 1),
+    Node.INTEGRITY_ERROR: (7, 1),
+    Node.NOT_IMPROVED: (8, 1),
+    Node.ASK_FOR_MANUAL_DIAGNOSIS: (1, 2),
+    Node.ALTERNATE_BACKUP: (3, 2),
+    Node.END_IN_FAILURE: (5, 2),
+    Node.ROLL_BACK: (6.5, 2),
+    Node.ADDITIONAL_MAINTENANCE: (8, 2),
+    Node.CALL_AN_OPERATOR: (9, 2),
 }
-"""Short, because a box is narrow."""
-ASIDE = {"L": (1, 1), "M": (3, 1), "N": (6, 1), "O": (7, 1), "P": (8, 1)}
-WAYS_OUT = {"Q": (1, 2), "R": (3, 2), "U": (5, 2), "S": (6.5, 2), "T": (8, 2), "X": (9, 2)}
 """Node -> column and row, for what is not on the main way."""
 
-ALWAYS_DRAWN = {("J", "X")}
+ALWAYS_DRAWN = {(Node.RESUME, Node.CALL_AN_OPERATOR)}
 """Of the ways out that the specification leaves unsaid, the others appear when they were taken."""
 
 
@@ -61,8 +46,8 @@ ALWAYS_DRAWN = {("J", "X")}
 class Box:
     """One node as drawn. `state` is done, now, failed or later; `words` under the name."""
 
-    letter: str
-    name: Promise
+    node: Node
+    name: str | Promise
     x: float
     y: float
     wide: float
@@ -70,6 +55,10 @@ class Box:
     state: str
     words: str
     sentence: str
+
+    @property
+    def letter(self) -> str:
+        return self.node.letter
 
     @property
     def aside(self) -> bool:
@@ -123,7 +112,7 @@ class Drawing:
     @property
     def window(self) -> tuple[float, float]:
         """Left side and width of the band behind the nodes in which service is down."""
-        inside = [b for b in self.boxes if not b.aside and (b.letter in OUTAGE or b.letter == "J")]
+        inside = [b for b in self.boxes if not b.aside and (FLOWCHART[b.node].outage or b.node is Node.RESUME)]
         left = inside[0].x - 8
         return left, inside[-1].x + inside[-1].wide + 8 - left
 
@@ -133,53 +122,56 @@ class Drawing:
         return [b for b in self.boxes if not b.aside or b.state != "later"]
 
 
-def main_way() -> list[str]:
-    """From A along 'finished' to the end."""
-    found, letter = [], "A"
-    while letter:
-        found.append(letter)
-        letter = PROCEDURE[letter].edges.get("finished", "")
+def main_way() -> list[Node]:
+    """From the start along 'finished' to the end."""
+    found: list[Node] = []
+    node: Node | None = Node.START
+    while node is not None:
+        found.append(node)
+        node = FLOWCHART[node].edges.get("finished")
     return found
 
 
 def draw(target: RunTarget, lines: Sequence[StepRecord]) -> Drawing:
     """`lines` are the journal of the target, oldest first; those of a part are left out here."""
     steps = [line for line in lines if not line.part]
-    boxes = {letter: _box(letter, place, target, steps) for letter, place in _places().items()}
-    walked = {(a.node, b.node) for a, b in pairwise(steps)}
-    specified = {(a, b) for a, node in PROCEDURE.items() for b in node.edges.values()}
-    own = {(a, b) for a, node in PROCEDURE.items() for b in node.own.values()} & (walked | ALWAYS_DRAWN)
+    boxes = {node: _box(node, place, target, steps) for node, place in _places().items()}
+    walked = {(Node(a.node), Node(b.node)) for a, b in pairwise(steps)}
+    specified = {(a, b) for a, row in FLOWCHART.items() for b in row.edges.values()}
+    own = {(a, b) for a, row in FLOWCHART.items() for b in row.own.values()} & (walked | ALWAYS_DRAWN)
     edges = [_edge(boxes[a], boxes[b], (a, b) in walked) for a, b in sorted(specified | own)]
     return Drawing(list(boxes.values()), sorted(edges, key=lambda e: e.taken))
 
 
-def _places() -> dict[str, tuple[float, int]]:
-    way: dict[str, tuple[float, int]] = {letter: (i, 0) for i, letter in enumerate(main_way())}
-    return {**way, **ASIDE, **WAYS_OUT}
+def _places() -> dict[Node, tuple[float, int]]:
+    way: dict[Node, tuple[float, int]] = {node: (i, 0) for i, node in enumerate(main_way())}
+    return {**way, **ASIDE}
 
 
-def _box(letter: str, place: tuple[float, int], target: RunTarget, steps: Sequence[StepRecord]) -> Box:
+def _box(node: Node, place: tuple[float, int], target: RunTarget, steps: Sequence[StepRecord]) -> Box:
     column, row = place
     wide, tall = (NODE, TALL) if row == 0 else (PILL, LOW)
     middle = 1 + column * PITCH + NODE / 2
-    mine = [line for line in steps if line.node == letter]
+    mine = [line for line in steps if line.node == node]
     x = min(max(middle - wide / 2, 1.0), WIDTH - wide - 1)
-    state = _state(letter, target, mine)
+    state = _state(node, target, mine)
     sentence = again(mine[-1].sentence, mine[-1].said) if mine else ""
-    return Box(letter, NAMES[letter], x, ROWS[row], wide, tall, state, _words(letter, state, target, mine), sentence)
+    return Box(
+        node, FLOWCHART[node].label, x, ROWS[row], wide, tall, state, _words(node, state, target, mine), sentence
+    )
 
 
-def _state(letter: str, target: RunTarget, mine: Sequence[StepRecord]) -> str:
-    if target.node == letter and target.status not in ENDED and target.token:
+def _state(node: Node, target: RunTarget, mine: Sequence[StepRecord]) -> str:
+    if target.node == node and target.status not in ENDED and target.token:
         return "now"
     if not mine:
         return "later"
     return "done" if mine[-1].state == "finished" else "failed"
 
 
-def _words(letter: str, state: str, target: RunTarget, mine: Sequence[StepRecord]) -> str:
+def _words(node: Node, state: str, target: RunTarget, mine: Sequence[StepRecord]) -> str:
     """The duration; of the work in hand how much of it is done."""
-    if state == "now" and letter == "G" and target.progress.get("planned"):
+    if state == "now" and node is Node.MAINTAIN and target.progress.get("planned"):
         return f"{target.progress['finished']} / {target.progress['planned']}"
     seconds = [line.seconds for line in mine if line.seconds is not None]
     return duration(sum(seconds)) if seconds and state != "now" else ""

@@ -161,7 +161,7 @@ def clocks(target: RunTarget, over: bool) -> list[Clock]:
         *([outage] if outage else []),
         *(
             [Clock(labels.share(share), _("of the bytes to work on"))]
-            if share is not None and target.node == "G" and not over
+            if share is not None and target.at_work and not over
             else []
         ),
         *([Clock(labels.hms(remaining["seconds"]), remaining["basis"])] if remaining and remaining["seconds"] else []),

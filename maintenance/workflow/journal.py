@@ -32,6 +32,7 @@ from maintenance.models import (
     DatabaseState,
     MaintenanceRun,
     Measurement,
+    Node,
     RunTarget,
     Status,
     StepRecord,
@@ -42,12 +43,11 @@ from maintenance.notifications import events
 from maintenance.text.stored import said
 
 from . import blackbox, crashpoints
+from .flowchart import row
 from .lease import out_of_lease, this_worker, worker_is_gone
 
 log = logging.getLogger("maintenance")
 performance = logging.getLogger("performance")
-WAYS_OUT = frozenset("LMNOPQRSTUX")
-"""Nodes that answer a failure: their lines belong to the error log too, as the record of the response."""
 
 
 class LeaseLost(Exception):
@@ -201,21 +201,21 @@ class Journal:
 
     # -- steps -------------------------------------------------------------------------------------
 
-    def done(self, node: str, part: str, round: int) -> StepRecord | None:
+    def done(self, node: Node, part: str, round: int) -> StepRecord | None:
         """The line of this part if it was finished before."""
         lines = StepRecord.objects.filter(
             target=self.target_id, node=node, part=part, round=round, state=StepState.FINISHED
         )
         return patient(lambda: lines.order_by("-id").first())()
 
-    def was_started(self, node: str, part: str, round: int) -> Json | None:
+    def was_started(self, node: Node, part: str, round: int) -> Json | None:
         """The state before that was written when this part was begun last; None when it never was."""
         lines = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round)
         line = patient(lambda: lines.order_by("-id").first())()
         return None if line is None else dict(line.before or {})
 
     @patient
-    def started(self, node: str, step: str, part: str, round: int, before: Json | None = None) -> StepRecord:
+    def started(self, node: Node, step: str, part: str, round: int, before: Json | None = None) -> StepRecord:
         """Call before the effect; `before` is what undoing it needs."""
         with self._owning():
             attempt = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round).count() + 1
@@ -256,7 +256,7 @@ class Journal:
                 events.announce(target.run, event, sentence, target.database)
         level = logging.INFO if state == StepState.FINISHED else logging.ERROR
         told = {**self.about, "step": line.step, "object": line.part or None, "seconds": line.seconds}
-        log.log(level, "%s", sentence, extra={**told, "response": line.node in WAYS_OUT})
+        log.log(level, "%s", sentence, extra={**told, "response": row(line.node).answers_failure})
         if line.step == "benchmark":
             performance.info("%s", sentence, extra={**told, "figures": result})
         self._note(state.value, step=line.step, part=line.part, sentence=str(sentence), node=changes.get("node"))

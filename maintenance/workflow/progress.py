@@ -70,7 +70,7 @@ class Forecast:
         limit, reserve = timedelta(minutes=setting.timeout_minutes), timedelta(minutes=setting.reserve_minutes)
         deadline = target.deadline(limit, reserve)
         end = now + timedelta(seconds=left or 0)
-        if deadline is not None and target.node == "G" and end > deadline:
+        if deadline is not None and target.at_work and end > deadline:
             return say(
                 "At this pace the work on {database} ends {minutes:.0f} minutes after its time limit.",
                 database=target.database,
@@ -117,7 +117,7 @@ def shares(target: RunTarget, running: Sequence[Progress]) -> Json:
         return told.get(str(action["object"]), 0.0) if state == StepState.STARTED else 0.0
 
     return {
-        "share": sum(a["bytes"] * worked(a) for a in plan) / total if total and target.node == "G" else None,
+        "share": sum(a["bytes"] * worked(a) for a in plan) / total if total and target.at_work else None,
         "finished": sum(state == StepState.FINISHED for state in states.values()),
         "planned": len(plan),
         "objects": [asdict(p) for p in running],

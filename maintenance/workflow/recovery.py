@@ -15,7 +15,7 @@ from django.db import connections
 
 from maintenance.models import RunTarget, Status
 
-from . import lease, procedure
+from . import heartbeat, lease, runner
 
 log = logging.getLogger("maintenance")
 MOST = 4
@@ -83,7 +83,7 @@ class Recoverers:
 def _take_up(target_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_when_told()
-    procedure.advance(target_id)
+    runner.advance(target_id)
 
 
 def leave_when_told() -> None:
@@ -91,6 +91,6 @@ def leave_when_told() -> None:
 
     def told(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        procedure.told_to_leave.set()
+        heartbeat.told_to_leave.set()
 
     signal.signal(signal.SIGTERM, told)

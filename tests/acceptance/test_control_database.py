@@ -17,6 +17,7 @@ import psycopg2
 import pytest
 
 from maintenance.engines.programs import CommandFailed
+from maintenance.models import Node
 from tests.acceptance.conftest import PROJECT, Console
 from tests.acceptance.preloaded import Preloaded
 from tests.acceptance.test_brokers import Spread
@@ -26,7 +27,7 @@ from tests.engines.conftest import short_folder
 from tests.engines.lab import Lab
 from tests.engines.test_every_engine import small_disk
 
-CLOSED = "GHI"
+CLOSED = (Node.MAINTAIN, Node.VERIFY, Node.BENCHMARK)
 """Nodes of the procedure in which nobody but the console gets in."""
 
 

@@ -13,7 +13,7 @@ from chaos.faults import part_with
 from maintenance.models import MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.engines.lab import Lab
 from tests.proxy import Proxy, proxy
@@ -58,7 +58,7 @@ def registered(lab: Lab, url: URL) -> None:
 
 def at_the_first(monkeypatch: pytest.MonkeyPatch, verb: str, happens: Callable[[], None]) -> None:
     """`happens` a moment after this verb of the engine was begun first, while a statement of it waits."""
-    door: Any = procedure
+    door: Any = runner
     opening = door.open_engine
     times: list[str] = []
 
@@ -76,12 +76,12 @@ def at_the_first(monkeypatch: pytest.MonkeyPatch, verb: str, happens: Callable[[
         setattr(part, verb, first)
         return engine
 
-    monkeypatch.setattr(procedure, "open_engine", opened)
+    monkeypatch.setattr(runner, "open_engine", opened)
 
 
 def go(someone: Actor, request: Request) -> MaintenanceRun:
     run = launch.launch(someone, request, enqueue=False)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     return MaintenanceRun.objects.get(pk=run.pk)
 
 

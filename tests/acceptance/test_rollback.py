@@ -15,7 +15,7 @@ from maintenance.models import MaintenanceRun, MaintenanceSetting, StepState
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 from maintenance.results.outcome import outcome
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 from maintenance.workflow.steps import cut, maintain
 from maintenance.workflow.steps.context import Context
 from tests.engines.lab import Lab
@@ -63,7 +63,7 @@ def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def go(someone: Actor, request: Request) -> MaintenanceRun:
     run = launch.launch(someone, request, enqueue=False)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     return MaintenanceRun.objects.get(pk=run.pk)
 
 

@@ -25,7 +25,7 @@ from maintenance.auditing import chain
 from maintenance.models import ENDED, MaintenanceRun, MaintenanceSetting, Notification, RunTarget, ScopeHold
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import crashpoints, procedure, recovery
+from maintenance.workflow import crashpoints, heartbeat, recovery, runner
 from maintenance.workflow.steps.context import Context
 from tests import fakes
 from tests.fakes import OPEN
@@ -149,7 +149,7 @@ def live(target_id: int, most: int = 10) -> int:
             lease_until=timezone.now() - timedelta(seconds=1)
         )
         try:
-            procedure.advance(target_id)
+            runner.advance(target_id)
             tasks.sweep(recovery.Watch(), recovery.Recoverers())
             return died
         except Died:
@@ -287,7 +287,7 @@ def test_the_engine_has_let_go_of_the_target_when_the_last_word_is_written(
     done: list[str] = []
     monkeypatch.setattr(fakes.FakeEngine, "close", lambda engine: done.append("closed"))
     monkeypatch.setattr(crashpoints, "point", done.append)
-    procedure.advance(launch.launch(someone, request_for("shop"), enqueue=False).targets.get().pk)
+    runner.advance(launch.launch(someone, request_for("shop"), enqueue=False).targets.get().pk)
     work = done[done.index("claimed") : done.index("target.ended")]
     assert "closed" in work, "nobody would come after a death here"
 
@@ -307,7 +307,7 @@ class TestALockThatDiesWithTheWorker:
 
         monkeypatch.setattr(crashpoints, "point", die)
         with pytest.raises(Died):
-            procedure.advance(target_id)
+            runner.advance(target_id)
         monkeypatch.setattr(crashpoints, "point", lambda point: None)
 
     def write_a_row(self, setting: MaintenanceSetting) -> None:
@@ -417,22 +417,22 @@ def test_a_cancel_that_comes_while_a_dead_workers_run_is_taken_up_ends_in_servic
     run = launch.launch(someone, request_for("shop"), enqueue=False)
     TestALockThatDiesWithTheWorker().die_at(run.targets.get().pk, "action.started", monkeypatch)
     launch.cancel(someone, run)
-    beats = procedure.Heart.start
+    beats = heartbeat.Heart.start
 
-    def beat_at_once(heart: procedure.Heart) -> None:
+    def beat_at_once(heart: heartbeat.Heart) -> None:
         heart.beat()
         beats(heart)
 
-    monkeypatch.setattr(procedure.Heart, "start", beat_at_once)
-    step = procedure._step
+    monkeypatch.setattr(heartbeat.Heart, "start", beat_at_once)
+    step = runner._step
 
     def and_at_every_step(ctx: Any) -> bool:
-        hearts = [t for t in threading.enumerate() if isinstance(t, procedure.Heart)]
+        hearts = [t for t in threading.enumerate() if isinstance(t, heartbeat.Heart)]
         for heart in hearts:
             heart.beat()
         return step(ctx)
 
-    monkeypatch.setattr(procedure, "_step", and_at_every_step)
+    monkeypatch.setattr(runner, "_step", and_at_every_step)
     live(run.targets.get().pk)
     assert_invariants(setting, run, tables)
     assert run.status == "cancelled", run.ended_because
@@ -454,7 +454,7 @@ def test_a_worker_that_lost_its_lease_while_it_waited_does_not_try_again(
         wait(ctx, seconds, doing)
 
     monkeypatch.setattr(Context, "wait", lose)
-    assert procedure.advance(run.targets.get().pk) is False
+    assert runner.advance(run.targets.get().pk) is False
     assert state_of(setting)["calls"].count("cut") == 1
 
 
@@ -465,7 +465,7 @@ def test_a_console_that_cannot_begin_gives_up_in_the_end(
     fake()
     run = launch.launch(someone, request_for("shop"), enqueue=False)
     settings.CONFIG_FILE.write_text("{ this is not JSON")
-    for _ in range(procedure.LAST_ATTEMPT):
+    for _ in range(runner.LAST_ATTEMPT):
         live(run.targets.get().pk)
     run.refresh_from_db()
     assert run.status == "failed"

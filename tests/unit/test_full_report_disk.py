@@ -14,7 +14,7 @@ from maintenance.auditing import chain
 from maintenance.models import MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 from tests.engines.test_every_engine import small_disk
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,7 +42,7 @@ def test_the_report_is_made_again_when_there_is_room(
     with broken(tmp_path) as place:
         settings.REPORTS_DIR = place
         run = launch.launch(someone, request_for("shop"), enqueue=False)
-        procedure.advance(run.targets.get().pk)
+        runner.advance(run.targets.get().pk)
         run.refresh_from_db()
         assert (run.status, run.report_pdf) == ("succeeded", "")
         assert f"The report of {run.number} could not be made" in caplog.text
@@ -70,7 +70,7 @@ def test_without_room_for_the_csv_there_is_a_pdf(
     with no_folder(tmp_path) as place:
         settings.PERFORMANCE_DIR = place
         run = launch.launch(someone, request_for("shop"), enqueue=False)
-        procedure.advance(run.targets.get().pk)
+        runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert (run.status, run.performance_csv) == ("succeeded", "")
     assert Path(run.report_pdf).is_file()

@@ -19,10 +19,10 @@ from maintenance.auditing import chain
 from maintenance.checks import settings as checks
 from maintenance.engines.messages import say
 from maintenance.engines.values import Sample
-from maintenance.models import AuditEntry, MaintenanceSetting, RunTarget, Status, StepRecord, StepState
+from maintenance.models import AuditEntry, MaintenanceSetting, Node, RunTarget, Status, StepRecord, StepState
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import crashpoints, journal, lease, procedure
+from maintenance.workflow import crashpoints, journal, lease, runner
 from maintenance.workflow.blackbox import BlackBox
 from tests import fakes
 
@@ -48,13 +48,13 @@ def test_only_one_worker_gets_a_target(target: RunTarget) -> None:
 def test_a_worker_that_was_only_slow_may_write_nothing_more(target: RunTarget) -> None:
     slow = journal.claim(target.pk, "elsewhere:1:1.0")
     assert slow is not None
-    line = slow.started("B", "diagnose", "", 1)
+    line = slow.started(Node.DIAGNOSE, "diagnose", "", 1)
     silence(target)
     successor = journal.claim(target.pk)
     assert successor is not None
     assert successor.token == slow.token + 1
     for write in (
-        lambda: slow.started("C", "decide", "", 1),
+        lambda: slow.started(Node.DECIDE, "decide", "", 1),
         lambda: slow.closed(line, StepState.FINISHED, say("late")),
         lambda: slow.change(node="Z"),
         lambda: slow.beat(),
@@ -113,7 +113,7 @@ def test_what_is_measured_again_after_a_crash_takes_the_place_of_the_first(targe
 
 
 def test_every_journal_line_is_in_the_black_box_too(target: RunTarget) -> None:
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     target.refresh_from_db()
     lines = BlackBox(Path(target.black_box)).lines()
     closed = StepRecord.objects.filter(target=target).exclude(state="started").values_list("sentence", flat=True)
@@ -162,7 +162,7 @@ def test_release_needs_the_black_box_alone(
 
     monkeypatch.setattr(crashpoints, "point", die)
     with pytest.raises(Died):
-        procedure.advance(target.pk)
+        runner.advance(target.pk)
     monkeypatch.undo()
     path = Path(str(MaintenanceSetting.objects.get().engine_url.database))
     assert json.loads(path.read_text())["gate"]["limit"] == 0

@@ -21,7 +21,7 @@ from maintenance.conf import logs, secrets
 from maintenance.models import MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ class TestARun:
         def go(**faults: Any) -> str:
             fake("shop", **faults)
             made = launch.launch(someone, request_for("shop"), enqueue=False)
-            procedure.advance(made.targets.get().pk)
+            runner.advance(made.targets.get().pk)
             return made.number
 
         return go

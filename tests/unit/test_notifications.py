@@ -30,7 +30,7 @@ from maintenance.models import Acknowledgement, AuditEntry, MaintenanceRun, Main
 from maintenance.notifications import delivery, events
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 from tests import records
 
 Register = Callable[..., MaintenanceSetting]
@@ -353,7 +353,7 @@ def test_a_mail_server_that_hangs_delays_neither_the_procedure_nor_other_message
     post = delivery.Post()
     post.start()
     try:
-        procedure.advance(run.targets.get().pk)
+        runner.advance(run.targets.get().pk)
         run.refresh_from_db()
         assert run.status == Status.SUCCEEDED
         until = time.monotonic() + 30
@@ -389,14 +389,14 @@ class TestOneDatabaseOfSeveral:
         fake("shop")
         run = launch.launch(Actor("somebody", "command"), Request("rebuild", None, "high", "slow"), enqueue=False)
         crm, shop = run.targets.order_by("database")
-        procedure.advance(crm.pk)
+        runner.advance(crm.pk)
         run.refresh_from_db()
         assert (run.status, run.finished_at) == (Status.RUNNING, None)
         [body] = self.told_of("needs_operator")
         assert "crm: " in body
         assert "told to fail" in body
         launch.acknowledge(Actor("somebody", "command"), run)
-        procedure.advance(shop.pk)
+        runner.advance(shop.pk)
         run.refresh_from_db()
         assert run.status == Status.NEEDS_OPERATOR
         assert self.told_of("needs_operator") == [body]
@@ -409,7 +409,7 @@ class TestOneDatabaseOfSeveral:
         fake("shop", perform=["permanent"])
         run = launch.launch(Actor("somebody", "command"), Request("rebuild", None, "high", "slow"), enqueue=False)
         for target in run.targets.order_by("database"):
-            procedure.advance(target.pk)
+            runner.advance(target.pk)
         shut = self.told_of("needs_operator")
         assert [name in body for name, body in zip(("crm: ", "erp: "), shut, strict=True)] == [True, True]
         [other] = self.told_of("rolled_back")

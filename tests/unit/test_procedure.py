@@ -23,7 +23,7 @@ from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 from maintenance.results.outcome import outcome
-from maintenance.workflow import procedure, recovery
+from maintenance.workflow import heartbeat, recovery, runner
 from tests import fakes
 from tests.fakes import OPEN, FakeEngine
 
@@ -47,7 +47,7 @@ def state_of(setting: MaintenanceSetting) -> dict[str, Any]:
 def go(actor: Actor, request: Request) -> MaintenanceRun:
     run = launch.launch(actor, request, enqueue=False)
     for target in run.targets.all():
-        procedure.advance(target.pk)
+        runner.advance(target.pk)
     return MaintenanceRun.objects.get(pk=run.pk)
 
 
@@ -106,7 +106,7 @@ def confirmed(actor: Actor, request: Request, changed: Callable[[], object] = la
     agreed = launch.plan_now(actor.name, request)
     run = launch.launch(actor, request, enqueue=False, agreed=agreed)
     changed()
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     return MaintenanceRun.objects.get(pk=run.pk)
 
 
@@ -198,7 +198,7 @@ def test_what_a_dead_attempt_was_writing_is_taken_away(fake: Register, request_f
         path.touch()
     opened.mkdir()
     (opened / "main").touch()
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     assert [path for path in (*torn, opened) if path.exists()] == []
     assert others.exists()
     assert [path.name for path in backups.glob(f"shop-run{run.pk}-*")] != []
@@ -481,9 +481,9 @@ def test_a_cancel_ends_in_service(
     setting = fake()
     run = launch.launch(someone, request_for("shop"), enqueue=False)
     target = run.targets.get()
-    original = procedure.Heart.start
+    original = heartbeat.Heart.start
 
-    def start(heart: procedure.Heart) -> None:
+    def start(heart: heartbeat.Heart) -> None:
         """The cancel arrives while the work is being done."""
         perform = heart.ctx.engine.actions.perform
 
@@ -496,8 +496,8 @@ def test_a_cancel_ends_in_service(
         monkeypatch.setattr(heart.ctx.engine.actions, "perform", cancelling)
         original(heart)
 
-    monkeypatch.setattr(procedure.Heart, "start", start)
-    procedure.advance(target.pk)
+    monkeypatch.setattr(heartbeat.Heart, "start", start)
+    runner.advance(target.pk)
     run.refresh_from_db()
     assert (run.status, walked(run)) == ("cancelled", "ABCDEFGSU")
     assert_in_service(setting)
@@ -509,7 +509,7 @@ def test_a_cancel_while_measuring_ends_in_service_and_is_no_success(
     setting = fake()
     run = launch.launch(someone, request_for("shop"), enqueue=False)
 
-    def start(heart: procedure.Heart) -> None:
+    def start(heart: heartbeat.Heart) -> None:
         def cancelling(*args: Any) -> Load:
             launch.cancel(someone, run)
             heart.beat()
@@ -518,9 +518,9 @@ def test_a_cancel_while_measuring_ends_in_service_and_is_no_success(
         monkeypatch.setattr(heart.ctx.engine.benchmark, "load_test", cancelling)
         original(heart)
 
-    original = procedure.Heart.start
-    monkeypatch.setattr(procedure.Heart, "start", start)
-    procedure.advance(run.targets.get().pk)
+    original = heartbeat.Heart.start
+    monkeypatch.setattr(heartbeat.Heart, "start", start)
+    runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert (run.status, walked(run)) == ("cancelled", "ABCDEFGHIJK")
     assert_in_service(setting)
@@ -531,7 +531,7 @@ def test_a_cancel_before_the_worker_came_ends_at_once(fake: Register, request_fo
     run = launch.launch(someone, request_for("shop"), enqueue=False)
     launch.cancel(someone, run)
     assert MaintenanceRun.objects.get(pk=run.pk).status == "cancelled"
-    assert procedure.advance(run.targets.get().pk) is False
+    assert runner.advance(run.targets.get().pk) is False
     assert_in_service(setting)
 
 
@@ -542,9 +542,9 @@ def test_the_time_limit_rolls_back(
     setting.timeout_minutes, setting.reserve_minutes = 30, 30
     setting.save()
     run = launch.launch(someone, request_for("shop"), enqueue=False)
-    original = procedure.Heart.start
+    original = heartbeat.Heart.start
 
-    def start(heart: procedure.Heart) -> None:
+    def start(heart: heartbeat.Heart) -> None:
         cut = heart.ctx.engine.gate.cut
 
         def late(*args: Any) -> Any:
@@ -555,8 +555,8 @@ def test_the_time_limit_rolls_back(
         monkeypatch.setattr(heart.ctx.engine.gate, "cut", late)
         original(heart)
 
-    monkeypatch.setattr(procedure.Heart, "start", start)
-    procedure.advance(run.targets.get().pk)
+    monkeypatch.setattr(heartbeat.Heart, "start", start)
+    runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert run.status == "timed_out"
     assert_in_service(setting)

@@ -20,7 +20,7 @@ from maintenance.auditing import chain
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import journal, lease, procedure, recovery
+from maintenance.workflow import heartbeat, journal, lease, recovery, runner
 from tests import fakes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -171,7 +171,7 @@ def told() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     recovery.leave_when_told()
     yield
-    procedure.told_to_leave.clear()
+    heartbeat.told_to_leave.clear()
     signal.signal(signal.SIGTERM, before)
 
 
@@ -186,7 +186,7 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_a_successor_which_finish
     telling: list[threading.Timer] = []
 
     def slowly(engine: fakes.FakeEngine, action: Any, allow_data_loss: bool) -> Any:
-        if not procedure.must_leave():
+        if not heartbeat.must_leave():
             if not telling:
                 telling.append(threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)))
                 telling[0].start()
@@ -195,16 +195,16 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_a_successor_which_finish
 
     monkeypatch.setattr(fakes.FakeEngine, "perform", slowly)
     begun = time.monotonic()
-    assert not procedure.advance(target.pk)
+    assert not runner.advance(target.pk)
     assert time.monotonic() - begun < settings.LEASE_SECONDS
-    assert not procedure.advance(target.pk), "who leaves takes nothing new"
+    assert not runner.advance(target.pk), "who leaves takes nothing new"
     target.refresh_from_db()
     assert (target.status, target.node, target.lease_until, target.attempt) == ("running", "G", None, 0)
     assert AuditEntry.objects.filter(operation="target.left").count() == 1
     assert state(setting)["marker"] is not None
-    procedure.told_to_leave.clear()
+    heartbeat.told_to_leave.clear()
     monkeypatch.setattr(fakes.FakeEngine, "perform", perform)
-    assert procedure.advance(target.pk)
+    assert runner.advance(target.pk)
     run = MaintenanceRun.objects.get()
     assert run.status == "succeeded", run.ended_because
     assert state(setting)["gate"] == fakes.OPEN

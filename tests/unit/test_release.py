@@ -11,7 +11,7 @@ import pytest
 from maintenance.models import MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 from tests.fakes import FakeEngine
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,7 +56,7 @@ def test_a_stage_with_errors_is_taken_back_and_tried_again(
     monkeypatch.setattr(FakeEngine, "open", noted)
     monkeypatch.setattr(FakeEngine, "query", failing)
     run = launch.launch(someone, request_for("shop"), enqueue=False)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     assert opened == stages
     assert MaintenanceRun.objects.get(pk=run.pk).status == "succeeded"
     lines = run.targets.get().steps.filter(part="step back").values_list("sentence", flat=True)

@@ -14,7 +14,7 @@ from maintenance.engines.sqlite import driver_errors
 from maintenance.models import MaintenanceSetting, StepRecord
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 from maintenance.workflow.steps.context import Context
 
 POSTGRESQL = {
@@ -134,7 +134,7 @@ def test_the_class_decides_how_often_and_how_long(
     as_delivered: dict[str, Any] = {name: getattr(usual, name) for name in waits_of}
     MaintenanceSetting.objects.update(jobs=1, **as_delivered)
     run = launch.launch(someone, request_for("shop"), enqueue=False)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert (run.status, waits) == (status, expected), run.ended_because
     repaired = StepRecord.objects.filter(part="repair 1").count()

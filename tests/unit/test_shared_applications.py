@@ -12,7 +12,7 @@ import pytest
 from maintenance.models import ApplicationHold, MaintenanceRun, MaintenanceSetting, RunTarget, Status
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Register = Callable[..., MaintenanceSetting]
@@ -47,7 +47,7 @@ def targets(fake: Register, request_for: Ask, someone: Actor, flag: Path) -> lis
     MaintenanceSetting.objects.update(applications=["web"])
     run = launch.launch(someone, request_for("shop", "stock"), enqueue=False)
     first, second = run.targets.all()
-    procedure.advance(first.pk)
+    runner.advance(first.pk)
     first.refresh_from_db()
     assert (first.status, flag.exists()) == (Status.SUCCEEDED, False), first.ended_because
     return [first, second]
@@ -56,7 +56,7 @@ def targets(fake: Register, request_for: Ask, someone: Actor, flag: Path) -> lis
 def test_a_cancel_before_the_second_began_starts_it_again(targets: list[RunTarget], someone: Actor, flag: Path) -> None:
     first, second = targets
     launch.cancel(someone, first.run)
-    procedure.advance(second.pk)
+    runner.advance(second.pk)
     second.refresh_from_db()
     assert second.status == Status.CANCELLED
     assert flag.exists()
@@ -70,8 +70,8 @@ def test_a_second_that_cannot_even_be_begun_is_left_to_people(
     """Its sentence says that the application is still stopped: nobody can start what config.json does not tell."""
     good = settings.CONFIG_FILE.read_text()
     settings.CONFIG_FILE.write_text("{")
-    for _ in range(procedure.LAST_ATTEMPT):
-        procedure.advance(targets[1].pk)
+    for _ in range(runner.LAST_ATTEMPT):
+        runner.advance(targets[1].pk)
         RunTarget.objects.update(lease_until=None)
     target = RunTarget.objects.get(pk=targets[1].pk)
     assert (target.status, flag.exists()) == (Status.NEEDS_OPERATOR, False)
@@ -92,8 +92,8 @@ def test_a_worker_that_died_with_applications_stopped_leaves_no_mere_failure(
         status=Status.RUNNING, node="E", token=1, attempt=1, outage_started_at=target.run.created_at
     )
     settings.CONFIG_FILE.write_text("{")
-    for _ in range(procedure.LAST_ATTEMPT):
-        procedure.advance(target.pk)
+    for _ in range(runner.LAST_ATTEMPT):
+        runner.advance(target.pk)
         RunTarget.objects.update(lease_until=None)
     target.refresh_from_db()
     assert target.status == Status.NEEDS_OPERATOR, setting

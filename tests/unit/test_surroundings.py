@@ -22,7 +22,7 @@ from maintenance.engines import programs
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import crashpoints, procedure, recovery
+from maintenance.workflow import crashpoints, recovery, runner
 from tests import fakes
 from tests.unit.test_crashes import Died
 
@@ -56,7 +56,7 @@ def application(settings: Any, flag: Path, **changes: Any) -> None:
 
 def go(request: Request, someone: Actor) -> MaintenanceRun:
     run = launch.launch(someone, request, enqueue=False)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     return MaintenanceRun.objects.get(pk=run.pk)
 
 
@@ -179,7 +179,7 @@ def test_a_release_that_dies_can_be_given_again(
 
     monkeypatch.setattr(crashpoints, "point", die)
     with pytest.raises(Died):
-        procedure.advance(target.pk)
+        runner.advance(target.pk)
     assert state(setting)["gate"] != fakes.OPEN
     deaths[0] = point
     for _ in range(2):
@@ -194,7 +194,7 @@ def test_a_release_that_dies_can_be_given_again(
         call_command("release", "shop")
     assert state(setting)["gate"] == fakes.OPEN
     assert state(setting)["marker"] is None
-    assert not procedure.advance(target.pk), "no worker takes it up again"
+    assert not runner.advance(target.pk), "no worker takes it up again"
     tasks.sweep(recovery.Watch(), recovery.Recoverers())
     target.refresh_from_db()
     assert target.status == "needs_operator"
@@ -221,7 +221,7 @@ def test_a_cancel_from_the_command_line_reaches_the_work_and_ends_in_service(
 
     monkeypatch.setattr(fakes.FakeEngine, "perform", slowly)
     MaintenanceSetting.objects.update(jobs=1)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert run.status == "cancelled", run.ended_because
     assert state(setting)["gate"] == fakes.OPEN

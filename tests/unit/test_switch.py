@@ -12,7 +12,7 @@ import pytest
 from maintenance.models import MaintenanceRun, MaintenanceSetting, RunTarget
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import crashpoints, procedure
+from maintenance.workflow import crashpoints, runner
 from tests import fakes
 from tests.unit.test_crashes import Died, live
 
@@ -70,7 +70,7 @@ def test_it_is_armed_only_while_the_data_is_known_to_be_whole(
 ) -> None:
     setting = fake()
     target = begin(request_for("shop"), someone)
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     told = calls(setting)
     armed, off = [i for i, c in enumerate(told) if c == "arm"], [i for i, c in enumerate(told) if c == "disarm"]
     work = [i for i, c in enumerate(told) if c == "perform"]
@@ -91,7 +91,7 @@ def test_a_rollback_and_what_is_left_to_people_are_never_opened_by_it(
 ) -> None:
     setting = fake(perform=["damage"], restore_beside=["permanent"])
     target = begin(request_for("shop"), someone)
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "needs_operator"
     with fakes.opened(path_of(setting)) as state:
@@ -105,7 +105,7 @@ def test_no_switch_where_the_setting_says_so(
     setting = fake()
     MaintenanceSetting.objects.update(switch_seconds=0)
     target = begin(request_for("shop"), someone)
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     assert "arm" not in calls(setting)
 
 
@@ -114,7 +114,7 @@ def test_a_target_that_can_have_none_is_maintained_without(
 ) -> None:
     fake(arm=["permanent", "permanent"])
     target = begin(request_for("shop"), someone)
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "succeeded"
     said = target.steps.filter(part="arm the switch").first()
@@ -133,7 +133,7 @@ def test_a_late_worker_sees_that_it_was_opened_and_begins_again_at_the_cut(
     setting = fake()
     target = begin(request_for("shop"), someone)
     at(monkeypatch, point, fires_and_a_row_is_written(setting))
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "succeeded", target.ended_because
     assert tables(setting)["orders"] == [1, 2, 3, 4, 99]
@@ -154,7 +154,7 @@ def test_it_is_not_closed_and_opened_for_ever(
             fakes.fire(path_of(setting))
 
     monkeypatch.setattr(crashpoints, "point", always)
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "rolled_back"
     assert "opened again and again" in target.ended_because
@@ -167,7 +167,7 @@ def test_rows_written_after_it_opened_survive_a_failure_at_the_cut(
     setting = fake(measure=["permanent"], image=["permanent"])
     target = begin(request_for("shop"), someone)
     at(monkeypatch, "fake.image.before", fires_and_a_row_is_written(setting))
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "failed", target.ended_because
     assert tables(setting)["orders"] == [1, 2, 3, 4, 99]
@@ -186,7 +186,7 @@ def test_opened_after_the_proof_it_is_not_restricted_again(
     setting = fake()
     target = begin(request_for("shop"), someone)
     at(monkeypatch, point, fires_and_a_row_is_written(setting))
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     target.refresh_from_db()
     assert target.status == "succeeded", target.ended_because
     assert tables(setting)["orders"] == [1, 2, 3, 4, 99]
@@ -215,7 +215,7 @@ def test_a_console_that_comes_back_after_it_opened_keeps_what_was_written(
 
     at(monkeypatch, point, die)
     with pytest.raises(Died):
-        procedure.advance(target.pk)
+        runner.advance(target.pk)
     armed = point != "benchmark.started"
     if armed:
         fires_and_a_row_is_written(setting)()
@@ -238,7 +238,7 @@ def test_what_is_left_to_people_says_exactly_what_to_type(
     setting = fake(perform=["damage"], restore_beside=["permanent"])
     MaintenanceSetting.objects.update(applications=["shop web"])
     target = begin(request_for("shop"), someone)
-    procedure.advance(target.pk)
+    runner.advance(target.pk)
     line = target.steps.filter(node="X", part="").last()
     assert line is not None
     assert "open it again with: manage.py release shop - or, without this console: " in line.sentence

@@ -20,14 +20,14 @@ from maintenance.models import (
     DatabaseState,
     MaintenanceRun,
     MaintenanceSetting,
+    Node,
     RunTarget,
     Status,
     StepRecord,
 )
-from maintenance.workflow.procedure import PROCEDURE
 
-WALK = "ABCDEFGHIJK"
-STEPS = {letter: PROCEDURE[letter].step for letter in WALK}
+WALK = [node for node in Node if node <= Node.COMPLETE]
+STEPS = {node: node.step for node in WALK}
 
 
 @pytest.fixture

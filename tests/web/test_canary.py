@@ -24,7 +24,7 @@ from maintenance.models import MaintenanceSetting, Notification
 from maintenance.notifications import delivery
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import runner
 from tests.web.api.calling import ASKED, CALLS, SEEN, Machine
 from tests.web.test_permissions import ANSWERS, address
 from tests.web.test_settings_admin import values
@@ -111,7 +111,7 @@ def test_no_secret_comes_out_by_the_web_or_the_api(
         tasks.look(MaintenanceSetting.objects.get(name=name).pk)
     said += content_of(machine.post("maintenance", {**ASKED, "target_databases": ["away"]}))
     run = launch.launch(someone, Request("rebuild", ["shop"], "high", "x"), enqueue=False)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert run.status == "rolled_back"
     delivery.deliver_pending()

@@ -14,7 +14,7 @@ from django.test import Client
 from maintenance.models import MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.workflow import procedure
+from maintenance.workflow import heartbeat, runner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Register = Callable[..., MaintenanceSetting]
@@ -73,7 +73,7 @@ def test_every_ending_is_told_in_japanese(
     setting.functional_checks = ["照会"]
     setting.save()
     run = launch.launch(someone, request_for("shop", reason="決済が遅い"), enqueue=False)
-    procedure.advance(run.targets.get().pk)
+    runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert run.status == status
     assert_told_in_japanese(run, admin_user)
@@ -90,9 +90,9 @@ def test_an_ending_from_outside_is_told_in_japanese(
         setting.timeout_minutes, setting.reserve_minutes = 30, 30
         setting.save()
     run = launch.launch(someone, request_for("shop", reason="決済が遅い"), enqueue=False)
-    original = procedure.Heart.start
+    original = heartbeat.Heart.start
 
-    def start(heart: procedure.Heart) -> None:
+    def start(heart: heartbeat.Heart) -> None:
         cut = heart.ctx.engine.gate.cut
 
         def ended_meanwhile(*args: Any) -> Any:
@@ -105,8 +105,8 @@ def test_an_ending_from_outside_is_told_in_japanese(
         monkeypatch.setattr(heart.ctx.engine.gate, "cut", ended_meanwhile)
         original(heart)
 
-    monkeypatch.setattr(procedure.Heart, "start", start)
-    procedure.advance(run.targets.get().pk)
+    monkeypatch.setattr(heartbeat.Heart, "start", start)
+    runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert run.status == status
     assert_told_in_japanese(run, admin_user)

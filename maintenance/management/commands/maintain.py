@@ -15,7 +15,7 @@ from maintenance.notifications import delivery
 from maintenance.requests import launch
 from maintenance.requests.planning import plain
 from maintenance.results.outcome import outcome
-from maintenance.workflow import procedure, recovery
+from maintenance.workflow import recovery, runner
 
 
 class Command(BaseCommand):
@@ -107,7 +107,7 @@ def work_here(run: MaintenanceRun) -> MaintenanceRun:
 
     def one(target_id: int) -> None:
         try:
-            procedure.advance(target_id)
+            runner.advance(target_id)
         finally:
             connections.close_all()
 

@@ -11,7 +11,7 @@ from maintenance import tasks, terminal
 from maintenance.models import ACTIVE, MaintenanceRun, RunTarget, Status
 from maintenance.notifications import delivery
 from maintenance.results.outcome import outcome
-from maintenance.workflow import conclusion, lease, procedure
+from maintenance.workflow import conclusion, lease, runner
 
 
 class Command(BaseCommand):
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         taken: list[int] = []
         for target in tasks.without_worker():
             self.stderr.write(f"Taking up {target.database} of run {target.run_id} at node {target.node}.")
-            while not procedure.advance(target.pk) and self.is_ours_again(target.pk):
+            while not runner.advance(target.pk) and self.is_ours_again(target.pk):
                 self.stderr.write(f"{target.database} could not be taken up; trying again.")
             taken.append(target.run_id)
         for run in MaintenanceRun.objects.filter(finished_at=None).exclude(status=Status.AWAITING_APPROVAL):

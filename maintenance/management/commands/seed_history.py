@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from maintenance.models import ENDED, MaintenanceRun, MaintenanceType, RunTarget, SeverityLevel, Status
+from maintenance.models import ENDED, MaintenanceRun, MaintenanceType, Node, RunTarget, SeverityLevel, Status
 
 BATCH = 5000
 NAMES = ("shop", "billing", "warehouse", "crm", "kiosk")
@@ -60,7 +60,7 @@ def target_of(run: MaintenanceRun, chance: random.Random) -> RunTarget:
         database=run.target_databases[0],
         engine="postgresql",
         status=run.status,
-        node="K" if run.status == Status.SUCCEEDED else "U",
+        node=Node.COMPLETE if run.status == Status.SUCCEEDED else Node.END_IN_FAILURE,
         ended_because=run.ended_because,
         attempt=1,
         token=1,

@@ -17,7 +17,7 @@ from django_q.cluster import Cluster
 from maintenance import queue, tasks
 from maintenance.auditing.notary import Notary
 from maintenance.notifications import delivery
-from maintenance.workflow import procedure, recovery
+from maintenance.workflow import heartbeat, recovery
 
 log = logging.getLogger("maintenance")
 
@@ -55,5 +55,5 @@ class Command(BaseCommand):
 
 def drain(cluster: Cluster) -> None:
     """Workers end the statement they are at and leave their runs to a successor, at once and not in hours."""
-    procedure.cluster_ends.set()
+    heartbeat.cluster_ends.set()
     cluster.stop()

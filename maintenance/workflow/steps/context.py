@@ -15,13 +15,13 @@ from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Sentence, say
 from maintenance.engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
-from maintenance.models import BackupFile, MaintenanceRun, MaintenanceSetting, RunTarget, StepState
+from maintenance.models import BackupFile, MaintenanceRun, MaintenanceSetting, Node, RunTarget, StepState
 from maintenance.text.stored import resaid, said
 
+from ..flowchart import Edge
 from ..journal import Journal
 
 Reason = Literal["cancelled", "timed_out", "lost", "left"]
-Edge = Literal["finished", "failed", "stopped", "nothing", "not improved", "opened"]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Context:
         snapshot = {name: Fingerprint(**entry) for name, entry in file.snapshot.items()}
         return Backup(Path(file.path), file.method, file.bytes or 0, file.sha256, True, snapshot)
 
-    def recorded(self, node: str, part: str) -> Json | None:
+    def recorded(self, node: Node, part: str) -> Json | None:
         """What this part found, in the newest round that finished it."""
         for round in range(self.target.round, 0, -1):
             line = self.journal.done(node, part, round)
@@ -136,7 +136,7 @@ class Context:
     @property
     def baseline(self) -> dict[str, Fingerprint] | None:
         """Fingerprints under the cut, before the first change."""
-        found = self.recorded("F", "fingerprint")
+        found = self.recorded(Node.CUT_CONNECTIONS, "fingerprint")
         return None if found is None else fingerprints(found["tables"])
 
     def change(self, **changes: Any) -> None:
@@ -151,14 +151,14 @@ class Context:
 
     def once(self, part: str, work: Callable[[], Done], before: Json | None = None) -> Json:
         """Does one effect unless this round has it done: result kept → returned; else write, act, write."""
-        line = self.journal.done(self.target.node, part, self.target.round)
+        line = self.journal.done(Node(self.target.node), part, self.target.round)
         if line is not None:
             return line.result or {}
         return self.again(part, work, before)
 
     def again(self, part: str, work: Callable[[], Done], before: Json | None = None) -> Json:
         """Write, act, write - also when it was done before, for effects that a crash undoes."""
-        line = self.journal.started(self.target.node, self.step, part, self.target.round, before)
+        line = self.journal.started(Node(self.target.node), self.step, part, self.target.round, before)
         try:
             done = work()
         except EngineError as error:
@@ -176,7 +176,7 @@ class Context:
 
 def checked_early(ctx: Context) -> list[Check] | None:
     """What was found while everybody worked; None when that had to wait for the cut."""
-    found = ctx.recorded("D", "check") if ctx.rows_stay else None
+    found = ctx.recorded(Node.BACK_UP, "check") if ctx.rows_stay else None
     if found is None or "checks" not in found:
         return None
     assert isinstance(found["checks"], list)

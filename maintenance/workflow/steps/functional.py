@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import say
 from maintenance.engines.values import Check
+from maintenance.models import Node
 
 from .context import Context
 
@@ -32,7 +33,7 @@ def _answer(rows: Sequence[tuple[object, ...]]) -> str:
 
 def newly_failed(ctx: Context) -> list[Check]:
     """Those that passed under the cut before the work, and fail now."""
-    before = ctx.recorded("F", "check") or {"checks": []}
+    before = ctx.recorded(Node.CUT_CONNECTIONS, "check") or {"checks": []}
     listed = before["checks"]
     assert isinstance(listed, list)
     failed = {c["object"] for c in listed if c["name"] == "functional" and not c["passed"]}

@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from maintenance.engines.errors import EngineError, Interrupted, Transient
 from maintenance.engines.messages import listed, say
+from maintenance.models import Node
 
 from . import switch
 from .context import Context, Done, Outcome
@@ -105,7 +106,7 @@ def bears_it(ctx: Context) -> str | None:
         raise
     except EngineError as error:
         return error.sentence
-    if ctx.target.node != "J":
+    if ctx.target.node != Node.RESUME:
         return None  # On the way back from a failure the data is as it was: no query has a say in that.
     failed = newly_failed(ctx)
     return say("{object}: {detail}", object=failed[0].object, detail=failed[0].detail) if failed else None

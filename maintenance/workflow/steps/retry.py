@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from maintenance.engines.errors import EngineError, Interrupted
+from maintenance.models import Node
 
 from .context import Context
 
 R = TypeVar("R")
 log = logging.getLogger("maintenance")
-BACKUP_NODES = ("D", "R")
+BACKUP_NODES = (Node.BACK_UP, Node.ALTERNATE_BACKUP)
 
 
 def allowance(ctx: Context, error: EngineError) -> tuple[int, float]:

@@ -7,7 +7,7 @@ import shlex
 from maintenance.engines.errors import Damaged, EngineError, Unable
 from maintenance.engines.messages import Sentence, listed, say
 from maintenance.engines.values import Fingerprint
-from maintenance.models import ActionRecord, ApplicationHold
+from maintenance.models import ActionRecord, ApplicationHold, Node
 
 from . import counted, switch
 from .complete import tidy
@@ -23,9 +23,9 @@ def run(ctx: Context) -> Outcome:
     sentence = say("Nothing had been changed.")
     keep: list[str] = []
     if ctx.target.gate is not None and ctx.target.outage_ended_at is None:
-        released = ctx.journal.done("S", "data", ctx.target.round)
+        released = ctx.journal.done(Node.ROLL_BACK, "data", ctx.target.round)
         if released is None:
-            if not switch.disarm(ctx) and ctx.recorded("F", "cut") is not None:
+            if not switch.disarm(ctx) and ctx.recorded(Node.CUT_CONNECTIONS, "cut") is not None:
                 ctx.change(hold_lost=True)
             close(ctx)
         result = ctx.once("data", lambda: _bring_data_back(ctx))
@@ -49,10 +49,10 @@ def _bring_data_back(ctx: Context) -> Done:
     baseline = ctx.baseline
     if baseline is None:
         return Done(say("The work had not begun: nothing to restore."), {"tables": 0})
-    swapped = ctx.journal.done("S", "swap", ctx.target.round)
+    swapped = ctx.journal.done(Node.ROLL_BACK, "swap", ctx.target.round)
     if swapped is not None:
         return Done(say("The restored tables are in their place already."), swapped.result or {})
-    swap = ctx.journal.was_started("S", "swap", ctx.target.round)
+    swap = ctx.journal.was_started(Node.ROLL_BACK, "swap", ctx.target.round)
     if swap and not ctx.target.hold_lost:
         return _swap(ctx, str(swap["side"]), len(baseline))
     now = ctx.engine.verifier.fingerprint(None)
@@ -84,7 +84,7 @@ def _bring_data_back(ctx: Context) -> Done:
 
 def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Sentence]:
     """Of these tables, those that were encrypted on disk at the cut and are not; restoring makes them so again."""
-    before = (ctx.recorded("F", "check") or {}).get("encryption") or {}
+    before = (ctx.recorded(Node.CUT_CONNECTIONS, "check") or {}).get("encryption") or {}
     assert isinstance(before, dict)
     wanted = {name: marks for name, marks in before.items() if name in tables}
     return failed_checks(kept("encryption", wanted, ctx.engine.verifier.encryption(side)), []) if wanted else []
@@ -92,13 +92,13 @@ def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Se
 
 def _gone(ctx: Context) -> list[Sentence]:
     """Objects (indexes, views, triggers, …) of the cut that are not there."""
-    before = ctx.recorded("F", "check")
+    before = ctx.recorded(Node.CUT_CONNECTIONS, "check")
     return missing(before["catalog"], ctx.engine.verifier.definitions()) if before else []
 
 
 def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:
     """What was there when the last proof failed, under the hold. None when there was no proof."""
-    line = ctx.journal.done("H", f"proof {ctx.target.repairs + 1}", ctx.target.round)
+    line = ctx.journal.done(Node.VERIFY, f"proof {ctx.target.repairs + 1}", ctx.target.round)
     return None if line is None else {**baseline, **fingerprints((line.result or {})["tables"])}
 
 
@@ -152,7 +152,7 @@ def _keep_what_was_written(
 
 
 def _work_may_have_done_it(ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> bool:
-    proof = ctx.recorded("H", f"proof {ctx.target.repairs + 1}") or ctx.recorded("H", "proof 1")
+    proof = ctx.recorded(Node.VERIFY, f"proof {ctx.target.repairs + 1}") or ctx.recorded(Node.VERIFY, "proof 1")
     unreadable = [name for name, p in now.items() if not p.readable and baseline.get(name, p).readable]
     return bool(
         (proof and proof["problems"]) or unreadable or [c for c in ctx.engine.verifier.check(None) if not c.passed]
@@ -220,7 +220,7 @@ def commands_by_hand(ctx: Context) -> list[str]:
             commands = ctx.engine.gate.manual_commands(gate)
         except EngineError:
             # As it was at the cut, because the target does not answer now.
-            told = (ctx.recorded("F", "cut") or {}).get("manual_commands", [])
+            told = (ctx.recorded(Node.CUT_CONNECTIONS, "cut") or {}).get("manual_commands", [])
             assert isinstance(told, list)
             commands = [str(command) for command in told]
     held = ApplicationHold.objects.filter(target=ctx.target, was_running=True, released_at=None).order_by("-id")

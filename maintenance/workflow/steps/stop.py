@@ -11,13 +11,11 @@ from django.utils import timezone
 from maintenance.conf.config import Application
 from maintenance.engines.errors import Unable
 from maintenance.engines.messages import say
-from maintenance.models import ACTIVE, ApplicationHold, MaintenanceRun, RunTarget
+from maintenance.models import ACTIVE, ApplicationHold, MaintenanceRun, Node, RunTarget
 
 from .. import applications
+from ..flowchart import leading_to
 from .context import Context, Done, Outcome
-
-BEFORE_STOPPED = list("ABCDEMR")
-"""Nodes of a target that has yet to stop its applications, or is at it."""
 
 
 def run(ctx: Context) -> Outcome:
@@ -99,7 +97,7 @@ def _turn(ctx: Context, name: str) -> Literal["ours", "others", "nobody"]:
         holds.filter(target=ctx.target, released_at=None).update(released_at=timezone.now())
         if not holds.filter(was_running=True).exists():
             return "nobody"
-        others = RunTarget.objects.filter(run=ctx.run, status__in=ACTIVE, node__in=BEFORE_STOPPED)
+        others = RunTarget.objects.filter(run=ctx.run, status__in=ACTIVE, node__in=leading_to(Node.STOP_APPLICATIONS))
         coming = any(
             target.setting is not None and name in target.setting.applications
             for target in others.exclude(pk=ctx.target.pk).select_related("setting")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from maintenance.engines.errors import Damaged
 from maintenance.engines.messages import Sentence, listed, say
 from maintenance.engines.values import Check, Fingerprint, Json
-from maintenance.models import ActionRecord, StepState
+from maintenance.models import ActionRecord, Node, StepState
 from maintenance.text.stored import resaid, said
 
 from . import counted
@@ -54,7 +54,7 @@ def prove(ctx: Context) -> Done:
     What was damaged is examined before it is read. Where the work was to leave every row, those come first: while
     they are equal the constraints hold as before the cut, and only what was built anew is left to prove.
     """
-    before = ctx.recorded("F", "check") or {"checks": [], "catalog": {}}
+    before = ctx.recorded(Node.CUT_CONNECTIONS, "check") or {"checks": [], "catalog": {}}
     baseline = ctx.baseline or {}
     names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
     checks = [] if ctx.rows_stay else ctx.engine.verifier.check(ctx.touched)

@@ -1,39 +1,30 @@
-"""The flowchart of the specification (4.1) as one table, and the loop that walks it.
-
-`docs/procedure.md` draws the same table; a test holds the two together. Solid edges are the
-specification's; those marked `own` are the ways out that it leaves unsaid.
-"""
+"""The loop that walks the flowchart with one run target."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections, connections, transaction
-from django.utils import timezone
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 
 from maintenance.conf import config, logs
 from maintenance.conf.secrets import mark_signer
 from maintenance.engines import open_engine
-from maintenance.engines.errors import EngineError, Interrupted, Transient, Unreachable
+from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Sentence, counted, say
-from maintenance.engines.values import Json, Tag
-from maintenance.models import RunTarget, Status, StepState
-from maintenance.notifications import events
+from maintenance.engines.values import Tag
+from maintenance.models import Node, RunTarget, Status, StepState
 from maintenance.text.stored import resaid, said
 
 from . import conclusion
 from .blackbox import BlackBoxUnwritable
+from .flowchart import FLOWCHART, Service, row
+from .heartbeat import Heart, must_leave
 from .journal import Journal, LeaseLost, claim
-from .progress import Forecast
 from .steps import (
     back_up,
     benchmark,
@@ -48,7 +39,7 @@ from .steps import (
     switch,
     verify,
 )
-from .steps.context import Context, Edge, Outcome
+from .steps.context import Context, Outcome
 from .steps.retry import retried
 
 log = logging.getLogger("maintenance")
@@ -56,69 +47,32 @@ RETRIES_OF_A_RUN = 1
 """Specification 3.1: a run whose worker died is continued once; after that it is ended safely."""
 LAST_ATTEMPT = 5
 """A run that keeps dying on its way out is left to people, never in a loop."""
-told_to_leave = threading.Event()
-"""This process was told to end: it leaves its runs to a successor."""
-cluster_ends = multiprocessing.get_context("fork").Event()
-"""The same for all processes of a cluster, which inherit it."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One box of the flowchart: what it is called, what it does, where its outcomes lead."""
-
-    step: str
-    work: Callable[[Context], Outcome] | None
-    edges: Mapping[Edge, str]
-    own: Mapping[Edge, str] = field(default_factory=dict)
-    ends_in: Status | None = None
 
 
 def _passed(ctx: Context) -> Outcome:
     return Outcome("finished", say("The work on {database} begins.", database=ctx.target.database))
 
 
-PROCEDURE: Mapping[str, Node] = {
-    "A": Node("start", _passed, {"finished": "B"}, {"stopped": "U"}),
-    "B": Node("diagnose", diagnose.run, {"finished": "C", "failed": "L"}, {"stopped": "U"}),
-    "C": Node("decide", decide.run, {"finished": "D"}, {"nothing": "K", "failed": "U", "stopped": "U"}),
-    "D": Node("back_up", back_up.run, {"finished": "E", "failed": "M"}, {"stopped": "U"}),
-    "E": Node("stop_applications", stop.run, {"finished": "F"}, {"failed": "S", "stopped": "S"}),
-    "F": Node("cut_connections", cut.run, {"finished": "G"}, {"failed": "S", "stopped": "S"}),
-    "G": Node("maintain", maintain.run, {"finished": "H", "failed": "N"}, {"stopped": "S", "opened": "F"}),
-    "H": Node("verify", verify.run, {"finished": "I", "failed": "O"}, {"stopped": "S"}),
-    "I": Node("benchmark", benchmark.run, {"finished": "J", "not improved": "P"}, {"failed": "J", "stopped": "J"}),
-    "J": Node("resume", resume.run, {"finished": "K"}, {"failed": "X"}),
-    "K": Node("complete", complete.run, {}, ends_in=Status.SUCCEEDED),
-    "L": Node("diagnosis_failed", None, {"finished": "Q"}),
-    "M": Node("backup_failed", None, {"finished": "R"}),
-    "N": Node("maintenance_failed", None, {"finished": "S"}),
-    "O": Node("integrity_error", None, {"finished": "S"}),
-    "P": Node("not_improved", None, {"finished": "T"}),
-    "Q": Node("ask_for_manual_diagnosis", diagnose.ask_for_people, {}, ends_in=Status.FAILED),
-    "R": Node("alternate_backup", back_up.run_alternate, {"finished": "E"}, {"failed": "U", "stopped": "U"}),
-    "S": Node("roll_back", roll_back.run, {"finished": "U"}, {"failed": "X"}),
-    "T": Node("additional_maintenance", benchmark.one_more_round, {"finished": "G"}, {"failed": "J", "stopped": "J"}),
-    "U": Node("end_in_failure", roll_back.fail, {}, ends_in=Status.FAILED),
-    "X": Node("call_an_operator", roll_back.call_people, {}, ends_in=Status.NEEDS_OPERATOR),
+WORK: Mapping[Node, Callable[[Context], Outcome]] = {
+    Node.START: _passed,
+    Node.DIAGNOSE: diagnose.run,
+    Node.DECIDE: decide.run,
+    Node.BACK_UP: back_up.run,
+    Node.STOP_APPLICATIONS: stop.run,
+    Node.CUT_CONNECTIONS: cut.run,
+    Node.MAINTAIN: maintain.run,
+    Node.VERIFY: verify.run,
+    Node.BENCHMARK: benchmark.run,
+    Node.RESUME: resume.run,
+    Node.COMPLETE: complete.run,
+    Node.ASK_FOR_MANUAL_DIAGNOSIS: diagnose.ask_for_people,
+    Node.ALTERNATE_BACKUP: back_up.run_alternate,
+    Node.ROLL_BACK: roll_back.run,
+    Node.ADDITIONAL_MAINTENANCE: benchmark.one_more_round,
+    Node.END_IN_FAILURE: roll_back.fail,
+    Node.CALL_AN_OPERATOR: roll_back.call_people,
 }
-ENDS = frozenset("KQUX")
-OUTAGE = frozenset("EFGHINOPT")
-"""Nodes in which applications or connections may be down and the way out is S."""
-CANCELLABLE = frozenset("ABCDEFGHIMPRT")
-"""Nodes that a cancel or the timeout ends. Ways back to service are never cut short."""
-BEGINS_ENDING = {
-    "L": Status.FAILED,
-    "N": Status.ROLLED_BACK,
-    "O": Status.ROLLED_BACK,
-    "S": Status.FAILED,
-    "U": Status.FAILED,
-    "X": Status.NEEDS_OPERATOR,
-}
-"""Entering one of these for the first time decides how the target ends, and why."""
-
-
-def must_leave() -> bool:
-    return told_to_leave.is_set() or cluster_ends.is_set()
+"""What is done at a box. A box without work says only that the ordinary way was left, and leads on."""
 
 
 def advance(target_id: int) -> bool:
@@ -210,70 +164,72 @@ def _walk(journal: Journal) -> None:
 def _take_up(ctx: Context) -> None:
     """Ends what an earlier claim still does on the target, and decides whether to go on or to get out."""
     target = ctx.target
-    if target.node in ENDS:
+    here = row(target.node)
+    if here.service is Service.OVER:
         return
     try:
         ended = retried(ctx, ctx.engine.lock.fence, "fencing off earlier sessions")
         if ended:
             log.warning("ended %s sessions of an earlier claim on %s", ended, target.database)
     except EngineError as error:
-        _go(ctx, "X" if target.node in OUTAGE or target.node in "SJ" else "L", error.sentence)
+        _go(ctx, Node.DIAGNOSIS_FAILED if here.service is Service.UNTOUCHED else Node.CALL_AN_OPERATOR, error.sentence)
         return
     if target.token == 1:
         return
-    if target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
+    if target.gate is not None and target.outage_ended_at is None and here.outage:
         _look_who_opened(ctx)
+        here = row(target.node)
     died = _deaths(target)
     if target.attempt >= LAST_ATTEMPT:
-        _go(ctx, "X", died)
-    elif target.attempt > RETRIES_OF_A_RUN + 1 and target.node in OUTAGE:
-        _go(ctx, "S", died)
-    elif target.attempt > RETRIES_OF_A_RUN + 1 and target.node in "ABCDLMR":
-        _go(ctx, "U", died)
-    elif target.gate is not None and target.outage_ended_at is None and target.node in OUTAGE:
+        _go(ctx, Node.CALL_AN_OPERATOR, died)
+    elif target.attempt > RETRIES_OF_A_RUN + 1 and here.outage:
+        _go(ctx, Node.ROLL_BACK, died)
+    elif target.attempt > RETRIES_OF_A_RUN + 1 and here.service is Service.UNTOUCHED:
+        _go(ctx, Node.END_IN_FAILURE, died)
+    elif target.gate is not None and target.outage_ended_at is None and here.outage:
         _cut_again(ctx)
 
 
 def _look_who_opened(ctx: Context) -> None:
     """A lock that died with its worker, the dead man's switch, or a person let others in meanwhile."""
-    if ctx.recorded("F", "cut") is None and not ctx.engine.gate.dies_with_worker:
+    if ctx.recorded(Node.CUT_CONNECTIONS, "cut") is None and not ctx.engine.gate.dies_with_worker:
         return
     ctx.step = "cut_connections"
     try:
         closed = retried(ctx, lambda: switch.disarm(ctx), "looking whether it is still closed")
     except EngineError as error:
-        _go(ctx, "S", error.sentence)
+        _go(ctx, Node.ROLL_BACK, error.sentence)
         return
     if not closed:
         ctx.change(hold_lost=True)
-        if ctx.target.node in "IPT" and not ctx.engine.gate.dies_with_worker:
-            # The work is proven and service is back already.
-            ctx.change(node="J")
+        if row(ctx.target.node).service is Service.PROVEN and not ctx.engine.gate.dies_with_worker:
+            # Service is back already.
+            ctx.change(node=Node.RESUME)
 
 
 def _cut_again(ctx: Context) -> None:
     """After a crash inside the outage everybody may be in again; nothing goes on before they are out."""
-    if ctx.target.hold_lost and ctx.target.node not in "NO":
+    if ctx.target.hold_lost and ctx.target.node not in (Node.MAINTENANCE_FAILED, Node.INTEGRITY_ERROR):
         # Others may have written meanwhile, so what was measured under the old hold says nothing.
-        ctx.change(node="F", round=ctx.target.round + 1)
+        ctx.change(node=Node.CUT_CONNECTIONS, round=ctx.target.round + 1)
         return
-    if ctx.target.node in "EF":
+    if ctx.target.node in (Node.STOP_APPLICATIONS, Node.CUT_CONNECTIONS):
         return
     ctx.step = "cut_connections"
     try:
         retried(ctx, lambda: cut.close(ctx), "cutting connections again")
     except EngineError as error:
-        _go(ctx, "S", error.sentence)
+        _go(ctx, Node.ROLL_BACK, error.sentence)
 
 
-def _go(ctx: Context, node: str, because: Sentence) -> None:
+def _go(ctx: Context, node: Node, because: Sentence) -> None:
     """Leaves the ordinary way; the reason is kept for the end."""
-    ctx.change(**_leaving(ctx, node, because, BEGINS_ENDING.get(node)))
+    ctx.change(**_leaving(ctx, node, because, FLOWCHART[node].begins))
 
 
-def _leaving(ctx: Context, node: str, because: Sentence, status: Status | None) -> dict[str, Any]:
+def _leaving(ctx: Context, node: Node, because: Sentence, status: Status | None) -> dict[str, Any]:
     """What to set on the way to `node`. The first reason to end counts, but for the call for people."""
-    if status is None or (ctx.target.ending and node != "X"):
+    if status is None or (ctx.target.ending and node != Node.CALL_AN_OPERATOR):
         return {"node": node}
     return {"node": node, "ending": status, "ended_because": str(because), "ended_said": said(because)}
 
@@ -281,31 +237,28 @@ def _leaving(ctx: Context, node: str, because: Sentence, status: Status | None) 
 def _step(ctx: Context) -> bool:
     """Does the node where the target is and takes the edge of its outcome; False at an end."""
     target = ctx.target
-    node = PROCEDURE[target.node]
+    node = Node(target.node)
+    here, work = FLOWCHART[node], WORK.get(node)
     ctx.step = node.step
-    if node.work is None:
-        line = ctx.journal.started(target.node, node.step, "", target.round)
+    if work is None:
+        line = ctx.journal.started(node, node.step, "", target.round)
         because = _last_failure(ctx)
-        next_node = node.edges["finished"]
-        changes = _leaving(ctx, next_node, because, BEGINS_ENDING.get(next_node))
+        next_node = here.edges["finished"]
+        changes = _leaving(ctx, next_node, because, FLOWCHART[next_node].begins)
         ctx.journal.closed(line, StepState.FINISHED, because, event=node.step, **changes)
         ctx.take_over(changes)
         return True
-    if node.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:
-        _end(
-            ctx,
-            node.ends_in,
-            _deaths(target),
-        )
+    if here.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:
+        _end(ctx, here.ends_in, _deaths(target))
         return False
-    line = ctx.journal.started(target.node, node.step, "", target.round)
-    outcome, state = _attempt(ctx, node)
-    if node.ends_in is not None:
+    line = ctx.journal.started(node, node.step, "", target.round)
+    outcome, state = _attempt(ctx, node, work)
+    if here.ends_in is not None:
         ctx.journal.closed(line, state, outcome.sentence, **outcome.changes)
-        _end(ctx, node.ends_in, outcome.sentence)
+        _end(ctx, here.ends_in, outcome.sentence)
         return False
-    next_node = {**node.edges, **node.own}[outcome.edge]
-    status = BEGINS_ENDING.get(next_node)
+    next_node = here.leads_to[outcome.edge]
+    status = FLOWCHART[next_node].begins
     if outcome.edge == "stopped":
         status = {"cancelled": Status.CANCELLED, "timed_out": Status.TIMED_OUT}.get(ctx.reason or "", status)
     changes = {**outcome.changes, **_leaving(ctx, next_node, outcome.sentence, status)}
@@ -314,11 +267,9 @@ def _step(ctx: Context) -> bool:
     return True
 
 
-def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
+def _attempt(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple[Outcome, StepState]:
     """Runs a step with its retries; turns an expected failure into an outcome. Bugs end as failures too,
     because a database must not stay locked over a bug - but they say so."""
-    assert node.work is not None
-    work = node.work
     patience = time.monotonic() + settings.PATIENCE_SECONDS
     while True:
         try:
@@ -334,10 +285,10 @@ def _attempt(ctx: Context, node: Node) -> tuple[Outcome, StepState]:
 
 def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple[Outcome, StepState]:
     try:
-        if ctx.reason == "left" or (ctx.reason is not None and ctx.target.node in CANCELLABLE):
+        if ctx.reason == "left" or (ctx.reason is not None and FLOWCHART[node].cancellable):
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
         outcome = retried(ctx, lambda: work(ctx), node.step)
-        if ctx.reason is not None and ctx.target.node in CANCELLABLE:
+        if ctx.reason is not None and FLOWCHART[node].cancellable:
             # Measuring keeps errors in its samples, so the end of the work may look like its success.
             raise Interrupted(node.step, ctx.target.database, "stopped on request")
         return outcome, StepState.FINISHED
@@ -353,7 +304,7 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
             ),
         }
         ctx.engine.clear_interrupt()
-        if ctx.target.node not in CANCELLABLE:
+        if not FLOWCHART[node].cancellable:
             return _once(ctx, node, work)
         return Outcome("stopped", sentences[ctx.reason]), StepState.INTERRUPTED
     except EngineError as error:
@@ -398,92 +349,3 @@ def _end(ctx: Context, status: Status, sentence: Sentence) -> None:
     back_up.remove_incomplete(ctx)
     ctx.engine.close()
     ctx.journal.ended(status, sentence)
-
-
-class Heart(threading.Thread):
-    """Renews the lease, brings progress in, and carries cancel, timeout and a lost lease to the engine."""
-
-    def __init__(self, ctx: Context) -> None:
-        super().__init__(name=f"heart of run target {ctx.target.pk}", daemon=True)
-        self.ctx, self.over = ctx, threading.Event()
-        self.listening = False
-        """Cancel and timeout wait until the claim has taken the target up."""
-        self._seen: Json | None = None
-        self._answered = time.monotonic()
-        self._forecast = Forecast(ctx.target.pk)
-        self._asking = threading.Thread(target=self._ask_for_progress, daemon=True)
-
-    def _ask_for_progress(self) -> None:
-        """Beside the heartbeat: a server that does not answer must not cost us the lease."""
-        while not self.over.wait(min(2.0, settings.LEASE_SECONDS / 4)):
-            try:
-                self.ctx.engine.switch.keepalive()
-                self._seen = self._forecast.look(self.ctx.engine.actions.progress())
-                self._tell_late(self._seen)
-                self._answered = time.monotonic()
-            except (Unreachable, Transient):
-                log.debug("No answer from the target of run target %s", self.ctx.target.pk, exc_info=True)
-            except Exception:
-                self._answered = time.monotonic()
-                log.debug("No progress from run target %s", self.ctx.target.pk, exc_info=True)
-        connections.close_all()
-
-    def _tell_late(self, seen: Mapping[str, Any]) -> None:
-        """Once a target: people have to decide whether to wait or to cancel."""
-        if not seen["late"] or self.ctx.target.late_at is not None:
-            return
-        with transaction.atomic():
-            self.ctx.change(late_at=timezone.now())
-            events.announce(self.ctx.run, "late", resaid(seen["late_said"], seen["late"]), self.ctx.target.database)
-
-    def run(self) -> None:
-        self._asking.start()
-        while not self._wait_for_the_next_beat():
-            try:
-                if must_leave() and self.ctx.reason != "left":
-                    self.order("left")
-                self._hang_up_when_silent()
-                self.beat()
-            except LeaseLost:
-                self.order("lost")
-                break
-            except Exception:
-                log.exception("The heartbeat of run target %s failed", self.ctx.target.pk)
-        connections.close_all()
-
-    def _hang_up_when_silent(self) -> None:
-        """A line that is cut without a word leaves a statement waiting for ever."""
-        if time.monotonic() - self._answered > settings.SILENCE_SECONDS:
-            log.error("The target of run target %s answers nothing; the line is given up.", self.ctx.target.pk)
-            self._answered = time.monotonic()
-            self.ctx.engine.sessions.abort_connections()
-
-    def _wait_for_the_next_beat(self) -> bool:
-        """True when the work is over. An order to leave is heard sooner than at the next beat."""
-        until = time.monotonic() + settings.LEASE_SECONDS / 4
-        while (left := until - time.monotonic()) > 0:
-            if must_leave() and self.ctx.reason != "left":
-                return False
-            if self.over.wait(min(left, 0.5)):
-                return True
-        return self.over.is_set()
-
-    def beat(self) -> None:
-        ctx = self.ctx
-        orders = ctx.journal.beat(self._seen)
-        if not self.listening or ctx.target.node not in CANCELLABLE or ctx.reason is not None:
-            return
-        limit = timedelta(minutes=ctx.setting.timeout_minutes)
-        deadline = ctx.target.deadline(limit, timedelta(minutes=ctx.setting.reserve_minutes))
-        if orders.cancel:
-            self.order("cancelled")
-        elif deadline is not None and timezone.now() > deadline:
-            self.order("timed_out")
-
-    def order(self, reason: str) -> None:
-        self.ctx.reason = reason  # type: ignore[assignment]
-        self.ctx.engine.interrupt()
-
-    def stop(self) -> None:
-        self.over.set()
-        self.join(timeout=30)
