@@ -65,7 +65,9 @@ class Console:
         self.home.mkdir(parents=True)
         flag = str(self.flag)
         commands = {"stop": ["rm", "-f", flag], "start": ["touch", flag], "check": ["test", "-e", flag]}
-        (self.home / "config.json").write_text(json.dumps({"applications": {APPLICATION: commands}}))
+        roots = [str(target.backups.parent), str(self.home / "alternate")]
+        known = {"applications": {APPLICATION: commands}, "backup_roots": roots}
+        (self.home / "config.json").write_text(json.dumps(known))
         kept = {k: v for k, v in os.environ.items() if not k.startswith("DBMAINT_")}
         self.loaded = Loaded(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,9 @@ def prepare(home: Path) -> None:
     applications(home)
     say("Setting up the control database …")
     manage("migrate", "-v0")
+    # Nobody can log in as it: it is who the account that runs the demonstration is to the command line.
+    create = ["createsuperuser", "--noinput", "--username=demo", "--email=", "-v0"]
+    subprocess.run([sys.executable, "manage.py", *create], cwd=PROJECT, check=False, stderr=subprocess.DEVNULL)
 
 
 @contextmanager
@@ -69,7 +73,12 @@ def applications(home: Path) -> None:
     flag = str(home / "shop-web.running")
     Path(flag).touch()
     commands = {"stop": ["rm", "-f", flag], "start": ["touch", flag], "check": ["test", "-e", flag]}
-    (home / "config.json").write_text(json.dumps({"applications": {"shop-web": commands}}))
+    known = {
+        "applications": {"shop-web": commands},
+        "backup_roots": [str(home / "backups"), str(home / "alternate")],
+        "command_line_users": {pwd.getpwuid(os.getuid()).pw_name: "demo"},
+    }
+    (home / "config.json").write_text(json.dumps(known))
 
 
 def manage(*args: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +15,7 @@ from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -22,13 +24,14 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from maintenance.text.render import again
 
 from .auditing import chain
+from .conf.config import ConfigError
 from .conf.secrets import SecretUnreadable, mark_signer
 from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Json, Tag
 from .forms.setting import SettingForm
 from .management.commands.register_target import described
-from .models import Incident, MaintenanceSetting, Notification, RunTarget
+from .models import AuditEntry, Incident, MaintenanceSetting, Notification, RunTarget
 from .observation import privileges
 from .text.stored import said
 
@@ -41,7 +44,8 @@ else:
     SettingModelAdmin, BaseUserAdmin = admin.ModelAdmin, UserAdmin
     NotificationModelAdmin = IncidentModelAdmin = admin.ModelAdmin
 
-NO_CONNECTION = (EngineError, SecretUnreadable, LookupError)
+NO_CONNECTION = (EngineError, SecretUnreadable, LookupError, ConfigError)
+MOST_TESTS, TEST_SPAN = 10, timedelta(minutes=10)
 
 
 @admin.register(MaintenanceSetting)
@@ -105,12 +109,10 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     def save_model(self, request: HttpRequest, obj: MaintenanceSetting, form: Any, change: bool) -> None:
         """Row and audit entry are one commit."""
         before = described(MaintenanceSetting.objects.get(pk=obj.pk)) if change else None
-        password = form.cleaned_data["new_password"]
-        if password:
-            obj.password = password
         with transaction.atomic():
             super().save_model(request, obj, form, change)
-            after = {**described(obj), **({"password_changed": True} if password else {})}
+            changed = {"password_changed": True} if form.cleaned_data["new_password"] else {}
+            after = {**described(obj), **changed}
             chain.record(who(request), "setting.changed" if change else "setting.registered", obj.name, before, after)
 
     def delete_model(self, request: HttpRequest, obj: MaintenanceSetting) -> None:
@@ -140,16 +142,19 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     def test_connection(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Logs in as a maintenance would, asks who the server is, and says it in its words."""
         setting = self._asked(request, pk)
+        if tested_too_often(request, setting):
+            return redirect("admin:maintenance_maintenancesetting_change", pk)
         try:
             messages.success(request, connected(setting))
         except NO_CONNECTION as error:
             messages.error(request, gettext("No connection: {error}").format(error=told(error)))
-        chain.record(who(request), "setting.tested", setting.name)
         return redirect("admin:maintenance_maintenancesetting_change", pk)
 
     def show_grants(self, request: HttpRequest, pk: int) -> HttpResponse:
         """What the account may do already, and the statements that give the rest: to be run by an administrator."""
         setting = self._asked(request, pk)
+        if tested_too_often(request, setting):
+            return redirect("admin:maintenance_maintenancesetting_change", pk)
         role = request.POST.get("role", "").strip() or None
         try:
             grants = privileges.needed(setting, role)
@@ -173,6 +178,24 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
         if request.method != "POST" or not self.has_change_permission(request, setting):
             raise PermissionDenied
         return setting
+
+
+def tested_too_often(request: HttpRequest, setting: MaintenanceSetting) -> bool:
+    """Whoever can name hosts and ports could find out with many tests what listens where. Every test is audited
+    before it is tried."""
+    recent = AuditEntry.objects.filter(
+        operation="setting.tested", actor=who(request), at__gt=timezone.now() - TEST_SPAN
+    )
+    if recent.count() >= MOST_TESTS:
+        messages.error(
+            request,
+            gettext("No more than {count} tests of connections in {minutes} minutes: wait a little.").format(
+                count=MOST_TESTS, minutes=int(TEST_SPAN.total_seconds() // 60)
+            ),
+        )
+        return True
+    chain.record(who(request), "setting.tested", setting.name, after={"url": setting.url})
+    return False
 
 
 def connected(setting: MaintenanceSetting) -> str:

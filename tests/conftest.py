@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.auth.models import Group, User
-from django.db import connections
-from django.db.models.signals import post_migrate
 
 from maintenance.models import MaintenanceSetting
 from maintenance.requests.launch import Actor, Request
 from tests import fakes
 
-write_groups = import_module("maintenance.migrations.0002_groups").create
 GROUPS = {"dba": "DBA", "manager": "Management", "administrator": "Maintenance administrators", "auditor": "Auditors"}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _groups_again() -> None:
-    """A test that commits empties all tables after itself; what migrations wrote is written anew then."""
-    post_migrate.connect(
-        lambda using, **_: write_groups(apps, connections[using].schema_editor()),
-        sender=apps.get_app_config("maintenance"),
-        weak=False,
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -54,18 +39,18 @@ def people(db: None) -> dict[str, User]:
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Callable[..., MaintenanceSetting]:
+def fake(tmp_path: Path, settings: Any) -> Callable[..., MaintenanceSetting]:
     """Registers a fake database; faults as keyword arguments, see tests.fakes.new_database."""
     fakes.install()
 
     def register(name: str = "shop", **faults: Any) -> MaintenanceSetting:
-        backups = tmp_path / f"{name}-backups"
-        backups.mkdir(exist_ok=True)
+        backups = settings.HOME / "backups" / name
+        backups.mkdir(parents=True, exist_ok=True)
         return MaintenanceSetting.objects.create(
             name=name,
             url=fakes.new_database(tmp_path / f"{name}.json", **faults).render_as_string(),
             backup_dir=str(backups),
-            alternate_backup_dir=str(tmp_path / f"{name}-alternate"),
+            alternate_backup_dir=str(settings.HOME / "backups" / f"{name}-alternate"),
             stage_wait_seconds=0,
             load_seconds=0.02,
             transient_wait_seconds=0,

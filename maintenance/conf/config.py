@@ -19,12 +19,16 @@ from maintenance.engines.archive import Seal
 Scope = Literal["all", "database"]
 KEYS = {
     "applications",
+    "backup_roots",
+    "certificate_folders",
+    "command_line_users",
     "encryption",
     "exclusive_scope",
     "notification_languages",
     "notifications",
     "prometheus",
     "reminder_minutes",
+    "socket_folders",
 }
 ENCRYPTION_KEYS = {"recipients", "identity_file"}
 APPLICATION_KEYS = {"stop", "start", "check", "timeout_seconds", "order"}
@@ -32,6 +36,8 @@ PROMETHEUS_KEYS = {"url", "token_file", "interval_seconds", "timeout_seconds", "
 MEASURES = ("up", "health", "connections", "max_connections", "size_bytes", "free_bytes")
 """What a query of Prometheus can measure of a database."""
 SEVERITIES = ("critical", "high", "medium", "low")
+SOCKET_FOLDERS = (Path("/run"), Path("/var/run"), Path("/var/lib/mysql"))
+"""Where the packages of the products put their sockets."""
 CODE = r"[a-z][a-z0-9_]{0,59}"
 """Of a finding."""
 
@@ -85,6 +91,12 @@ class Config:
     prometheus: Prometheus | None = None
     seal: Seal = field(default_factory=Seal)
     exclusive_scope: Scope = "all"
+    backup_roots: tuple[Path, ...] = ()
+    """The folders below which a backup folder may lie."""
+    certificate_folders: tuple[Path, ...] = ()
+    socket_folders: tuple[Path, ...] = SOCKET_FOLDERS
+    command_line_users: Mapping[str, str] = field(default_factory=dict)
+    """Account of the operating system -> user of the console as whom it acts."""
 
 
 def load() -> Config:
@@ -93,7 +105,11 @@ def load() -> Config:
     try:
         return _parse(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
-        return Config()
+        return Config(backup_roots=_own("backups"), certificate_folders=_own("certificates"))
+
+
+def _own(name: str) -> tuple[Path, ...]:
+    return (Path(settings.HOME) / name,)
 
 
 @lru_cache(maxsize=2)
@@ -129,6 +145,10 @@ def _parse(path: Path, changed: int) -> Config:
             identity_file=identity,
         ),
         exclusive_scope=cast(Scope, scope),
+        backup_roots=_folders(path, "backup_roots", data, _own("backups")),
+        certificate_folders=_folders(path, "certificate_folders", data, _own("certificates")),
+        socket_folders=_folders(path, "socket_folders", data, SOCKET_FOLDERS),
+        command_line_users=_texts(path, "command_line_users", data.get("command_line_users", {})),
     )
 
 
@@ -178,6 +198,17 @@ def _file(path: Path, where: str, value: Any) -> Path | None:
     if not isinstance(value, str) or not value.startswith("/"):
         raise ConfigError(f"{path}: {where} must be an absolute path")
     return Path(value)
+
+
+def _folders(path: Path, where: str, data: Mapping[str, Any], usual: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Absolute paths; never the whole file system, below which everything would lie."""
+    if where not in data:
+        return usual
+    found = _strings(path, where, data[where])
+    for folder in found:
+        if not folder.startswith("/") or ".." in Path(folder).parts or Path(folder).resolve() == Path("/"):
+            raise ConfigError(f"{path}: {where}: {folder!r} must be the absolute path of a folder")
+    return tuple(map(Path, found))
 
 
 def _recipients(path: Path, value: Any) -> tuple[str, ...]:

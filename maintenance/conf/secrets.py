@@ -10,7 +10,6 @@ import re
 from urllib.parse import quote
 
 from cryptography.exceptions import InvalidTag
-from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
@@ -51,41 +50,49 @@ def mark_signer() -> Signer:
     return Signer(_key(b"dbmaint marks on targets"))
 
 
-def _fernet() -> Fernet:
-    return Fernet(base64.urlsafe_b64encode(_key(b"dbmaint target passwords")))
+FACTORS, PASSWORDS = b"dbmaint second factors", b"dbmaint target passwords"
 
 
-def _cipher() -> AESGCM:
+def _sealed(purpose: bytes, plain: bytes, owner: str) -> str:
     """Shorter than Fernet, because django-otp keeps a key in 80 characters."""
-    return AESGCM(_key(b"dbmaint second factors"))
+    nonce = os.urandom(NONCE)
+    made = AESGCM(_key(purpose)).encrypt(nonce, plain, owner.encode())
+    return SEALED + base64.urlsafe_b64encode(nonce + made).decode()
+
+
+def _opened(purpose: bytes, sealed: str, owner: str) -> bytes:
+    """Raises InvalidTag or ValueError."""
+    data = base64.urlsafe_b64decode(sealed.removeprefix(SEALED))
+    return AESGCM(_key(purpose)).decrypt(data[:NONCE], data[NONCE:], owner.encode())
 
 
 def seal_key(plain: bytes, owner: str) -> str:
     """The key of a second factor; of no use in the row of another `owner`. 71 characters for 20 bytes."""
-    nonce = os.urandom(NONCE)
-    return SEALED + base64.urlsafe_b64encode(nonce + _cipher().encrypt(nonce, plain, owner.encode())).decode()
+    return _sealed(FACTORS, plain, owner)
 
 
 def open_key(sealed: str, owner: str) -> bytes:
     """Raises SecretUnreadable."""
     try:
-        data = base64.urlsafe_b64decode(sealed.removeprefix(SEALED))
-        return _cipher().decrypt(data[:NONCE], data[NONCE:], owner.encode())
+        return _opened(FACTORS, sealed, owner)
     except (InvalidTag, ValueError) as error:
         raise SecretUnreadable("the second factor was encrypted with another secret key; enrol it again") from error
 
 
-def seal_secret(plain: str) -> str:
+def seal_secret(plain: str, owner: str) -> str:
+    """The password of a target; of no use with the address of another `owner`."""
     _remember(plain)
-    return _fernet().encrypt(plain.encode()).decode()
+    return _sealed(PASSWORDS, plain.encode(), owner)
 
 
-def open_secret(sealed: str) -> str:
-    """Raises SecretUnreadable."""
+def open_secret(sealed: str, owner: str) -> str:
+    """Raises SecretUnreadable, also when it was sealed for another address."""
     try:
-        plain = _fernet().decrypt(sealed.encode()).decode()
-    except InvalidToken as error:
-        raise SecretUnreadable("the stored password was encrypted with another secret key; enter it again") from error
+        plain = _opened(PASSWORDS, sealed, owner).decode()
+    except (InvalidTag, ValueError) as error:
+        raise SecretUnreadable(
+            "the stored password was entered for another address, or encrypted with another secret key; enter it again"
+        ) from error
     _remember(plain)
     return plain
 

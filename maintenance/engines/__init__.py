@@ -6,6 +6,7 @@ from importlib import import_module
 
 from sqlalchemy import URL
 
+from . import addresses
 from .base import Engine
 from .values import Limits, Tag
 
@@ -19,10 +20,14 @@ ENGINES: dict[str, str] = {
 
 
 def open_engine(url: URL, tag: Tag, limits: Limits) -> Engine:
-    """Raises LookupError for a product we do not know. Does not connect."""
+    """Return the engine of the product that the URL names; does not connect.
+
+    Raises LookupError for a product we do not know, AddressRefused for an address that says more than it may.
+    """
     scheme = url.get_backend_name()
     if scheme not in ENGINES:
         raise LookupError(f"{scheme} is not supported; use one of {', '.join(sorted(ENGINES))}")
+    addresses.refuse(url)
     module, _, factory = ENGINES[scheme].partition(":")
     made = getattr(import_module(module), factory)(url, tag, limits)
     assert isinstance(made, Engine)

@@ -65,7 +65,10 @@ class SettingForm(SettingModelForm):
         required=False,
         strip=False,
         widget=forms.PasswordInput({"autocomplete": "new-password"}),
-        help_text=_("Empty: stays as it is. It is kept encrypted and shown nowhere."),
+        help_text=_(
+            "Empty: stays as it is. It is kept encrypted for this user, server and protection, and shown nowhere; "
+            "where the URL changes one of them, enter it again."
+        ),
     )
 
     class Meta:
@@ -113,6 +116,11 @@ class SettingForm(SettingModelForm):
             field = self.fields[name]
             told = gettext("Default: {number}.").format(number=f"{default:g}" if default < 1 else default)
             field.help_text = f"{field.help_text} {told}"
+
+    def clean(self) -> dict[str, Any] | None:
+        """A password belongs to the address that it is entered with: the row takes both or neither."""
+        self.instance.entered_password = self.cleaned_data.get("new_password") or None
+        return super().clean()
 
     def clean_applications(self) -> list[str]:
         chosen = list(self.cleaned_data["applications"])

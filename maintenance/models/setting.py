@@ -17,7 +17,10 @@ from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from maintenance.conf.secrets import open_secret, seal_secret
+from maintenance.conf import config, places
+from maintenance.conf.secrets import SecretUnreadable, open_secret, seal_secret
+from maintenance.engines import addresses
+from maintenance.engines.messages import Sentence
 from maintenance.engines.values import Limits, Thresholds
 
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
@@ -43,7 +46,10 @@ class MaintenanceSetting(models.Model):
     url = models.CharField(
         _("URL"),
         max_length=500,
-        help_text=_("SQLAlchemy URL without the password: postgresql://user@host:5432/db, mysql://…, sqlite:////path."),
+        help_text=_(
+            "SQLAlchemy URL without the password: postgresql://user@host:5432/db, mysql://…, sqlite:////path. "
+            "Of parameters it takes those of TLS, time limits, character set and socket."
+        ),
     )
     sealed_password = models.TextField(_("password, encrypted"), blank=True, editable=False)
     enabled = models.BooleanField(
@@ -52,7 +58,10 @@ class MaintenanceSetting(models.Model):
     backup_dir = models.CharField(
         _("backup folder"),
         max_length=500,
-        help_text=_("Absolute path on the worker's host, with room for a whole backup. The black box lies there too."),
+        help_text=_(
+            "Absolute path on the worker's host, below a folder that config.json names for backups, with room for a "
+            "whole backup. The black box lies there too."
+        ),
     )
     alternate_backup_dir = models.CharField(
         _("alternate backup folder"),
@@ -233,6 +242,9 @@ class MaintenanceSetting(models.Model):
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
+    entered_password: str | None = None
+    """What somebody has just typed; `clean` stores it for the address that was given with it. Empty: there is none."""
+
     class Meta:
         db_table = "tbl_098_maintenance_setting"
         verbose_name = _("maintenance setting")
@@ -243,7 +255,7 @@ class MaintenanceSetting(models.Model):
         return self.name
 
     def clean(self) -> None:
-        """Refuses what could never work, by name; takes a password out of the URL."""
+        """Refuse what could never work or may not be, by name; take a password out of the URL."""
         try:
             parsed = make_url(self.url)
         except (ArgumentError, ValueError) as error:  # the latter of a port that is no number
@@ -251,12 +263,19 @@ class MaintenanceSetting(models.Model):
                 {"url": _("This is not a SQLAlchemy URL such as postgresql://user@host/db.")}
             ) from error
         if parsed.password is not None:
-            self.password = str(parsed.password)
+            self.entered_password = str(parsed.password)
             # `set(password=None)` would keep it: None means "as it is" there.
             self.url = parsed._replace(password=None).render_as_string(hide_password=False)
         if SECRET_OPTIONS.intersection(parsed.query):
             raise ValidationError({"url": _("Give the password before the @: what follows the address is shown.")})
+        try:
+            places.refuse_address(make_url(self.url))
+        except addresses.AddressRefused as refusal:
+            raise ValidationError({"url": translated(refusal.words)}) from refusal
+        except config.ConfigError as error:
+            raise ValidationError({"url": str(error)}) from error
         self._refuse_another_database()
+        self._settle_password()
         self._refuse_folders()
         self._refuse_numbers()
         self._refuse_lists()
@@ -271,11 +290,39 @@ class MaintenanceSetting(models.Model):
                     {field: gettext("{run} works on it; change this when that is over.").format(run=held.run.number)}
                 )
 
+    def _settle_password(self) -> None:
+        """A stored password stays with the user, the server and the protection that it was entered for."""
+        if self.entered_password is not None:
+            self.password, self.entered_password = self.entered_password, None
+            return
+        before = MaintenanceSetting.objects.filter(pk=self.pk).first()
+        if not self.sealed_password or before is None:
+            return
+        old, new = make_url(before.url), make_url(self.url)
+        if addresses.password_owner(old) == addresses.password_owner(new):
+            return
+        if not addresses.only_stronger(old, new):
+            raise ValidationError(
+                {"url": _("User, host, port, socket or protection changed: enter the password again with them.")}
+            )
+        try:
+            self.password = before.password
+        except SecretUnreadable as error:
+            raise ValidationError({"url": str(error)}) from error
+
     def _refuse_folders(self) -> None:
         for field in ("backup_dir", "alternate_backup_dir"):
             value = getattr(self, field)
-            if value and not Path(value).is_absolute():
+            if not value:
+                continue
+            if not Path(value).is_absolute():
                 raise ValidationError({field: _("Give an absolute path.")})
+            try:
+                places.refuse_backup_folder(Path(value), config.load().backup_roots)
+            except places.FolderRefused as refusal:
+                raise ValidationError({field: translated(refusal.sentence)}) from refusal
+            except config.ConfigError as error:
+                raise ValidationError({field: str(error)}) from error
         if self.alternate_backup_dir and Path(self.alternate_backup_dir) == Path(self.backup_dir):
             raise ValidationError({"alternate_backup_dir": _("The alternate must be another folder.")})
 
@@ -307,17 +354,20 @@ class MaintenanceSetting(models.Model):
 
     @property
     def password(self) -> str:
-        return open_secret(self.sealed_password) if self.sealed_password else ""
+        """Raises SecretUnreadable when it was entered for another address than that of this row."""
+        owner = addresses.password_owner(make_url(self.url))
+        return open_secret(self.sealed_password, owner) if self.sealed_password else ""
 
     @password.setter
     def password(self, value: str) -> None:
-        self.sealed_password = seal_secret(value) if value else ""
+        owner = addresses.password_owner(make_url(self.url))
+        self.sealed_password = seal_secret(value, owner) if value else ""
 
     @property
     def engine_url(self) -> URL:
-        """With the password, for engines only."""
-        url = make_url(self.url)
-        return url.set(password=self.password) if self.sealed_password else url
+        """With the password, for engines only. Raises AddressRefused or SecretUnreadable: the row may have been
+        written by somebody else than the console."""
+        return with_password(make_url(self.url), self.sealed_password)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -339,6 +389,20 @@ class MaintenanceSetting(models.Model):
     def stages(self) -> list[float]:
         """Shares (0..1) before the full release."""
         return [float(p) / 100 for p in (self.release_stages or [10, 50]) if 0 < float(p) < 100]
+
+
+def with_password(url: URL, sealed_password: str) -> URL:
+    """The address of a target as engines want it. Raises AddressRefused or SecretUnreadable."""
+    places.refuse_address(url)
+    return url.set(password=open_secret(sealed_password, addresses.password_owner(url))) if sealed_password else url
+
+
+def translated(sentence: str) -> str:
+    """In the reader's language."""
+    if not isinstance(sentence, Sentence):
+        return sentence
+    template = gettext(sentence.template)
+    return template.format(**sentence.values) if sentence.values else template
 
 
 def refuse_writing(field: str, statements: list[str]) -> None:

@@ -11,10 +11,11 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models import Q
 
-from maintenance.conf import config
+from maintenance.conf import config, places
 from maintenance.conf.control_database import control_url
 from maintenance.conf.secrets import SecretUnreadable, mark_signer
 from maintenance.engines import open_engine
+from maintenance.engines.addresses import AddressRefused
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import Sentence, say
@@ -113,6 +114,7 @@ def check(request: Request) -> Checked:
             facts = engine.sessions.facts()
             refuse_unreleased(setting, facts)
             _refuse_target(setting, facts)
+            _refuse_folders(setting)
             kept = engine.lock.held_by_other_installation()
             found, unknown = engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
         except EngineError as error:
@@ -231,8 +233,9 @@ def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
 def engine_of(setting: MaintenanceSetting) -> Engine:
     try:
         return open_engine(setting.engine_url, Tag(0, 0, letters(), mark_signer()), setting.limits)
-    except (LookupError, SecretUnreadable) as error:
-        raise BadInput(say("{database}: {error}", database=setting.name, error=str(error))) from error
+    except (AddressRefused, LookupError, SecretUnreadable, config.ConfigError) as error:
+        words = error.words if isinstance(error, AddressRefused) else str(error)
+        raise BadInput(say("{database}: {error}", database=setting.name, error=words)) from error
 
 
 def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
@@ -259,6 +262,14 @@ def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
                         database=setting.name,
                     )
                 )
+
+
+def _refuse_folders(setting: MaintenanceSetting) -> None:
+    for folder in filter(None, (setting.backup_dir, setting.alternate_backup_dir)):
+        try:
+            places.refuse_backup_folder(Path(folder), config.load().backup_roots)
+        except places.FolderRefused as error:
+            raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
 
 
 def _control_identity() -> str:

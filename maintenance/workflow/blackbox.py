@@ -16,6 +16,7 @@ from pathlib import Path
 from django.conf import settings
 from django.utils import timezone
 
+from maintenance.conf import places
 from maintenance.engines.values import Json
 
 log = logging.getLogger("maintenance")
@@ -48,7 +49,7 @@ class BlackBox:
         if home == self.path:
             return None
         try:
-            home.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            home.parent.mkdir(parents=True, exist_ok=True, mode=places.PRIVATE)
             home.write_bytes(self.path.read_bytes() if self.path.exists() else b"")
             box = BlackBox(home)
             box.write({"kind": "moved", "from": str(self.path)})
@@ -74,20 +75,22 @@ def link(database: str) -> Path:
     return Path(settings.HOME) / "black-box" / f"{database}.jsonl"
 
 
-def open_box(database: str, target: int, folders: Sequence[str], header: Json) -> BlackBox:
-    """The box of this run target in the first folder that takes it, else in DBMAINT_HOME.
+def open_box(database: str, target: int, folders: Sequence[str], header: Json, roots: tuple[Path, ...]) -> BlackBox:
+    """The box of this run target in the first folder that takes it and may have it, else in DBMAINT_HOME.
 
     A box that exists already is used again. Raises BlackBoxUnwritable.
     """
     name = f"black-box-{database}-{target}.jsonl"
-    places = [Path(f) for f in folders if f] + [link(database).parent]
+    candidates = [Path(f) for f in folders if f] + [link(database).parent]
     failures: list[str] = []
-    for folder in sorted(places, key=lambda f: not _is_there(f / name)):
+    for folder in sorted(candidates, key=lambda f: not _is_there(f / name)):
         box = BlackBox(folder / name)
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            if folder != link(database).parent:
+                places.refuse_backup_folder(folder, roots)
+            folder.mkdir(parents=True, exist_ok=True, mode=places.PRIVATE)
             box.write({"kind": "opened", "database": database, "target": target, **header})
-        except OSError as error:
+        except (OSError, places.FolderRefused) as error:
             failures.append(str(error))
             continue
         try:
@@ -107,7 +110,7 @@ def _is_there(path: Path) -> bool:
 
 def _point(database: str, path: Path) -> None:
     pointer = link(database)
-    pointer.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    pointer.parent.mkdir(parents=True, exist_ok=True, mode=places.PRIVATE)
     fresh = pointer.with_suffix(f".{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(path)

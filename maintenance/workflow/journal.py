@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -145,9 +146,9 @@ class Journal:
                 except OSError:
                     log.exception("DBMAINT_HOME takes no black box either; the journal goes on without")
 
-    def open_box(self, database: str, folders: Sequence[str], header: Json) -> None:
+    def open_box(self, database: str, folders: Sequence[str], header: Json, roots: tuple[Path, ...]) -> None:
         """From here on every line goes to the black box too. Raises BlackBoxUnwritable."""
-        self.box = blackbox.open_box(database, self.target_id, folders, header)
+        self.box = blackbox.open_box(database, self.target_id, folders, header, roots)
         self.change(black_box=str(self.box.path))
 
     @patient

@@ -145,6 +145,7 @@ def _walk(journal: Journal) -> None:
                 "run": target.run_id,
                 "site": target.site,
             },
+            ctx.config.backup_roots,
         )
     except BlackBoxUnwritable as error:
         log.error("%s", error)

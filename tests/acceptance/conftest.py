@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.preloaded import Preloaded
-from tests.engines.conftest import lab, lab_server, short_folder
+from tests.engines.conftest import MEMORY, lab, lab_server, short_folder
 from tests.engines.lab import Lab
 
 __all__ = ["lab", "lab_server"]
@@ -33,10 +34,7 @@ QUICK = (
 
 @dataclass
 class Console:
-    """A console with a home of its own. `preloaded` runs its commands."""
-
     home: Path
-    preloaded: Preloaded
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("DBMAINT_")}
@@ -50,7 +48,20 @@ class Console:
         }
 
     def run(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.preloaded.run(args, self.environment(**environment), 180)
+        return subprocess.run(
+            [sys.executable, "manage.py", *args],
+            cwd=PROJECT,
+            env=self.environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+
+    def configure(self, **keys: Any) -> None:
+        """Writes config.json; backups may lie wherever tests make folders."""
+        (self.home / "config.json").write_text(
+            json.dumps({"backup_roots": [str(MEMORY), tempfile.gettempdir()], **keys})
+        )
 
     def register(self, lab: Lab, name: str = "shop", *settings: str) -> None:
         done = self.run(
@@ -77,25 +88,19 @@ class Console:
 
 
 @pytest.fixture(scope="session")
-def preloaded() -> Iterator[Preloaded]:
-    process = Preloaded(PROJECT)
-    yield process
-    process.close()
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Path:
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A control database, made once and copied for each test."""
-    console = Console(tmp_path_factory.mktemp("migrated"), preloaded)
+    console = Console(tmp_path_factory.mktemp("migrated"))
+    console.configure()
     done = console.run("migrate", "-v0")
     assert done.returncode == 0, done.stderr
     return console.home
 
 
 @pytest.fixture
-def console(migrated: Path, preloaded: Preloaded) -> Iterator[Console]:
+def console(migrated: Path) -> Iterator[Console]:
     # Not pytest's folder: a server under another account has to reach backups and hooks.
     home = short_folder()
     shutil.copytree(migrated, home, dirs_exist_ok=True)
-    yield Console(home, preloaded)
+    yield Console(home)
     shutil.rmtree(home, ignore_errors=True)

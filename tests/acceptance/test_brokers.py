@@ -14,7 +14,6 @@ import pytest
 from demo.ports import free_port
 from maintenance.engines.programs import CommandFailed
 from tests.acceptance.conftest import Console
-from tests.acceptance.preloaded import Preloaded
 from tests.acceptance.test_worker import cluster, launch, until
 from tests.engines.conftest import short_folder
 from tests.engines.lab_sqlite import SQLiteLab
@@ -72,11 +71,9 @@ def redis(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("broker", ["postgresql", "redis"])
-def test_two_clusters_share_the_work(
-    broker: str, control: str, preloaded: Preloaded, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_two_clusters_share_the_work(broker: str, control: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     home = short_folder()
-    console = Spread(home, preloaded)
+    console = Spread(home)
     console.database = control
     console.broker = request.getfixturevalue("redis") if broker == "redis" else ""
     done = console.run("migrate", "-v0")

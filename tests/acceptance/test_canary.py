@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -58,7 +57,7 @@ def test_no_password_comes_out_anywhere(lab: Lab, console: Console) -> None:
         pytest.skip("SQLite has no passwords")
     lab.fill()
     notifications = {"dba": [f"mailto://u:{CANARIES['mail']}@127.0.0.1:1?to=dba@example.com"]}
-    (console.home / "config.json").write_text(json.dumps({"notifications": notifications}))
+    console.configure(notifications=notifications)
     planted = {
         "shop": lab.url.set(password=CANARIES["target"]),
         "away": lab.url.set(password=CANARIES["wrong target"], host="127.0.0.1", port=1, query={}),

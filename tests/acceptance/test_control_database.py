@@ -19,7 +19,6 @@ import pytest
 from maintenance.engines.programs import CommandFailed
 from maintenance.models import Node
 from tests.acceptance.conftest import PROJECT, Console
-from tests.acceptance.preloaded import Preloaded
 from tests.acceptance.test_brokers import Spread
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.acceptance.test_worker import FAST, one_server_is_enough
@@ -74,7 +73,7 @@ class Away(Begun, Spread):
 
 
 @pytest.fixture(scope="module")
-def away(preloaded: Preloaded) -> Iterator[Away]:
+def away() -> Iterator[Away]:
     folder = short_folder()
     try:
         from tests.engines.lab_postgresql import PostgreSQLLab
@@ -84,7 +83,7 @@ def away(preloaded: Preloaded) -> Iterator[Away]:
     except (ImportError, FileNotFoundError, CommandFailed) as error:
         pytest.skip(f"no postgresql here: {error}")
     try:
-        console = Away(short_folder(), preloaded)
+        console = Away(short_folder())
         console.database = server.fresh().url.render_as_string(hide_password=False)
         console.server = server.server
         migrated = console.run("migrate", "-v0")
@@ -142,15 +141,13 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
     assert_open(lab)
 
 
-def test_no_room_for_the_control_database_is_waited_for_too(
-    lab: Lab, migrated: Path, preloaded: Preloaded, tmp_path: Path
-) -> None:
+def test_no_room_for_the_control_database_is_waited_for_too(lab: Lab, migrated: Path, tmp_path: Path) -> None:
     one_server_is_enough(lab)
     lab.fill()
     before = lab.sql(ROWS)
     with small_disk(tmp_path, "16m") as home:
         shutil.copytree(migrated, home, dirs_exist_ok=True)
-        console = Begun(home, preloaded)
+        console = Begun(home)
         console.register(lab, "shop", "load_seconds=2")
         with console.start() as worker:
             console.until_closed()

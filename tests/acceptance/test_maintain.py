@@ -183,7 +183,7 @@ def test_applications_are_stopped_first_and_started_last(lab: Lab, console: Cons
         "start": ["touch", str(flag)],
         "check": ["test", "-e", str(flag)],
     }
-    (console.home / "config.json").write_text(json.dumps({"applications": {"shop-web": commands}}))
+    console.configure(applications={"shop-web": commands})
     console.register(lab, "shop", 'applications=["shop-web"]')
     code, _ = console.maintain("rebuild", "--database", "shop", DBMAINT_CRASH_AT="action.started")
     assert code == -9

@@ -26,7 +26,6 @@ import pytest
 from demo.ports import free_port
 from demo.postgresql import ThrowawayPostgreSQL
 from tests.acceptance.conftest import PROJECT, Console
-from tests.acceptance.preloaded import Preloaded
 from tests.engines.conftest import short_folder
 
 PROGRAMS = ("prometheus", "promtool", "prometheus-alertmanager", "prometheus-postgres-exporter")
@@ -130,7 +129,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture
-def world(migrated: Path, preloaded: Preloaded) -> Iterator[World]:
+def world(migrated: Path) -> Iterator[World]:
     folder = short_folder()
     with ExitStack() as running_now:
         running_now.callback(shutil.rmtree, folder, True)
@@ -139,7 +138,7 @@ def world(migrated: Path, preloaded: Preloaded) -> Iterator[World]:
         server.start()
         running_now.callback(server.stop, "immediate")
         fill(server)
-        console = Console(folder / "home", preloaded)
+        console = Console(folder / "home")
         shutil.copytree(migrated, console.home)
         made = World(console, f"http://127.0.0.1:{ports['web']}", f"http://127.0.0.1:{ports['prometheus']}", server)
         done = console.run("register_target", "shop", server.url("shop"), "--backup-dir", str(folder))
@@ -195,7 +194,7 @@ def documented(language: str, beginning: str) -> str:
 def write_configuration(folder: Path, world: World, ports: dict[str, int]) -> None:
     told = documented("json", "{").replace("http://127.0.0.1:9090", world.prometheus)
     told = told.replace(":9187", f":{ports['exporter']}").replace("> 3600", "> 2")
-    (world.console.home / "config.json").write_text(told)
+    world.console.configure(**json.loads(told))
     receivers = documented("yaml", "receivers:").replace("https://dbmaint.example.com", world.url)
     (folder / "alertmanager.yml").write_text(
         "route: {receiver: dbmaint, group_wait: 0s, group_interval: 1s, repeat_interval: 1m}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -24,7 +23,7 @@ def test_an_encrypted_backup_opens_with_the_programs_of_debian(lab: Lab, console
     identity = console.home / "age.key"
     identity.write_text(f"# made by the test\n{key}\n")
     sealed = {"recipients": [str(key.to_public())], "identity_file": str(identity)}
-    (console.home / "config.json").write_text(json.dumps({"encryption": sealed}))
+    console.configure(encryption=sealed)
     console.register(lab)
     code, told = console.maintain("optimize", "--database", "shop")
     assert code == 0, told["ended_because"]

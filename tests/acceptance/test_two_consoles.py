@@ -6,19 +6,18 @@ import shutil
 from pathlib import Path
 
 from tests.acceptance.conftest import Console
-from tests.acceptance.preloaded import Preloaded
 from tests.engines.conftest import short_folder
 from tests.engines.lab import Lab
 
 
 def test_the_second_console_leaves_a_crashed_maintenance_of_the_first_to_it(
-    lab: Lab, console: Console, migrated: Path, preloaded: Preloaded
+    lab: Lab, console: Console, migrated: Path
 ) -> None:
     lab.fill()
     home = short_folder()
     try:
         shutil.copytree(migrated, home, dirs_exist_ok=True)
-        other = Console(home, preloaded)
+        other = Console(home)
         for one in (console, other):
             one.register(lab)
         code, died = other.maintain("rebuild", "--database", "shop", DBMAINT_CRASH_AT="cut_connections.finished")

@@ -169,7 +169,7 @@ def test_a_closed_database_does_not_wait_until_a_busy_worker_is_free(
     one_server_is_enough(lab)
     lab.fill()
     before = lab.sql(ROWS)
-    (console.home / "config.json").write_text('{"exclusive_scope": "database"}')
+    console.configure(exclusive_scope="database")
     console.register(lab, "shop")
     with SQLiteLab.opened(tmp_path) as server:
         kiosk = server.fresh()

@@ -33,7 +33,7 @@ def write(settings: Any, text: str) -> Path:
         ("[]", "the top level must be an object"),
         ("{", "Expecting property name"),
         ('{"applications":' * 3000, "maximum recursion depth"),
-        ('{"aplications": {}}', "aplications is not known; known are applications, encryption"),
+        ('{"aplications": {}}', "aplications is not known; known are applications, backup_roots"),
         ('{"applications": []}', "applications must be an object"),
         ('{"applications": {"web": 1}}', "applications.web must be an object"),
         ('{"applications": {"web": {"stop": ["x"]}}}', "applications.web.start is missing"),

@@ -190,7 +190,7 @@ def test_release_goes_by_the_names_that_its_box_was_begun_with(
 def test_release_never_interferes_with_a_live_worker(target: RunTarget) -> None:
     mine = journal.claim(target.pk)
     assert mine is not None
-    mine.open_box("shop", [], {"url": "fake:////x", "sealed_password": "", "run": 1})
+    mine.open_box("shop", [], {"url": "fake:////x", "sealed_password": "", "run": 1}, ())
     with pytest.raises(SystemExit) as ended:
         call_command("release", "shop")
     assert ended.value.code == 4

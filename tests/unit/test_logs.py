@@ -168,7 +168,7 @@ def test_ordinary_sentences_stay_as_they_are() -> None:
 
 def test_a_password_that_was_opened_is_masked_wherever_it_turns_up(folder: Path) -> None:
     plain = "näver/séen 905%"
-    secrets.open_secret(secrets.seal_secret(plain))
+    secrets.open_secret(secrets.seal_secret(plain, "shop"), "shop")
     url = make_url("mysql://u@h/d").set(password=plain)
     log = logging.getLogger("maintenance")
     try:

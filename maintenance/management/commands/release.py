@@ -18,12 +18,13 @@ from sqlalchemy.engine import make_url
 from maintenance import terminal
 from maintenance.auditing import chain
 from maintenance.conf import config
-from maintenance.conf.secrets import SecretUnreadable, mark_signer, open_secret
+from maintenance.conf.secrets import SecretUnreadable, mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import say
 from maintenance.engines.values import Limits, Tag
 from maintenance.models import ACTIVE, RunTarget, Status
+from maintenance.models.setting import with_password
 from maintenance.workflow import applications, conclusion, journal
 from maintenance.workflow.blackbox import BlackBox, link
 
@@ -105,13 +106,9 @@ class Remembered:
 
     def release(self, token: int, tell: Callable[[str], object]) -> None:
         """Whatever was done stays done and may be repeated. Raises EngineError or NotAsBefore."""
-        password = os.environ.get("DBMAINT_TARGET_PASSWORD") or (open_secret(self.sealed) if self.sealed else None)
-        url = make_url(self.url)
-        engine = open_engine(
-            url.set(password=password) if password else url,
-            Tag(self.target, token, self.site, mark_signer()),
-            Limits(),
-        )
+        given, url = os.environ.get("DBMAINT_TARGET_PASSWORD"), make_url(self.url)
+        url = with_password(url, "").set(password=given) if given else with_password(url, self.sealed)
+        engine = open_engine(url, Tag(self.target, token, self.site, mark_signer()), Limits())
         try:
             if self.gate is None:
                 tell("Connections had not been cut.")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from maintenance.conf import places
 from maintenance.engines.errors import Damaged, EngineError, Interrupted, Unable
 from maintenance.engines.messages import listed, say, size
 from maintenance.results.comparison import load_statistics
@@ -96,10 +97,11 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
 
     def work() -> Done:
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            places.make_backup_folder(folder, ctx.config.backup_roots)
             made = ctx.engine.backups.back_up(method, folder, stem, ctx.seal)
-        except OSError as error:
-            failure = Unable("writing the backup to", str(folder), str(error))
+        except (OSError, places.FolderRefused) as error:
+            words = error.sentence if isinstance(error, places.FolderRefused) else str(error)
+            failure = Unable("writing the backup to", str(folder), words)
             ctx.journal.backup_failed(role, method, str(folder), failure)
             raise failure from error
         except EngineError as error:
