@@ -33,6 +33,8 @@ def perform(server: Server, action: Action, allow_data_loss: bool) -> Performed:
     if action.kind == planning.CHECK_AND_REPAIR:
         return check_and_repair(server, table, allow_data_loss)
     if why := server.spared_tables().get(table.name):
+        if server.repairs_on_open:
+            raise Damaged("performing", action.object, say("{why}; a repair keeps its files first", why=why))
         _need_index_damage_only(server, table, why)
     if action.kind == planning.ANALYZE:
         return analyze(server, table)
@@ -134,7 +136,10 @@ def _only_here(session: Session) -> None:
 def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Performed:
     """Reads, checks, and repairs only what needs it; checks again at the end."""
     if not table.transactional:
-        return repair_files(server, table, allow_data_loss)
+        try:
+            return repair_files(server, table, allow_data_loss)
+        finally:
+            server.spared = None  # whether it is marked crashed has to be looked at again
     name = canonical(table.name)
     with server.session("looking at", name) as session:
         exchanged = replaced_already(server, session, table.name)

@@ -16,7 +16,7 @@ from typing import IO, cast
 
 from .. import archive, programs
 from ..archive import Archive, ArchiveError, Seal
-from ..errors import Damaged, Unable
+from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Unable
 from ..messages import say
 from ..values import Backup, Fingerprint, Image
 from . import physical, structure
@@ -39,7 +39,15 @@ def back_up(server: Server, method: str, folder: Path, stem: str, seal: Seal) ->
     with failures_told("backing up into", str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
     if method == physical.MARIABACKUP and physical.files_within_reach(server):
-        return physical.mariabackup(server, folder, stem, seal)
+        try:
+            return physical.mariabackup(server, folder, stem, seal)
+        except (Interrupted, ResourceShortage):
+            raise
+        except EngineError:
+            # The tool copies a damaged MyISAM table, and gives up at a damaged page of Aria's.
+            if not server.unreadable_tables():
+                raise
+            return _by_table(server, folder, stem, seal)
     if method == physical.CLONE and physical.can_clone(server):
         return physical.clone(server, folder, stem, seal)
     if method in (BY_TABLE, *physical.METHODS):
@@ -82,15 +90,10 @@ def _by_table(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
 
 
 def _refuse_what_dumping_would_harm(server: Server) -> None:
-    """A MyISAM table marked crashed is repaired, with loss, by the dump's own reading: copy its files first."""
-    if not server.repairs_on_open:
-        return
-    with server.session("looking for crashed tables in") as session:
-        folder = server.data_folder(session)
-        for table in structure.tables(session, server.schema):
-            if structure.marked_crashed(folder, server.schema, table):
-                words = "marked as crashed: reading it would make the server repair it and drop rows"
-                raise Damaged("backing up", canonical(table.name), words)
+    """A table marked crashed is repaired, with loss, by the dump's own reading: copy its files first."""
+    if server.repairs_on_open:
+        for table, why in server.unreadable_tables().items():
+            raise Damaged("backing up", canonical(table), why)
 
 
 def _dumped(
@@ -257,7 +260,9 @@ def _objects_dumps(server: Server) -> list[list[str]]:
     with server.session("listing views of") as session:
         views = structure.view_names(session, server.schema)
     acting = ["--no-data", "--no-create-info", "--routines", "--events", "--triggers"]
-    parts = [[*_common(server), *acting, "--", server.schema]]
+    closed = server.unreadable_tables() if server.repairs_on_open else ()
+    ignored = [f"--ignore-table={server.schema}.{table}" for table in closed]
+    parts = [[*_common(server), *acting, *ignored, "--", server.schema]]
     if views:
         parts.append([*_common(server), "--no-data", "--skip-triggers", "--", server.schema, *views])
     return parts

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from .filenames import from_file, in_file
 from .names import full, plain, quoted
 from .server import Server
-from .session import Session
+from .session import Row, Session
 
 REPAIRABLE = frozenset(("MyISAM", "Aria", "MRG_MyISAM"))
 
@@ -166,16 +166,24 @@ def _file_bytes(folder: Path | None, schema: str, table: str) -> int | None:
         return None
 
 
+CRASHED = 0b110
+"""The server met damage, or a repair of the server's ended in the middle: whatever opens the table then repairs it."""
+MARKS = {"MyISAM": (".MYI", 26), "Aria": (".MAI", 27)}
+"""File and byte in which an engine that repairs keeps this mark."""
+
+
 def marked_crashed(folder: Path | None, schema: str, table: Table) -> bool | None:
-    """Whether a MyISAM index file carries the crashed mark (bit 2 of byte 26); None where it cannot be read."""
-    if folder is None or table.engine != "MyISAM":
+    """Whether the index file of a MyISAM or Aria table carries the crashed mark; None where it cannot be read."""
+    if folder is None or table.engine not in MARKS:
         return None
+    ending, place = MARKS[table.engine]
+    stem = file_stem(folder, schema, table.name)
     try:
-        with open(file_stem(folder, schema, table.name).with_suffix(".MYI"), "rb") as file:
-            head = file.read(27)
+        with open(stem.with_name(stem.name + ending), "rb") as file:
+            head = file.read(place + 1)
     except OSError:
         return None
-    return len(head) < 27 or bool(head[26] & 2)
+    return len(head) <= place or bool(head[place] & CRASHED)
 
 
 def columns(session: Session, schema: str, table: str) -> list[Column]:
@@ -218,17 +226,14 @@ def indexes(session: Session, schema: str, table: str) -> list[Index]:
     ]
 
 
-def foreign_keys(session: Session, schema: str) -> list[ForeignKey]:
-    """Those of the schema's tables, and those of other schemas that lead into it."""
-    rows = session.ask(
-        "SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema,"
-        " k.referenced_table_name, k.referenced_column_name FROM information_schema.key_column_usage k"
-        " WHERE k.referenced_table_name IS NOT NULL AND (k.table_schema = %(s)s OR k.referenced_table_schema = %(s)s)"
-        " ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position",
-        s=schema,
-    )
+def foreign_keys(server: Server, session: Session, schema: str) -> list[ForeignKey]:
+    """Those of the schema's tables, and those of other schemas that lead into it.
+
+    Asked of InnoDB alone where the server would open every table of every schema to answer.
+    """
+    rows = _keys_of_innodb(session, schema) if server.repairs_on_open else _keys_of_dictionary(session, schema)
     grouped: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row[0], row[1], row[2], row[7])):
         grouped.setdefault((str(row[0]), str(row[1]), str(row[2])), []).append(tuple(map(str, row)))
     return [
         ForeignKey(
@@ -242,6 +247,36 @@ def foreign_keys(session: Session, schema: str) -> list[ForeignKey]:
         )
         for (own, table, name), parts in grouped.items()
     ]
+
+
+def _keys_of_innodb(session: Session, schema: str) -> list[Row]:
+    found = []
+    rows = session.ask(
+        "SELECT f.id, f.for_name, c.for_col_name, f.ref_name, c.ref_col_name, c.pos"
+        " FROM information_schema.innodb_sys_foreign f JOIN information_schema.innodb_sys_foreign_cols c ON c.id = f.id"
+    )
+    for number, own, column, other, other_column, position in rows:
+        name = str(number).partition("/")[2]
+        (own_schema, own_table), (to_schema, to_table) = in_schema(str(own)), in_schema(str(other))
+        if schema in (own_schema, to_schema):
+            found.append((own_schema, own_table, name, column, to_schema, to_table, other_column, int(position)))
+    return found
+
+
+def _keys_of_dictionary(session: Session, schema: str) -> list[Row]:
+    return session.ask(
+        "SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, k.referenced_table_schema,"
+        " k.referenced_table_name, k.referenced_column_name, k.ordinal_position"
+        " FROM information_schema.key_column_usage k"
+        " WHERE k.referenced_table_name IS NOT NULL AND (k.table_schema = %(s)s OR k.referenced_table_schema = %(s)s)",
+        s=schema,
+    )
+
+
+def in_schema(name: str) -> tuple[str, str]:
+    """Return schema and table of a name as InnoDB writes it, e.g. 'shop/orders#p#p0'."""
+    folder, _, file = name.partition("/")
+    return from_file(folder), from_file(PARTITION.split(file)[0])
 
 
 def schema_collation(session: Session, schema: str) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from maintenance.engines.values import Finding
 from .. import structure
 from ..diagnosis.error_log import log_suspects
 from ..filenames import from_file
-from ..names import canonical
+from ..names import canonical, full
 from ..server import Server
 from ..session import Session
 from ..structure import Size, Table
@@ -74,11 +74,35 @@ def _flagged_indexes(server: Server, session: Session) -> list[tuple[str, str]]:
     return found
 
 
+def _crashed(server: Server, session: Session) -> dict[str, str]:
+    """Tables with the crashed mark. Where the files are out of reach the server is asked, by CHECK, which repairs
+    nothing; the other ways to ask it open the table first."""
+    found: dict[str, str] = {}
+    folder = server.data_folder(session)
+    for table in structure.tables(session, server.schema):
+        if table.engine not in structure.MARKS:
+            continue
+        marked = structure.marked_crashed(folder, server.schema, table)
+        if marked is None:
+            rows = session.ask(f"CHECK TABLE {full(server.schema, table.name)} FAST QUICK")
+            marked = any("crashed" in str(row[3]) or str(row[3]) == "Corrupt" for row in rows)
+        if marked:
+            found[table.name] = REPAIRED_WHEN_READ
+    return found
+
+
+REPAIRED_WHEN_READ = say("marked as crashed: reading it would make the server repair it and drop rows")
+
+
 def unreadable_tables(server: Server, but_by_rows: bool = False) -> dict[str, str]:
-    """Tables that must not be read, with the reason: where one bad page would end the server.
+    """Tables that must not be read, with the reason: where one bad page would end the server, and where opening a
+    table would repair it, which drops rows.
 
     `but_by_rows`: without those of which only pages of secondary indexes are bad, which a scan of the rows never meets.
     """
+    if server.repairs_on_open:
+        with server.session("looking for crashed tables in") as session:
+            return _crashed(server, session)
     if not server.reading_damage_kills:
         return {}
     with server.session("reading the log of") as session:

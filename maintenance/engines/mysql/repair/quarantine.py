@@ -102,12 +102,12 @@ def point_back(server: Server, session: Session, aside: str, own: Sequence[Defin
     `own`: keys that live tables must have: of the replacement, and of what pointed to the original.
     """
     session.ask("SET SESSION foreign_key_checks = 0")
-    for key in structure.foreign_keys(session, aside):
+    for key in structure.foreign_keys(server, session, aside):
         if key.schema == aside and key.to_schema == server.schema:
             session.ask(f"ALTER TABLE {full(aside, key.table)} DROP FOREIGN KEY {quoted(key.name)}")
         elif key.schema != aside and key.to_schema == aside:
             _point_to_live(server, session, key, aside)
-    there = {(key.schema, key.table, key.name) for key in structure.foreign_keys(session, server.schema)}
+    there = {(key.schema, key.table, key.name) for key in structure.foreign_keys(server, session, server.schema)}
     for one in own:
         schema = one.schema or server.schema
         if (schema, one.table, one.name) not in there:

@@ -126,7 +126,7 @@ def _replace(server: Server, session: Session, table: str) -> None:
     structure.create_schema(session, aside, server.schema)
     own = [
         Definition(FOREIGN_KEY, key.name, foreign_key_clause(session, key), table=key.table, schema=key.schema)
-        for key in structure.foreign_keys(session, server.schema)
+        for key in structure.foreign_keys(server, session, server.schema)
         if (key.schema, key.table) == (server.schema, table)
     ]
     save_definitions(session, aside, own)
