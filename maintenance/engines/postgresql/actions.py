@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import psycopg2
 from sqlalchemy import Connection
 
 from ..errors import Damaged, EngineError, Unable
@@ -19,6 +20,7 @@ from .capabilities import Ways
 from .collations import Collations
 from .duplicates import duplicates
 from .fingerprints import PINNED, fingerprint_of
+from .least_account import UNKNOWN_NAMES, usual_path
 from .salvage import Salvage
 from .sequences import OWNED_SEQUENCES, sequence_behind
 from .server import Relation, Server
@@ -181,7 +183,7 @@ class Work(Salvage, System, Collations, Server):
                 relation = self.relation(connection, action)
                 whole = self._pages_whole(connection, relation)
                 emptied, _ = self.lost_pages([relation], 600)
-                found = fingerprint_of(connection, relation.name)
+                found = fingerprint_of(connection, relation.name, relation.reader)
         except EngineError as error:
             if error.kind in ("integrity", "transient"):
                 raise Damaged(
@@ -245,7 +247,15 @@ class Work(Salvage, System, Collations, Server):
         with self.translated(action.kind.replace("_", " "), action.object):
             del driver.notices[:]
             with driver.cursor() as cursor:
-                cursor.execute(statement)
+                try:
+                    cursor.execute(statement)
+                except psycopg2.Error as error:
+                    if self.ways.fixed_path or error.pgcode not in UNKNOWN_NAMES:
+                        raise
+                    # A function of an index counts on the usual path of names; the server runs it as the owner.
+                    configure(connection, {"search_path": f"pg_catalog, {usual_path(connection)}, pg_temp"})
+                    cursor.execute(statement)
+                    cursor.execute("RESET search_path")
             warnings = [" ".join(str(notice).split()) for notice in driver.notices if str(notice).startswith("WARNING")]
         skipped = [warning for warning in warnings if "skipping" in warning or "only" in warning]
         if skipped:

@@ -31,6 +31,7 @@ from ..programs import PIPE, running
 from ..values import Backup, Fingerprint, Limits, Tag
 from .driver_errors import from_system, lost
 from .server import Server
+from .sessions import OWN, arguments_of, spelled
 from .sql import ask, canonical
 from .verification import Proof
 
@@ -233,15 +234,18 @@ class BackingUp(Proof, Server):
         return found
 
     def conninfo(self, database: str) -> str:
-        """A connection string without the password."""
+        """A connection string without the password. Its options are over those of the environment."""
         arguments = self._libpq()
         arguments.pop("password", None)
-        options = str(arguments.pop("options", ""))
+        settings = {"search_path": OWN["search_path"], **self._silence()}
         if self.ways.checks_client:
-            options += " -c client_connection_check_interval=500"
-        arguments.update(dbname=database, application_name=self.tag.session, connect_timeout="10")
-        if options.strip():
-            arguments["options"] = options.strip()
+            settings["client_connection_check_interval"] = "500"
+        arguments.update(
+            dbname=database,
+            application_name=self.tag.session,
+            connect_timeout="10",
+            options=f"{arguments.pop('options', '')} {spelled(settings)}".strip(),
+        )
         return str(psycopg2.extensions.make_dsn(**{key: str(value) for key, value in arguments.items()}))
 
     def secrets(self) -> dict[str, str]:
@@ -249,5 +253,4 @@ class BackingUp(Proof, Server):
         return {"PGPASSWORD": str(password)} if password else {}
 
     def _libpq(self) -> dict[str, object]:
-        _, arguments = self.url.get_dialect()().create_connect_args(self.url)
-        return dict(arguments)
+        return arguments_of(self.url)

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from functools import partial
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from ..parts import Measure
 from ..values import Sample
+from .least_account import lend, readable, usual_path
 from .server import Server
 from .sql import ask, quoted
-from .verification import reading, single
+from .verification import Proof, reading, single
 
 QUIET: dict[str, object] = {
-    "default_transaction_read_only": "on",
+    "row_security": "on",
     "statement_timeout": "60s",
     "lock_timeout": "2s",
     "max_parallel_workers_per_gather": 0,
@@ -26,7 +28,7 @@ QUIET: dict[str, object] = {
 LARGEST = 3
 
 
-class Benchmark(Server):
+class Benchmark(Proof, Server):
     """Asks and measures."""
 
     def queries(self, tables: Sequence[str] | None) -> list[str]:
@@ -37,7 +39,9 @@ class Benchmark(Server):
         """
         queries: list[str] = []
         with self.session("choosing queries") as connection:
-            for relation in self.relations(connection, tables)[:LARGEST]:
+            relations = self.relations(connection, tables)
+            open_ = readable(connection, self._asker(connection), [relation.oid for relation in relations])
+            for relation in [relation for relation in relations if relation.oid in open_][:LARGEST]:
                 columns = ask(
                     connection,
                     """SELECT attname FROM pg_attribute
@@ -56,23 +60,27 @@ class Benchmark(Server):
     def measuring(self, query: str) -> Iterator[Measure]:
         """See Benchmark.measuring."""
         with self.session("measuring", query[:80], settings=QUIET) as connection:
-            yield partial(self._timed, connection)
+            role = self._asker(connection)
+            lend(connection, role)
+            yield partial(self._timed, connection, role, usual_path(connection))
 
-    def _timed(self, connection: Connection, query: str, repeats: int) -> Sample:
+    def _timed(self, connection: Connection, role: str, path: str, query: str, repeats: int) -> Sample:
         times: list[float] = []
         cost: int | None = None
         rows: int | None = None
         statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {single(query)}"
-        with self.translated("measuring", query[:80]):
-            for turn in range(repeats + 1):
-                self.raise_if_stopping("measuring", query[:80])
-                [(plans,)] = reading(connection, statement)
-                if turn == 0:
-                    continue  # Warms up.
-                top = plans[0]["Plan"]
-                times.append(float(plans[0]["Execution Time"]))
-                cost = int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
-                rows = round(float(top["Actual Rows"]) * float(top.get("Actual Loops", 1)))
+        for turn in range(repeats + 1):
+            self.raise_if_stopping("measuring", query[:80])
+            try:
+                [(plans,)] = reading(connection, statement, role, "plans json", path)
+            except DBAPIError as error:
+                raise self._without_words(error, query) from error
+            if turn == 0:
+                continue  # Warms up.
+            top = plans[0]["Plan"]
+            times.append(float(plans[0]["Execution Time"]))
+            cost = int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+            rows = round(float(top["Actual Rows"]) * float(top.get("Actual Loops", 1)))
         return Sample(query, tuple(times), cost, self.cost_unit, rows)
 
 

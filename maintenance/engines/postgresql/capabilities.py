@@ -18,6 +18,7 @@ class Ways:
     index_tids: bool  # 13: an entry of a b-tree may stand for several rows
     trusted_extensions: bool  # 13: before, only superusers could create most of them
     copy_progress: bool  # 14
+    read_all_data: bool  # 14: pg_read_all_data
     heap_check: bool  # 14: verify_heapam in amcheck, and pg_surgery
     checks_client: bool  # 14: client_connection_check_interval
     idle_session_timeout: bool  # 14
@@ -27,6 +28,8 @@ class Ways:
     parameter_privilege: bool  # 15: GRANT SET ON PARAMETER
     role_creators_need_admin: bool  # 16: CREATEROLE alone no longer rules over every role
     locale_column: str  # 17 renamed it, for the built-in provider
+    event_triggers: bool  # 17: the setting that silences them
+    fixed_path: bool  # 17: functions of indexes are run with a path of pg_catalog alone
     maintain_privilege: bool  # 17: pg_maintain
     transaction_timeout: bool  # 17
     examined_indexes: tuple[str, ...]  # 18: amcheck knows GIN as well; GiST, BRIN, hash it does not
@@ -62,6 +65,7 @@ def ways_of(number: int) -> Ways:
         index_tids=major >= 13,
         trusted_extensions=major >= 13,
         copy_progress=major >= 14,
+        read_all_data=major >= 14,
         heap_check=major >= 14,
         checks_client=major >= 14,
         idle_session_timeout=major >= 14,
@@ -71,6 +75,8 @@ def ways_of(number: int) -> Ways:
         parameter_privilege=major >= 15,
         role_creators_need_admin=major >= 16,
         locale_column="datlocale" if major >= 17 else "daticulocale",
+        event_triggers=major >= 17,
+        fixed_path=major >= 17,
         maintain_privilege=major >= 17,
         transaction_timeout=major >= 17,
         examined_indexes=("btree", "gin") if major >= 18 else ("btree",),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from .least_account import ask_as
 from .server import Relation
 from .sql import ask, canonical
 
@@ -29,10 +30,12 @@ def duplicates(connection: Connection, relation: Relation) -> list[str]:
         columns = ", ".join(keys)
         there = " AND ".join(f"{key} IS NOT NULL" for key in keys)
         groups = f"""SELECT count(*) AS n, array_agg(ctid::text ORDER BY ctid) AS places,
-                       concat_ws(', ', {", ".join(f"min(quote_literal(({key})::text))" for key in keys)}) AS keys
+                       concat_ws(', ', {", ".join(f"min(quote_literal(format('%s', {key})))" for key in keys)}) AS keys
                      FROM ONLY {relation.name} WHERE {there} AND ({condition}) GROUP BY {columns} HAVING count(*) > 1"""
-        rows = ask(
+        rows = ask_as(
             connection,
+            relation.reader,
+            "keys text, n bigint, places text[], groups bigint, rows numeric",
             f"SELECT keys, n, places, count(*) OVER (), sum(n) OVER () FROM ({groups}) g ORDER BY keys LIMIT {SHOWN}",
         )
         if rows:

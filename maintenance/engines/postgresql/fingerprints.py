@@ -14,6 +14,7 @@ from sqlalchemy import URL, Connection
 from ..errors import EngineError, Interrupted, Transient, Unreachable
 from ..values import Fingerprint, Limits, Tag
 from .definitions import DEFINITIONS
+from .least_account import ask_as, lend
 from .server import Server
 from .sql import ask
 
@@ -24,8 +25,6 @@ PINNED: dict[str, object] = {
     "bytea_output": "hex",
     "IntervalStyle": "postgres",
     "lc_monetary": "C",
-    "row_security": "off",  # An error instead of rows silently left out.
-    "search_path": "",
     "enable_indexscan": "off",  # Rows are read from the table, whatever its indexes say.
     "enable_indexonlyscan": "off",
     "enable_bitmapscan": "off",
@@ -77,21 +76,25 @@ class Fingerprints(Server):
         """
         side = self.standing(side)
         with self.session("looking for tables", database=side) as connection:
-            known = [relation.name for relation in self.relations(connection)]
+            readers = {relation.name: relation.reader for relation in self.relations(connection)}
             blobs = self._has_large_objects(connection)
-        wanted = known if tables is None else [name for name in tables if name != LARGE_OBJECTS]
-        found = {name: Fingerprint(None, None, "there is no such table") for name in wanted if name not in known}
-        names = [name for name in wanted if name in known]
+        wanted = list(readers) if tables is None else [name for name in tables if name != LARGE_OBJECTS]
+        found = {name: Fingerprint(None, None, "there is no such table") for name in wanted if name not in readers}
+        names = [name for name in wanted if name in readers]
         if blobs and (tables is None or LARGE_OBJECTS in tables):
             names.append(LARGE_OBJECTS)
         alone = len(names) == 1
         with ThreadPoolExecutor(max(1, self.limits.jobs)) as pool:
             results = dict(
-                zip(names, pool.map(lambda name: self._one(name, side, snapshot, alone), names), strict=True)
+                zip(
+                    names,
+                    pool.map(lambda name: self._one(name, readers.get(name), side, snapshot, alone), names),
+                    strict=True,
+                )
             )
         for name in [name for name, result in results.items() if result is None]:
             self.await_server()
-            again = None if snapshot else self._one(name, side, snapshot, True)
+            again = None if snapshot else self._one(name, readers.get(name), side, snapshot, True)
             if again is None and not snapshot:
                 self.await_server()
             results[name] = again or Seen(
@@ -109,46 +112,57 @@ class Fingerprints(Server):
         """
         now = self.definitions()
         with self.session("looking for tables") as connection:
-            known = [relation.name for relation in self.relations(connection)]
-        wanted = known if tables is None else list(tables)
-        held = [name for name in wanted if name in known and name in self._seen and self._seen[name].holds_for(now)]
+            readers = {relation.name: relation.reader for relation in self.relations(connection)}
+        wanted = list(readers) if tables is None else list(tables)
+        held = [
+            (name, readers[name])
+            for name in wanted
+            if name in readers and name in self._seen and self._seen[name].holds_for(now)
+        ]
         same = dict(self.shared(held, self._unchanged, max(1, self.limits.jobs)))
         rest = [name for name in wanted if not same.get(name)]
         read = self.fingerprints([*rest, LARGE_OBJECTS] if tables is None else rest, definitions=now)
         recounted = {name: replace(self._seen[name].print, recounted=True) for name in wanted if same.get(name)}
         return {**{name: recounted[name] for name in wanted if name in recounted}, **read}
 
-    def _unchanged(self, names: Sequence[str]) -> list[tuple[str, bool]]:
+    def _unchanged(self, tables: Sequence[tuple[str, str | None]]) -> list[tuple[str, bool]]:
         found: list[tuple[str, bool]] = []
         try:
             with self.session("counting", settings={**PINNED, "max_parallel_workers_per_gather": 0}) as connection:
-                for name in names:
+                for name, reader in tables:
                     self.raise_if_stopping("counting", name)
                     seen = self._seen[name]
-                    [(rows, new)] = ask(
+                    [(rows, new)] = ask_as(
                         connection,
+                        reader,
+                        "rows bigint, new bigint",
                         f"""SELECT count(*), count(*) FILTER (WHERE age(dbmaint_row.xmin) <= horizon)
-                            FROM (SELECT age(%(oldest)s::xid) AS horizon OFFSET 0) h, ONLY {name} AS dbmaint_row""",
-                        oldest=seen.oldest,
+                            FROM (SELECT age('{int(seen.oldest)}'::xid) AS horizon OFFSET 0) h,
+                              ONLY {name} AS dbmaint_row""",
                     )
                     found.append((name, new == 0 and rows == seen.print.rows))
         except EngineError:
             # Whatever it is, the reading of every row meets it too, and knows what it means.
-            self.raise_if_stopping("counting", names[len(found)])
+            self.raise_if_stopping("counting", tables[len(found)][0])
         return found
 
-    def _one(self, name: str, side: str | None, snapshot: str | None, alone: bool) -> Seen | None:
+    def _one(self, name: str, reader: str | None, side: str | None, snapshot: str | None, alone: bool) -> Seen | None:
         """None when the session was lost."""
         settings = {**PINNED, "max_parallel_workers_per_gather": self.limits.jobs if alone else 0}
         try:
             with self.session("reading", name, database=side, settings=settings) as connection:
+                if reader is not None:
+                    lend(connection, reader)
                 ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 if snapshot:
                     [(literal,)] = ask(connection, "SELECT quote_literal(%(snapshot)s)", snapshot=snapshot)
                     ask(connection, "ROLLBACK")
                     ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     ask(connection, f"SET TRANSACTION SNAPSHOT {literal}")
-                found = large_objects_of(connection) if name == LARGE_OBJECTS else fingerprint_of(connection, name)
+                if name == LARGE_OBJECTS:
+                    found = large_objects_of(connection)
+                else:
+                    found = fingerprint_of(connection, name, reader)
                 [(oldest,)] = ask(connection, OLDEST_RUNNING)
                 ask(connection, "ROLLBACK")
                 return Seen(found, str(oldest))
@@ -168,15 +182,17 @@ class Fingerprints(Server):
 
     def definitions(self, side: str | None = None) -> dict[str, str]:
         side = self.standing(side)
-        with self.session("reading definitions", database=side, settings={"search_path": ""}) as connection:
+        with self.session("reading definitions", database=side) as connection:
             return {str(object): str(digest) for object, digest in ask(connection, DEFINITIONS)}
 
 
-def fingerprint_of(connection: Connection, name: str) -> Fingerprint:
+def fingerprint_of(connection: Connection, name: str, reader: str | None) -> Fingerprint:
     """`sum`, not `bit_xor`: that one does not see pairs of equal rows. The text form holds for every type; made by
     `record_out`, because a cast to text may be the owner's own."""
-    [(rows, digest)] = ask(
+    [(rows, digest)] = ask_as(
         connection,
+        reader,
+        "rows bigint, digest text",
         f"""SELECT count(*), coalesce(sum(hashtextextended(record_out(dbmaint_row.*)::text, 0)::numeric), 0)::text
             FROM ONLY {name} AS dbmaint_row""",
     )

@@ -27,6 +27,16 @@ AT_ONCE = 5000, 256_000_000
 """Tables in one statement, and their bytes: half a second of looking."""
 
 
+PAGE_NUMBER = """
+SELECT format_type(p.proargtypes[1], NULL) FROM pg_proc p
+JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+WHERE e.extname = 'pageinspect' AND p.proname = 'bt_page_items' AND p.pronargs = 2
+"""
+"""How pageinspect numbers pages: it was int before its version 1.9. Called with any other type, a function of somebody
+else in the same schema might fit better."""
+
+
 @dataclass(frozen=True)
 class LostPages:
     """Empty pages of one table, and how many entries of the index point into each."""
@@ -68,8 +78,9 @@ class Emptied(Server):
             ask(connection, "BEGIN")
             try:
                 schema = extension(connection, "pageinspect", self.tag.suffix)
+                number = ask(connection, PAGE_NUMBER)[0][0]
                 for group in together(parts, *AT_ONCE):
-                    found += self._lost_of(connection, schema, group, until)
+                    found += self._lost_of(connection, schema, number, group, until)
             except DBAPIError as error:
                 if lost(error.orig):
                     raise
@@ -79,30 +90,32 @@ class Emptied(Server):
                     ask(connection, "ROLLBACK")
         return found, True
 
-    def _lost_of(self, connection: Connection, schema: str, group: Sequence[Part], until: float) -> Iterator[LostPages]:
+    def _lost_of(
+        self, connection: Connection, schema: str, number: str, group: Sequence[Part], until: float
+    ) -> Iterator[LostPages]:
         """An entry is made after the page it points into, so what is empty still afterwards was so all the time."""
         names = {part.oid: part.table for part in group}
-        for oid, index_schema, index, pages in self._empty(connection, schema, list(names), until):
+        for oid, index_schema, index, pages in self._empty(connection, schema, number, list(names), until):
             name = canonical(index_schema, index)
             entries = "unnest(coalesce(i.tids, ARRAY[i.htid]))" if self.ways.index_tids else "i.ctid"
             rows = ask(
                 connection,
                 f"""WITH entries AS (SELECT ({entries})::text::point AS tid
                       FROM generate_series(1, pg_relation_size(%(index)s) / current_setting('block_size')::int - 1) b,
-                        LATERAL {schema}.bt_page_stats(%(index)s, b::int) s,
-                        LATERAL {schema}.bt_page_items(%(index)s, b::int) i
+                        LATERAL {schema}.bt_page_stats(%(index)s::text, b::{number}) s,
+                        LATERAL {schema}.bt_page_items(%(index)s::text, b::{number}) i
                       WHERE s.type = 'l' AND NOT (s.btpo_next <> 0 AND i.itemoffset = 1))
                     SELECT tid[0]::int, count(*) FROM entries WHERE tid[0]::int = ANY(%(pages)s)
                     GROUP BY 1 ORDER BY 1""",
                 index=name,
                 pages=pages,
             )
-            still = {page for *_, empty in self._empty(connection, schema, [oid], until) for page in empty}
+            still = {page for *_, empty in self._empty(connection, schema, number, [oid], until) for page in empty}
             if known := {int(page): int(count) for page, count in rows if page in still}:
                 yield LostPages(names[oid], name, known)
 
     def _empty(
-        self, connection: Connection, schema: str, oids: list[int], until: float
+        self, connection: Connection, schema: str, number: str, oids: list[int], until: float
     ) -> list[tuple[int, str, str, list[int]]]:
         """(table, schema and name of its smallest b-tree over all rows, empty pages): only tables that have both."""
         self.raise_if_stopping("looking for empty pages of", self.database)
@@ -116,7 +129,7 @@ class Emptied(Server):
                       AND i.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
                     ORDER BY i.relpages, i.oid LIMIT 1) x JOIN pg_namespace n ON n.oid = x.relnamespace,
                   LATERAL generate_series(0, pg_relation_size(o) / current_setting('block_size')::int - 1) b
-                WHERE ({schema}.page_header({schema}.get_raw_page(o::regclass::text, b::int))).upper = 0
+                WHERE ({schema}.page_header({schema}.get_raw_page(o::regclass::text, b::{number}))).upper = 0
                 GROUP BY 1, 2, 3""",
             oids=oids,
         )

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection
@@ -28,6 +29,7 @@ from ..messages import say
 from ..values import Action, Loss, Performed
 from .driver_errors import lost
 from .fingerprints import PINNED
+from .least_account import OWNER, ask_as, insert_as, lend, run_as
 from .lost_pages import Emptied
 from .server import Relation, Server
 from .sql import Row, ask, quoted, transaction, words_of
@@ -131,8 +133,8 @@ class Salvage(Structure, Emptied, Server):
         ask(connection, "SAVEPOINT piece")
         rows = ask(
             connection,
-            f"""SELECT blkno, offnum, msg FROM {schema}.verify_heapam(%(oid)s::regclass, check_toast => true,
-                  startblock => %(first)s, endblock => %(last)s)""",
+            f"""SELECT blkno, offnum, msg FROM {schema}.verify_heapam(%(oid)s::regclass, false, true, 'none'::text,
+                  %(first)s::bigint, %(last)s::bigint)""",
             oid=relation.oid,
             first=first,
             last=last,
@@ -144,7 +146,32 @@ class Salvage(Structure, Emptied, Server):
         schema = quoted(f"{self.tag.suffix}_salvage")
         return schema, f"{schema}.rows_of_{relation.oid}"
 
+    @contextmanager
+    def _lent(self, connection: Connection, relation: Relation) -> Iterator[None]:
+        """A transaction in which the table is read in its reader's name."""
+        if relation.reader is not None:
+            lend(connection, relation.reader)
+        with transaction(connection):
+            yield
+
+    def _must_be_ours(self, connection: Connection, relation: Relation) -> None:
+        """Raises Unable where somebody else made the schema of the side table, and could write into it what he wants
+        done to the table."""
+        rows = ask(
+            connection,
+            """SELECT pg_get_userbyid(nspowner) FROM pg_namespace
+               WHERE nspname = %(schema)s AND pg_get_userbyid(nspowner) <> current_user""",
+            schema=f"{self.tag.suffix}_salvage",
+        )
+        if rows:
+            raise Unable(
+                "salvaging",
+                relation.name,
+                say("schema {schema} belongs to {owner}", schema=self._side(relation)[0], owner=rows[0][0]),
+            )
+
     def _read_saved(self, connection: Connection, relation: Relation) -> Saved | None:
+        self._must_be_ours(connection, relation)
         _, side = self._side(relation)
         rows = ask(connection, "SELECT obj_description(to_regclass(%(side)s)::oid, 'pg_class')", side=side)
         return Saved(**json.loads(rows[0][0])) if rows and rows[0][0] else None
@@ -156,11 +183,12 @@ class Salvage(Structure, Emptied, Server):
         settings = {**PINNED, "ignore_checksum_failure": "off", "client_min_messages": "error"}
         with (
             self.session("saving rows of", relation.name, settings=settings) as connection,
-            transaction(connection),
+            self._lent(connection, relation),
         ):
             amcheck = extension(connection, "amcheck", self.tag.suffix)
             faults = self._find(connection, amcheck, relation)
             ask(connection, f"CREATE SCHEMA IF NOT EXISTS {schema}")
+            self._must_be_ours(connection, relation)
             ask(connection, f"DROP TABLE IF EXISTS {side}")
             ask(connection, f"CREATE TABLE {side} (LIKE {relation.name})")
             rescued, unreadable = self._save_pages(connection, amcheck, relation, side, faults)
@@ -242,10 +270,12 @@ class Salvage(Structure, Emptied, Server):
         """1 or 0 rows; None when the row cannot be read."""
         ask(connection, "SAVEPOINT row_read")
         try:
-            rows = ask(
+            rows = insert_as(
                 connection,
-                f"""INSERT INTO {side} ({columns}) SELECT {columns} FROM ONLY {relation.name}
-                    WHERE ctid = '({int(page)},{int(item)})'::tid RETURNING 1""",
+                relation.reader,
+                f"{side} ({columns})",
+                self._columns(connection, relation, typed=True),
+                f"SELECT {columns} FROM ONLY {relation.name} WHERE ctid = '({int(page)},{int(item)})'::tid",
             )
         except DBAPIError as error:
             if lost(error.orig):
@@ -295,14 +325,14 @@ class Salvage(Structure, Emptied, Server):
                 parts.append(f"the statistics counted about {rows[0][0]} rows in the table before")
         return "; ".join(parts)
 
-    def _columns(self, connection: Connection, relation: Relation) -> str:
+    def _columns(self, connection: Connection, relation: Relation, typed: bool = False) -> str:
         rows = ask(
             connection,
-            """SELECT attname FROM pg_attribute WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped
-               AND attgenerated = '' ORDER BY attnum""",
+            """SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+               WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum""",
             oid=relation.oid,
         )
-        return ", ".join(quoted(name) for (name,) in rows)
+        return ", ".join(f"{quoted(name)} {kind}" if typed else quoted(name) for name, kind in rows)
 
     # -- 3 rewrite, 4 put back ---------------------------------------------------------------------
 
@@ -317,12 +347,20 @@ class Salvage(Structure, Emptied, Server):
             if not ask(connection, "SELECT 1 WHERE to_regclass(%(side)s) IS NOT NULL", side=side):
                 return
             columns = self._columns(connection, relation)
+            # Constraints, generated columns and triggers that always fire are the owner's code.
+            [(owner,)] = ask(connection, f"SELECT {OWNER} FROM pg_class c WHERE c.oid = %(oid)s", oid=relation.oid)
+            if owner is not None:
+                lend(connection, owner)
             with transaction(connection):
+                if owner is not None:
+                    ask(connection, f"GRANT USAGE ON SCHEMA {schema} TO {quoted(owner)}")
+                    ask(connection, f"GRANT SELECT ON {side} TO {quoted(owner)}")
                 # Triggers would do a second time what they did when the rows were written.
                 ask(connection, "SET LOCAL session_replication_role = replica")
                 if columns:
-                    ask(
+                    run_as(
                         connection,
+                        owner,
                         f"INSERT INTO {relation.name} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {side}",
                     )
                 ask(connection, f"DROP TABLE {side}")
@@ -335,8 +373,6 @@ class Salvage(Structure, Emptied, Server):
         if faults:
             raise Damaged("salvaging", relation.name, "; ".join(str(fault) for fault in faults))
         with self.session("counting", relation.name, settings=PINNED) as connection:
-            [(rows, size)] = ask(
-                connection,
-                f"SELECT count(*), (SELECT pg_total_relation_size({relation.oid}::regclass)) FROM ONLY {relation.name}",
-            )
+            [(rows,)] = ask_as(connection, relation.reader, "rows bigint", f"SELECT count(*) FROM ONLY {relation.name}")
+            [(size,)] = ask(connection, "SELECT pg_total_relation_size(%(oid)s::regclass)", oid=relation.oid)
         return int(rows), int(size)

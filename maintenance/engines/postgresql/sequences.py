@@ -13,6 +13,7 @@ from ..messages import say
 from ..values import Finding
 from .driver_errors import lost
 from .inconclusive import refused
+from .least_account import HAS_CODE, OWNER, ask_as
 from .server import USER_TABLES, Server
 from .sql import Row, ask, canonical, quoted
 
@@ -22,16 +23,18 @@ AT_ONCE = 200
 OWNED_SEQUENCES = f"""
     SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,
       EXISTS (SELECT 1 FROM pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum AND x.indisvalid
-        AND x.indpred IS NULL) AS cheap
+        AND x.indpred IS NULL) AS cheap, CASE WHEN c.relhassubclass OR {HAS_CODE} THEN {OWNER} END AS reader
     FROM pg_depend d
     JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
     JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
     JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+    JOIN pg_type t ON t.oid = a.atttypid AND (t.oid IN (20, 21, 23, 1700) OR t.typtype = 'd' AND t.typcategory = 'N')
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
       AND {USER_TABLES}
 """
-"""Sequences of serial and identity columns that count upwards; cheap where an index begins with the column."""
+"""Sequences of whole numbers and numeric (20, 21, 23, 1700), which belong to a serial or identity column and count
+upwards; cheap where an index begins with the column. A cast from any other type may be somebody's own function."""
 
 
 class Sequences(Server):
@@ -64,18 +67,23 @@ def grouped(items: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
 
 def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     """(schema, table, column, sequence schema, sequence, last value, highest) of those that stand behind."""
-    parts = [
-        f"""SELECT {number}, (SELECT max({quoted(column)})::numeric FROM {canonical(schema, table)}),
-              (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END
-               FROM {canonical(sequence_schema, sequence)})"""
-        for number, (schema, table, column, sequence_schema, sequence, *_) in enumerate(rows)
-    ]
-    found = ask(connection, " UNION ALL ".join(parts)) if parts else []
+    found: list[Row] = []
+    for reader in sorted({row[8] for row in rows}, key=str):
+        parts = [part(number, row) for number, row in enumerate(rows) if row[8] == reader]
+        found += ask_as(connection, reader, "number int, highest numeric, last bigint", " UNION ALL ".join(parts))
     return [
         (*rows[number][:5], int(last), int(highest))
         for number, highest, last in found
         if highest is not None and highest > last
     ]
+
+
+def part(number: int, row: Row) -> str:
+    """The question for one sequence."""
+    schema, table, column, sequence_schema, sequence, *_ = row
+    return f"""SELECT {number}, (SELECT max({quoted(column)})::numeric FROM {canonical(schema, table)}),
+              (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END
+               FROM {canonical(sequence_schema, sequence)})"""
 
 
 def sequence_behind(connection: Connection, row: Row) -> Row | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ..values import Facts
+from .least_account import READER
 from .maintenance_lock import Turn
 from .sql import ask, canonical, data_directory, quoted
 
@@ -28,6 +29,8 @@ class Relation:
     schema: str
     table: str
     bytes: int
+    reader: str | None = None
+    """In whose name it is read, where planning a query would run its owner's code; None: in ours."""
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ class Server(Turn):
         """
         rows = ask(
             connection,
-            f"""SELECT c.oid, n.nspname, c.relname
+            f"""SELECT c.oid, n.nspname, c.relname, {READER}
                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES}""",
         )
         wanted = None if tables is None else set(tables)
@@ -74,7 +77,7 @@ class Server(Turn):
             oids=[row[0] for row in chosen],
         )
         bytes_of = {oid: int(bytes_ or 0) for oid, bytes_ in measured}
-        found = [Relation(oid, schema, table, bytes_of.get(oid, 0)) for oid, schema, table in chosen]
+        found = [Relation(oid, schema, table, bytes_of.get(oid, 0), reader) for oid, schema, table, reader in chosen]
         return sorted(found, key=lambda relation: (-relation.bytes, relation.name))
 
     def spellings(self) -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ..base import UndividedEngine
-from ..errors import EngineError, Interrupted, Transient, Unreachable
+from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
 from ..messages import say
 from ..programs import CommandFailed, CommandStopped
 from ..sockets import abort_connections
@@ -28,13 +28,72 @@ from .sql import ask, configure
 T = TypeVar("T")
 R = TypeVar("R")
 
+SAFE_PATH = "pg_catalog, pg_temp"
+"""Where names without a schema are looked for: others may create in any other schema, and a function, an operator or
+a type of theirs would be taken for the server's own. Temporary ones last, which by default come first."""
+
 OWN = {
+    "search_path": SAFE_PATH.replace(" ", ""),
+    "row_security": "off",  # Policies are the owner's code: an error instead of running them, or of rows left out.
+    "constraint_exclusion": "off",  # Planning a query would call functions of CHECK constraints.
     "default_transaction_read_only": "off",
     "default_transaction_isolation": r"read\ committed",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",  # Questions to a large catalog would be compiled for seconds.
 }
-"""For every session of ours, as libpq's `options` spells it: ALTER ROLE and ALTER DATABASE can say otherwise."""
+"""For every session of ours, as libpq's `options` spells it: in force before the first statement, over what ALTER ROLE
+and ALTER DATABASE say."""
+
+OF_SUPERUSERS = {
+    "session_replication_role": "replica",  # Neither triggers of the target nor its event triggers fire for us.
+    "lc_messages": "C",
+}
+"""Besides these, where the account may set them. Until its first session has told, it may not."""
+
+
+def spelled(settings: Mapping[str, object]) -> str:
+    """As libpq's `options`."""
+    return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
+
+def arguments_of(url: URL) -> dict[str, object]:
+    """What the driver is called with."""
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    return dict(arguments)
+
+
+def connected(arguments: Mapping[str, Any], database: str) -> Any:
+    """A driver's connection to the server itself, with the settings that were asked for in force.
+
+    Whoever stands between us and the server drops them, or lends us another session for each transaction: a lock, a
+    setting, or the end of our sessions would then be somebody else's. Raises Unable.
+    """
+    connection = psycopg2.connect(**arguments)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            # Qualified, as the path may be anybody's still.
+            cursor.execute("SELECT pg_catalog.current_setting('search_path'), pg_catalog.pg_backend_pid()")
+            path, process = cursor.fetchone()
+        if path != OWN["search_path"] or process != connection.info.backend_pid:
+            raise Unable(
+                "connecting to",
+                database,
+                say(
+                    "a pooler stands between the console and the server, and drops what every session of the console "
+                    "is opened with; register the address of the server itself"
+                ),
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def silent(error: EngineError) -> bool:
+    """Whether nobody answered, so that asking for another database would wait as long again. The words are libpq's own,
+    in the language of our process: English."""
+    return "timeout expired" in error.words
 
 
 class Sessions(UndividedEngine):
@@ -51,6 +110,7 @@ class Sessions(UndividedEngine):
         self._place: str | None = None
         self._control: str | None = None
         self._version = 0
+        self._superuser = False
 
     # -- sessions ----------------------------------------------------------------------------------
 
@@ -109,21 +169,22 @@ class Sessions(UndividedEngine):
     def control_database(self) -> str:
         """`postgres`, or `template1` where that is missing or is the target itself."""
         if self._control is None:
+            refusal: Unreachable | None = None
             for name in ("postgres", "template1"):
                 if name == self.database:
                     continue
                 try:
-                    self._open(name, "connecting to", name).close()
+                    self._enter(name, "connecting to", name).close()
                 except Unreachable as error:
-                    if "does not exist" not in error.words:
+                    if silent(error):
                         raise
+                    refusal = refusal or error
                     continue
                 self._control = name
                 break
             else:
-                raise Unreachable(
-                    "connecting to", "the maintenance database", "neither postgres nor template1 lets us in"
-                )
+                assert refusal is not None
+                raise refusal
         return self._control
 
     def recall(self, gate: Json) -> None:
@@ -158,7 +219,7 @@ class Sessions(UndividedEngine):
                 place = name or self._look_up(doing)
                 connection = self._enter(place, doing, object, options)
             except Unreachable as error:
-                if missing or "does not exist" not in error.words:
+                if missing or silent(error):
                     raise missing or error from None
                 missing = error
                 continue
@@ -171,7 +232,8 @@ class Sessions(UndividedEngine):
         raise missing
 
     def _look_up(self, doing: str) -> str:
-        """The name that the target has now. Raises Unreachable when it is nowhere."""
+        """The name that the target has now, by the catalog: a refused connection has no code, and its words are of any
+        language. Raises Unreachable when it is nowhere."""
         connection = self._enter(self.control_database(), doing, self.database)
         try:
             entry = self.identity.target(connection)
@@ -190,31 +252,43 @@ class Sessions(UndividedEngine):
         return entry is not None and entry.name == name
 
     def _enter(self, database: str, doing: str, object: str, options: str = "") -> Connection:
-        if (database, options) not in self._doors:
-            self._doors[database, options] = create_engine(
-                self.url.set(database=database),
+        """Raises Unable where what we asked for is not in force from the very start."""
+        key = (database, f"{options} {spelled(self._silence())}")
+        if key not in self._doors:
+            url = self.url.set(database=database)
+            self._doors[key] = create_engine(
+                url,
                 isolation_level="AUTOCOMMIT",
                 poolclass=NullPool,
-                connect_args=self._arguments(options),
+                creator=lambda: connected({**arguments_of(url), **self._arguments(key[1])}, database),
                 use_native_hstore=False,  # To look for that type is a query of the catalogs, and they may be damaged.
             )
         try:
-            connection = self._doors[database, options].connect()
-            self._version = int(connection.connection.driver_connection.server_version)  # type: ignore[union-attr]
+            connection = self._doors[key].connect()
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            self._version = int(driver.server_version)
+            self._superuser = driver.get_parameter_status("is_superuser") == "on"
             configure(connection, ways_of(self._version).session_settings)
         except DBAPIError as error:
             cause = error.orig or error
             raise from_driver(cause, doing, object, stopping=self.stopping.is_set(), connecting=True) from error
         return connection
 
+    def _silence(self) -> dict[str, str]:
+        """Settings of a superuser's sessions, known from the second on."""
+        if not self._superuser:
+            return {}
+        return {**OF_SUPERUSERS, **({"event_triggers": "off"} if ways_of(self._version).event_triggers else {})}
+
     def abort_connections(self) -> None:
         abort_connections(self.url, 5432)
 
     def _arguments(self, further: str) -> dict[str, object]:
-        options = f"{self.url.query.get('options', '')} {further}"
-        options += "".join(f" -c {name}={value}" for name, value in OWN.items())
-        options += f" -c statement_timeout={int(self.limits.statement_seconds * 1000)}"
-        options += f" -c lock_timeout={int(self.limits.lock_seconds * 1000)}"
+        limits = {
+            "statement_timeout": int(self.limits.statement_seconds * 1000),
+            "lock_timeout": int(self.limits.lock_seconds * 1000),
+        }
         return {
             "application_name": self.tag.session,
             "connect_timeout": 10,
@@ -222,7 +296,7 @@ class Sessions(UndividedEngine):
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "options": options.strip(),
+            "options": f"{self.url.query.get('options', '')} {further} {spelled({**OWN, **limits})}".strip(),
         }
 
     def await_server(self, seconds: float = 60) -> None:

@@ -44,7 +44,8 @@ CREATE FUNCTION pg_temp.verify_heapam(relation regclass, on_error_stop boolean D
   endblock bigint DEFAULT NULL, blkno OUT bigint, offnum OUT integer, attnum OUT integer, msg OUT text)
 RETURNS SETOF record AS '$libdir/amcheck', 'verify_heapam' LANGUAGE C
 """
-"""As the extension's own scripts declare them: https://www.postgresql.org/docs/current/amcheck.html"""
+"""As the extension's own scripts declare them; always called with the very types, so that no other function of that
+name beside an installed extension fits better: https://www.postgresql.org/docs/current/amcheck.html"""
 
 
 @dataclass(frozen=True)
@@ -259,8 +260,8 @@ class Structure(Server):
             connection,
             f"""SELECT o, string_agg(format('block %%s, item %%s: %%s', v.blkno, v.offnum, v.msg), '; ' ORDER BY v.n)
                 FROM unnest(%(oids)s::oid[]) o, LATERAL (SELECT *, row_number() OVER () AS n FROM (
-                  SELECT blkno, offnum, msg FROM {schema}.verify_heapam(o::regclass, check_toast => %(deep)s)
-                  LIMIT 3) few) v GROUP BY o""",
+                  SELECT blkno, offnum, msg FROM {schema}.verify_heapam(o::regclass, false, %(deep)s, 'none'::text,
+                    NULL::bigint, NULL::bigint) LIMIT 3) few) v GROUP BY o""",
             oids=tables,
             deep=deep,
         )

@@ -11,7 +11,7 @@ class Transport(Server):
 
     def tls(self) -> dict[str, list[str]]:
         """The lines that let somebody into this database over TLS only. Empty where the account may not read them."""
-        with self.session("reading who must use TLS for", settings={"search_path": ""}) as connection:
+        with self.session("reading who must use TLS for") as connection:
             [(readable,)] = ask(connection, MAY_READ_RULES)
             rows = ask(connection, RULES, database=self.database) if readable else []
         return {f"pg_hba.conf: {rule}": ["hostssl"] for (rule,) in rows}

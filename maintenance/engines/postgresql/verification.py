@@ -5,20 +5,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from psycopg2.errors import lookup
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError, Interrupted, Unable
 from ..messages import say
 from ..values import Check
-from .driver_errors import lost
+from .driver_errors import from_driver, lost
 from .fingerprints import PINNED, Fingerprints
+from .least_account import CALLING, HAS_CODE, OWNER, READER, ask_as, asker, lend, names_unknown, usual_path
 from .sequences import OWNED_SEQUENCES, sequence_behind
 from .server import USER_TABLES, Server
+from .sessions import SAFE_PATH
 from .sql import Row, ask, canonical, configure, words_of
 from .structure import Structure
 
@@ -37,6 +40,7 @@ class Readable:
     """How a plan calls it."""
     keys: str
     condition: str
+    reader: str | None
 
     @property
     def table(self) -> str:
@@ -121,11 +125,13 @@ class Proof(Structure, Fingerprints, Server):
         base = f"FROM ONLY {group[0].table} WHERE {group[0].condition}"
         try:
             with self.session("reading", group[0].name, settings=THROUGH_INDEX) as connection:
+                if group[0].reader is not None:
+                    lend(connection, group[0].reader)
                 entries = [(index, entries_of(connection, index, base)) for index in group]
                 configure(
                     connection, {"enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_seqscan": "on"}
                 )
-                [(there,)] = reading(connection, f"SELECT count(*) {base}")
+                [(there,)] = reading(connection, f"SELECT count(*) {base}", group[0].reader, "rows bigint")
         except Interrupted:
             raise
         except EngineError as error:
@@ -156,20 +162,30 @@ class Proof(Structure, Fingerprints, Server):
 
         def client(share: Sequence[tuple[Row, str]]) -> list[Check]:
             with self.session("checking constraints", settings=PINNED) as connection:
-                # The statements name everything in full; functions in CHECK constraints may need the usual path.
-                ask(connection, "RESET search_path")
+                path = usual_path(connection)
                 found: list[Check] = []
-                for (what, _, _, name, statement), object in share:
+                for (what, _, _, name, statement, role), object in share:
                     self.raise_if_stopping("checking", object)
-                    found.append(self._none(connection, what, object, name, statement))
+                    found.append(self._none(connection, what, object, name, statement, role, path))
                 return found
 
         return self.shared(wanted, client, max(1, self.limits.jobs))
 
-    def _none(self, connection: Connection, what: str, object: str, name: str, statement: str) -> Check:
+    def _none(
+        self,
+        connection: Connection,
+        what: str,
+        object: str,
+        name: str,
+        statement: str,
+        role: str | None,
+        path: str,
+    ) -> Check:
         """A statement that must count nothing."""
         try:
-            [(wrong,)] = reading(connection, statement)
+            if role is not None:
+                lend(connection, role)
+            [(wrong,)] = self._contradicting(connection, statement, role, path if what == "check" else None)
         except DBAPIError as error:
             self.raise_if_stopping("checking", object)
             if lost(error.orig):
@@ -178,9 +194,18 @@ class Proof(Structure, Fingerprints, Server):
         detail = say("{name}: {count} rows do not keep it", name=name, count=wrong) if wrong else name
         return Check(what, object, not wrong, detail, of_rows=True)
 
+    def _contradicting(self, connection: Connection, statement: str, role: str | None, path: str | None) -> list[Row]:
+        """The statement names everything in full; a function that it calls may count on the usual `path`."""
+        try:
+            return reading(connection, statement, role, "wrong bigint")
+        except DBAPIError as error:
+            if path is None or not names_unknown(error):
+                raise
+            return reading(connection, statement, role, "wrong bigint", path)
+
     def _sequences(self, tables: Sequence[str] | None) -> list[Check]:
         checks: list[Check] = []
-        with self.session("checking sequences", settings={"search_path": "", "row_security": "off"}) as connection:
+        with self.session("checking sequences") as connection:
             for row in ask(connection, OWNED_SEQUENCES):
                 object = canonical(row[0], row[1])
                 if tables is not None and object not in tables:
@@ -204,22 +229,101 @@ class Proof(Structure, Fingerprints, Server):
         return checks
 
     def query(self, sql: str) -> list[Row]:
-        """One statement in a transaction that cannot write; raises Unable for several."""
-        with self.asking() as question:
-            return question(sql)
+        """The answer to a question of people: true, false, a number or nothing. Raises Unable for anything else.
+
+        Neither rows nor the server's words come out, which people without rights on the data would read.
+        """
+        with self.session("asking", settings=QUESTIONS) as connection:
+            role, path = self._asker(connection), usual_path(connection)
+            names = lend(connection, role)
+            try:
+                rows = reading(
+                    connection,
+                    f"SELECT pg_temp.{names['answer']}(%(statement)s, %(path)s)",
+                    binds={"statement": single(sql), "path": path},
+                )
+            except DBAPIError as error:
+                raise self._without_words(error, sql) from error
+        return answered(rows[0][0], sql)
 
     @contextmanager
     def asking(self) -> Iterator[Callable[[str], list[Row]]]:
-        with self.session("asking", settings={"client_min_messages": "error"}) as connection:
-            yield lambda sql: reading(connection, single(sql))
+        """Run questions to their end, in the same account as `query`, and drop what they return."""
+        with self.session("asking", settings=QUESTIONS) as connection:
+            role, path = self._asker(connection), usual_path(connection)
+            lend(connection, role)
+
+            def question(sql: str) -> list[Row]:
+                statement = f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {single(sql)}"
+                try:
+                    reading(connection, statement, role, "line text", path)
+                except DBAPIError as error:
+                    raise self._without_words(error, sql) from error
+                return []
+
+            yield question
+
+    def _asker(self, connection: Connection) -> str:
+        """The role in whose name questions of people are asked. Raises Unable where none is poor enough."""
+        role = asker(connection, self.ways.read_all_data)
+        if role is None:
+            raise Unable(
+                "asking",
+                self.database,
+                say(
+                    "the account could reach files and programs of the server's host; give the database an owner that "
+                    "is no superuser"
+                ),
+            )
+        return role
+
+    def _without_words(self, error: DBAPIError, sql: str) -> EngineError:
+        cause = error.orig or error
+        code = getattr(cause, "pgcode", None)
+        told = from_driver(cause, "asking", sql[:80], stopping=self.stopping.is_set(), connecting=False)
+        if code is None or isinstance(told, Interrupted):
+            return told
+        return type(told)("asking", sql[:80], say("the server refused it: {error}", error=name_of(code)))
 
 
-def reading(connection: Connection, statement: str) -> list[Row]:
-    """Runs it in a transaction that cannot write, whatever functions it calls: owners of tables wrote those."""
+def name_of(code: str) -> str:
+    """Of the server's own errors. One that somebody made up may carry anything."""
+    try:
+        return f"{lookup(code).__name__} ({code})"
+    except KeyError:
+        return "UserDefinedError"
+
+
+def answered(text: str | None, sql: str) -> list[Row]:
+    """The first value of a row in its text form, e.g. `(t,12)`. Raises Unable where it is neither truth nor number."""
+    first = re.match(r"\((?:(t)|(f)|(-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?))?[,)]", text or "()")
+    if first is None:
+        raise Unable("asking", sql[:80], say("it answers neither true or false nor a number"))
+    true, false, number = first.groups()
+    if number:
+        return [(float(number) if re.search("[.e]", number) else int(number),)]
+    return [(True,)] if true else [(False,)] if false else [(None,)] if text else []
+
+
+def reading(
+    connection: Connection,
+    statement: str,
+    role: str | None = None,
+    columns: str = "",
+    path: str = SAFE_PATH,
+    binds: Mapping[str, object] | None = None,
+) -> list[Row]:
+    """Run it in a transaction that cannot write, whatever functions it calls: owners of tables wrote those.
+
+    As `role`, where that is not None: `lend` to it before.
+    """
     # After the first query the transaction cannot be made writable any more.
     ask(connection, "BEGIN READ ONLY; SELECT 1")
     try:
-        return ask(connection, statement)
+        if role is None:
+            configure(connection, {"search_path": path}, local=True)
+            return ask(connection, statement, **(binds or {}))
+        return ask_as(connection, role, columns, statement, path)
     finally:
         if not connection.invalidated:
             ask(connection, "ROLLBACK")
@@ -241,11 +345,14 @@ def single(sql: str) -> str:
 def entries_of(connection: Connection, index: Readable, base: str) -> int | None:
     """Entries of the index, read in its order. None where the planner found another way."""
     through = f"SELECT count(*) FROM (SELECT 1 {base} ORDER BY {index.keys} OFFSET 0) x"
-    plan = " ".join(str(line) for (line,) in reading(connection, f"EXPLAIN {through}"))
+    plan = " ".join(str(line) for (line,) in reading(connection, f"EXPLAIN {through}", index.reader, "line text"))
     if not re.search(rf"Index (Only )?Scan (Backward )?using {re.escape(index.explained)} ", plan) or "Sort" in plan:
         return None
-    return int(reading(connection, through)[0][0])
+    return int(reading(connection, through, index.reader, "entries bigint")[0][0])
 
+
+QUESTIONS: dict[str, object] = {"client_min_messages": "error", "row_security": "on"}
+"""In the name of a role that policies may hold for."""
 
 THROUGH_INDEX: dict[str, object] = {
     **PINNED,
@@ -261,46 +368,76 @@ SELECT n.nspname, c.relname, ni.nspname, i.relname, quote_ident(i.relname),
   (SELECT string_agg(pg_get_indexdef(i.oid, k, false) || CASE WHEN x.indoption[k - 1] & 1 = 1 THEN ' DESC' ELSE '' END
      || CASE WHEN x.indoption[k - 1] & 2 = 2 THEN ' NULLS FIRST' ELSE ' NULLS LAST' END, ', ' ORDER BY k)
    FROM generate_series(1, x.indnkeyatts) k),
-  coalesce(pg_get_expr(x.indpred, x.indrelid), 'true')
+  coalesce(pg_get_expr(x.indpred, x.indrelid), 'true'), {READER}
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace ni ON ni.oid = i.relnamespace
 JOIN pg_class c ON c.oid = x.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am a ON a.oid = i.relam
 WHERE a.amname = 'btree' AND x.indisvalid AND {USER_TABLES}
 """
 
+OF_ROW = """
+(SELECT string_agg(format('p.%I%s OPERATOR(%I.%s) f.%I%s', pa.attname, t.left, t.schema, o.oprname, fa.attname, t.right)
+   || coalesce((SELECT format(' COLLATE %I.%I', cn.nspname, l.collname) FROM pg_collation l
+     JOIN pg_namespace cn ON cn.oid = l.collnamespace WHERE l.oid = pa.attcollation), ''), ' AND ')
+ FROM unnest(k.conkey, k.confkey, k.conpfeqop) AS n(f, p, op)
+ JOIN pg_attribute fa ON fa.attrelid = k.conrelid AND fa.attnum = n.f
+ JOIN pg_attribute pa ON pa.attrelid = k.confrelid AND pa.attnum = n.p
+ JOIN pg_operator o ON o.oid = n.op,
+ LATERAL (SELECT (SELECT nspname FROM pg_namespace WHERE oid = o.oprnamespace) AS schema,
+   (SELECT '::' || format_type(oid, NULL) FROM pg_type WHERE oid = o.oprleft AND typtype <> 'p') AS left,
+   (SELECT '::' || format_type(oid, NULL) FROM pg_type WHERE oid = o.oprright AND typtype <> 'p') AS right) t)
+"""
+"""How the server itself compares keys: by the operators of the constraint, and in the order of the column that is
+referred to (ri_GenerateQual in its ri_triggers.c)."""
+
+READER_OF_BOTH = f"""
+(SELECT CASE WHEN f.owner IS NULL OR p.owner IS NULL THEN coalesce(f.owner, p.owner)
+    WHEN has_table_privilege(f.owner::name, k.confrelid, 'SELECT') THEN f.owner ELSE p.owner END
+  FROM (SELECT CASE WHEN bool_or({HAS_CODE})
+          THEN (SELECT {OWNER} FROM pg_class c WHERE c.oid = k.conrelid) END AS owner
+        FROM pg_class c WHERE c.oid = k.conrelid) f,
+       (SELECT CASE WHEN bool_or({HAS_CODE})
+          THEN (SELECT {OWNER} FROM pg_class c WHERE c.oid = k.confrelid) END AS owner
+        FROM pg_class c WHERE c.oid = k.confrelid OR c.oid IN (SELECT relid FROM pg_partition_tree(k.confrelid))) p)
+"""
+
 CONSTRAINTS = f"""
-WITH c AS (SELECT c.oid, c.relname, n.nspname, format('%I.%I', n.nspname, c.relname) AS name
+WITH c AS (SELECT c.oid, c.relname, n.nspname, format('%I.%I', n.nspname, c.relname) AS name, {READER} AS reader,
+             {OWNER} AS owner
            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES})
 SELECT 'foreign key', c.nspname, c.relname, k.conname::text,
   format('SELECT count(*) FROM ONLY %s f WHERE %s AND NOT EXISTS (SELECT 1 FROM %s p WHERE %s)', c.name,
     (SELECT string_agg(format('f.%I IS NOT NULL', a.attname), ' AND ') FROM unnest(k.conkey) n
      JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = n),
-    (SELECT format('%I.%I', pn.nspname, p.relname) FROM pg_class p JOIN pg_namespace pn ON pn.oid = p.relnamespace
-      WHERE p.oid = k.confrelid),
-    (SELECT string_agg(format('p.%I = f.%I', pa.attname, fa.attname), ' AND ') FROM unnest(k.conkey,
-      k.confkey) AS n(f, p)
-     JOIN pg_attribute fa ON fa.attrelid = k.conrelid AND fa.attnum = n.f
-     JOIN pg_attribute pa ON pa.attrelid = k.confrelid AND pa.attnum = n.p))
+    (SELECT format('%s%I.%I', CASE p.relkind WHEN 'r' THEN 'ONLY ' END, pn.nspname, p.relname) FROM pg_class p
+      JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE p.oid = k.confrelid), {OF_ROW}),
+  {READER_OF_BOTH}
 FROM pg_constraint k JOIN c ON c.oid = k.conrelid
-WHERE k.contype = 'f' AND k.convalidated
+WHERE k.contype = 'f' AND k.convalidated AND NOT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false)
   AND NOT EXISTS (SELECT 1 FROM pg_constraint parent JOIN pg_class pc ON pc.oid = parent.conrelid
                   WHERE parent.oid = k.conparentid AND parent.conrelid = k.conrelid)
 UNION ALL
 SELECT 'check', c.nspname, c.relname, k.conname::text,
-  format('SELECT count(*) FROM ONLY %s WHERE NOT (%s)', c.name, pg_get_expr(k.conbin, k.conrelid))
+  format('SELECT count(*) FROM ONLY %s WHERE NOT (%s)', c.name, pg_get_expr(k.conbin, k.conrelid)),
+  CASE WHEN ('pg_constraint'::regclass, k.oid) IN ({CALLING}) THEN c.owner ELSE c.reader END
 FROM pg_constraint k JOIN c ON c.oid = k.conrelid WHERE k.contype = 'c' AND k.convalidated
 UNION ALL
 SELECT 'not null', c.nspname, c.relname, string_agg(a.attname, ', ' ORDER BY a.attnum),
-  format('SELECT count(*) FROM ONLY %s WHERE %s', c.name, string_agg(format('%I IS NULL', a.attname), ' OR '))
+  format('SELECT count(*) FROM ONLY %s WHERE %s', c.name, string_agg(format('%I IS NULL', a.attname), ' OR ')),
+  min(c.reader)
 FROM pg_attribute a JOIN c ON c.oid = a.attrelid WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
 GROUP BY c.nspname, c.relname, c.name
 UNION ALL
 SELECT 'unique', c.nspname, c.relname, i.relname::text,
   format('SELECT count(*) FROM (SELECT 1 FROM ONLY %s WHERE %s AND (%s) GROUP BY %s HAVING count(*) > 1) x', c.name,
-    (SELECT string_agg(format('%s IS NOT NULL', pg_get_indexdef(i.oid, k, false)), ' AND ') FROM generate_series(1,
-      x.indnkeyatts) k),
+    (SELECT string_agg(format('%s IS NOT NULL', key), ' AND ') FROM unnest(keys) key),
     coalesce(pg_get_expr(x.indpred, x.indrelid), 'true'),
-    (SELECT string_agg(pg_get_indexdef(i.oid, k, false), ', ') FROM generate_series(1, x.indnkeyatts) k))
-FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN c ON c.oid = x.indrelid WHERE x.indisunique
-  AND x.indisvalid
+    (SELECT string_agg(key, ', ') FROM unnest(keys) key)), c.reader
+FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN c ON c.oid = x.indrelid,
+  LATERAL (SELECT array_agg(pg_get_indexdef(i.oid, n, false) || coalesce((
+      SELECT format(' COLLATE %I.%I', ln.nspname, l.collname) FROM pg_collation l
+      JOIN pg_namespace ln ON ln.oid = l.collnamespace WHERE l.oid = x.indcollation[n - 1]), '') ORDER BY n) AS keys
+    FROM generate_series(1, x.indnkeyatts) n) k
+WHERE x.indisunique AND x.indisvalid
 """
-"""Statements that count the rows which contradict a constraint, read from the tables and not by their indexes."""
+"""Statements that count the rows which contradict a constraint, read from the tables and not by their indexes; and in
+whose name, None in ours. Not of keys with PERIOD."""
