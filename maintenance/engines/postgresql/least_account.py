@@ -22,7 +22,8 @@ from .sql import Row, ask, quoted, transaction
 CALLING = """
 SELECT d.classid, d.objid FROM pg_depend d
 WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid IN (
-    SELECT p.oid FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner WHERE NOT r.rolsuper AND r.rolname <> current_user)
+    SELECT p.oid FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner
+    WHERE NOT r.rolsuper AND r.rolname <> current_user)
   OR d.refclassid = 'pg_operator'::regclass AND d.refobjid IN (
     SELECT q.oid FROM pg_operator q JOIN pg_proc p ON p.oid = q.oprcode JOIN pg_roles r ON r.oid = p.proowner
     WHERE NOT r.rolsuper AND r.rolname <> current_user)

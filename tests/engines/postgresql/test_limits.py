@@ -17,6 +17,7 @@ from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.postgresql.sessions import Sessions
+from maintenance.engines.postgresql.sql import ask
 from maintenance.engines.values import MaintenanceType, Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
 
@@ -75,7 +76,8 @@ def test_what_a_role_or_a_database_has_set_does_not_reach_our_sessions(lab: Post
     for name, value in theirs.items():
         lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '{value}'")
     with engine(lab) as made:
-        [ours] = made.benchmark.query("SELECT " + ", ".join(f"current_setting('{name}')" for name in theirs))
+        with made.session("looking") as connection:
+            [ours] = ask(connection, "SELECT " + ", ".join(f"current_setting('{name}')" for name in theirs))
         assert ours == ("off", "read committed", "0", "0", "off")
         untold = [
             f.evidence.values for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "cannot_tell"

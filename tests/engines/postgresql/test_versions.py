@@ -68,7 +68,9 @@ def test_no_session_of_ours_has_a_limit_that_its_role_or_database_gave_it(lab: P
         for name in ours:
             lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '1s'")
         for name, value in ours.items():
-            assert made.benchmark.query(f"SELECT setting FROM pg_settings WHERE name = '{name}'") == [(str(value),)]
+            with made.session("looking") as connection:
+                rows = ask(connection, "SELECT setting FROM pg_settings WHERE name = %(name)s", name=name)
+            assert rows == [(str(value),)]
 
 
 @pytest.mark.usefixtures("whole_copy")
