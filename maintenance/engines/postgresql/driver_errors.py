@@ -26,6 +26,7 @@ BY_CODE: dict[str, type[EngineError]] = {
     "3D000": Unreachable,  # no such database
     "0A000": Unable,
     "42883": Unable,  # function of an extension or a newer version
+    "42P11": Unable,  # invalid_cursor_definition: a question that is none
     "58000": ResourceShortage,
 }
 """https://www.postgresql.org/docs/current/errcodes-appendix.html"""
