@@ -185,7 +185,8 @@ class Proof(Structure, Fingerprints, Server):
         try:
             if role is not None:
                 lend(connection, role)
-            [(wrong,)] = self._contradicting(connection, statement, role, path if what == "check" else None)
+            # Statements name everything in full, but a function that one calls may count on the usual path.
+            [(wrong,)] = found_by(path, lambda way: reading(connection, statement, role, "wrong bigint", way))
         except DBAPIError as error:
             self.raise_if_stopping("checking", object)
             if lost(error.orig):
@@ -193,15 +194,6 @@ class Proof(Structure, Fingerprints, Server):
             return Check(what, object, False, f"{name}: {words_of(error)}", of_rows=True)
         detail = say("{name}: {count} rows do not keep it", name=name, count=wrong) if wrong else name
         return Check(what, object, not wrong, detail, of_rows=True)
-
-    def _contradicting(self, connection: Connection, statement: str, role: str | None, path: str | None) -> list[Row]:
-        """The statement names everything in full; a function that it calls may count on the usual `path`."""
-        try:
-            return reading(connection, statement, role, "wrong bigint")
-        except DBAPIError as error:
-            if path is None or not names_unknown(error):
-                raise
-            return reading(connection, statement, role, "wrong bigint", path)
 
     def _sequences(self, tables: Sequence[str] | None) -> list[Check]:
         checks: list[Check] = []
@@ -236,12 +228,13 @@ class Proof(Structure, Fingerprints, Server):
         with self.session("asking", settings=QUESTIONS) as connection:
             role, path = self._asker(connection), usual_path(connection)
             names = lend(connection, role)
+
+            def answer(way: str) -> list[Row]:
+                binds = {"statement": single(sql), "path": way}
+                return reading(connection, f"SELECT pg_temp.{names['answer']}(%(statement)s, %(path)s)", binds=binds)
+
             try:
-                rows = reading(
-                    connection,
-                    f"SELECT pg_temp.{names['answer']}(%(statement)s, %(path)s)",
-                    binds={"statement": single(sql), "path": path},
-                )
+                rows = found_by(path, answer)
             except DBAPIError as error:
                 raise self._without_words(error, sql) from error
         return answered(rows[0][0], sql)
@@ -256,7 +249,7 @@ class Proof(Structure, Fingerprints, Server):
             def question(sql: str) -> list[Row]:
                 statement = f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {single(sql)}"
                 try:
-                    reading(connection, statement, role, "line text", path)
+                    found_by(path, lambda way: reading(connection, statement, role, "line text", way))
                 except DBAPIError as error:
                     raise self._without_words(error, sql) from error
                 return []
@@ -284,6 +277,16 @@ class Proof(Structure, Fingerprints, Server):
         if code is None or isinstance(told, Interrupted):
             return told
         return type(told)("asking", sql[:80], say("the server refused it: {error}", error=name_of(code)))
+
+
+def found_by(path: str, asking: Callable[[str], list[Row]]) -> list[Row]:
+    """What `asking` finds with the server's own names alone; where that leaves some unknown, with the usual `path`."""
+    try:
+        return asking(SAFE_PATH)
+    except DBAPIError as error:
+        if not names_unknown(error):
+            raise
+    return asking(path)
 
 
 def name_of(code: str) -> str:
