@@ -31,7 +31,7 @@ def test_the_copy_made_under_the_cut_takes_the_place_with_everything_around_it(
         image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.kind == "copy"
         with made.session("spoiling") as connection:
-            connection.exec_driver_sql("DELETE FROM orders")
+            connection.exec_driver_sql("DELETE FROM public.orders")
         side = made.rollback.restore_beside(image, backup, PLAIN)
         assert made.verifier.fingerprint(None, side) == baseline
         broken = made.rollback.swap(side, gate, MARKER)

@@ -82,7 +82,7 @@ def test_where_nothing_changed_the_backup_is_what_a_rollback_restores_from(lab: 
         image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert (image.kind, image.bytes, image.tables, image.path) == ("dump", 0, (), None)
         with made.session("spoiling") as connection:
-            connection.exec_driver_sql("DELETE FROM orders")
+            connection.exec_driver_sql("DELETE FROM public.orders")
         side = made.rollback.restore_beside(image, backup, PLAIN)
         assert made.verifier.fingerprint(None, side) == baseline
         made.rollback.swap(side, gate, MARKER)

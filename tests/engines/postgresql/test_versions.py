@@ -101,7 +101,7 @@ def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
         assert [check for check in made.verifier.check(None) if not check.passed] == []
         assert made.benchmark.measure(made.benchmark.queries(None)[0], 2).error is None
         with made.session("spoiling") as connection:
-            connection.exec_driver_sql("DELETE FROM orders")
+            connection.exec_driver_sql("DELETE FROM public.orders")
         side = made.rollback.restore_beside(image, backup, PLAIN)
         made.rollback.swap(side, gate, MARKER)
         assert made.verifier.fingerprint(None) == baseline
