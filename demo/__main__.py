@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from .stage import PROJECT, databases, prepare, say, worker
+from .stage import PROJECT, databases, msg, prepare, worker
 
 HOME = Path(os.environ.get("DBMAINT_HOME", PROJECT / "var" / "demo")).resolve()
 
@@ -22,7 +22,7 @@ def main() -> int:
     shutil.rmtree(HOME, ignore_errors=True)
     prepare(HOME)
     with databases(HOME), worker(HOME):
-        say("")
+        msg("")
         return maintain()
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .stage import PROJECT, databases, manage, prepare, say, worker
+from .stage import PROJECT, databases, manage, msg, prepare, worker
 
 HOME = Path(os.environ.get("DBMAINT_HOME", PROJECT / "var" / "serve")).resolve()
 ADDRESS = os.environ.get("DBMAINT_ADDRESS", "127.0.0.1:8905")
@@ -40,8 +40,8 @@ def main() -> int:
     people()
     manage("collectstatic", "--noinput", "-v0")
     with databases(HOME), worker(HOME):
-        say(f"\nhttp://{ADDRESS}/")
-        say(f"Demo logins, password {PASSWORD} for each: {', '.join(PEOPLE)}. Ctrl-C ends everything.\n")
+        msg(f"\nhttp://{ADDRESS}/")
+        msg(f"Demo logins, password {PASSWORD} for each: {', '.join(PEOPLE)}. Ctrl-C ends everything.\n")
         web = subprocess.Popen(
             [
                 sys.executable,

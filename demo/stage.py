@@ -34,7 +34,7 @@ BLOATED = (
 )
 
 
-def say(text: str) -> None:
+def msg(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -46,7 +46,7 @@ def prepare(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     os.environ.update(DBMAINT_HOME=str(home), DBMAINT_INSECURE="1", DBMAINT_CONFIG=str(home / "config.json"))
     applications(home)
-    say("Setting up the control database …")
+    msg("Setting up the control database …")
     manage("migrate", "-v0")
     # Nobody can log in as it: it is who the account that runs the demonstration is to the command line.
     create = ["createsuperuser", "--noinput", "--username=demo", "--email=", "-v0"]
@@ -57,14 +57,14 @@ def prepare(home: Path) -> None:
 def databases(home: Path) -> Iterator[None]:
     """A sick SQLite file and, where their programs are installed, private servers with bloated tables."""
     with ExitStack() as stack:
-        say("Building a SQLite database with gaps, a plan gone bad and a damaged index …")
+        msg("Building a SQLite database with gaps, a plan gone bad and a damaged index …")
         file = sqlite.build(home / "data" / "kiosk.db")
         register(home, "kiosk", f"sqlite:///{file}", f"benchmark_queries={json.dumps(sqlite.BENCHMARK_QUERIES)}")
         for name, server in (("shop", postgresql), ("billing", mariadb)):
             try:
                 register(home, name, stack.enter_context(server()), 'applications=["shop-web"]')
             except Exception as error:
-                say(f"Going on without {server.__name__}: {error}")
+                msg(f"Going on without {server.__name__}: {error}")
         yield
 
 
@@ -118,7 +118,7 @@ def postgresql() -> Iterator[str]:
 
     with scratch() as folder:
         server = ThrowawayPostgreSQL(folder / "pg")
-        say("Starting a private PostgreSQL server with bloated tables …")
+        msg("Starting a private PostgreSQL server with bloated tables …")
         server.start()
         try:
             connection = psycopg2.connect(server.url("postgres"))
@@ -152,7 +152,7 @@ def mariadb() -> Iterator[str]:
         raise ServerFailed(f"not installed: {', '.join(missing_programs())}")
     with scratch() as folder:
         server = ThrowawayMariaDB(folder / "mariadb")
-        say("Starting a private MariaDB server with bloated tables …")
+        msg("Starting a private MariaDB server with bloated tables …")
         server.start()
         try:
             connection: Any = server.connect()
@@ -175,7 +175,7 @@ def mariadb() -> Iterator[str]:
 
 @contextmanager
 def worker(home: Path) -> Iterator[None]:
-    say("Starting a worker …")
+    msg("Starting a worker …")
     log = open(home / "worker.log", "wb")  # noqa: SIM115  (closed with the process below)
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "manage.py", "work"],

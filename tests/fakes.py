@@ -20,7 +20,7 @@ from maintenance.engines import ENGINES
 from maintenance.engines.archive import Seal
 from maintenance.engines.base import UndividedEngine
 from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.parts import Measure
 from maintenance.engines.values import (
     Action,
@@ -126,8 +126,8 @@ class FakeEngine(UndividedEngine):
         with opened(self.path) as state:
             account = role or "dba"
             return [
-                Grant(f"GRANT EVERYTHING TO {account}", say("Without this right nothing works"), "rights" in state),
-                Grant("", say("Only the owner of the machine can repair it"), False, "low"),
+                Grant(f"GRANT EVERYTHING TO {account}", msg("Without this right nothing works"), "rights" in state),
+                Grant("", msg("Only the owner of the machine can repair it"), False, "low"),
             ]
 
     def spellings(self) -> dict[str, list[str]]:
@@ -158,7 +158,7 @@ class FakeEngine(UndividedEngine):
             )
         bloated = [t for t in found if t.bloat_share]
         findings = tuple(
-            Finding("table_bloat", "medium", t.name, say("half of it is unused"), say("many rows were deleted"))
+            Finding("table_bloat", "medium", t.name, msg("half of it is unused"), msg("many rows were deleted"))
             for t in bloated
         )
         return Diagnosis("Fake 1", sum(t.bytes for t in found), 3, 100, None, found, findings)
@@ -172,7 +172,7 @@ class FakeEngine(UndividedEngine):
         allow_data_loss: bool,
     ) -> list[Action]:
         chosen = [t for t in diagnosis.tables if kind != "optimize" or (t.bloat_share or 0) > thresholds.bloat_share]
-        return [Action(t.name, kind, say("because"), say("nobody reads meanwhile"), t.bytes, t.bytes) for t in chosen]
+        return [Action(t.name, kind, msg("because"), msg("nobody reads meanwhile"), t.bytes, t.bytes) for t in chosen]
 
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
         with self.doing("back_up", method) as state:
@@ -233,7 +233,7 @@ class FakeEngine(UndividedEngine):
             state["bytes"][action.object] = min(before, 1000)
             if action.object in state["slow"]:
                 state["slow"][action.object] = 1.0
-        return Performed(say("Rewrote {table}.", table=action.object), before, min(before, 1000))
+        return Performed(msg("Rewrote {table}.", table=action.object), before, min(before, 1000))
 
     def progress(self) -> list[Progress]:
         return [Progress("orders", 0.5, "REWRITE orders")]

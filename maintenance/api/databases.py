@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from maintenance.auditing import chain
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Json
 from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.observation.health import Standing, standings
@@ -116,4 +116,4 @@ def reference(request: HttpRequest, target: RunTarget) -> dict[str, str]:
 
 def _unknown(name: str) -> NotFound:
     known = ", ".join(MaintenanceSetting.objects.filter(enabled=True).values_list("name", flat=True)) or "none"
-    return NotFound(say("There is no database {name}; registered are: {known}.", name=name, known=known))
+    return NotFound(msg("There is no database {name}; registered are: {known}.", name=name, known=known))

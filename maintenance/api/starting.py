@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from ninja import Header
 
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import MaintenanceRun, StoredPlan
 from maintenance.requests import launch
 from maintenance.requests.planning import plain
@@ -58,7 +58,7 @@ def planned(number: int) -> StoredPlan:
     """Raises BadInput."""
     found = StoredPlan.objects.filter(pk=number).first()
     if found is None:
-        raise launch.BadInput(say("There is no plan {plan}; make one first.", plan=number))
+        raise launch.BadInput(msg("There is no plan {plan}; make one first.", plan=number))
     return found
 
 
@@ -78,7 +78,7 @@ def earlier(request: Called, asked: launch.Request, key: str | None) -> Maintena
     same = asked.target_databases is None or list(dict.fromkeys(asked.target_databases)) == run.target_databases
     if before != now or not same:
         raise launch.BadInput(
-            say("This Idempotency-Key was used for {run}, which was asked for otherwise.", run=run.number)
+            msg("This Idempotency-Key was used for {run}, which was asked for otherwise.", run=run.number)
         )
     return run
 

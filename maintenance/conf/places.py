@@ -9,7 +9,7 @@ from sqlalchemy import URL
 
 from maintenance.engines import addresses
 from maintenance.engines.addresses import AddressRefused, is_below
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 
 from . import config
 
@@ -20,7 +20,7 @@ PRIVATE = 0o700
 class FolderRefused(Exception):
     """Backups may not lie there; the sentence says where they may."""
 
-    def __init__(self, sentence: Sentence) -> None:
+    def __init__(self, sentence: Message) -> None:
         self.sentence = sentence
         super().__init__(str(sentence))
 
@@ -61,16 +61,16 @@ def refuse_backup_folder(folder: Path, roots: tuple[Path, ...]) -> None:
     place = folder.resolve()
     if not any(is_below(place, root) for root in roots):
         raise FolderRefused(
-            say(
+            msg(
                 "{folder} does not lie below a folder that config.json names for backups; those are: {roots}.",
                 folder=str(folder),
-                roots=", ".join(map(str, roots)) or say("none"),
+                roots=", ".join(map(str, roots)) or msg("none"),
             )
         )
     holds = [Path(settings.HOME), Path(settings.BASE_DIR), *own_folders()]
     if any(own.resolve().is_relative_to(place) for own in holds) or any(is_below(place, x) for x in own_folders()):
         raise FolderRefused(
-            say("{folder} is a folder of the console itself; choose one that holds only backups.", folder=str(folder))
+            msg("{folder} is a folder of the console itself; choose one that holds only backups.", folder=str(folder))
         )
 
 
@@ -91,7 +91,7 @@ def refuse_address(url: URL) -> None:
     else:
         addresses.refuse(url)
     if url.get_backend_name() == "sqlite" and _is_our_file(Path(url.database or "")):
-        raise AddressRefused(say("{file} is a file of the console itself.", file=url.database))
+        raise AddressRefused(msg("{file} is a file of the console itself.", file=url.database))
 
 
 def _is_our_file(file: Path) -> bool:

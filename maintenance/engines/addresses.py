@@ -16,7 +16,7 @@ from typing import Literal
 from sqlalchemy import URL
 
 from .errors import Unable
-from .messages import Sentence, say
+from .messages import Message, msg
 
 Kind = Literal["sockets", "certificates"]
 Folders = Mapping[Kind, Sequence[Path]]
@@ -27,8 +27,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class AddressRefused(Unable):
     """The address says something that it may not say; the words name it and what would be right."""
 
-    def __init__(self, words: Sentence) -> None:
-        super().__init__("reading", say("the address"), words)
+    def __init__(self, words: Message) -> None:
+        super().__init__("reading", msg("the address"), words)
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def refuse(url: URL, folders: Folders | None = None) -> None:
     engine = url.get_backend_name()
     if url.drivername not in DRIVERS.get(engine, (url.drivername,)):
         raise AddressRefused(
-            say(
+            msg(
                 "The driver {driver} is not used; begin the address with {engine}://.",
                 driver=url.drivername,
                 engine=engine,
@@ -126,9 +126,9 @@ def _refuse_parameters(engine: str, url: URL, folders: Folders | None) -> None:
     allowed = ALLOWED.get(engine, {})
     for name, value in url.query.items():
         if name not in allowed:
-            known = ", ".join(sorted(allowed)) or say("none")
+            known = ", ".join(sorted(allowed)) or msg("none")
             raise AddressRefused(
-                say(
+                msg(
                     "{name} may not stand in the address of a {engine} database; allowed are: {allowed}.",
                     name=name,
                     engine=engine,
@@ -136,7 +136,7 @@ def _refuse_parameters(engine: str, url: URL, folders: Folders | None) -> None:
                 )
             )
         if not isinstance(value, str):
-            raise AddressRefused(say("{name} stands more than once in the address.", name=name))
+            raise AddressRefused(msg("{name} stands more than once in the address.", name=name))
         _refuse_value(name, value, allowed[name], folders)
 
 
@@ -144,11 +144,11 @@ def _refuse_value(name: str, value: str, rule: Value, folders: Folders | None) -
     match rule:
         case OneOf(values) if value not in values:
             raise AddressRefused(
-                say("{name} is {value}; it is one of {allowed}.", name=name, value=value, allowed=", ".join(values))
+                msg("{name} is {value}; it is one of {allowed}.", name=name, value=value, allowed=", ".join(values))
             )
         case Number(least, most) if not (re.fullmatch(r"\d{1,9}", value, re.ASCII) and least <= int(value) <= most):
             raise AddressRefused(
-                say("{name} is {value}; it is a number from {least} to {most}.", name=name, value=value,
+                msg("{name} is {value}; it is a number from {least} to {most}.", name=name, value=value,
                     least=least, most=most)
             )  # fmt: skip
         case Below(kind, words) if value not in words:
@@ -158,12 +158,12 @@ def _refuse_value(name: str, value: str, rule: Value, folders: Folders | None) -
 def _refuse_path(name: str, value: str, kind: Kind, folders: Folders | None) -> None:
     path = Path(value)
     if not path.is_absolute() or ".." in path.parts or "," in value or CONTROL.search(value):
-        raise AddressRefused(say("{name} is {value}; it is one absolute path.", name=name, value=value))
+        raise AddressRefused(msg("{name} is {value}; it is one absolute path.", name=name, value=value))
     if folders is None:
         return
     if not any(is_below(path, folder) for folder in folders[kind]):
         raise AddressRefused(
-            say(
+            msg(
                 "{name} is {value}, which does not lie below a folder that config.json names for it: {folders}.",
                 name=name,
                 value=value,
@@ -179,22 +179,22 @@ def is_below(path: Path, folder: Path) -> bool:
 
 def _refuse_file(url: URL) -> None:
     if url.host or url.username or url.password or url.port:
-        raise AddressRefused(say("The address of a SQLite database is a path: sqlite:////path/to/file."))
+        raise AddressRefused(msg("The address of a SQLite database is a path: sqlite:////path/to/file."))
     name = url.database or ""
     if not name.startswith("/") or CONTROL.search(name):
-        raise AddressRefused(say("Give an absolute path: sqlite:////path/to/file."))
+        raise AddressRefused(msg("Give an absolute path: sqlite:////path/to/file."))
 
 
 def _refuse_server(url: URL) -> None:
     if url.host and not (HOST.fullmatch(url.host) or _is_address(url.host)):
         raise AddressRefused(
-            say("{host} is no host: give one name or one address, and a socket as a parameter.", host=url.host)
+            msg("{host} is no host: give one name or one address, and a socket as a parameter.", host=url.host)
         )
     if url.host and socket_of(url):
-        raise AddressRefused(say("The address names a host and a socket; give one of them."))
+        raise AddressRefused(msg("The address names a host and a socket; give one of them."))
     for part in (url.username, url.password, url.database):
         if part and CONTROL.search(part):
-            raise AddressRefused(say("There is a control character in the address."))
+            raise AddressRefused(msg("There is a control character in the address."))
 
 
 def _is_address(host: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from .messages import Sentence, say
+from .messages import Message, msg
 
 Kind = Literal["transient", "resource", "integrity", "permanent"]
 
@@ -17,19 +17,19 @@ class EngineError(Exception):
     """Something the procedure expects to happen; a bug is any other exception.
 
     `doing` is a phrase such as "rewriting", `object` names the thing, `words` are the server's own - or ours, then
-    a literal or a Sentence, so that they can be told in other languages.
+    a literal or a Message, so that they can be told in other languages.
     """
 
     kind: ClassVar[Kind] = "permanent"
 
     def __init__(self, doing: str, object: str, words: str) -> None:
         self.doing, self.object = doing, object
-        self.words = words if isinstance(words, Sentence) else " ".join(words.split())
+        self.words = words if isinstance(words, Message) else " ".join(words.split())
         super().__init__(str(self.sentence))
 
     @property
-    def sentence(self) -> Sentence:
-        return say(
+    def sentence(self) -> Message:
+        return msg(
             "Failed while {doing} {object}: {words}",
             doing=self.doing,
             object=self.object,

@@ -2,7 +2,7 @@
 
 A sentence is plain English text wherever text is wanted (journal, log, test). It also keeps the
 template and the values it was made of, so that a page can translate the template and fill in the
-same values. `makemessages` collects the first argument of `say`.
+same values. `makemessages` collects the first argument of `msg`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Self
 
 
-class Sentence(str):
+class Message(str):
     """English text with its template (`str.format` style) and values. One that counts has a template for many too,
     and its number in the value `n`."""
 
@@ -27,29 +27,29 @@ class Sentence(str):
         return text
 
 
-def say(template: str, **values: object) -> Sentence:
+def msg(template: str, **values: object) -> Message:
     """One sentence. Values must be JSON types; `{rows:,}` and the like are allowed in the template.
 
     A template without values is taken as it stands, braces included.
     """
-    return Sentence(template, values)
+    return Message(template, values)
 
 
-def counted(number: object, one: str, many: str) -> Sentence:
-    """A number with its noun, as a value of a sentence: counted(2, "{n:,} table", "{n:,} tables")."""
-    return Sentence(one, {"n": number}, many)
+def plural(number: object, one: str, many: str) -> Message:
+    """A number with its noun, as a value of a sentence: plural(2, "{n:,} table", "{n:,} tables")."""
+    return Message(one, {"n": number}, many)
 
 
-def listed(parts: Iterable[str], by: str = "; ") -> Sentence:
+def listed(parts: Iterable[str], by: str = "; ") -> Message:
     """Several sentences as one, of which each can still be told in another language."""
     values = {f"p{number}": part for number, part in enumerate(parts)}
-    return Sentence(by.join(f"{{{name}}}" for name in values), values)
+    return Message(by.join(f"{{{name}}}" for name in values), values)
 
 
 def size(count: int | None) -> str:
     """Bytes in words a person reads, decimal units: 1536 -> '1.5 kB'; None -> 'unknown size'."""
     if count is None:
-        return say("unknown size")
+        return msg("unknown size")
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if abs(amount) < 1000:

@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 from .archive import Seal
 from .errors import EngineError, Interrupted, Unable
-from .messages import Sentence, say
+from .messages import Message, msg
 from .values import (
     Action,
     Backup,
@@ -43,8 +43,8 @@ from .values import (
     Thresholds,
 )
 
-AT_WORK_ELSEWHERE = say("another installation of this console is at work on it; wait until that has ended")
-CLOSED_BY_ANOTHER = say(
+AT_WORK_ELSEWHERE = msg("another installation of this console is at work on it; wait until that has ended")
+CLOSED_BY_ANOTHER = msg(
     "another installation of this console closed it and has not opened it again; it has to be ended or released there"
 )
 
@@ -121,7 +121,7 @@ class MaintenanceLock(ABC):
             raise Unable("taking over", self.url.database or "", CLOSED_BY_ANOTHER)
         return ended
 
-    def held_by_other_installation(self) -> Sentence | None:
+    def held_by_other_installation(self) -> Message | None:
         """Return what another installation does with the target, or left on it; None: nothing. Read-only."""
         if self.is_held_elsewhere():
             return AT_WORK_ELSEWHERE

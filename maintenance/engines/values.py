@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from .marks import Signer
-from .messages import Sentence, say
+from .messages import Message, msg
 
 MaintenanceType = Literal["repair", "optimize", "rebuild"]
 Severity = Literal["critical", "high", "medium", "low"]
@@ -100,8 +100,8 @@ class Finding:
     code: str
     severity: Severity
     object: str
-    evidence: Sentence
-    hint: Sentence
+    evidence: Message
+    hint: Message
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Grant:
     """
 
     statement: str
-    purpose: Sentence
+    purpose: Message
     given: bool
     severity: Severity = "medium"
     where: str = ""
@@ -123,15 +123,15 @@ class Grant:
     @property
     def finding(self) -> Finding:
         """What the account cannot do, and what an administrator does so that it can."""
-        hint = say("No statement gives that right; register an account that has it if it is needed")
+        hint = msg("No statement gives that right; register an account that has it if it is needed")
         if self.statement and self.where:
-            hint = say(
+            hint = msg(
                 "An administrator gives the right in database {database}: {statement}",
                 database=self.where,
                 statement=self.statement,
             )
         elif self.statement:
-            hint = say("An administrator gives the right: {statement}", statement=self.statement)
+            hint = msg("An administrator gives the right: {statement}", statement=self.statement)
         return Finding("missing_privilege", self.severity, "", self.purpose, hint)
 
 
@@ -188,8 +188,8 @@ class Action:
 
     object: str
     kind: str
-    reason: Sentence
-    lock: Sentence
+    reason: Message
+    lock: Message
     bytes: int
     disk_bytes: int
     stage: int = 0
@@ -203,14 +203,14 @@ class Loss:
     object: str
     rows: int | None
     pages: tuple[int, ...]
-    detail: Sentence
+    detail: Message
 
 
 @dataclass(frozen=True)
 class Performed:
     """What an action did, observed by its effect. Bytes are None where the engine cannot tell."""
 
-    sentence: Sentence
+    sentence: Message
     bytes_before: int | None
     bytes_after: int | None
     losses: tuple[Loss, ...] = ()

@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError
 from maintenance.conf import config, places
 from maintenance.conf.secrets import SecretUnreadable, open_secret, seal_secret
 from maintenance.engines import addresses
-from maintenance.engines.messages import Sentence
+from maintenance.engines.messages import Message
 from maintenance.engines.values import Limits, Thresholds
 
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
@@ -399,7 +399,7 @@ def with_password(url: URL, sealed_password: str) -> URL:
 
 def translated(sentence: str) -> str:
     """In the reader's language."""
-    if not isinstance(sentence, Sentence):
+    if not isinstance(sentence, Message):
         return sentence
     template = gettext(sentence.template)
     return template.format(**sentence.values) if sentence.values else template

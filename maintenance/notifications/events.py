@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
 from maintenance.conf import config
-from maintenance.engines.messages import Sentence
+from maintenance.engines.messages import Message
 from maintenance.models import ENDED, MaintenanceRun, Notification, Status
 from maintenance.text.render import again
 from maintenance.text.stored import said
@@ -119,7 +119,7 @@ def _said(run: MaintenanceRun, because: str, database: str) -> list[str]:
 
 
 def _again(sentence: str) -> str:
-    return again(str(sentence), said(sentence) if isinstance(sentence, Sentence) else {})
+    return again(str(sentence), said(sentence) if isinstance(sentence, Message) else {})
 
 
 def remind() -> int:

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from maintenance.conf import config
 from maintenance.conf.config import Prometheus
-from maintenance.engines.messages import Sentence, listed, say
+from maintenance.engines.messages import Message, listed, msg
 from maintenance.models import DatabaseState, Feed, MaintenanceSetting
 from maintenance.text.stored import said
 
@@ -38,7 +38,7 @@ STATES = {"critical": "critical", "high": "degraded", "medium": "watch", "low": 
 class NotRead(Exception):
     """Prometheus did not answer, or with something else than the value that was asked for."""
 
-    def __init__(self, sentence: Sentence) -> None:
+    def __init__(self, sentence: Message) -> None:
         self.sentence = sentence
         super().__init__(sentence)
 
@@ -56,7 +56,7 @@ class Seen:
     values: dict[str, int] = field(default_factory=dict)
     up: bool | None = None
     findings: list[dict[str, str]] = field(default_factory=list)
-    problems: list[Sentence] = field(default_factory=list)
+    problems: list[Message] = field(default_factory=list)
 
 
 def due() -> bool:
@@ -89,11 +89,11 @@ def pull() -> int:
         return 0
     known = {s.name: s for s in MaintenanceSetting.objects.filter(enabled=True)}
     wanted = {name: {"database": name} for name in known} if told.databases is None else told.databases
-    problems: dict[str, list[Sentence]] = {}
+    problems: dict[str, list[Message]] = {}
     kept = 0
     for database, labels in wanted.items():
         if database not in known:
-            problems[database] = [say("config.json names it, but no such database is registered")]
+            problems[database] = [msg("config.json names it, but no such database is registered")]
             continue
         seen = read(told, answers, findings, labels)
         if seen.problems:
@@ -116,11 +116,11 @@ def ask(told: Prometheus, query: str) -> list[Series]:
         with urlopen(request, timeout=told.timeout_seconds) as answer:  # noqa: S310
             return _series(query, json.loads(answer.read(LONGEST_ANSWER)))
     except HTTPError as error:
-        raise NotRead(say("{query}: {words}", query=query, words=_reason(error))) from error
+        raise NotRead(msg("{query}: {words}", query=query, words=_reason(error))) from error
     except (URLError, OSError, HTTPException) as error:
-        raise NotRead(say("{words}", words=str(getattr(error, "reason", error)))) from error
+        raise NotRead(msg("{words}", words=str(getattr(error, "reason", error)))) from error
     except ValueError as error:
-        raise NotRead(say("{query}: the answer is no JSON", query=query)) from error
+        raise NotRead(msg("{query}: the answer is no JSON", query=query)) from error
 
 
 def _reason(error: HTTPError) -> str:
@@ -138,7 +138,7 @@ def _series(query: str, answer: Any) -> list[Series]:
             return [Series({}, float(data["result"][1]))]
         return [Series(dict(entry["metric"]), float(entry["value"][1])) for entry in data["result"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise NotRead(say("{query}: the answer is no instant vector", query=query)) from error
+        raise NotRead(msg("{query}: the answer is no instant vector", query=query)) from error
 
 
 def read(
@@ -157,13 +157,13 @@ def read(
             else:
                 seen.values[measure] = _whole(measure, value)
         except NotRead as problem:
-            seen.problems.append(say("{measure}: {problem}", measure=measure, problem=problem.sentence))
+            seen.problems.append(msg("{measure}: {problem}", measure=measure, problem=problem.sentence))
     for code, series in findings.items():
         entry = told.findings[code]
         mine = [s for s in series if about(s, labels)]
         if len(mine) > FINDINGS:
             seen.problems.append(
-                say(
+                msg(
                     "{code}: {count} series are too many, only {kept} were kept",
                     code=code,
                     count=len(mine),
@@ -197,15 +197,15 @@ def closest(series: Sequence[Series], labels: Mapping[str, str]) -> list[Series]
 
 def _one(series: Sequence[Series]) -> float:
     if not series:
-        raise NotRead(say("no series is about this database"))
+        raise NotRead(msg("no series is about this database"))
     if len(series) > 1:
-        raise NotRead(say("{count} series are about this database; aggregate them in the query", count=len(series)))
+        raise NotRead(msg("{count} series are about this database; aggregate them in the query", count=len(series)))
     return series[0].value
 
 
 def _whole(measure: str, value: float) -> int:
     if not math.isfinite(value) or not 0 <= value <= LARGEST.get(measure, LARGEST_SIZE):
-        raise NotRead(say("{value} cannot be", value=f"{value:g}"))
+        raise NotRead(msg("{value} cannot be", value=f"{value:g}"))
     return round(value)
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from maintenance import queue
 from maintenance.auditing import chain
 from maintenance.conf import config
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import (
     ACTIVE,
     Acknowledgement,
@@ -115,14 +115,14 @@ def _refuse_other_plan(actor: Actor, request: Request, agreed: StoredPlan) -> No
     """A plan is confirmed by the person who asked for it, and for what it was asked."""
     if agreed.asked_by != actor.name:
         raise BadInput(
-            say("Plan {plan} was made for {who}; make one of your own.", plan=agreed.pk, who=agreed.asked_by)
+            msg("Plan {plan} was made for {who}; make one of your own.", plan=agreed.pk, who=agreed.asked_by)
         )
     if agreed.made_at is None or agreed.refused:
-        why = resaid(agreed.refused_said, agreed.refused) if agreed.refused else say("it still waits")
-        raise BadInput(say("Plan {plan} was not made: {why}", plan=agreed.pk, why=why))
+        why = resaid(agreed.refused_said, agreed.refused) if agreed.refused else msg("it still waits")
+        raise BadInput(msg("Plan {plan} was not made: {why}", plan=agreed.pk, why=why))
     if agreed.request != request.stored():
         raise BadInput(
-            say("Plan {plan} was made for other parameters; plan again with those you ask for now.", plan=agreed.pk)
+            msg("Plan {plan} was made for other parameters; plan again with those you ask for now.", plan=agreed.pk)
         )
 
 
@@ -197,9 +197,9 @@ def _locked(checked: Checked) -> Locked:
     keys = ["all", *_keys(checked)]
     hold = ScopeHold.objects.filter(key__in=keys).select_related("run").first() or ScopeHold.objects.first()
     if hold is None:
-        return Locked(say("Another maintenance began at the same instant; try again."))
+        return Locked(msg("Another maintenance began at the same instant; try again."))
     return Locked(
-        say(
+        msg(
             "{run} of {databases} holds the lock since {since}; wait for its end or cancel it.",
             run=hold.run.number,
             databases=", ".join(hold.run.target_databases),
@@ -213,7 +213,7 @@ def approve(actor: Actor, run: MaintenanceRun) -> None:
     actor.need("approve_maintenance", "approve a maintenance")
     if actor.name == run.requested_by_name or (actor.user is not None and actor.user.pk == run.requested_by_id):
         raise NotPermitted(
-            say("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number)
+            msg("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number)
         )
     with transaction.atomic():
         _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name))
@@ -224,11 +224,11 @@ def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
     """Break-glass: nobody is there to approve, and waiting does more harm. Audited, told to people, in the report."""
     actor.need("break_glass", "begin a maintenance without its approval")
     if not reason.strip():
-        raise BadInput(say("A reason is required: say why nobody can approve, and what waiting would cost."))
+        raise BadInput(msg("A reason is required: say why nobody can approve, and what waiting would cost."))
     with transaction.atomic():
         _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, broken_glass=reason.strip()))
         chain.record(actor.name, "run.glass_broken", run.number, after={"reason": reason.strip()})
-        told = say("{who} began it without the approval it needs: {reason}", who=actor.name, reason=reason.strip())
+        told = msg("{who} began it without the approval it needs: {reason}", who=actor.name, reason=reason.strip())
         events.announce(run, "glass_broken", told)
 
 
@@ -236,7 +236,7 @@ def _let_begin(run: MaintenanceRun, word: Approval) -> None:
     """Queued, by one compare-and-set. Raises BadInput when the run does not wait for it."""
     changed = MaintenanceRun.objects.filter(pk=run.pk, status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
     if not changed:
-        raise BadInput(say("{run} does not wait for an approval.", run=run.number))
+        raise BadInput(msg("{run} does not wait for an approval.", run=run.number))
     run.status = Status.QUEUED
     word.save()
     run.targets.filter(status=Status.AWAITING_APPROVAL).update(status=Status.QUEUED)
@@ -253,8 +253,8 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
             cancel_requested_at=timezone.now(), cancel_requested_by=actor.name, status=Status.CANCELLING
         )
         if not changed:
-            raise BadInput(say("{run} has ended or is being cancelled already.", run=run.number))
-        why = say("Cancelled by {who} before it began.", who=actor.name)
+            raise BadInput(msg("{run} has ended or is being cancelled already.", run=run.number))
+        why = msg("Cancelled by {who} before it began.", who=actor.name)
         run.targets.filter(pk__in=_left_to_start(run), status=Status.QUEUED).update(status=Status.CANCELLING)
         run.targets.filter(status__in=[Status.AWAITING_APPROVAL, Status.QUEUED]).update(
             status=Status.CANCELLED,
@@ -278,10 +278,10 @@ def acknowledge(actor: Actor, run: MaintenanceRun) -> None:
     """Somebody is on it: the reminders of a run that needs an operator stop. It changes nothing else."""
     actor.need("launch_maintenance", "acknowledge a maintenance")
     if not run.targets.filter(status=Status.NEEDS_OPERATOR).exists():
-        raise BadInput(say("{run} does not need an operator.", run=run.number))
+        raise BadInput(msg("{run} does not need an operator.", run=run.number))
     with transaction.atomic():
         word, new = Acknowledgement.objects.get_or_create(run=run, defaults={"by": actor.user, "by_name": actor.name})
         if not new:
-            raise BadInput(say("{run} was acknowledged by {who} already.", run=run.number, who=word.by_name))
+            raise BadInput(msg("{run} was acknowledged by {who} already.", run=run.number, who=word.by_name))
         chain.record(actor.name, "run.acknowledged", run.number)
-        events.announce(run, "acknowledged", say("{who} is on it.", who=actor.name))
+        events.announce(run, "acknowledged", msg("{who} is on it.", who=actor.name))

@@ -9,7 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from maintenance.engines.errors import EngineError
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.models import MaintenanceSetting, StoredPlan
 from maintenance.text.stored import said, stored_finding
 from maintenance.workflow.steps.context import stored_action
@@ -48,7 +48,7 @@ def make(plan_id: int) -> None:
         asked.refused, asked.refused_said = str(refusal.sentence), said(refusal.sentence)
     except Exception as error:
         # Whoever waits before the page has to learn of it; the worker's own log gets the traceback.
-        sentence = say(
+        sentence = msg(
             "A bug in the console during {step}: {kind}: {error}",
             step="plan",
             kind=type(error).__name__,
@@ -87,13 +87,13 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
             tables,
             request.allow_data_loss,
         )
-        refused: Sentence | None = None
+        refused: Message | None = None
         try:
             refuse_without_room(actions, diagnosis, setting.limits.jobs, setting.name)
         except EngineError as error:
             refused = error.sentence
     except EngineError as error:
-        raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
+        raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
     finally:
         engine.close()
     return {

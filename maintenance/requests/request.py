@@ -18,7 +18,7 @@ from maintenance.engines import open_engine
 from maintenance.engines.addresses import AddressRefused
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Facts, Json, Tag
 from maintenance.models import MaintenanceSetting, MaintenanceType, RunTarget, SeverityLevel, Status, letters
 
@@ -26,7 +26,7 @@ from maintenance.models import MaintenanceSetting, MaintenanceType, RunTarget, S
 class Refused(Exception):
     """The request cannot be; the sentence names the thing and what would be right."""
 
-    def __init__(self, sentence: Sentence) -> None:
+    def __init__(self, sentence: Message) -> None:
         self.sentence = sentence
         super().__init__(str(sentence))
 
@@ -85,7 +85,7 @@ class Actor:
 
     def need(self, permission: str, doing: str) -> None:
         if not self.may(permission):
-            raise NotPermitted(say("{who} may not {doing}.", who=self.name, doing=doing))
+            raise NotPermitted(msg("{who} may not {doing}.", who=self.name, doing=doing))
 
 
 @dataclass
@@ -103,7 +103,7 @@ def check(request: Request) -> Checked:
     _one_of("maintenance_type", request.maintenance_type, MaintenanceType.values)
     _one_of("severity_level", request.severity_level, SeverityLevel.values)
     if not request.reason.strip():
-        raise BadInput(say("A reason is required: say what is wrong and who asked for the maintenance."))
+        raise BadInput(msg("A reason is required: say what is wrong and who asked for the maintenance."))
     checked = Checked(request, _settings(request))
     known: dict[str, list[str]] = {}
     for setting in checked.settings:
@@ -118,15 +118,15 @@ def check(request: Request) -> Checked:
             kept = engine.lock.held_by_other_installation()
             found, unknown = engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
         except EngineError as error:
-            raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
+            raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
         finally:
             engine.close()
         if kept is not None:
-            raise Locked(say("{database}: {error}", database=setting.name, error=kept))
+            raise Locked(msg("{database}: {error}", database=setting.name, error=kept))
         for name, other in checked.facts.items():
             if other.identity == facts.identity:
                 raise BadInput(
-                    say("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
+                    msg("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
                 )
         checked.facts[setting.name] = facts
         checked.tables[setting.name] = found
@@ -134,7 +134,7 @@ def check(request: Request) -> Checked:
     for table in request.target_tables:
         if all(table in unknown for unknown in known.values()):
             raise BadInput(
-                say(
+                msg(
                     "There is no table {table} in {databases}.",
                     table=table,
                     databases=", ".join(s.name for s in checked.settings),
@@ -144,7 +144,7 @@ def check(request: Request) -> Checked:
         for setting in checked.settings:
             if not checked.tables[setting.name]:
                 raise BadInput(
-                    say(
+                    msg(
                         "None of the tables {tables} is in {database}; leave that database out.",
                         tables=", ".join(request.target_tables),
                         database=setting.name,
@@ -156,7 +156,7 @@ def check(request: Request) -> Checked:
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise BadInput(
-            say("{name} is {value}; it is one of {allowed}.", name=name, value=repr(value), allowed=", ".join(allowed))
+            msg("{name} is {value}; it is one of {allowed}.", name=name, value=repr(value), allowed=", ".join(allowed))
         )
 
 
@@ -164,18 +164,18 @@ def _settings(request: Request) -> list[MaintenanceSetting]:
     if request.target_databases is None:
         found = list(MaintenanceSetting.objects.filter(enabled=True))
         if not found:
-            raise BadInput(say("No database is registered: use register_target or the admin site first."))
+            raise BadInput(msg("No database is registered: use register_target or the admin site first."))
         return found
     if not request.target_databases:
-        raise BadInput(say("Name at least one database, or all."))
+        raise BadInput(msg("Name at least one database, or all."))
     found = []
     for name in dict.fromkeys(request.target_databases):
         setting = MaintenanceSetting.objects.filter(name=name).first()
         if setting is None:
-            known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or say("none")
-            raise NotFound(say("There is no database {name}; registered are: {known}.", name=name, known=known))
+            known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or msg("none")
+            raise NotFound(msg("There is no database {name}; registered are: {known}.", name=name, known=known))
         if not setting.enabled:
-            raise BadInput(say("Database {name} is switched off in its settings.", name=name))
+            raise BadInput(msg("Database {name} is switched off in its settings.", name=name))
         found.append(setting)
     return found
 
@@ -197,13 +197,13 @@ def _refuse_last(setting: MaintenanceSetting, same: Q) -> None:
     values = {"database": setting.name, "other": last.database, "run": last.run.number}
     if last.database == setting.name:
         raise BadInput(
-            say(
+            msg(
                 "{database} waits for an operator since {run}; check its data, then: manage.py release {database}",
                 **values,
             )
         )
     raise BadInput(
-        say(
+        msg(
             "{database} is the same database as {other}, which waits for an operator since {run}; check its data, "
             "then: manage.py release {other}",
             **values,
@@ -221,13 +221,13 @@ def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
     try:
         known = config.load().applications
     except config.ConfigError as error:
-        raise BadInput(say("{text}", text=str(error))) from error
+        raise BadInput(msg("{text}", text=str(error))) from error
     unknown = [name for name in setting.applications if name not in known]
     if unknown:
-        words = say(
+        words = msg(
             "{names} not described in config.json; an administrator has to add it there", names=", ".join(unknown)
         )
-        raise BadInput(say("{database}: {error}", database=setting.name, error=words))
+        raise BadInput(msg("{database}: {error}", database=setting.name, error=words))
 
 
 def engine_of(setting: MaintenanceSetting) -> Engine:
@@ -235,17 +235,17 @@ def engine_of(setting: MaintenanceSetting) -> Engine:
         return open_engine(setting.engine_url, Tag(0, 0, letters(), mark_signer()), setting.limits)
     except (AddressRefused, LookupError, SecretUnreadable, config.ConfigError) as error:
         words = error.words if isinstance(error, AddressRefused) else str(error)
-        raise BadInput(say("{database}: {error}", database=setting.name, error=words)) from error
+        raise BadInput(msg("{database}: {error}", database=setting.name, error=words)) from error
 
 
 def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
     if facts.is_replica:
         raise BadInput(
-            say("{database} is a replica; maintain its primary, the replica follows.", database=setting.name)
+            msg("{database} is a replica; maintain its primary, the replica follows.", database=setting.name)
         )
     if facts.identity == _control_identity():
         raise BadInput(
-            say(
+            msg(
                 "{database} is the control database of this console itself; it cannot be its target.",
                 database=setting.name,
             )
@@ -256,7 +256,7 @@ def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
             place = Path(folder).resolve()
             if place == data or (data in place.parents and setting.url.split(":")[0].split("+")[0] != "sqlite"):
                 raise BadInput(
-                    say(
+                    msg(
                         "The backup folder {folder} of {database} is the data folder; choose another disk or folder.",
                         folder=folder,
                         database=setting.name,
@@ -269,7 +269,7 @@ def _refuse_folders(setting: MaintenanceSetting) -> None:
         try:
             places.refuse_backup_folder(Path(folder), config.load().backup_roots)
         except places.FolderRefused as error:
-            raise BadInput(say("{database}: {error}", database=setting.name, error=error.sentence)) from error
+            raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
 
 
 def _control_identity() -> str:

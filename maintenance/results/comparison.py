@@ -12,7 +12,7 @@ from math import exp, log
 from statistics import median, quantiles
 from typing import Any, Literal
 
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.models import Measurement, RunTarget
 
 Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
@@ -79,11 +79,11 @@ class Comparison:
         return _unchanged(self.interval)
 
     @property
-    def summary(self) -> Sentence:
+    def summary(self) -> Message:
         counts = {v: sum(q.verdict == v for q in self.queries) for v in ("improved", "worse")}
         if self.ratio is None:
-            return say("no query could be compared")
-        return say(
+            return msg("no query could be compared")
+        return msg(
             "{improved} of {count} queries improved, {worse} got worse, times are {ratio:.2f} of before",
             improved=counts["improved"],
             count=len(self.queries),

@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from maintenance.engines.messages import Sentence
+from maintenance.engines.messages import Message
 from maintenance.models import MaintenanceRun, MaintenanceType, Node, SeverityLevel, Status, StepState
 from maintenance.text import labels
 from maintenance.text.dates import passed
@@ -319,7 +319,7 @@ def refusal(target: dict[str, Any]) -> str:
 @register.filter
 def said_again(sentence: object) -> str:
     """A sentence that is still in hand, in the reader's language; what is only text stays."""
-    if isinstance(sentence, Sentence):
+    if isinstance(sentence, Message):
         return again(str(sentence), said(sentence))
     return str(sentence)
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding, Json
 
 
-def said(sentence: Sentence | str) -> Json:
+def said(sentence: Message | str) -> Json:
     """Templates and values of a sentence, for other languages; likewise of a sentence among the values."""
-    if not isinstance(sentence, Sentence):
+    if not isinstance(sentence, Message):
         return {"template": str(sentence), "values": {}}
-    values = {name: said(value) if isinstance(value, Sentence) else value for name, value in sentence.values.items()}
+    values = {name: said(value) if isinstance(value, Message) else value for name, value in sentence.values.items()}
     return {"template": sentence.template, "values": values, **({"many": sentence.many} if sentence.many else {})}
 
 
-def resaid(stored: Mapping[str, Any], text: str = "") -> Sentence:
+def resaid(stored: Mapping[str, Any], text: str = "") -> Message:
     """The sentence that `said` stored; without that one of the text alone."""
     if not stored:
-        return say("{text}", text=text)
+        return msg("{text}", text=text)
     values = {name: resaid(v) if isinstance(v, Mapping) else v for name, v in stored["values"].items()}
-    return Sentence(stored["template"], values, stored.get("many", ""))
+    return Message(stored["template"], values, stored.get("many", ""))
 
 
 def stored_finding(finding: Finding) -> Json:

@@ -7,7 +7,7 @@ from threading import Event
 
 from maintenance.conf.config import Application
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.programs import CommandFailed, run
 
 POLL_SECONDS = 0.5
@@ -28,16 +28,16 @@ def is_running(application: Application) -> bool:
     return True
 
 
-def stop(application: Application, stopping: Event) -> Sentence:
+def stop(application: Application, stopping: Event) -> Message:
     """Stops it and waits until its check agrees. Stopped already: fine."""
     _order(application, "stopping", application.stop, stopping, wanted=False)
-    return say("Stopped {application}.", application=application.name)
+    return msg("Stopped {application}.", application=application.name)
 
 
-def start(application: Application, stopping: Event) -> Sentence:
+def start(application: Application, stopping: Event) -> Message:
     """Starts it and waits until its check agrees. Running already: fine."""
     _order(application, "starting", application.start, stopping, wanted=True)
-    return say("Started {application}.", application=application.name)
+    return msg("Started {application}.", application=application.name)
 
 
 def _order(application: Application, doing: str, command: tuple[str, ...], stopping: Event, wanted: bool) -> None:

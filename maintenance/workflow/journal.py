@@ -24,7 +24,7 @@ from django.utils import timezone
 from maintenance.auditing import chain
 from maintenance.conf.control_database import patient
 from maintenance.engines.errors import EngineError
-from maintenance.engines.messages import Sentence
+from maintenance.engines.messages import Message
 from maintenance.engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
 from maintenance.models import (
     ACTIVE,
@@ -239,7 +239,7 @@ class Journal:
         self,
         line: StepRecord,
         state: StepState,
-        sentence: Sentence,
+        sentence: Message,
         result: Json | None = None,
         event: str = "",
         **changes: Any,
@@ -312,7 +312,7 @@ class Journal:
         crashpoints.point("action.finished")
 
     @patient
-    def action_failed(self, line: ActionRecord, state: StepState, sentence: Sentence) -> None:
+    def action_failed(self, line: ActionRecord, state: StepState, sentence: Message) -> None:
         line.state, line.finished_at = state, timezone.now()
         line.sentence, line.said = str(sentence), said(sentence)
         with self._owning():
@@ -381,7 +381,7 @@ class Journal:
             )
 
     @patient
-    def ended(self, status: Status, because: Sentence, **changes: Any) -> None:
+    def ended(self, status: Status, because: Message, **changes: Any) -> None:
         """The last word on this target; the lease is given back in the same commit.
 
         People who are needed are called in it too: other databases of the run may be hours from their end.

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Json, Progress
 from maintenance.models import ActionRecord, RunTarget, StepState
 from maintenance.results.estimates import usual_outage
@@ -45,7 +45,7 @@ class Forecast:
             "late_said": {} if late is None else said(late),
         }
 
-    def _left(self, target: RunTarget, share: float | None) -> tuple[float | None, Sentence | None]:
+    def _left(self, target: RunTarget, share: float | None) -> tuple[float | None, Message | None]:
         if share is None:
             self._first = None
             return usual_left(target)
@@ -56,13 +56,13 @@ class Forecast:
         if share - before < SEEN_SHARE or now - begun < SEEN_SECONDS:
             return usual_left(target)
         left = (1 - share) * (now - begun) / (share - before)
-        return left, say(
+        return left, msg(
             "until the work is done, at its pace so far: {share:.0%} of the bytes in {seconds:.0f} s",
             share=share - before,
             seconds=now - begun,
         )
 
-    def _late(self, target: RunTarget, left: float | None) -> Sentence | None:
+    def _late(self, target: RunTarget, left: float | None) -> Message | None:
         """The limit is missed at this pace, or the outage is far longer than it ever was."""
         setting, now = target.setting, timezone.now()
         if setting is None:
@@ -71,7 +71,7 @@ class Forecast:
         deadline = target.deadline(limit, reserve)
         end = now + timedelta(seconds=left or 0)
         if deadline is not None and target.at_work and end > deadline:
-            return say(
+            return msg(
                 "At this pace the work on {database} ends {minutes:.0f} minutes after its time limit.",
                 database=target.database,
                 minutes=(end - deadline).total_seconds() / 60,
@@ -79,7 +79,7 @@ class Forecast:
         usual = usual_outage(target.database, target.run.maintenance_type, target.pk)
         out = target.outage_started_at is not None and target.outage_ended_at is None
         if out and usual and usual["runs"] >= ENOUGH_RUNS and target.outage_seconds > LATE * usual["longest"]:
-            return say(
+            return msg(
                 "The outage of {database} lasts {now:.0f} s; the longest of the last {runs} such outages took "
                 "{longest:.0f} s.",
                 database=target.database,
@@ -90,14 +90,14 @@ class Forecast:
         return None
 
 
-def usual_left(target: RunTarget) -> tuple[float | None, Sentence | None]:
+def usual_left(target: RunTarget) -> tuple[float | None, Message | None]:
     """Of the whole outage, by what it took before; None when nobody knows, or when it takes longer already."""
     if target.outage_started_at is None or target.outage_ended_at is not None:
         return None, None
     usual = usual_outage(target.database, target.run.maintenance_type, target.pk)
     if usual is None or usual["seconds"] <= target.outage_seconds:
         return None, None
-    return usual["seconds"] - target.outage_seconds, say(
+    return usual["seconds"] - target.outage_seconds, msg(
         "until the outage is over: its usual length, median of the last {runs}", runs=usual["runs"]
     )
 

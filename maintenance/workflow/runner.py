@@ -15,7 +15,7 @@ from maintenance.conf import config, logs
 from maintenance.conf.secrets import mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import Sentence, counted, say
+from maintenance.engines.messages import Message, msg, plural
 from maintenance.engines.values import Tag
 from maintenance.models import Node, RunTarget, Status, StepState
 from maintenance.text.stored import resaid, said
@@ -50,7 +50,7 @@ LAST_ATTEMPT = 5
 
 
 def _passed(ctx: Context) -> Outcome:
-    return Outcome("finished", say("The work on {database} begins.", database=ctx.target.database))
+    return Outcome("finished", msg("The work on {database} begins.", database=ctx.target.database))
 
 
 WORK: Mapping[Node, Callable[[Context], Outcome]] = {
@@ -113,11 +113,11 @@ def _given_up(journal: Journal, error: Exception) -> bool:
     if target.attempt < LAST_ATTEMPT:
         return False
     told = error.sentence if isinstance(error, EngineError) else str(error)
-    because = say("The console could not work on {database}: {error}", database=target.database, error=told)
+    because = msg("The console could not work on {database}: {error}", database=target.database, error=told)
     with transaction.atomic():
         stopped = stop.left_stopped(target)
         if stopped:
-            because = say("{because} - to be started by hand: {applications}", because=because, applications=stopped)
+            because = msg("{because} - to be started by hand: {applications}", because=because, applications=stopped)
         out = target.outage_started_at is not None and target.outage_ended_at is None
         journal.ended(Status.NEEDS_OPERATOR if out or stopped else Status.FAILED, because)
     return True
@@ -126,7 +126,7 @@ def _given_up(journal: Journal, error: Exception) -> bool:
 def _walk(journal: Journal) -> None:
     target = journal.target()
     if target.setting is None:
-        journal.ended(Status.NEEDS_OPERATOR, say("The settings of {database} are gone.", database=target.database))
+        journal.ended(Status.NEEDS_OPERATOR, msg("The settings of {database} are gone.", database=target.database))
         return
     setting = target.setting
     tag = Tag(target.pk, journal.token, target.site, mark_signer())
@@ -223,12 +223,12 @@ def _cut_again(ctx: Context) -> None:
         _go(ctx, Node.ROLL_BACK, error.sentence)
 
 
-def _go(ctx: Context, node: Node, because: Sentence) -> None:
+def _go(ctx: Context, node: Node, because: Message) -> None:
     """Leaves the ordinary way; the reason is kept for the end."""
     ctx.change(**_leaving(ctx, node, because, FLOWCHART[node].begins))
 
 
-def _leaving(ctx: Context, node: Node, because: Sentence, status: Status | None) -> dict[str, Any]:
+def _leaving(ctx: Context, node: Node, because: Message, status: Status | None) -> dict[str, Any]:
     """What to set on the way to `node`. The first reason to end counts, but for the call for people."""
     if status is None or (ctx.target.ending and node != Node.CALL_AN_OPERATOR):
         return {"node": node}
@@ -297,8 +297,8 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
         if ctx.reason in (None, "lost", "left"):
             raise LeaseLost(str(error)) from error
         sentences = {
-            "cancelled": say("Cancelled by {who} during {step}.", who=ctx.run.cancel_requested_by, step=node.step),
-            "timed_out": say(
+            "cancelled": msg("Cancelled by {who} during {step}.", who=ctx.run.cancel_requested_by, step=node.step),
+            "timed_out": msg(
                 "Stopped during {step}: the time limit of {minutes:.0f} minutes, less the reserve for a rollback.",
                 step=node.step,
                 minutes=ctx.setting.timeout_minutes,
@@ -314,7 +314,7 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
         raise
     except Exception as error:
         log.exception("A bug in step %s", node.step)
-        sentence = say(
+        sentence = msg(
             "A bug in the console during {step}: {kind}: {error}",
             step=node.step,
             kind=type(error).__name__,
@@ -323,7 +323,7 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
         return Outcome("failed", sentence), StepState.FAILED
 
 
-def _last_failure(ctx: Context) -> Sentence:
+def _last_failure(ctx: Context) -> Message:
     """Why the ordinary way was left: the last step's own words, or what kept it from being begun."""
     line = ctx.target.steps.filter(part="").exclude(state=StepState.STARTED).order_by("-id").first()
     if line is None:
@@ -331,11 +331,11 @@ def _last_failure(ctx: Context) -> Sentence:
     return resaid(line.said, line.sentence)
 
 
-def _deaths(target: RunTarget) -> Sentence:
-    return say("Its worker died {times}.", times=counted(target.attempt - 1, "{n} time", "{n} times"))
+def _deaths(target: RunTarget) -> Message:
+    return msg("Its worker died {times}.", times=plural(target.attempt - 1, "{n} time", "{n} times"))
 
 
-def _end(ctx: Context, status: Status, sentence: Sentence) -> None:
+def _end(ctx: Context, status: Status, sentence: Message) -> None:
     target = ctx.target
     if status != Status.NEEDS_OPERATOR:
         # Another target of the run may have left it to us to start what they share.

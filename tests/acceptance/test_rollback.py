@@ -10,7 +10,7 @@ import pytest
 from maintenance.auditing import chain
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Unable
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import MaintenanceRun, MaintenanceSetting, StepState
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
@@ -88,7 +88,7 @@ def breaking(lab: Lab, monkeypatch: pytest.MonkeyPatch, error: Exception | None)
         spoil(lab, ctx.engine, "DELETE FROM orders WHERE mod(id, 7) = 1")
         if error is not None:
             line = ctx.journal.action_started(action, ctx.target.round)
-            ctx.journal.action_failed(line, StepState.FAILED, say("It broke."))
+            ctx.journal.action_failed(line, StepState.FAILED, msg("It broke."))
             raise error
         return perform(ctx, action)
 

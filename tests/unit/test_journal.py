@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from maintenance.auditing import chain
 from maintenance.checks import settings as checks
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Sample
 from maintenance.models import AuditEntry, MaintenanceSetting, Node, RunTarget, Status, StepRecord, StepState
 from maintenance.requests import launch
@@ -55,10 +55,10 @@ def test_a_worker_that_was_only_slow_may_write_nothing_more(target: RunTarget) -
     assert successor.token == slow.token + 1
     for write in (
         lambda: slow.started(Node.DECIDE, "decide", "", 1),
-        lambda: slow.closed(line, StepState.FINISHED, say("late")),
+        lambda: slow.closed(line, StepState.FINISHED, msg("late")),
         lambda: slow.change(node="Z"),
         lambda: slow.beat(),
-        lambda: slow.ended(Status.SUCCEEDED, say("late")),
+        lambda: slow.ended(Status.SUCCEEDED, msg("late")),
     ):
         with pytest.raises(journal.LeaseLost):
             write()

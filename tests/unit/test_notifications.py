@@ -25,7 +25,7 @@ from django.test import Client
 from django.utils import timezone
 
 from demo.ports import free_port
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import Acknowledgement, AuditEntry, MaintenanceRun, MaintenanceSetting, Notification, Status
 from maintenance.notifications import delivery, events
 from maintenance.requests import launch
@@ -132,7 +132,7 @@ Told = Callable[..., None]
 def stuck(shop: MaintenanceSetting) -> MaintenanceRun:
     """A run that needs an operator, as it was announced."""
     run = records.empty_run(status=Status.NEEDS_OPERATOR, finished_at=timezone.now())
-    said = say("The copy of {database} could not be put back.", database="shop")
+    said = msg("The copy of {database} could not be put back.", database="shop")
     values = {"ended_because": str(said), "ended_said": {"template": said.template, "values": dict(said.values)}}
     records.target_of(run, "shop", **values)
     events.announce(run, "needs_operator")

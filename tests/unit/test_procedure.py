@@ -17,7 +17,7 @@ from django.db.models import F
 from maintenance import tasks
 from maintenance.auditing import chain
 from maintenance.engines.errors import Unable
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Action, Fingerprint, Json, Load, Loss, Performed
 from maintenance.models import MaintenanceRun, MaintenanceSetting, ScopeHold
 from maintenance.requests import launch
@@ -165,7 +165,7 @@ def test_what_lost_rows_or_could_not_be_read_is_not_called_proven(
         if action.object != "orders":
             return done
         salvaged.append(action.object)
-        return replace(done, losses=(Loss("orders", 1, (7,), say("page 7 is torn")),))
+        return replace(done, losses=(Loss("orders", 1, (7,), msg("page 7 is torn")),))
 
     def unreadable(self: FakeEngine, *given: Any) -> dict[str, Fingerprint]:
         prints = fingerprint(self, *given)
@@ -400,7 +400,7 @@ def test_without_gain_there_is_one_more_round_and_then_honesty(
     monkeypatch.setattr(
         "tests.fakes.FakeEngine.perform",
         lambda self, action, allow: __import__("maintenance.engines.values", fromlist=["x"]).Performed(
-            __import__("maintenance.engines.messages", fromlist=["x"]).say("Did nothing."), None, None
+            __import__("maintenance.engines.messages", fromlist=["x"]).msg("Did nothing."), None, None
         ),
     )
     run = go(someone, request_for("shop"))

@@ -17,7 +17,7 @@ from pypdf import PdfReader
 
 from maintenance.auditing import chain
 from maintenance.engines.errors import Transient
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.models import MaintenanceRun, Status
 from maintenance.results.outcome import outcome
 from maintenance.text import labels
@@ -122,14 +122,14 @@ def test_the_report_says_who_began_without_approval_and_why() -> None:
 
 
 def test_a_sentence_inside_a_sentence_and_our_phrases_are_told_again_but_never_a_name() -> None:
-    error = Transient("rewriting", "copying", say("nothing"))
-    stored = said(say("{database} needs an operator: {error}", database="locking", error=error.sentence))
+    error = Transient("rewriting", "copying", msg("nothing"))
+    stored = said(msg("{database} needs an operator: {error}", database="locking", error=error.sentence))
     assert resaid(stored) == "locking needs an operator: Failed while rewriting copying: nothing"
     assert said(resaid(stored)) == stored
     with translation.override("ja"):
         assert again("", stored) == "locking needs an operator: copying で失敗（書き直し）: なし"
-        assert again("", said(say("Cancelled by {who} during {step}.", who="a", step="maintain"))).startswith("a")
-        assert "maintain" not in again("", said(say("Cancelled by {who} during {step}.", who="a", step="maintain")))
+        assert again("", said(msg("Cancelled by {who} during {step}.", who="a", step="maintain"))).startswith("a")
+        assert "maintain" not in again("", said(msg("Cancelled by {who} during {step}.", who="a", step="maintain")))
     assert again("as it was", stored) == "as it was"
 
 
@@ -428,8 +428,8 @@ def test_every_column_is_documented(columns: dict[str, str]) -> None:
 
 
 def test_what_is_counted_is_told_by_the_rules_of_each_language() -> None:
-    def told(tables: int) -> Sentence:
-        return say(
+    def told(tables: int) -> Message:
+        return msg(
             "Compared {tables}: all rows are there; {checks}, none fails.",
             tables=counted.tables(tables),
             checks=counted.checks(1),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.management import call_command
 
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Grant
 from maintenance.management.commands.grants import script
 from maintenance.models import MaintenanceSetting
@@ -49,7 +49,7 @@ class TestGrants:
         }
 
     def test_a_name_in_a_comment_cannot_break_out_of_it(self) -> None:
-        purpose = say("Without it the console cannot read {tables}", tables="x\nDROP TABLE y;")
+        purpose = msg("Without it the console cannot read {tables}", tables="x\nDROP TABLE y;")
         told = script("shop", [Grant('GRANT "a\nDROP TABLE z;"', purpose, True)], True)
         assert all(line.startswith("-- ") for line in told)
         assert len("\n".join(told).splitlines()) == 5

@@ -52,7 +52,7 @@ def test_translations_fit_their_messages() -> None:
 
 
 def test_what_errors_say_of_themselves_can_be_said_again() -> None:
-    """Words with values in them are a Sentence: an f-string would stay English on every page."""
+    """Words with values in them are a Message: an f-string would stay English on every page."""
     wrong = []
     for folder in ("engines", "workflow"):
         for path in (ROOT / "maintenance" / folder).rglob("*.py"):
@@ -69,11 +69,11 @@ def test_values_of_a_sentence_can_be_said_again() -> None:
     wrong = []
     for path in (ROOT / "maintenance").rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "say":
+            if not isinstance(call, ast.Call) or getattr(call.func, "id", "") != "msg":
                 continue
             for value in (keyword.value for keyword in call.keywords):
                 texts = [x.value for x in ast.walk(value) if isinstance(x, ast.Constant) and isinstance(x.value, str)]
-                own = not any(isinstance(x, ast.Call) and getattr(x.func, "id", "") == "say" for x in ast.walk(value))
+                own = not any(isinstance(x, ast.Call) and getattr(x.func, "id", "") == "msg" for x in ast.walk(value))
                 if own and any(re.search(r"[a-z] [a-z]|^; $", text) for text in texts):
                     wrong.append(f"{path.name}:{call.lineno}")
     assert wrong == []

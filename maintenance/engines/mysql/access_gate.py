@@ -25,7 +25,7 @@ from typing import Any, cast
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import AccessDenied, EngineError, Transient, Unable
-from ..messages import listed, say
+from ..messages import listed, msg
 from ..values import Cut, Json
 from . import structure
 from .address import way
@@ -268,7 +268,7 @@ def _lock(session: Session, one: dict[str, Any]) -> None:
             return  # dropped meanwhile
         if code_of(error) in (1227, 1044, 1045):
             raise Unable(
-                "locking", name, say("{words}; this account needs the right to alter it", words=str(error.orig))
+                "locking", name, msg("{words}; this account needs the right to alter it", words=str(error.orig))
             ) from error
         raise
 
@@ -328,14 +328,14 @@ def _stayed(server: Server, session: Session, inside: list[Row]) -> EngineError:
     own = str(session.value("SELECT USER()")).rpartition("@")[0]
     names = sorted({str(row[1]) for row in inside})
     if own in names:
-        words = say(
+        words = msg(
             "applications use our own account {account}, which cannot be locked; "
             "give the console an account of its own",
             account=own,
         )
         return Transient("cutting connections of", server.schema, words)
     return Transient(
-        "cutting connections of", server.schema, say("sessions of {names} stay or come back", names=", ".join(names))
+        "cutting connections of", server.schema, msg("sessions of {names} stay or come back", names=", ".join(names))
     )
 
 
@@ -422,9 +422,9 @@ def differences(server: Server, gate: Json) -> list[str]:
         differences += _event_differences(server, session, cast(list[dict[str, str]], gate["events"]))
         limit = int(session.value("SELECT @@GLOBAL.max_connections"))
         if limit != gate["max_connections"]:
-            differences.append(say("max_connections is {now}, was {then}", now=limit, then=gate["max_connections"]))
+            differences.append(msg("max_connections is {now}, was {then}", now=limit, then=gate["max_connections"]))
         if structure.schema_exists(session, mirror_schema(server)):
-            differences.append(say("our marker {name} is still on the target", name=mirror_schema(server)))
+            differences.append(msg("our marker {name} is still on the target", name=mirror_schema(server)))
     return differences
 
 
@@ -434,21 +434,21 @@ def _account_differences(server: Server, session: Session, before: list[dict[str
     for one in before:
         name, key = account(one["user"], one["host"]), (str(one["user"]), str(one["host"]))
         if key not in now:
-            differences.append(say("account {name} is gone", name=name))
+            differences.append(msg("account {name} is gone", name=name))
             continue
         locked, limit = now[key]
         if locked != one["locked"]:
             told = (
-                say("account {name} is locked", name=name) if locked else say("account {name} is not locked", name=name)
+                msg("account {name} is locked", name=name) if locked else msg("account {name} is not locked", name=name)
             )
             differences.append(told)
         if limit != one["max_user_connections"]:
             then = one["max_user_connections"]
-            told = say("account {name} may have {now} connections, was {then}", name=name, now=limit, then=then)
+            told = msg("account {name} may have {now} connections, was {then}", name=name, now=limit, then=then)
             differences.append(told)
         same_switches = locked == one["locked"] and limit == one["max_user_connections"]
         if same_switches and _definition_digest(session, *key) != one["definition"]:
-            differences.append(say("account {name} is defined differently", name=name))
+            differences.append(msg("account {name} is defined differently", name=name))
     return differences
 
 
@@ -458,12 +458,12 @@ def _event_differences(server: Server, session: Session, before: list[dict[str, 
     for event in before:
         found = now.get((event["schema"], event["name"]))
         if found is None:
-            differences.append(say("event {name} is gone", name=event["name"]))
+            differences.append(msg("event {name} is gone", name=event["name"]))
         elif found != event:
             changed = [
-                say("{what} is {now}, was {then}", what=key, now=found[key], then=event[key])
+                msg("{what} is {now}, was {then}", what=key, now=found[key], then=event[key])
                 for key in event
                 if found[key] != event[key]
             ]
-            differences.append(say("event {name}: {changes}", name=event["name"], changes=listed(changed)))
+            differences.append(msg("event {name}: {changes}", name=event["name"], changes=listed(changed)))
     return differences

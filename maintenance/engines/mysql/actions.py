@@ -9,7 +9,7 @@ from contextlib import suppress
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
-from ..messages import say, size
+from ..messages import msg, size
 from ..values import Action, Fingerprint, Performed, Progress
 from . import planning, structure
 from .driver_errors import DEADLOCK
@@ -34,13 +34,13 @@ def perform(server: Server, action: Action, allow_data_loss: bool) -> Performed:
         return check_and_repair(server, table, allow_data_loss)
     if why := server.spared_tables().get(table.name):
         if server.repairs_on_open:
-            raise Damaged("performing", action.object, say("{why}; a repair keeps its files first", why=why))
+            raise Damaged("performing", action.object, msg("{why}; a repair keeps its files first", why=why))
         _need_index_damage_only(server, table, why)
     if action.kind == planning.ANALYZE:
         return analyze(server, table)
     if action.kind == planning.REBUILD:
         return rebuild(server, table)
-    raise Unable("performing", action.object, say("unknown action {action}", action=action.kind))
+    raise Unable("performing", action.object, msg("unknown action {action}", action=action.kind))
 
 
 def _table(server: Server, name: str) -> Table:
@@ -60,7 +60,7 @@ def analyze(server: Server, table: Table) -> Performed:
     with server.session("analyzing", name, limited=False) as session:
         rows = server.admin(session, f"ANALYZE NO_WRITE_TO_BINLOG TABLE {full(server.schema, table.name)}")
         server.accept(rows, "analyzing", name)
-    return Performed(say("Statistics of {table} are fresh", table=name), None, None)
+    return Performed(msg("Statistics of {table} are fresh", table=name), None, None)
 
 
 def rebuild(server: Server, table: Table) -> Performed:
@@ -82,7 +82,7 @@ def rebuild(server: Server, table: Table) -> Performed:
             raise EngineError("rewriting", name, "the server reported success but the table was not rewritten")
     after = measured(server, table)
     return Performed(
-        say(
+        msg(
             "{table} was written anew: {before} before, {after} after",
             table=name,
             before=size(before),
@@ -154,14 +154,14 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
         # The rebuild reads the rows alone, not the index pages: it mends an index without touching it.
         done = rebuild(server, table)
         _approved(server, table)
-        return Performed(say("{table} was suspect and was rebuilt", table=name), before, done.bytes_after)
+        return Performed(msg("{table} was suspect and was rebuilt", table=name), before, done.bytes_after)
     rows = _readable(server, table)
     if rows is None:
         # Salvage comes before CHECK: once CHECK has seen a bad page of rows, nothing can be read any more.
         return salvage(server, table, allow_data_loss)
     complaint = _complaint(server, table)
     if complaint is None:
-        return Performed(say("{table} is sound, {rows:,} rows", table=name, rows=rows.rows), before, before)
+        return Performed(msg("{table} is sound, {rows:,} rows", table=name, rows=rows.rows), before, before)
     rebuild(server, table)
     _approved(server, table)
     again = _readable(server, table)
@@ -169,10 +169,10 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
         raise Damaged(
             "repairing",
             name,
-            say("rows differ after the rebuild: {rows} before, {again} after", rows=rows, again=again),
+            msg("rows differ after the rebuild: {rows} before, {again} after", rows=rows, again=again),
         )
     return Performed(
-        say(
+        msg(
             "Indexes of {table} were damaged ({complaint}) and were rebuilt; all {rows:,} rows are there",
             table=name,
             complaint=complaint,
@@ -187,7 +187,7 @@ def _need_index_damage_only(server: Server, table: Table, why: str) -> None:
     """Raises Damaged when a page with rows may be bad: reading it would end the server, a rebuild too."""
     bad = _bad_pages(server, table)
     if bad is None or not only_indexes(bad):
-        words = say(
+        words = msg(
             "{words}. Restore it from a backup; or allow the loss of data, then all other rows are saved; or start the"
             " server with innodb_force_recovery=1, dump the table, drop it, start the server normally and load the"
             " dump: rows of the bad pages may be wrong or missing",
@@ -227,7 +227,7 @@ def _approved(server: Server, table: Table) -> None:
     complaint = _complaint(server, table)
     if complaint is not None:
         raise Damaged(
-            "repairing", canonical(table.name), say("still damaged after the rebuild: {complaint}", complaint=complaint)
+            "repairing", canonical(table.name), msg("still damaged after the rebuild: {complaint}", complaint=complaint)
         )
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import URL
 
 from .. import programs
 from ..errors import Unable
-from ..messages import say
+from ..messages import msg
 
 PARAMETERS = frozenset(
     (
@@ -60,7 +60,7 @@ def parameters(url: URL) -> dict[str, str]:
     given: dict[str, str] = {}
     for name, value in url.query.items():
         if name not in PARAMETERS or not isinstance(value, str):
-            words = say(
+            words = msg(
                 "the address has the parameter {name}, which is not allowed; allowed are {names}",
                 name=name,
                 names=", ".join(sorted(PARAMETERS)),
@@ -68,7 +68,7 @@ def parameters(url: URL) -> dict[str, str]:
             raise Unable("connecting to", url.host or url.database or "", words)
         given[name] = value
     if given.get("ssl_mode", SSL_MODES[0]).upper() not in SSL_MODES:
-        words = say("ssl_mode is one of {names}", names=", ".join(SSL_MODES))
+        words = msg("ssl_mode is one of {names}", names=", ".join(SSL_MODES))
         raise Unable("connecting to", url.host or url.database or "", words)
     return given
 
@@ -126,7 +126,7 @@ def connect(url: URL, read_seconds: int, first: str) -> MySQLdb.Connection:
     if mode in ("REQUIRED", *VERIFIED) and not connection.server_capabilities & CLIENT.SSL:
         # The library would go on in the clear.
         connection.close()  # type: ignore[no-untyped-call]
-        raise Unable("connecting to", url.host or "", say("TLS is demanded, and the server does not offer it"))
+        raise Unable("connecting to", url.host or "", msg("TLS is demanded, and the server does not offer it"))
     return connection
 
 

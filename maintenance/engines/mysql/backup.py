@@ -17,7 +17,7 @@ from typing import IO, cast
 from .. import archive, programs
 from ..archive import Archive, ArchiveError, Seal
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Backup, Fingerprint, Image
 from . import physical, structure
 from .address import is_mariadbs
@@ -54,7 +54,7 @@ def back_up(server: Server, method: str, folder: Path, stem: str, seal: Seal) ->
         return _by_table(server, folder, stem, seal)
     if method == server.methods[0]:
         return _whole(server, method, folder, stem, seal)
-    raise Unable("backing up", server.schema, say("unknown method {method}", method=method))
+    raise Unable("backing up", server.schema, msg("unknown method {method}", method=method))
 
 
 # -- logical ---------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def _refuse_a_limit_of_rows(server: Server, doing: str) -> None:
     with server.session("looking for a limit of rows on") as session:
         limit = int(str(session.value("SELECT @@GLOBAL.sql_select_limit")))
     if limit < ALL_ROWS:
-        words = say(
+        words = msg(
             "sql_select_limit is {limit} on this server, so a dump would hold no more rows of any table;"
             " SET GLOBAL sql_select_limit = DEFAULT",
             limit=limit,
@@ -214,7 +214,7 @@ def _dump_options(server: Server, program: str) -> tuple[str, ...]:
             s=server.schema,
         )
     if generated is not None:
-        words = say(
+        words = msg(
             "MariaDB's dump tool cannot dump the generated column {column} of MySQL; install MySQL's own mysqldump",
             column=str(generated),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import programs
 from ..archive import ArchiveError, Seal
 from ..errors import EngineError, ResourceShortage, Unable
-from ..messages import say
+from ..messages import msg
 from .driver_errors import from_command
 from .server import Server
 
@@ -56,6 +56,6 @@ def program(names: Sequence[str], server: Server) -> str:
         raise Unable(
             "backing up",
             server.schema,
-            say("none of {names} is installed on the console's machine", names=", ".join(names)),
+            msg("none of {names} is installed on the console's machine", names=", ".join(names)),
         )
     return found

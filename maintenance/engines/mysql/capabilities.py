@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..base import UndividedEngine
-from ..messages import Sentence
+from ..messages import Message
 from ..values import Severity
 
 
@@ -54,7 +54,7 @@ class Ways(UndividedEngine):
     dump_options: ClassVar[tuple[str, ...]]
     physical: ClassVar[bool]
     """There is a tool (mariabackup) that copies the files of a running server."""
-    rights: ClassVar[tuple[tuple[str, Sentence, Severity], ...]]
+    rights: ClassVar[tuple[tuple[str, Message, Severity], ...]]
     """Rights on the whole server that the account needs: name, what for, how bad it is without."""
     pages_sql: ClassVar[str | None]
     """Prefix that runs a query and tells the pages it touched; None where there is none."""

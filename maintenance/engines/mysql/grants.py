@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..messages import Sentence, say
+from ..messages import Message, msg
 from ..values import Grant, Severity
 from .names import quoted
 from .server import Server
@@ -32,7 +32,7 @@ def _needed(server: Server, session: Session, grantee: str, me: str, other: bool
     if other and not session.ask(
         "SELECT 1 FROM information_schema.user_privileges WHERE grantee = %(g)s LIMIT 1", g=grantee
     ):
-        yield Grant(f"CREATE USER {me}", say("The console has no account yet"), False)
+        yield Grant(f"CREATE USER {me}", msg("The console has no account yet"), False)
     held = {
         str(row[0]).upper()
         for row in session.ask(
@@ -45,25 +45,25 @@ def _needed(server: Server, session: Session, grantee: str, me: str, other: bool
     schema = like(server.schema)
     yield Grant(
         f"GRANT ALL PRIVILEGES ON {quoted(schema)}.* TO {me}",
-        say("Without it the console cannot read and rebuild the tables of {schema}", schema=server.schema),
+        msg("Without it the console cannot read and rebuild the tables of {schema}", schema=server.schema),
         everywhere or _holds(session, grantee, server.schema, "ALTER"),
         "high",
     )
     yield Grant(
         f"GRANT ALL PRIVILEGES ON {quoted(like('dbm_') + '%')}.* TO {me}",
-        say("Without it the console cannot keep copies in schemas of its own, whose names begin with dbm_"),
+        msg("Without it the console cannot keep copies in schemas of its own, whose names begin with dbm_"),
         everywhere or _holds(session, grantee, "dbm_x", "CREATE"),
         "high",
     )
     yield Grant(
         f"GRANT SELECT ON `mysql`.* TO {me}",
-        say("Without it the console cannot see accounts and statistics"),
+        msg("Without it the console cannot see accounts and statistics"),
         "SELECT" in held or _holds(session, grantee, "mysql", "SELECT"),
         "high",
     )
     yield Grant(
         f"GRANT SELECT ON `performance_schema`.* TO {me}",
-        say("Without it the console cannot see progress and waiting sessions"),
+        msg("Without it the console cannot see progress and waiting sessions"),
         "SELECT" in held or _holds(session, grantee, "performance_schema", "SELECT"),
         "low",
     )
@@ -87,32 +87,32 @@ def _holds(session: Session, grantee: str, schema: str, right: str) -> bool:
     )
 
 
-Right = tuple[str, Sentence, Severity]
+Right = tuple[str, Message, Severity]
 
 SAME_IN_BOTH: tuple[Right, ...] = (
-    ("PROCESS", say("Without it the console cannot see the sessions of applications"), "high"),
-    ("CREATE USER", say("Without it the console cannot lock the accounts of applications"), "high"),
-    ("RELOAD", say("Without it the console cannot take a consistent backup"), "high"),
+    ("PROCESS", msg("Without it the console cannot see the sessions of applications"), "high"),
+    ("CREATE USER", msg("Without it the console cannot lock the accounts of applications"), "high"),
+    ("RELOAD", msg("Without it the console cannot take a consistent backup"), "high"),
 )
 
 MARIADB: tuple[Right, ...] = (
     *SAME_IN_BOTH,
-    ("CONNECTION ADMIN", say("Without it the console cannot end the sessions of applications"), "high"),
-    ("SET USER", say("Without it the console cannot restore views and routines of other accounts"), "high"),
-    ("BINLOG MONITOR", say("Without it the console cannot take a physical backup"), "medium"),
-    ("SLAVE MONITOR", say("Without it the console cannot tell whether the server is a replica"), "medium"),
+    ("CONNECTION ADMIN", msg("Without it the console cannot end the sessions of applications"), "high"),
+    ("SET USER", msg("Without it the console cannot restore views and routines of other accounts"), "high"),
+    ("BINLOG MONITOR", msg("Without it the console cannot take a physical backup"), "medium"),
+    ("SLAVE MONITOR", msg("Without it the console cannot tell whether the server is a replica"), "medium"),
 )
 """https://mariadb.com/kb/en/grant/"""
 
 MYSQL: tuple[Right, ...] = (
     *SAME_IN_BOTH,
-    ("CONNECTION_ADMIN", say("Without it the console cannot end the sessions of applications"), "high"),
-    ("SHOW_ROUTINE", say("Without it the console cannot back up routines of other accounts"), "high"),
+    ("CONNECTION_ADMIN", msg("Without it the console cannot end the sessions of applications"), "high"),
+    ("SHOW_ROUTINE", msg("Without it the console cannot back up routines of other accounts"), "high"),
     (
         "REPLICATION CLIENT",
-        say("Without it the console cannot tell whether the server is a replica"),
+        msg("Without it the console cannot tell whether the server is a replica"),
         "medium",
     ),
-    ("BACKUP_ADMIN", say("Without it the console cannot take a physical backup"), "low"),
+    ("BACKUP_ADMIN", msg("Without it the console cannot take a physical backup"), "low"),
 )
 """https://dev.mysql.com/doc/refman/8.4/en/privileges-provided.html"""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import say
+from ..messages import msg
 from ..values import Finding
 from . import structure
 from .names import canonical
@@ -31,8 +31,8 @@ def key_findings(server: Server, session: Session, chosen: Sequence[Table]) -> l
                     "no_primary_key",
                     "low",
                     name,
-                    say("{table} has neither a primary key nor a unique index", table=name),
-                    say("Rows cannot be addressed one by one; salvage and replication suffer"),
+                    msg("{table} has neither a primary key nor a unique index", table=name),
+                    msg("Rows cannot be addressed one by one; salvage and replication suffer"),
                 )
             )
         for key, wider in _redundant(keys):
@@ -41,8 +41,8 @@ def key_findings(server: Server, session: Session, chosen: Sequence[Table]) -> l
                     "duplicate_index",
                     "low",
                     name,
-                    say("Index {index} of {table} is the beginning of {wider}", index=key, table=name, wider=wider),
-                    say("It costs on every write and helps no query; it is never dropped automatically"),
+                    msg("Index {index} of {table} is the beginning of {wider}", index=key, table=name, wider=wider),
+                    msg("It costs on every write and helps no query; it is never dropped automatically"),
                 )
             )
     return found
@@ -59,13 +59,13 @@ def unused_findings(server: Server, session: Session, chosen: Sequence[Table]) -
             "unused_index",
             "low",
             canonical(table),
-            say(
+            msg(
                 "The server has counted no use of index {index} of {table}; it is up for {hours} hours",
                 index=index,
                 table=canonical(table),
                 hours=uptime // 3600,
             ),
-            say("It may serve a report that runs once a month; it is never dropped automatically"),
+            msg("It may serve a report that runs once a month; it is never dropped automatically"),
         )
         for table, index in _unused(server, session, chosen)
         if table in names

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..archive import Seal
 from ..errors import Damaged, Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Backup, Image, Json
 from . import structure
 from .access_gate import marked, mirror_schema, mirrored
@@ -47,7 +47,7 @@ DONE = "dbmaint_restored"
 def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> str:
     """See Rollback.restore_beside. Tables only; nothing in the side schema can act by itself."""
     if image.kind != "dump":
-        raise Unable("restoring", server.schema, say("an image of kind {kind} is not ours", kind=image.kind))
+        raise Unable("restoring", server.schema, msg("an image of kind {kind} is not ours", kind=image.kind))
     side = new_schema(server)
     with server.session("preparing", side) as session:
         session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
@@ -87,14 +87,14 @@ def _incomplete(missing: set[str], backup: Backup) -> Exception:
     names = ", ".join(sorted(map(canonical, missing)))
     file = backup.path.name
     by_hand = {
-        MARIABACKUP: say(
+        MARIABACKUP: msg(
             "{names} are only in the physical backup; on the database server: zstd -dc {file} |"
             " mbstream -x -C DIR; mariabackup --prepare --export --target-dir=DIR; then for each table DISCARD"
             " TABLESPACE, copy its .ibd and .cfg, IMPORT TABLESPACE (decrypt with age -d first where it ends in .age)",
             names=names,
             file=file,
         ),
-        CLONE: say(
+        CLONE: msg(
             "{names} are only in the physical backup; on the database server: zstd -dc {file} | tar -x -C DIR, give DIR"
             " to the server's account, start a second mysqld with --datadir=DIR, and take the tables from there with"
             " mysqldump (decrypt with age -d first where the file ends in .age)",
@@ -104,7 +104,7 @@ def _incomplete(missing: set[str], backup: Backup) -> Exception:
     }
     if backup.method in by_hand:
         return Unable("restoring", names, by_hand[backup.method])
-    return Damaged("restoring", names, say("not in {name} and not in the image", name=file))
+    return Damaged("restoring", names, msg("not in {name} and not in the image", name=file))
 
 
 def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
@@ -115,7 +115,7 @@ def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
         if not structure.schema_exists(session, side):
             if structure.schema_exists(session, old):
                 return old
-            raise Unable("exchanging", server.schema, say("neither {side} nor {old} is there", side=side, old=old))
+            raise Unable("exchanging", server.schema, msg("neither {side} nor {old} is there", side=side, old=old))
         restored = [t.name for t in structure.tables(session, side) if t.name not in (SAVED, DONE)]
         if restored:
             _exchange(server, session, side, old, restored)
@@ -131,7 +131,7 @@ def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
 def _exchange(server: Server, session: Session, side: str, old: str, restored: list[str]) -> None:
     names = {table.name for table in structure.tables(session, side)}
     if DONE not in names:
-        raise Unable("exchanging", server.schema, say("{side} is not completely restored", side=side))
+        raise Unable("exchanging", server.schema, msg("{side} is not completely restored", side=side))
     structure.create_schema(session, old, server.schema)
     live = {table.name for table in structure.tables(session, server.schema)}
     aside = {table.name for table in structure.tables(session, old)}

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ..errors import AccessDenied, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
-from ..messages import say
+from ..messages import msg
 from ..sockets import abort_connections
 from ..values import Limits, Tag
 from . import address
@@ -41,7 +41,7 @@ PINNED = (
     " lc_messages = 'en_US', lc_time_names = 'en_US', default_week_format = 0, wait_timeout = 86400"
 )
 """Session variables that both products have and that change what a statement reads, writes or answers."""
-ANOTHER_LOGIN = say(
+ANOTHER_LOGIN = msg(
     "the server asks for a login by which whoever poses as it could read the password; use an account that logs in by"
     " mysql_native_password or ed25519, or prove the server: ssl_mode=VERIFY_IDENTITY with ssl_ca,"
     " server_public_key_path, or a socket"
@@ -132,7 +132,7 @@ class Server(Ways):
 
     def _overran(self, doing: str, object: str) -> EngineError:
         return Transient(
-            doing, object, say("the statement took longer than {seconds:.0f} s", seconds=self.limits.statement_seconds)
+            doing, object, msg("the statement took longer than {seconds:.0f} s", seconds=self.limits.statement_seconds)
         )
 
     def _connected(self, doing: str, object: str) -> Session:
@@ -197,7 +197,7 @@ class Server(Ways):
         raise ResourceShortage(
             "connecting to",
             self.schema,
-            say("{slots} sessions of {session} are open already", slots=SLOTS, session=self.tag.session),
+            msg("{slots} sessions of {session} are open already", slots=SLOTS, session=self.tag.session),
         )
 
     def admin(self, session: Session, sql: str) -> list[Row]:
@@ -289,7 +289,7 @@ class Server(Ways):
                     ended += self.kill(session, f"{self.kill_session} {session_id}")
                 if time.monotonic() > until:
                     raise Transient(
-                        "ending older sessions of", self.schema, say("sessions {older} do not end", older=str(older))
+                        "ending older sessions of", self.schema, msg("sessions {older} do not end", older=str(older))
                     )
                 time.sleep(0.02)
             self._wait_for_hold(session)
@@ -346,7 +346,7 @@ class Server(Ways):
         raise Transient(
             "taking the maintenance lock of",
             self.schema,
-            say("another maintenance holds it (session {holder})", holder=holder),
+            msg("another maintenance holds it (session {holder})", holder=holder),
         )
 
     @property
@@ -431,7 +431,7 @@ class Server(Ways):
             raise Unable(
                 "opening",
                 self.schema,
-                say("there is no database {database} that this account can see", database=self.schema),
+                msg("there is no database {database} that this account can see", database=self.schema),
             )
 
 

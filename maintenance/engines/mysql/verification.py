@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
-from ..messages import say
+from ..messages import msg
 from ..values import Check, Fingerprint
 from . import structure
 from .driver_errors import code_of
@@ -92,7 +92,7 @@ def read_whole(session: Session, schema: str, table: Table) -> Fingerprint:
         raise Damaged(
             "reading",
             canonical(table.name),
-            say("{unread} rows could not be hashed (max_allowed_packet)", unread=unread),
+            msg("{unread} rows could not be hashed (max_allowed_packet)", unread=unread),
         )
     return Fingerprint(int(count), f"{int(total or 0):x}")
 
@@ -225,7 +225,7 @@ def index_checks(server: Server, table: Table) -> list[Check]:
                 for hint in ("USE INDEX ()", f"FORCE INDEX ({quoted(index.name)})")
             ]
             detail = (
-                "" if sums[0] == sums[1] else say("index {index} holds other values than the rows", index=index.name)
+                "" if sums[0] == sums[1] else msg("index {index} holds other values than the rows", index=index.name)
             )
             results.append(Check("index", name, sums[0] == sums[1], detail))
     return results
@@ -250,7 +250,7 @@ def _orphan_check(server: Server, key: structure.ForeignKey) -> Check:
         "foreign key",
         name,
         orphans == 0,
-        say("{count} rows have no parent", count=orphans) if orphans else "",
+        msg("{count} rows have no parent", count=orphans) if orphans else "",
         of_rows=True,
     )
 
@@ -273,7 +273,7 @@ def _counter_check(server: Server, table: Table) -> list[Check]:
     except Damaged as error:
         return [Check("counter", name, False, error.words)]
     behind = following is not None and largest is not None and int(following) <= int(largest)
-    detail = say("AUTO_INCREMENT is {following}, largest value {largest}", following=following, largest=largest)
+    detail = msg("AUTO_INCREMENT is {following}, largest value {largest}", following=following, largest=largest)
     return [Check("counter", name, not behind, detail)]
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import AccessDenied, Transient, Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Cut, Json
 from .driver_errors import lost
 from .identity import Entry, is_of
@@ -149,16 +149,16 @@ class Gate(Server):
             raise Unable(
                 "opening",
                 door.name,
-                say("it belongs to {now} and belonged to {then}", now=door.owner, then=str(gate["owner"])),
+                msg("it belongs to {now} and belonged to {then}", now=door.owner, then=str(gate["owner"])),
             )
         if door.name not in (self.database, gate["hidden"]):
-            raise Unable("opening", door.name, say("its name was to be {name}", name=str(gate["hidden"])))
+            raise Unable("opening", door.name, msg("its name was to be {name}", name=str(gate["hidden"])))
         other = self.identity.named(connection, self.database)
         if other is not None and other.oid != door.oid:
             raise Unable(
                 "opening",
                 door.name,
-                say(
+                msg(
                     "another database, which belongs to {owner}, has taken the name {name}; rename that one first",
                     owner=other.owner,
                     name=self.database,
@@ -178,7 +178,7 @@ class Gate(Server):
                 ("grants", sorted(door.grants), sorted(wanted)),
             ]
         return [
-            say("{what} is {now}, was {then}", what=what, now=repr(now), then=repr(then))
+            msg("{what} is {now}, was {then}", what=what, now=repr(now), then=repr(then))
             for what, now, then in pairs
             if now != then
         ]
@@ -256,7 +256,7 @@ class Gate(Server):
         )
         if not superuser and not owns:
             raise AccessDenied(
-                "cutting the connections to", self.database, say("{me} does not own the database", me=me)
+                "cutting the connections to", self.database, msg("{me} does not own the database", me=me)
             )
         if superuser or (may_create and not self.keeps_its_name(connection, door.name)):
             return "hide"
@@ -264,7 +264,7 @@ class Gate(Server):
             raise Unable(
                 "cutting the connections to",
                 self.database,
-                say(
+                msg(
                     "applications connect as {me}, the role of this console; "
                     "give the console its own role, or CREATEDB to {me}",
                     me=me,
@@ -292,7 +292,7 @@ class Gate(Server):
             raise Unable(
                 "cutting the connections to",
                 self.database,
-                say("{owner} has a database with the name {name}", owner=other.owner, name=other.name),
+                msg("{owner} has a database with the name {name}", owner=other.owner, name=other.name),
             )
         mark = self.identity.mark(door.oid, {"method": method, "gate": gate, "marker": marker})
         with transaction(connection):

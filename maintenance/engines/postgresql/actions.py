@@ -14,7 +14,7 @@ import psycopg2
 from sqlalchemy import Connection
 
 from ..errors import Damaged, EngineError, Unable
-from ..messages import listed, say, size
+from ..messages import listed, msg, size
 from ..values import Action, Performed, Progress
 from .capabilities import Ways
 from .collations import Collations
@@ -28,7 +28,7 @@ from .sql import ask, canonical, configure, quoted, transaction
 from .structure import extension
 from .system import System
 
-ADVICE = say("run a repair that is allowed to lose data, or restore these rows from an older backup")
+ADVICE = msg("run a repair that is allowed to lose data, or restore these rows from an older backup")
 
 
 class Work(Salvage, System, Collations, Server):
@@ -50,12 +50,12 @@ class Work(Salvage, System, Collations, Server):
             "salvage": self.salvage,
         }
         if action.kind not in kinds:
-            raise Unable("performing", action.object, say("unknown action {action}", action=action.kind))
+            raise Unable("performing", action.object, msg("unknown action {action}", action=action.kind))
         if action.kind == "salvage" and not allow_data_loss:
             raise Damaged(
                 "reading",
                 action.object,
-                say("{reason}; only a salvage that may lose rows would help", reason=action.reason),
+                msg("{reason}; only a salvage that may lose rows would help", reason=action.reason),
             )
         self.keep_turn()
         return kinds[action.kind](action)
@@ -92,7 +92,7 @@ class Work(Salvage, System, Collations, Server):
                 )
             after = total_bytes(connection, relation.oid)
         return Performed(
-            say(
+            msg(
                 "Rewrote {table}: {before} became {after}", table=action.object, before=size(before), after=size(after)
             ),
             before,
@@ -106,14 +106,14 @@ class Work(Salvage, System, Collations, Server):
             self._counted(connection, relation, action, f"VACUUM (ANALYZE) {relation.name}", "vacuum_count")
             self.cleaned.add(relation.name)
             after = total_bytes(connection, relation.oid)
-        return Performed(say("Cleaned and analyzed {table}", table=action.object), relation.bytes, after)
+        return Performed(msg("Cleaned and analyzed {table}", table=action.object), relation.bytes, after)
 
     def _analyze(self, action: Action) -> Performed:
         with self.session("analyzing", action.object) as connection:
             relation = self.relation(connection, action)
             self._counted(connection, relation, action, f"ANALYZE {relation.name}", "analyze_count")
             after = total_bytes(connection, relation.oid)
-        return Performed(say("Took new statistics of {table}", table=action.object), relation.bytes, after)
+        return Performed(msg("Took new statistics of {table}", table=action.object), relation.bytes, after)
 
     def _reindex(self, action: Action) -> Performed:
         with self.session("building the indexes anew of", action.object) as connection:
@@ -127,11 +127,11 @@ class Work(Salvage, System, Collations, Server):
                 raise Unable(
                     "building the indexes anew of",
                     action.object,
-                    say("{names} stayed as it was", names=", ".join(stale)),
+                    msg("{names} stayed as it was", names=", ".join(stale)),
                 )
         was, now = (sum(size_ for _, _, size_ in nodes.values()) for nodes in (before, after))
         return Performed(
-            say(
+            msg(
                 "Built {count} indexes of {table} anew: {before} became {after}",
                 count=len(after),
                 table=action.object,
@@ -152,11 +152,11 @@ class Work(Salvage, System, Collations, Server):
             )
             found = [row for row in rows if canonical(row[0], row[1]) == action.object]
             if not found:
-                return Performed(say("Index {index} is gone already", index=action.object), None, 0)
+                return Performed(msg("Index {index} is gone already", index=action.object), None, 0)
             if found[0][3]:
                 raise Unable("dropping", action.object, "the index is valid by now")
             ask(connection, f"DROP INDEX {canonical(found[0][0], found[0][1])}")
-        return Performed(say("Dropped the unfinished index {index}", index=action.object), int(found[0][2]), 0)
+        return Performed(msg("Dropped the unfinished index {index}", index=action.object), int(found[0][2]), 0)
 
     def _set_sequences(self, action: Action) -> Performed:
         done: list[str] = []
@@ -173,8 +173,8 @@ class Work(Salvage, System, Collations, Server):
                     if sequence_behind(connection, row):
                         raise Unable("setting", sequence, "it still stands behind its column")
         if not done:
-            return Performed(say("The sequences of {table} are right already", table=action.object), None, None)
-        return Performed(say("Set {sequences}", sequences=", ".join(done)), None, None)
+            return Performed(msg("The sequences of {table} are right already", table=action.object), None, None)
+        return Performed(msg("Set {sequences}", sequences=", ".join(done)), None, None)
 
     def _read_test(self, action: Action) -> Performed:
         """Reads every value. Raises Damaged when that fails."""
@@ -187,11 +187,11 @@ class Work(Salvage, System, Collations, Server):
         except EngineError as error:
             if error.kind in ("integrity", "transient"):
                 raise Damaged(
-                    "reading", action.object, say("{words}; {advice}", words=error.words, advice=ADVICE)
+                    "reading", action.object, msg("{words}; {advice}", words=error.words, advice=ADVICE)
                 ) from error
             raise
         if emptied:
-            raise Damaged("reading", action.object, say("{words}; {advice}", words=emptied[0].words, advice=ADVICE))
+            raise Damaged("reading", action.object, msg("{words}; {advice}", words=emptied[0].words, advice=ADVICE))
         if not whole or str(action.reason.values.get("fault")) != "None":
             # It reads, yet its structure was found faulty: rows may be absent without any error.
             faults = [x.fault for x in self.examine([relation.name], 600, deep=True) if x.fault and not x.part.index]
@@ -199,14 +199,14 @@ class Work(Salvage, System, Collations, Server):
                 raise Damaged(
                     "reading",
                     action.object,
-                    say(
+                    msg(
                         "{words}; {advice}",
-                        words=listed(map(str, faults)) or say("a part of its file is missing"),
+                        words=listed(map(str, faults)) or msg("a part of its file is missing"),
                         advice=ADVICE,
                     ),
                 )
         return Performed(
-            say("Read all {rows:,} rows of {table}", rows=found.rows or 0, table=action.object), None, None
+            msg("Read all {rows:,} rows of {table}", rows=found.rows or 0, table=action.object), None, None
         )
 
     def _pages_whole(self, connection: Connection, relation: Relation) -> bool:
@@ -284,9 +284,9 @@ class Work(Salvage, System, Collations, Server):
             raise Damaged(
                 "resetting the visibility map of",
                 action.object,
-                say("{wrong} rows are still marked wrongly", wrong=wrong),
+                msg("{wrong} rows are still marked wrongly", wrong=wrong),
             )
-        return Performed(say("Reset the visibility map of {table}", table=action.object), None, None)
+        return Performed(msg("Reset the visibility map of {table}", table=action.object), None, None)
 
     def _counted(self, connection: Connection, relation: Relation, action: Action, statement: str, column: str) -> None:
         """Runs and sees the server's own count of such runs go up."""

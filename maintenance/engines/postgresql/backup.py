@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError
 from .. import archive
 from ..archive import Archive, ArchiveError, Seal
 from ..errors import ResourceShortage, Unable
-from ..messages import say
+from ..messages import msg
 from ..programs import PIPE, running
 from ..values import Backup, Fingerprint, Limits, Tag
 from .driver_errors import from_system, lost
@@ -79,7 +79,7 @@ class BackingUp(Proof, Server):
             return self._dump_with_snapshot(folder, stem, seal)
         if method == "pg_basebackup":
             return self._base_backup(folder, stem, seal)
-        raise Unable("backing up", self.database, say("there is no method {method}", method=method))
+        raise Unable("backing up", self.database, msg("there is no method {method}", method=method))
 
     def _dump_with_snapshot(self, folder: Path, stem: str, seal: Seal) -> Backup:
         """The fingerprints are of exactly the rows in the file: both see one exported snapshot."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from ..errors import Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Action, Finding, Performed
 from .capabilities import Ways
 from .definitions import OURS
@@ -81,19 +81,19 @@ def dependent(connection: Connection, collations: list[Changed]) -> list[tuple[i
 
 def mismatch(found: Changed) -> Finding:
     if found.ranges:
-        hint = say(
+        hint = msg(
             "Rows of {tables} may lie in the wrong partition: move them, reindex, then refresh the version by hand",
             tables=", ".join(found.ranges),
         )
     elif not found.owned:
-        hint = say("A repair builds the indexes anew; recording the new version is for the owner of the collation")
+        hint = msg("A repair builds the indexes anew; recording the new version is for the owner of the collation")
     else:
-        hint = say("The operating system sorts differently now: a repair builds these indexes anew, then records it")
+        hint = msg("The operating system sorts differently now: a repair builds these indexes anew, then records it")
     return Finding(
         "collation_mismatch",
         "high",
         "",
-        say(
+        msg(
             "Collation of {name} was {recorded} when indexes were built and is {actual} now",
             name=found.name,
             recorded=found.recorded,
@@ -126,9 +126,9 @@ class Collations(Server):
             if any(self._is(found, action.object) for found in self.changed_collations(connection)):
                 raise Unable("recording the version of", action.object, "it still differs")
         if not before:
-            return Performed(say("The version of {collation} is right already", collation=action.object), None, None)
+            return Performed(msg("The version of {collation} is right already", collation=action.object), None, None)
         return Performed(
-            say("Recorded version {version} of {collation}", version=before[0].actual, collation=action.object),
+            msg("Recorded version {version} of {collation}", version=before[0].actual, collation=action.object),
             None,
             None,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import Sentence, say, size
+from ..messages import Message, msg, size
 from ..values import Finding
 from .server import Server
 from .sql import Row, ask, canonical, data_directory, transaction
@@ -54,11 +54,11 @@ class Disk(Server):
             return [unknown()]
         everything = [*sizes.values(), *(largest for _, largest in places.values())]
         found = [
-            short("disk_headroom", say("the data"), data, max(sizes.values(), default=(0, "")), 0),
-            short("wal_headroom", say("the log (pg_wal)"), log, max(everything), int(log_size)),
+            short("disk_headroom", msg("the data"), data, max(sizes.values(), default=(0, "")), 0),
+            short("wal_headroom", msg("the log (pg_wal)"), log, max(everything), int(log_size)),
         ]
         for (space, largest), free in zip(places.values(), spaces, strict=True):
-            found.append(short("tablespace_headroom", say("tablespace {name}", name=space), free or 0, largest, 0))
+            found.append(short("tablespace_headroom", msg("tablespace {name}", name=space), free or 0, largest, 0))
         return [finding for finding in found if finding]
 
     def _free(self, connection: Connection, places: Sequence[str]) -> list[int | None]:
@@ -94,7 +94,7 @@ class Disk(Server):
             return False
 
 
-def short(code: str, place: Sentence, free: int, largest: tuple[int, str], more: int) -> Finding | None:
+def short(code: str, place: Message, free: int, largest: tuple[int, str], more: int) -> Finding | None:
     needed = int(largest[0] * ROOM) + more
     if free >= needed:
         return None
@@ -102,14 +102,14 @@ def short(code: str, place: Sentence, free: int, largest: tuple[int, str], more:
         code,
         "high",
         "",
-        say(
+        msg(
             "{free} are free for {place}; rewriting {table} may need {needed}",
             free=size(free),
             place=place,
             table=largest[1],
             needed=size(needed),
         ),
-        say("Make room first: a full data disk ends the work, a full log disk ends the server"),
+        msg("Make room first: a full data disk ends the work, a full log disk ends the server"),
     )
 
 
@@ -118,6 +118,6 @@ def unknown() -> Finding:
         "free_space_unknown",
         "low",
         "",
-        say("The server does not tell this account how much disk space is free"),
-        say("Look on the server's host before a rebuild, or run the console there"),
+        msg("The server does not tell this account how much disk space is free"),
+        msg("Look on the server's host before a rebuild, or run the console there"),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from ..messages import say, size
+from ..messages import msg, size
 from ..values import Finding
 from .sql import Row, ask, canonical
 
@@ -41,8 +41,8 @@ def missing(connection: Connection, files: Sequence[Row]) -> list[Finding]:
             "file_missing",
             "critical",
             canonical(schema, relation),
-            say("Its file {path} does not exist", path=path),
-            say("An index can be built anew; the rows of a table must come from a backup"),
+            msg("Its file {path} does not exist", path=path),
+            msg("An index can be built anew; the rows of a table must come from a backup"),
         )
         for schema, relation, path in files
         if path in gone
@@ -56,13 +56,13 @@ def orphans(connection: Connection, files: Sequence[Row]) -> list[Finding]:
             "orphan_files",
             "low",
             "",
-            say(
+            msg(
                 "{count} files ({size}) belong to no table and no index, the first: {path}",
                 count=int(count),
                 size=size(int(bytes_)),
                 path=first,
             ),
-            say(
+            msg(
                 "A crash in the midst of a rewrite left them; keep a copy, then remove them while the server is stopped"
             ),
         )

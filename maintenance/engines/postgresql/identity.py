@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from ..errors import Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Json, Tag
 from .sql import ask
 
@@ -110,7 +110,7 @@ class Identity:
         raise Unable(
             "looking at",
             entry.name,
-            say("it is not proven to be ours: it belongs to {owner}, and no mark of ours fits it", owner=entry.owner),
+            msg("it is not proven to be ours: it belongs to {owner}, and no mark of ours fits it", owner=entry.owner),
         )
 
     def _is_ours(self, entry: Entry, role: str) -> bool:

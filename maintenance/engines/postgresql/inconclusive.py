@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import say
+from ..messages import msg
 from ..values import Finding
 from .driver_errors import lost
 from .sql import words_of
@@ -24,6 +24,6 @@ def cannot_tell(topic: str, words: str) -> Finding:
         "cannot_tell",
         "low",
         "",
-        say("Cannot tell about {topic}: {words}", topic=topic, words=words),
-        say("Give the console's account more rights, or look by hand"),
+        msg("Cannot tell about {topic}: {words}", topic=topic, words=words),
+        msg("Give the console's account more rights, or look by hand"),
     )

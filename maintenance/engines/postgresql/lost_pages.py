@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import Sentence, say
+from ..messages import Message, msg
 from ..values import Finding
 from .driver_errors import lost
 from .server import Relation, Server
@@ -46,8 +46,8 @@ class LostPages:
     entries: dict[int, int]
 
     @property
-    def words(self) -> Sentence:
-        return say(
+    def words(self) -> Message:
+        return msg(
             "{count} entries of index {index} point into empty pages ({pages}): their rows are silently absent",
             count=sum(self.entries.values()),
             index=self.index,
@@ -56,7 +56,7 @@ class LostPages:
 
     @property
     def finding(self) -> Finding:
-        hint = say(
+        hint = msg(
             "Storage lost what was written; the rows must come from an older backup, and until the index is built anew "
             "it still holds their keys (bt_page_items of pageinspect)"
         )

@@ -10,7 +10,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from ..errors import EngineError, Transient
-from ..messages import say
+from ..messages import msg
 from ..values import Limits, Tag
 from .driver_errors import from_driver
 from .sessions import Sessions
@@ -82,7 +82,7 @@ class Turn(Sessions):
                 raise Transient(
                     "ending the sessions of an earlier attempt on",
                     self.database,
-                    say("sessions {pids} stay", pids=str(pids)),
+                    msg("sessions {pids} stay", pids=str(pids)),
                 )
             time.sleep(0.1)
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..messages import Sentence, say, size
+from ..messages import Message, msg, size
 from ..values import Action, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
 from .server import Server
 from .system import mends_of_system
 
 
-def exclusive() -> Sentence:
-    return say("nobody can read or write the table meanwhile")
+def exclusive() -> Message:
+    return msg("nobody can read or write the table meanwhile")
 
 
-def shared() -> Sentence:
-    return say("the table can be read but not written meanwhile")
+def shared() -> Message:
+    return msg("the table can be read but not written meanwhile")
 
 
-def light() -> Sentence:
-    return say("the table can be read and written meanwhile")
+def light() -> Message:
+    return msg("the table can be read and written meanwhile")
 
 
 class Planning(Server):
@@ -51,7 +51,7 @@ class Planning(Server):
 
 
 def act(
-    fact: TableFacts, kind: str, stage: int, reason: Sentence, lock: Sentence, disk: int = 0, object: str = ""
+    fact: TableFacts, kind: str, stage: int, reason: Message, lock: Message, disk: int = 0, object: str = ""
 ) -> Action:
     return Action(
         object=object or fact.name,
@@ -82,34 +82,34 @@ def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> l
     short = fact.notes.get("short")
     fault = fault or fact.notes.get("emptied")
     if fault or short or fact.notes.get("missing"):
-        reason = say(
+        reason = msg(
             "The table is damaged: {fault}",
-            fault=fault if isinstance(fault, str) else say("its file is shorter than the catalog says"),
+            fault=fault if isinstance(fault, str) else msg("its file is shorter than the catalog says"),
         )
         kind = "salvage" if allow_data_loss and (fault or short) and not fact.notes.get("missing") else "read_test"
         actions.append(act(fact, kind, 0, reason, exclusive(), fact.bytes if kind == "salvage" else 0))
     if fact.notes.get("visibility"):
-        reason = say("Its visibility map is wrong, so queries may show deleted rows")
+        reason = msg("Its visibility map is wrong, so queries may show deleted rows")
         actions.append(act(fact, "reset_visibility", 0, reason, exclusive()))
-        actions.append(act(fact, "vacuum", 3, say("Visibility map built anew"), light()))
+        actions.append(act(fact, "vacuum", 3, msg("Visibility map built anew"), light()))
     leftovers = [
         index for index in texts(fact, "invalid_indexes") if index.rstrip('"0123456789').endswith(("_ccnew", "_ccold"))
     ]
     for index in leftovers:
-        reason = say("Index {index} is what a broken concurrent build left", index=index)
+        reason = msg("Index {index} is what a broken concurrent build left", index=index)
         actions.append(act(fact, "drop_index", 0, reason, exclusive(), object=index))
     invalid = [index for index in texts(fact, "invalid_indexes") if index not in leftovers]
     faulty = texts(fact, "faulty_indexes")
     if reindexing and faulty:
-        reason = say("Damaged: {indexes}", indexes=", ".join(faulty))
+        reason = msg("Damaged: {indexes}", indexes=", ".join(faulty))
         actions.append(reindex(fact, reason))
     elif reindexing and invalid:
-        actions.append(reindex(fact, say("Not valid: {indexes}", indexes=", ".join(invalid))))
+        actions.append(reindex(fact, msg("Not valid: {indexes}", indexes=", ".join(invalid))))
     elif reindexing and (collated := texts(fact, "collated_indexes")):
-        reason = say("Ordered by a collation that changed: {indexes}", indexes=", ".join(collated))
+        reason = msg("Ordered by a collation that changed: {indexes}", indexes=", ".join(collated))
         actions.append(reindex(fact, reason))
     for evidence in texts(fact, "sequence_behind"):
-        actions.append(act(fact, "set_sequences", 2, say("{evidence}", evidence=evidence), light()))
+        actions.append(act(fact, "set_sequences", 2, msg("{evidence}", evidence=evidence), light()))
         break  # One action sets every sequence of the table.
     return actions
 
@@ -125,7 +125,7 @@ def record(finding: Finding) -> Action:
     return Action(
         object=str(finding.evidence.values["collation"]),
         kind="refresh_collation",
-        reason=say("{evidence}", evidence=str(finding.evidence)),
+        reason=msg("{evidence}", evidence=str(finding.evidence)),
         lock=light(),
         bytes=0,
         disk_bytes=0,
@@ -133,7 +133,7 @@ def record(finding: Finding) -> Action:
     )
 
 
-def reindex(fact: TableFacts, reason: Sentence) -> Action:
+def reindex(fact: TableFacts, reason: Message) -> Action:
     return act(fact, "reindex", 1, reason, shared(), 2 * number(fact, "index_bytes"))
 
 
@@ -146,15 +146,15 @@ def repairs(fact: TableFacts, named: bool, allow_data_loss: bool) -> list[Action
             actions.append(
                 reindex(
                     fact,
-                    say(
+                    msg(
                         "Asked for by name; its indexes ({size}) are built anew", size=size(number(fact, "index_bytes"))
                     ),
                 )
             )
         elif "salvage" not in kinds and not fact.notes.get("examined"):
-            actions.append(reindex(fact, say("Its indexes could not all be examined, so they are built anew")))
+            actions.append(reindex(fact, msg("Its indexes could not all be examined, so they are built anew")))
     if (named or actions) and "vacuum" not in kinds:
-        actions.append(act(fact, "analyze", 3, say("New statistics after the repair"), light()))
+        actions.append(act(fact, "analyze", 3, msg("New statistics after the repair"), light()))
     return actions
 
 
@@ -172,7 +172,7 @@ def optimizations(fact: TableFacts, thresholds: Thresholds) -> list[Action]:
         return []
     index_bloat = fact.notes.get("index_bloat_share")
     if fact.bloat_share is not None and fact.bloat_share >= thresholds.bloat_share:
-        reason = say(
+        reason = msg(
             "About {share:.0%} of {size} is empty or dead (limit {limit:.0%})",
             share=fact.bloat_share,
             size=size(fact.bytes),
@@ -181,7 +181,7 @@ def optimizations(fact: TableFacts, thresholds: Thresholds) -> list[Action]:
         return [rewrite(fact, reason), after_rewrite(fact)]
     actions: list[Action] = []
     if isinstance(index_bloat, float) and index_bloat >= thresholds.bloat_share:
-        reason = say(
+        reason = msg(
             "About {share:.0%} of {size} of indexes is empty (limit {limit:.0%})",
             share=index_bloat,
             size=size(number(fact, "index_bytes")),
@@ -189,12 +189,12 @@ def optimizations(fact: TableFacts, thresholds: Thresholds) -> list[Action]:
         )
         actions.append(reindex(fact, reason))
     if fact.dead_share is not None and fact.dead_share >= thresholds.dead_share:
-        reason = say(
+        reason = msg(
             "{share:.0%} of the rows are dead (limit {limit:.0%})", share=fact.dead_share, limit=thresholds.dead_share
         )
         actions.append(act(fact, "vacuum", 3, reason, light()))
     elif fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
-        reason = say(
+        reason = msg(
             "{share:.0%} of the rows changed since the last analysis (limit {limit:.0%})",
             share=fact.stale_share,
             limit=thresholds.stale_share,
@@ -205,15 +205,15 @@ def optimizations(fact: TableFacts, thresholds: Thresholds) -> list[Action]:
 
 def rebuilds(fact: TableFacts) -> list[Action]:
     return [
-        rewrite(fact, say("Rebuild: {size} written anew with all its indexes", size=size(fact.bytes))),
+        rewrite(fact, msg("Rebuild: {size} written anew with all its indexes", size=size(fact.bytes))),
         after_rewrite(fact),
     ]
 
 
-def rewrite(fact: TableFacts, reason: Sentence) -> Action:
+def rewrite(fact: TableFacts, reason: Message) -> Action:
     return act(fact, "vacuum_full", 1, reason, exclusive(), fact.bytes)
 
 
 def after_rewrite(fact: TableFacts) -> Action:
     """A rewrite leaves the visibility map empty, which makes index-only scans up to 15 times slower."""
-    return act(fact, "vacuum", 3, say("Visibility map and statistics after the rewrite"), light())
+    return act(fact, "vacuum", 3, msg("Visibility map and statistics after the rewrite"), light())

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from ..messages import say
+from ..messages import msg
 from ..values import Finding, Grant
 from .definitions import OURS
 from .dump_limits import SPACES, for_superusers
@@ -119,11 +119,11 @@ class Privileges(Server):
     def _needed(self, inside: Connection, beside: Connection, account: Account) -> Iterator[Grant]:
         me = quoted(account.name)
         if not account.oid:
-            yield Grant(f"CREATE ROLE {me} LOGIN", say("The console has no account yet"), False)
+            yield Grant(f"CREATE ROLE {me} LOGIN", msg("The console has no account yet"), False)
         yield from self._ownership(inside, account, me)
         yield Grant(
             f"ALTER ROLE {me} CREATEDB",
-            say("Without it the console cannot copy the database nor hide it from applications"),
+            msg("Without it the console cannot copy the database nor hide it from applications"),
             account.creates_databases,
             "high",
         )
@@ -131,7 +131,7 @@ class Privileges(Server):
         if policies:
             yield Grant(
                 f"ALTER ROLE {me} BYPASSRLS",
-                say(
+                msg(
                     "Without it the console cannot read every row of {tables}, whose policies leave rows out",
                     tables=", ".join(canonical(*row) for row in policies),
                 ),
@@ -144,7 +144,7 @@ class Privileges(Server):
         yield from self._restoring(inside, account, me)
         yield Grant(
             "",
-            say("The console cannot salvage a damaged table: only a superuser may remove broken rows"),
+            msg("The console cannot salvage a damaged table: only a superuser may remove broken rows"),
             False,
             "low",
         )
@@ -160,21 +160,21 @@ class Privileges(Server):
         becoming = f"ALTER DATABASE {quoted(name)} OWNER TO {me}" if of_superuser else f"GRANT {quoted(owner)} TO {me}"
         yield Grant(
             becoming,
-            say("Without it the console cannot close the database and open it again, as its owner"),
+            msg("Without it the console cannot close the database and open it again, as its owner"),
             bool(owns),
             "high",
         )
         for role, member in ask(inside, OWNERS, me=account.oid):
             yield Grant(
                 f"GRANT {quoted(role)} TO {me}",
-                say("Without it the console cannot read and rebuild what belongs to {role}", role=role),
+                msg("Without it the console cannot read and rebuild what belongs to {role}", role=role),
                 bool(member),
                 "high",
             )
         for schema, may in ask(inside, CLOSED_SCHEMAS, me=account.oid):
             yield Grant(
                 f"GRANT USAGE ON SCHEMA {quoted(schema)} TO {me}",
-                say("Without it the console cannot reach the tables of schema {schema}", schema=schema),
+                msg("Without it the console cannot reach the tables of schema {schema}", schema=schema),
                 bool(may),
                 "high",
                 name,
@@ -190,16 +190,16 @@ class Privileges(Server):
             for role, purpose in (
                 (
                     "pg_maintain",
-                    say("Without it the console cannot rewrite and reindex the tables of superusers"),
+                    msg("Without it the console cannot rewrite and reindex the tables of superusers"),
                 ),
-                ("pg_read_all_data", say("Without it the console cannot read the tables of superusers")),
+                ("pg_read_all_data", msg("Without it the console cannot read the tables of superusers")),
             ):
                 yield Grant(f"GRANT {role} TO {me}", purpose, member(inside, account, role), "high")
             for schema, sequence, kind, may in rows:
                 if kind == "S":
                     yield Grant(
                         f"GRANT UPDATE ON SEQUENCE {canonical(schema, sequence)} TO {me}",
-                        say(
+                        msg(
                             "Without it the console cannot set the sequence {sequence}",
                             sequence=canonical(schema, sequence),
                         ),
@@ -214,7 +214,7 @@ class Privileges(Server):
         ):
             yield Grant(
                 f"ALTER {words.get(kind, 'TABLE')} {canonical(schema, table)} OWNER TO {me}",
-                say(
+                msg(
                     "Without it the console cannot read, rewrite and reindex {table}, which belongs to a superuser",
                     table=canonical(schema, table),
                 ),
@@ -228,7 +228,7 @@ class Privileges(Server):
         control = self.control_database()
         yield Grant(
             f"GRANT CONNECT ON DATABASE {quoted(control)} TO {me}",
-            say("Without it the console cannot work beside the database while that is closed"),
+            msg("Without it the console cannot work beside the database while that is closed"),
             bool(
                 ask(
                     beside,
@@ -240,30 +240,30 @@ class Privileges(Server):
         )
         yield Grant(
             f"GRANT pg_monitor TO {me}",
-            say("Without it the console cannot see the sessions and sizes of other accounts"),
+            msg("Without it the console cannot see the sessions and sizes of other accounts"),
             member(beside, account, "pg_monitor"),
         )
         yield Grant(
             f"GRANT pg_signal_backend TO {me}",
-            say("Without it the console cannot end the sessions of applications"),
+            msg("Without it the console cannot end the sessions of applications"),
             member(beside, account, "pg_signal_backend"),
             "high",
         )
         yield Grant(
             f"ALTER ROLE {me} REPLICATION",
-            say("Without it the console cannot take a physical backup (pg_basebackup) when the logical one fails"),
+            msg("Without it the console cannot take a physical backup (pg_basebackup) when the logical one fails"),
             account.replicates,
         )
         yield Grant(
             "; ".join(f"GRANT EXECUTE ON FUNCTION {function} TO {me}" for function in LOG_FUNCTIONS),
-            say("Without it the console cannot look for signs of damage in the server's log"),
+            msg("Without it the console cannot look for signs of damage in the server's log"),
             all(runs(beside, account, function) for function in LOG_FUNCTIONS),
             "low",
             control,
         )
         yield Grant(
             "; ".join(f"GRANT EXECUTE ON FUNCTION {function} TO {me}" for function in FILE_FUNCTIONS),
-            say("Without it the console cannot see whether a file of a table or index is missing, or belongs to none"),
+            msg("Without it the console cannot see whether a file of a table or index is missing, or belongs to none"),
             all(runs(beside, account, function) for function in FILE_FUNCTIONS),
             "low",
             control,
@@ -271,7 +271,7 @@ class Privileges(Server):
         [(may,)] = ask(beside, "SELECT has_table_privilege(%(me)s::oid, 'pg_file_settings', 'SELECT')", me=account.oid)
         yield Grant(
             f"GRANT SELECT ON pg_file_settings TO {me}; GRANT EXECUTE ON FUNCTION {CONFIGURATION} TO {me}",
-            say("Without it the console cannot see errors in the configuration files"),
+            msg("Without it the console cannot see errors in the configuration files"),
             bool(may) and runs(beside, account, CONFIGURATION),
             "low",
             control,
@@ -290,7 +290,7 @@ class Privileges(Server):
                 ["CREATE EXTENSION IF NOT EXISTS amcheck" + ("" if rows else f" SCHEMA {schema}")]
                 + [f"GRANT EXECUTE ON FUNCTION {function} TO {me}" for function in functions]
             ),
-            say("Without it the console cannot check the structure of tables and indexes (amcheck)"),
+            msg("Without it the console cannot check the structure of tables and indexes (amcheck)"),
             bool(rows) and all(runs(inside, account, function) for function in functions),
             "medium",
             self.place(),
@@ -301,14 +301,14 @@ class Privileges(Server):
         for space, may in ask(inside, SPACES, me=account.oid):
             yield Grant(
                 f"GRANT CREATE ON TABLESPACE {quoted(space)} TO {me}",
-                say("Without it the console cannot restore from a dump what lies in tablespace {name}", name=space),
+                msg("Without it the console cannot restore from a dump what lies in tablespace {name}", name=space),
                 bool(may),
             )
         names = for_superusers(inside, self.ways)
         if names:
             yield Grant(
                 "",
-                say(
+                msg(
                     "Without room for a copy only a superuser can roll back: nobody else may create again {names}",
                     names=", ".join([*names[:NAMED], *(["…"] if len(names) > NAMED else [])]),
                 ),
@@ -322,7 +322,7 @@ class Privileges(Server):
             names = ", ".join(str(role) for role, _ in roles)
             yield Grant(
                 f"ALTER ROLE {me} CREATEROLE",
-                say(
+                msg(
                     "Without it the console cannot carry the settings of {roles} through a rollback",
                     roles=names,
                 ),
@@ -332,7 +332,7 @@ class Privileges(Server):
             if self.ways.role_creators_need_admin:
                 yield Grant(
                     f"GRANT {quoted(role)} TO {me} WITH ADMIN OPTION",
-                    say(
+                    msg(
                         "Without it the console cannot carry the settings of {roles} through a rollback",
                         roles=role,
                     ),
@@ -347,7 +347,7 @@ class Privileges(Server):
             )
             yield Grant(
                 f"GRANT SET ON PARAMETER {quoted(name)} TO {me}" if grantable else "",
-                say(
+                msg(
                     "Without it the console cannot carry the setting {name} of this database through a rollback",
                     name=name,
                 ),

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from .. import archive
 from ..archive import ArchiveError, Seal
 from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Backup, Fingerprint, Image, Json
 from .access_gate import Method, literal
 from .backup import SEQUENCES, BackingUp
@@ -78,7 +78,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
             except Interrupted:
                 raise
             except EngineError as error:
-                words = say("a copy: {copy}; a dump: {dump}", copy=refusal.words, dump=error.words)
+                words = msg("a copy: {copy}; a dump: {dump}", copy=refusal.words, dump=error.words)
                 raise type(error)("keeping the state before the maintenance of", self.database, words) from error
 
     def _copy(self) -> Image:
@@ -92,7 +92,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
             raise ResourceShortage(
                 "copying",
                 self.database,
-                say("{free:,} bytes are free, {needed:,} are needed", free=free, needed=int(int(size) * 1.2)),
+                msg("{free:,} bytes are free, {needed:,} are needed", free=free, needed=int(int(size) * 1.2)),
             )
         with self.control("copying the database") as connection:
             self.drop_side(connection, "image")
@@ -193,7 +193,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
                 if self.identity.side(connection, "broken") is None:
                     entry = self.identity.side(connection, "image")
                     if entry is None or entry.name != image.name:
-                        words = say("the image {image} is not there", image=image.name)
+                        words = msg("the image {image} is not there", image=image.name)
                         raise Unable("restoring", self.database, words)
                     self._carry_settings(connection, image.name)
             return image.name
@@ -201,7 +201,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
             raise Unable(
                 "restoring",
                 self.database,
-                say("{path} holds a whole cluster and must be restored by hand", path=str(backup.path)),
+                msg("{path} holds a whole cluster and must be restored by hand", path=str(backup.path)),
             )
         name = self.identity.side_name("restore")
         with self.control("creating a database to restore into") as connection:
@@ -303,7 +303,7 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
                     return broken
                 raise Unable("putting in place", side, "there is no such database")
             if before is not None:
-                raise Unable("putting in place", side, say("{broken} of an earlier swap is still there", broken=broken))
+                raise Unable("putting in place", side, msg("{broken} of an earlier swap is still there", broken=broken))
             live = self.door(connection)
             self._refuse_strangers(connection, live, gate)
             method: Method = "hide" if (live.mark or {}).get("method") == "hide" else "revoke"

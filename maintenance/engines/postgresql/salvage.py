@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Action, Loss, Performed
 from .driver_errors import lost
 from .fingerprints import PINNED
@@ -84,9 +84,9 @@ class Salvage(Structure, Emptied, Server):
         rows, after = self._verify(relation)
         losses: tuple[Loss, ...] = ()
         if saved.pages or saved.cut_off:
-            losses = (Loss(action.object, saved.rows_lost, tuple(saved.pages), say("{words}", words=saved.words)),)
+            losses = (Loss(action.object, saved.rows_lost, tuple(saved.pages), msg("{words}", words=saved.words)),)
         return Performed(
-            say(
+            msg(
                 "Salvaged {table}: {rows:,} rows are there, {pages} pages were damaged",
                 table=action.object,
                 rows=rows,
@@ -167,7 +167,7 @@ class Salvage(Structure, Emptied, Server):
             raise Unable(
                 "salvaging",
                 relation.name,
-                say("schema {schema} belongs to {owner}", schema=self._side(relation)[0], owner=rows[0][0]),
+                msg("schema {schema} belongs to {owner}", schema=self._side(relation)[0], owner=rows[0][0]),
             )
 
     def _read_saved(self, connection: Connection, relation: Relation) -> Saved | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import say
+from ..messages import msg
 from ..values import Finding
 from .driver_errors import lost
 from .inconclusive import refused
@@ -97,12 +97,12 @@ def behind(row: Row) -> Finding:
         "sequence_behind",
         "high",
         canonical(schema, table),
-        say(
+        msg(
             "Sequence {sequence} stands at {last} but {column} already has {highest}",
             sequence=canonical(sequence_schema, sequence),
             last=last,
             column=quoted(column),
             highest=highest,
         ),
-        say("The next insert fails with a duplicate key"),
+        msg("The next insert fails with a duplicate key"),
     )

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from ..base import UndividedEngine
 from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
-from ..messages import say
+from ..messages import msg
 from ..programs import CommandFailed, CommandStopped
 from ..sockets import abort_connections
 from ..values import Json, Limits, Tag
@@ -79,7 +79,7 @@ def connected(arguments: Mapping[str, Any], database: str) -> Any:
             raise Unable(
                 "connecting to",
                 database,
-                say(
+                msg(
                     "a pooler stands between the console and the server, and drops what every session of the console "
                     "is opened with; register the address of the server itself"
                 ),
@@ -227,7 +227,7 @@ class Sessions(UndividedEngine):
                 self._place = place
                 return connection
             connection.close()
-            missing = Unreachable(doing, object, say("the database {name} is another one", name=place))
+            missing = Unreachable(doing, object, msg("the database {name} is another one", name=place))
         assert missing is not None
         raise missing
 

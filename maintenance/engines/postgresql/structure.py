@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
-from ..messages import say
+from ..messages import msg
 from ..values import Limits, Tag
 from .driver_errors import lost
 from .server import Relation, Server
@@ -143,7 +143,7 @@ class Structure(Server):
                     groups[:0] = [[part] for part in group]
                 else:
                     done.append(
-                        Examined(group[0], fault=say("the server ended the session: {words}", words=error.words))
+                        Examined(group[0], fault=msg("the server ended the session: {words}", words=error.words))
                     )
                 self.await_server()
         return done

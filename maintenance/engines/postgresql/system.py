@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from ..errors import Damaged
-from ..messages import say
+from ..messages import msg
 from ..values import Action, Diagnosis, Finding, Performed
 from .server import Relation
 from .sql import ask, canonical, configure, quoted
@@ -63,7 +63,7 @@ class System(Structure):
             configure(connection, {"maintenance_work_mem": "64MB"})
             ask(connection, f"REINDEX SYSTEM {quoted(self.place())}")
         self._must_be_whole(action)
-        return Performed(say("Built the indexes of the system catalogs anew"), None, None)
+        return Performed(msg("Built the indexes of the system catalogs anew"), None, None)
 
     def renew_statistics(self, action: Action) -> Performed:
         """Nothing but the planner's figures is in these tables, so they are emptied, and taken anew of every table."""
@@ -73,7 +73,7 @@ class System(Structure):
             configure(connection, {"allow_system_table_mods": "off"})
             ask(connection, "ANALYZE")
         self._must_be_whole(action)
-        return Performed(say("Emptied the damaged statistics, and took new ones of every table"), None, None)
+        return Performed(msg("Emptied the damaged statistics, and took new ones of every table"), None, None)
 
     def _must_be_whole(self, action: Action) -> None:
         mended = {"rebuild_system_indexes": "damaged_system_index", "renew_statistics": "damaged_statistics"}
@@ -93,15 +93,15 @@ def findings_about_system(examined: Sequence[Examined]) -> list[Finding]:
     for result in examined:
         if not result.fault:
             continue
-        name, evidence = result.part.index or result.part.table, say("{fault}", fault=result.fault)
+        name, evidence = result.part.index or result.part.table, msg("{fault}", fault=result.fault)
         if result.part.index:
-            hint = say("Queries of the server itself fail or miss rows; building its indexes anew loses nothing")
+            hint = msg("Queries of the server itself fail or miss rows; building its indexes anew loses nothing")
             found.append(Finding("damaged_system_index", "critical", name, evidence, hint))
         elif name in STATISTICS:
-            hint = say("Planning of queries fails; the statistics are not data, and can be taken anew")
+            hint = msg("Planning of queries fails; the statistics are not data, and can be taken anew")
             found.append(Finding("damaged_statistics", "high", name, evidence, hint))
         else:
-            hint = say(
+            hint = msg(
                 "No statement can mend it: dump table by table what can be dumped, keep a copy of the stopped server's "
                 "folder, and restore the newest good backup"
             )
@@ -112,8 +112,8 @@ def findings_about_system(examined: Sequence[Examined]) -> list[Finding]:
 def mends_of_system(diagnosis: Diagnosis) -> list[Action]:
     """Alone, and before anything else: all other work needs the catalogs."""
     reasons = {
-        "damaged_system_index": ("rebuild_system_indexes", say("Indexes of the system catalogs are damaged")),
-        "damaged_statistics": ("renew_statistics", say("The planner's statistics are damaged")),
+        "damaged_system_index": ("rebuild_system_indexes", msg("Indexes of the system catalogs are damaged")),
+        "damaged_statistics": ("renew_statistics", msg("The planner's statistics are damaged")),
     }
     codes = {finding.code for finding in diagnosis.findings}
     return [
@@ -121,7 +121,7 @@ def mends_of_system(diagnosis: Diagnosis) -> list[Action]:
             object="pg_catalog",
             kind=kind,
             reason=reason,
-            lock=say("queries may wait meanwhile"),
+            lock=msg("queries may wait meanwhile"),
             bytes=0,
             disk_bytes=0,
             stage=stage,

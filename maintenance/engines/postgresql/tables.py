@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..messages import Sentence, say, size
+from ..messages import Message, msg, size
 from ..values import Finding, TableFacts, Thresholds
 from .sql import Row, canonical
 from .structure import Examined
@@ -67,20 +67,20 @@ def table_facts(
     )
 
 
-def bloat_words(share: float, count: int, measured: bool) -> Sentence:
+def bloat_words(share: float, count: int, measured: bool) -> Message:
     if measured:
-        return say("Measured: {share:.0%} of {size} holds no living row", share=share, size=size(count))
-    return say("About {share:.0%} of {size} holds no living row", share=share, size=size(count))
+        return msg("Measured: {share:.0%} of {size} holds no living row", share=share, size=size(count))
+    return msg("About {share:.0%} of {size} holds no living row", share=share, size=size(count))
 
 
-def index_bloat_words(share: float, fragmentation: object) -> Sentence:
+def index_bloat_words(share: float, fragmentation: object) -> Message:
     if isinstance(fragmentation, float):
-        return say(
+        return msg(
             "Measured: {share:.0%} of its indexes is empty, {fragmentation:.0%} of their leaf pages lie out of order",
             share=share,
             fragmentation=fragmentation,
         )
-    return say("About {share:.0%} of its indexes is empty", share=share)
+    return msg("About {share:.0%} of its indexes is empty", share=share)
 
 
 def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
@@ -93,8 +93,8 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "damaged_table",
                 "critical",
                 fact.name,
-                say("{fault}", fault=notes["heap_fault"]),
-                say("Rows on these pages may be lost; the cause is often storage or memory"),
+                msg("{fault}", fault=notes["heap_fault"]),
+                msg("Rows on these pages may be lost; the cause is often storage or memory"),
             )
         )
     if notes["index_fault"]:
@@ -103,8 +103,8 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "damaged_index",
                 "high",
                 fact.name,
-                say("{fault}", fault=notes["index_fault"]),
-                say("Queries by this index fail or miss rows; building it anew loses nothing"),
+                msg("{fault}", fault=notes["index_fault"]),
+                msg("Queries by this index fail or miss rows; building it anew loses nothing"),
             )
         )
     if fact.bytes < thresholds.minimum_bytes:
@@ -116,7 +116,7 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "medium",
                 fact.name,
                 bloat_words(fact.bloat_share, fact.bytes, bool(notes.get("measured"))),
-                say("Many updates or deletes without enough cleaning; reading it costs more than needed"),
+                msg("Many updates or deletes without enough cleaning; reading it costs more than needed"),
             )
         )
     elif fact.dead_share is not None and fact.dead_share >= thresholds.dead_share:
@@ -125,8 +125,8 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "dead_rows",
                 "medium",
                 fact.name,
-                say("{share:.0%} of the rows are dead", share=fact.dead_share),
-                say("Cleaning does not keep up, or something holds old rows back"),
+                msg("{share:.0%} of the rows are dead", share=fact.dead_share),
+                msg("Cleaning does not keep up, or something holds old rows back"),
             )
         )
     elif fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
@@ -135,8 +135,8 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "stale_statistics",
                 "low",
                 fact.name,
-                say("{share:.0%} of the rows changed since the last analysis", share=fact.stale_share),
-                say("The planner counts on figures that are no longer true; ANALYZE takes new ones"),
+                msg("{share:.0%} of the rows changed since the last analysis", share=fact.stale_share),
+                msg("The planner counts on figures that are no longer true; ANALYZE takes new ones"),
             )
         )
     index_bloat = notes["index_bloat_share"]
@@ -147,7 +147,7 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "medium",
                 fact.name,
                 index_bloat_words(index_bloat, notes.get("index_fragmentation")),
-                say("Building the indexes anew gives the space back"),
+                msg("Building the indexes anew gives the space back"),
             )
         )
     if fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
@@ -156,8 +156,8 @@ def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "stale_statistics",
                 "medium",
                 fact.name,
-                say("{share:.0%} of the rows changed since the statistics were taken", share=fact.stale_share),
-                say("The planner chooses by old figures"),
+                msg("{share:.0%} of the rows changed since the statistics were taken", share=fact.stale_share),
+                msg("The planner chooses by old figures"),
             )
         )
     return found

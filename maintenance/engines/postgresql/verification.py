@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError, Interrupted, Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Check
 from .driver_errors import from_driver, lost
 from .fingerprints import PINNED, Fingerprints
@@ -147,7 +147,7 @@ class Proof(Structure, Fingerprints, Server):
                     "index can be read",
                     index.name,
                     count == there,
-                    say("{entries} of {rows} rows by the index", entries=count, rows=there),
+                    msg("{entries} of {rows} rows by the index", entries=count, rows=there),
                 ),
             )
             for index, count in entries
@@ -192,7 +192,7 @@ class Proof(Structure, Fingerprints, Server):
             if lost(error.orig):
                 raise
             return Check(what, object, False, f"{name}: {words_of(error)}", of_rows=True)
-        detail = say("{name}: {count} rows do not keep it", name=name, count=wrong) if wrong else name
+        detail = msg("{name}: {count} rows do not keep it", name=name, count=wrong) if wrong else name
         return Check(what, object, not wrong, detail, of_rows=True)
 
     def _sequences(self, tables: Sequence[str] | None) -> list[Check]:
@@ -211,7 +211,7 @@ class Proof(Structure, Fingerprints, Server):
                 else:
                     detail = canonical(row[3], row[4])
                     if behind:
-                        detail = say(
+                        detail = msg(
                             "{sequence} stands at {last}, highest is {highest}",
                             sequence=detail,
                             last=behind[5],
@@ -263,7 +263,7 @@ class Proof(Structure, Fingerprints, Server):
             raise Unable(
                 "asking",
                 self.database,
-                say(
+                msg(
                     "the account could reach files and programs of the server's host; give the database an owner that "
                     "is no superuser"
                 ),
@@ -276,7 +276,7 @@ class Proof(Structure, Fingerprints, Server):
         told = from_driver(cause, "asking", sql[:80], stopping=self.stopping.is_set(), connecting=False)
         if code is None or isinstance(told, Interrupted):
             return told
-        return type(told)("asking", sql[:80], say("the server refused it: {error}", error=name_of(code)))
+        return type(told)("asking", sql[:80], msg("the server refused it: {error}", error=name_of(code)))
 
 
 def found_by(path: str, asking: Callable[[str], list[Row]]) -> list[Row]:
@@ -301,7 +301,7 @@ def answered(text: str | None, sql: str) -> list[Row]:
     """The first value of a row in its text form, e.g. `(t,12)`. Raises Unable where it is neither truth nor number."""
     first = re.match(r"\((?:(t)|(f)|(-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?))?[,)]", text or "()")
     if first is None:
-        raise Unable("asking", sql[:80], say("it answers neither true or false nor a number"))
+        raise Unable("asking", sql[:80], msg("it answers neither true or false nor a number"))
     true, false, number = first.groups()
     if number:
         return [(float(number) if re.search("[.e]", number) else int(number),)]

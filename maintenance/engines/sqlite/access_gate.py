@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ..errors import Damaged, EngineError, Transient
-from ..messages import say
+from ..messages import msg
 from ..parts import AccessGate
 from ..values import Cut, Json
 from .driver_errors import saying
@@ -139,7 +139,7 @@ def _change_journal_mode(file: DatabaseFile, found: str, wanted: str) -> None:
         raise Transient(
             "restoring the journal mode of",
             file.name,
-            say("it stays {found} instead of {wanted}", found=found, wanted=wanted),
+            msg("it stays {found} instead of {wanted}", found=found, wanted=wanted),
         )
 
 
@@ -152,21 +152,21 @@ def differences(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:
     """In words; empty when everything is as `gate` says and nobody is kept out."""
     found: list[str] = []
     if file.holding:
-        found.append(say("the file is locked by this maintenance"))
+        found.append(msg("the file is locked by this maintenance"))
     if file.sides.marker.exists():
-        found.append(say("the marker {name} is still there", name=file.sides.marker.name))
+        found.append(msg("the marker {name} is still there", name=file.sides.marker.name))
     status = file.path.stat()
     if status.st_mode & 0o7777 != gate["mode"]:
         now, then = f"{status.st_mode & 0o7777:o}", f"{_number(gate['mode']):o}"
-        found.append(say("the rights are {now} instead of {then}", now=now, then=then))
+        found.append(msg("the rights are {now} instead of {then}", now=now, then=then))
     if (status.st_uid, status.st_gid) != (gate["owner"], gate["group"]):
         now, then = f"{status.st_uid}:{status.st_gid}", f"{gate['owner']}:{gate['group']}"
-        found.append(say("the owner is {now} instead of {then}", now=now, then=then))
+        found.append(msg("the owner is {now} instead of {then}", now=now, then=then))
     try:
         mode = journal_mode(file)
     except EngineError as error:
-        return [*found, say("the file cannot be read: {words}", words=error.words or in_the_way(file))]
+        return [*found, msg("the file cannot be read: {words}", words=error.words or in_the_way(file))]
     # Per-connection modes (memory, off, truncate, persist) cannot be told from 'delete' by a newcomer.
     if gate.get("journal_mode") is not None and mode != gate["journal_mode"]:
-        found.append(say("the journal mode is {now} instead of {then}", now=mode, then=gate["journal_mode"]))
+        found.append(msg("the journal mode is {now} instead of {then}", now=mode, then=gate["journal_mode"]))
     return found

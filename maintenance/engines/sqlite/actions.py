@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import Damaged, EngineError, Unable
-from ..messages import say, size
+from ..messages import msg, size
 from ..parts import Actions
 from ..values import Action, Loss, Performed, Progress
 from .backup import raw_copy, sync_name
@@ -38,9 +38,9 @@ def _vacuum(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Perfor
         after = used_bytes(connection)
         free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
     if free:
-        raise Damaged("rewriting", file.name, say("{free} free pages are left after the rewrite", free=free))
+        raise Damaged("rewriting", file.name, msg("{free} free pages are left after the rewrite", free=free))
     return Performed(
-        say("The file was rewritten, {before} before and {after} after.", before=size(before), after=size(after)),
+        msg("The file was rewritten, {before} before and {after} after.", before=size(before), after=size(after)),
         before,
         after,
     )
@@ -62,7 +62,7 @@ def _reindex(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Perfo
             after = _tree_bytes(connection, table)
     except Damaged:
         return replace_indexes(file, action.object)
-    return Performed(say("{count} indexes were made again and agree with the rows.", count=count), before, after)
+    return Performed(msg("{count} indexes were made again and agree with the rows.", count=count), before, after)
 
 
 def _remake_indexes(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
@@ -75,7 +75,7 @@ def _remake_indexes(file: DatabaseFile, action: Action, allow_data_loss: bool) -
             after = _tree_bytes(connection, table)
     except Damaged:
         return replace_indexes(file, action.object)
-    return Performed(say("{count} indexes were made again.", count=count), before, after)
+    return Performed(msg("{count} indexes were made again.", count=count), before, after)
 
 
 def _remake_all_indexes(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
@@ -89,7 +89,7 @@ def _remake_all_indexes(file: DatabaseFile, action: Action, allow_data_loss: boo
     except Damaged:
         for name in tables:
             _reindex(file, replace(action, object=name), allow_data_loss)
-    return Performed(say("{count} indexes were made again.", count=count), None, None)
+    return Performed(msg("{count} indexes were made again.", count=count), None, None)
 
 
 def _require_sound(connection: sqlite3.Connection, table: Table) -> None:
@@ -124,14 +124,14 @@ def _analyze(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Perfo
             full = connection.execute("SELECT count(*) FROM pragma_index_list(?) WHERE partial = 0", (table.name,))
             if full.fetchone()[0]:
                 raise EngineError("collecting statistics of", action.object, "ANALYZE left no statistics")
-    return Performed(say("Statistics of {rows:,} rows were collected.", rows=rows), None, None)
+    return Performed(msg("Statistics of {rows:,} rows were collected.", rows=rows), None, None)
 
 
 def _analyze_all(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     with file.working("collecting statistics of", file.name) as connection:
         connection.execute("ANALYZE")
         tables = connection.execute("SELECT count(DISTINCT tbl) FROM sqlite_stat1").fetchone()[0]
-    return Performed(say("Statistics of {tables:,} tables with rows were collected.", tables=tables), None, None)
+    return Performed(msg("Statistics of {tables:,} tables with rows were collected.", tables=tables), None, None)
 
 
 def _replace_indexes(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
@@ -164,16 +164,16 @@ def _pad(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed
     found = file.path.stat().st_size
     if found < wanted:
         raise Damaged(
-            "filling up", file.name, say("the file has {found} bytes instead of {wanted}", found=found, wanted=wanted)
+            "filling up", file.name, msg("the file has {found} bytes instead of {wanted}", found=found, wanted=wanted)
         )
-    return Performed(say("{bytes} of zeros were added at the end.", bytes=size(found - before)), before, found)
+    return Performed(msg("{bytes} of zeros were added at the end.", bytes=size(found - before)), before, found)
 
 
 def _restore_header(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     """On a copy first; it takes the place of the live file only when SQLite can read it."""
     before = file.path.stat().st_size
     if file.header().magic:
-        return Performed(say("The first 16 bytes are as they must be already."), before, before)
+        return Performed(msg("The first 16 bytes are as they must be already."), before, before)
     copy = file.sides.restored
     raw_copy(file, copy)
     descriptor = os.open(copy, os.O_WRONLY)
@@ -188,24 +188,24 @@ def _restore_header(file: DatabaseFile, action: Action, allow_data_loss: bool) -
     put_in_place(file, copy, move_journals=False)
     with file.working("checking", file.name) as connection:
         count = len(tables_in(connection))
-    return Performed(say("The header was written again; {count} tables can be seen.", count=count), before, before)
+    return Performed(msg("The header was written again; {count} tables can be seen.", count=count), before, before)
 
 
 def _write_first_page(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     """On a copy first, as above. What else the page held is not in the file any more, and is told."""
     before = file.path.stat().st_size
     if file.header().plausible and file.header().magic:
-        return Performed(say("The first page is as it must be already."), before, before)
+        return Performed(msg("The first page is as it must be already."), before, before)
     copy = file.sides.restored
     raw_copy(file, copy)
     tables = write_first_page(copy)
     with file.side(copy, "checking") as connection:
         tables_in(connection)
     put_in_place(file, copy)
-    detail = say("user_version, application_id and the list of free pages were on the lost page; they begin at zero")
+    detail = msg("user_version, application_id and the list of free pages were on the lost page; they begin at zero")
     loss = Loss(file.name, 0, (1,), detail)
     return Performed(
-        say("The first page was written again; {count} tables can be seen.", count=tables), before, before, (loss,)
+        msg("The first page was written again; {count} tables can be seen.", count=tables), before, before, (loss,)
     )
 
 

@@ -14,7 +14,7 @@ from typing import IO, ClassVar, cast
 
 from .. import archive, programs
 from ..errors import Damaged, ResourceShortage, Transient, Unable
-from ..messages import say
+from ..messages import msg
 from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
 from .driver_errors import saying, translated
@@ -328,7 +328,7 @@ def _place(file: DatabaseFile, folder: Path, stem: str) -> Path:
     raise ResourceShortage(
         "copying",
         file.name,
-        say("{needed} bytes are needed beside it or in {folder}", needed=needed, folder=str(folder)),
+        msg("{needed} bytes are needed beside it or in {folder}", needed=needed, folder=str(folder)),
     )
 
 
@@ -355,7 +355,7 @@ class FileBackups(Backups):
             return _online(self.file, folder, stem, seal)
         if method == METHODS[1]:
             return _raw(self.file, folder, stem, seal)
-        words = say("there is no method {method}; use {methods}", method=method, methods=" or ".join(METHODS))
+        words = msg("there is no method {method}; use {methods}", method=method, methods=" or ".join(METHODS))
         raise Unable("backing up", self.file.name, words)
 
     def image(

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sqlalchemy import URL
 
 from ..errors import AccessDenied, Transient
-from ..messages import say
+from ..messages import msg
 from ..parts import MaintenanceLock
 from ..values import Tag
 from .marker import marked
@@ -64,7 +64,7 @@ class FileLock(MaintenanceLock):
                 break
             ended += self._end_older()
             if time.monotonic() > until:
-                raise Transient("claiming", self.path.name, say("held by {who}", who=self._who()))
+                raise Transient("claiming", self.path.name, msg("held by {who}", who=self._who()))
             time.sleep(0.05)
         return ended
 
@@ -129,8 +129,8 @@ class FileLock(MaintenanceLock):
     def _who(self) -> str:
         held = self._signature()
         if not held:
-            return say("another maintenance")
-        return say(
+            return msg("another maintenance")
+        return msg(
             "run target {target} in process {pid} ({command})",
             target=held["target"],
             pid=held["pid"],

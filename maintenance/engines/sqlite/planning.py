@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import Unable
-from ..messages import Sentence, say, size
+from ..messages import Message, msg, size
 from ..parts import Planner
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
 from .diagnosis.application_functions import NEEDS_APPLICATION
@@ -14,7 +14,7 @@ from .diagnosis.sizes import WORTH_STATISTICS
 REPAIR, REWRITE, STATISTICS = 0, 1, 2
 """Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""
 
-EXCLUSIVE = say("nobody else can use the file")
+EXCLUSIVE = msg("nobody else can use the file")
 
 
 class FilePlanner(Planner):
@@ -61,7 +61,7 @@ def _planned(
         if reason is not None:
             actions.append(_rewrite(file_name, diagnosis, reason))
     if whole and kind == "rebuild":
-        reason = say("Rebuild was asked for: statistics are collected again.")
+        reason = msg("Rebuild was asked for: statistics are collected again.")
         return [*actions, Action(file_name, "analyze_all", reason, EXCLUSIVE, diagnosis.size_bytes, 0, STATISTICS)]
     for fact in chosen:
         reason = _statistics_reason(kind, fact, thresholds, fact.name in mended)
@@ -73,7 +73,7 @@ def _planned(
 def _refuse_foreign(diagnosis: Diagnosis, tables: Sequence[str] | None) -> None:
     for finding in diagnosis.findings:
         if finding.code == NEEDS_APPLICATION and (tables is None or finding.object in tables):
-            words = say(
+            words = msg(
                 "{words}. Neither check nor rewrite would reach the end; other tables can be maintained by their names",
                 words=finding.evidence,
             )
@@ -82,7 +82,7 @@ def _refuse_foreign(diagnosis: Diagnosis, tables: Sequence[str] | None) -> None:
 
 def _remade(file_name: str, diagnosis: Diagnosis, facts: Sequence[TableFacts], whole: bool) -> list[Action]:
     """All indexes of the file in one transaction; of named tables each by itself."""
-    reason = say("Rebuild was asked for: all indexes are made again.")
+    reason = msg("Rebuild was asked for: all indexes are made again.")
     indexed = [fact for fact in facts if fact.notes.get("indexes")]
     if whole and indexed:
         size_bytes = diagnosis.size_bytes
@@ -93,13 +93,13 @@ def _remade(file_name: str, diagnosis: Diagnosis, facts: Sequence[TableFacts], w
 def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> list[Action]:
     size_bytes = diagnosis.size_bytes
     if "header_damaged" in codes:
-        reason = say("The first 16 bytes are wrong; they are the same in every SQLite file.")
+        reason = msg("The first 16 bytes are wrong; they are the same in every SQLite file.")
         return [Action(file_name, "restore_header", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
     if "file_damaged" in codes:
-        reason = say("The first page is lost; it is written again if the rest of the file tells what was on it.")
+        reason = msg("The first page is lost; it is written again if the rest of the file tells what was on it.")
         return [Action(file_name, "write_first_page", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR, True)]
     if "file_truncated" in codes:
-        reason = say("The file ends early; the missing pages are filled with zeros so that the rest can be read.")
+        reason = msg("The file ends early; the missing pages are filled with zeros so that the rest can be read.")
         return [Action(file_name, "pad", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
     return []
 
@@ -107,36 +107,36 @@ def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> li
 def _repairs(fact: TableFacts, allow_data_loss: bool, whole: bool) -> list[Action]:
     broken, wrong = _listed(fact, "broken_indexes"), _listed(fact, "wrong_indexes")
     if fact.damaged and allow_data_loss:
-        reason = say("Rows cannot be read; every row that can be found is moved into a new table, losses are listed.")
+        reason = msg("Rows cannot be read; every row that can be found is moved into a new table, losses are listed.")
         return [_repair(fact, "salvage", reason, needs_data_loss=True)]
     if fact.damaged:
-        reason = say("Rows cannot be read; the table is made again if an index proves that every row was found.")
+        reason = msg("Rows cannot be read; the table is made again if an index proves that every row was found.")
         return [_repair(fact, "replace_table", reason)]
     if any(name.startswith("sqlite_autoindex_") for name in broken):
-        reason = say("The index of a constraint is damaged; the table is made again from its rows.")
+        reason = msg("The index of a constraint is damaged; the table is made again from its rows.")
         return [_repair(fact, "replace_table", reason)]
     if broken and whole:
-        reason = say("Pages of {indexes} cannot be read; made again from the rows.", indexes=", ".join(broken))
+        reason = msg("Pages of {indexes} cannot be read; made again from the rows.", indexes=", ".join(broken))
         return [_repair(fact, "replace_indexes", reason)]
     if broken:
-        reason = say(
+        reason = msg(
             "Pages of {indexes} cannot be read; made again from the rows. The damaged pages stay in the file, unused, "
             "until it is rewritten as a whole.",
             indexes=", ".join(broken),
         )
         return [_repair(fact, "replace_indexes", reason)]
     if wrong:
-        return [_index_action(fact, say("{indexes} contradict the rows.", indexes=", ".join(wrong)), whole)]
+        return [_index_action(fact, msg("{indexes} contradict the rows.", indexes=", ".join(wrong)), whole)]
     return []
 
 
-def _repair(fact: TableFacts, kind: str, reason: Sentence, needs_data_loss: bool = False) -> Action:
+def _repair(fact: TableFacts, kind: str, reason: Message, needs_data_loss: bool = False) -> Action:
     return Action(fact.name, kind, reason, EXCLUSIVE, fact.bytes, 3 * fact.bytes, REPAIR, needs_data_loss)
 
 
-def _index_action(fact: TableFacts, reason: Sentence, whole: bool, kind: str = "reindex") -> Action:
+def _index_action(fact: TableFacts, reason: Message, whole: bool, kind: str = "reindex") -> Action:
     if not whole:
-        reason = say("{reason} Only this table: the file as a whole is not rewritten.", reason=reason)
+        reason = msg("{reason} Only this table: the file as a whole is not rewritten.", reason=reason)
     return Action(fact.name, kind, reason, EXCLUSIVE, fact.bytes, fact.bytes, REPAIR)
 
 
@@ -147,11 +147,11 @@ def _listed(fact: TableFacts, note: str) -> list[str]:
 
 def _rewrite_reason(
     kind: MaintenanceType, diagnosis: Diagnosis, thresholds: Thresholds, codes: set[str], repaired: bool
-) -> Sentence | None:
+) -> Message | None:
     if kind == "rebuild":
-        return say("Rebuild was asked for: the file is rewritten without gaps.")
+        return msg("Rebuild was asked for: the file is rewritten without gaps.")
     if repaired or codes & {"structure_damaged"}:
-        return say("The rewrite leaves damaged pages behind.")
+        return msg("The rewrite leaves damaged pages behind.")
     if kind != "optimize":
         return None
     unused = sum(fact.bytes * (fact.bloat_share or 0.0) for fact in diagnosis.tables)
@@ -160,8 +160,8 @@ def _rewrite_reason(
     if not bloated:
         return None
     if "free_pages" in codes:
-        return say("Free pages and {size} unused in used pages are given back.", size=size(int(unused)))
-    return say(
+        return msg("Free pages and {size} unused in used pages are given back.", size=size(int(unused)))
+    return msg(
         "{unused} of {total} are unused, most of it in {tables}.",
         unused=size(int(unused)),
         total=size(total),
@@ -169,23 +169,21 @@ def _rewrite_reason(
     )
 
 
-def _rewrite(file_name: str, diagnosis: Diagnosis, reason: Sentence) -> Action:
+def _rewrite(file_name: str, diagnosis: Diagnosis, reason: Message) -> Action:
     # Twice the size: the new content in a temporary file, and the old in the journal
     # (https://sqlite.org/lang_vacuum.html).
     return Action(file_name, "vacuum", reason, EXCLUSIVE, diagnosis.size_bytes, 2 * diagnosis.size_bytes, REWRITE)
 
 
-def _statistics_reason(
-    kind: MaintenanceType, fact: TableFacts, thresholds: Thresholds, mended: bool
-) -> Sentence | None:
+def _statistics_reason(kind: MaintenanceType, fact: TableFacts, thresholds: Thresholds, mended: bool) -> Message | None:
     if kind == "rebuild":
-        return say("Rebuild was asked for: statistics are collected again.")
+        return msg("Rebuild was asked for: statistics are collected again.")
     if mended:
-        return say("The table was repaired; its statistics are collected again.")
+        return msg("The table was repaired; its statistics are collected again.")
     if kind != "optimize":
         return None
     if fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
-        return say("The statistics are {share:.0%} off.", share=fact.stale_share)
+        return msg("The statistics are {share:.0%} off.", share=fact.stale_share)
     if fact.notes.get("statistics") == "missing" and fact.rows and fact.bytes >= WORTH_STATISTICS:
-        return say("There are no statistics.")
+        return msg("There are no statistics.")
     return None

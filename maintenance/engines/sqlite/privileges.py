@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from ..messages import say
+from ..messages import msg
 from ..parts import Privileges
 from ..values import Grant
 from .sessions import DatabaseFile
@@ -28,13 +28,13 @@ class FilePrivileges(Privileges):
         return [
             Grant(
                 f"setfacl -m u:{who}:rw {shlex.quote(str(file.path))}",
-                say("The console's system user must be able to read and write {path}", path=str(file.path)),
+                msg("The console's system user must be able to read and write {path}", path=str(file.path)),
                 own and os.access(file.path, os.R_OK | os.W_OK),
                 "high",
             ),
             Grant(
                 f"setfacl -m u:{who}:rwx {shlex.quote(str(folder))}",
-                say(
+                msg(
                     "The console's system user must be able to create files in {path}, beside the database",
                     path=str(folder),
                 ),

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ..errors import Damaged, ResourceShortage, Unable
-from ..messages import say
+from ..messages import msg
 from ..values import Image
 from .backup import sync_name, synced
 from .driver_errors import saying
@@ -49,7 +49,7 @@ def _room_for(source: Path, file: DatabaseFile) -> None:
     needed, free = source.stat().st_size, shutil.disk_usage(file.path.parent).free
     if free < needed:
         raise ResourceShortage(
-            "restoring", file.name, say("{needed} bytes are needed and {free} are free", needed=needed, free=free)
+            "restoring", file.name, msg("{needed} bytes are needed and {free} are free", needed=needed, free=free)
         )
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from .. import programs
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, Transient, Unable, Unreachable
-from ..messages import say
+from ..messages import msg
 from ..parts import Sessions
 from ..values import Facts, Limits, Tag
 from .capabilities import VERSION
@@ -162,10 +162,10 @@ class DatabaseFile:
         except EngineError as error:
             self._undo_open_transaction(connection)
             if isinstance(error, Interrupted) and not self.stopping.is_set():
-                words = say("took longer than {seconds:.0f} s", seconds=self.limits.statement_seconds)
+                words = msg("took longer than {seconds:.0f} s", seconds=self.limits.statement_seconds)
                 raise Transient(doing, object, words) from error
             if isinstance(error, Transient) and "locked" in error.words and (others := holders(self.path)):
-                words = say("{words}; in use by {others}", words=error.words, others=named(others))
+                words = msg("{words}; in use by {others}", words=error.words, others=named(others))
                 raise Transient(doing, object, words) from error
             raise
         finally:
@@ -241,7 +241,7 @@ class DatabaseFile:
         except PermissionError as error:
             raise AccessDenied(doing, object, str(error)) from error
         except OSError as error:
-            raise Unreachable(doing, object, say("there is no such file ({words})", words=error.strerror)) from error
+            raise Unreachable(doing, object, msg("there is no such file ({words})", words=error.strerror)) from error
         if not self.path.is_file():
             raise Unreachable(doing, object, "it is not a file")
         if not os.access(self.path, os.R_OK | os.W_OK) or not os.access(self.path.parent, os.W_OK | os.X_OK):

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ..errors import Damaged, EngineError, Interrupted
-from ..messages import say
+from ..messages import msg
 from ..parts import Verifier
 from ..values import Check, Fingerprint
 from .backup import mended_copy
@@ -73,7 +73,7 @@ def _foreign_keys(connection: sqlite3.Connection, table: Table) -> Check:
         "foreign keys",
         table.canonical,
         orphans == 0,
-        say("{count} rows have no parent", count=orphans) if orphans else "",
+        msg("{count} rows have no parent", count=orphans) if orphans else "",
         of_rows=True,
     )
 
@@ -86,7 +86,7 @@ def _sequence(connection: sqlite3.Connection, table: Table) -> list[Check]:
         return []
     highest = connection.execute(f"SELECT max(rowid) FROM {quoted(table.name)}").fetchone()[0]
     passed = highest is None or row[0] >= highest
-    detail = say("next after {last}, highest used {highest}", last=row[0], highest=highest)
+    detail = msg("next after {last}, highest used {highest}", last=row[0], highest=highest)
     return [Check("sequence", table.canonical, passed, detail)]
 
 

@@ -1,4 +1,4 @@
-"""Collects messages also from `say("…")`, so that the sentences of the journal can be told in other languages,
+"""Collects messages also from `msg("…")`, so that the sentences of the journal can be told in other languages,
 and the phrases that errors are made of: what was being done, and what we say of it ourselves."""
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ SPEAKERS = ("applications.py", "archive.py", "procedure.py", "engines", "steps")
 ERRORS = frozenset(
     ("EngineError", "Unreachable", "AccessDenied", "Transient", "ResourceShortage", "Damaged", "Interrupted", "Unable")
 )
-NOT_DOING = frozenset(("gettext_lazy", "get", "select_related", "say", "label", "values_list"))
+NOT_DOING = frozenset(("gettext_lazy", "get", "select_related", "msg", "label", "values_list"))
 
 
 class Command(makemessages.Command):
     xgettext_options = [
         *makemessages.Command.xgettext_options,
-        "--keyword=say",
+        "--keyword=msg",
         "--keyword=lazy",
-        "--keyword=counted:2,3",
+        "--keyword=plural:2,3",
     ]
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -21,7 +21,7 @@ from maintenance.conf import config
 from maintenance.conf.secrets import SecretUnreadable, mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Limits, Tag
 from maintenance.models import ACTIVE, RunTarget, Status
 from maintenance.models.setting import with_password
@@ -153,7 +153,7 @@ def claimed(found: Remembered) -> Iterator[int]:
             yield mine.token
         mine.ended(
             Status.NEEDS_OPERATOR,
-            say("Released by hand by {who} from the black box.", who=who),
+            msg("Released by hand by {who} from the black box.", who=who),
             outage_ended_at=timezone.now(),
             released_at=timezone.now(),
         )

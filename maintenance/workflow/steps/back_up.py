@@ -11,7 +11,7 @@ from pathlib import Path
 
 from maintenance.conf import places
 from maintenance.engines.errors import Damaged, EngineError, Interrupted, Unable
-from maintenance.engines.messages import listed, say, size
+from maintenance.engines.messages import listed, msg, size
 from maintenance.results.comparison import load_statistics
 from maintenance.workflow.signals import outage_near
 
@@ -39,12 +39,12 @@ def _check_early(ctx: Context) -> Done:
     except Interrupted:
         raise
     except EngineError as error:
-        return Done(say("Nothing could be checked before the cut: {error}", error=error.sentence))
+        return Done(msg("Nothing could be checked before the cut: {error}", error=error.sentence))
     if checks is None:
-        return Done(say("All checks wait for the cut."))
+        return Done(msg("All checks wait for the cut."))
     failed = [c for c in checks if not c.passed]
     return Done(
-        say(
+        msg(
             "{checks} before the cut, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
         ),
         {"checks": stored_checks(checks)},
@@ -110,7 +110,7 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
             raise
         ctx.journal.backed_up(role, made)
         return Done(
-            say(
+            msg(
                 "Backed up with {method} to {path}: {bytes}, read back whole.",
                 method=method,
                 path=str(made.path),
@@ -122,7 +122,7 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
     result = ctx.once(f"{role} {method} {folder}", work)
     return Outcome(
         "finished",
-        say(
+        msg(
             "The backup is {path} ({method}, {bytes}), read back whole.",
             path=str(result["path"]),
             method=method,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import ActionRecord, StepState
 from maintenance.results.comparison import compare_target
 
@@ -25,26 +25,26 @@ def run(ctx: Context) -> Outcome:
     except Interrupted:
         raise
     except EngineError as error:
-        return Outcome("finished", say("The performance could not be measured: {error}", error=error.sentence))
+        return Outcome("finished", msg("The performance could not be measured: {error}", error=error.sentence))
     comparison = compare_target(ctx.target)
     if comparison.improved:
-        return Outcome("finished", say("Improved: {summary}.", summary=comparison.summary))
+        return Outcome("finished", msg("Improved: {summary}.", summary=comparison.summary))
     if shrank(ctx):
-        return Outcome("finished", say("Smaller, but not faster beyond noise: {summary}.", summary=comparison.summary))
+        return Outcome("finished", msg("Smaller, but not faster beyond noise: {summary}.", summary=comparison.summary))
     if ctx.run.maintenance_type == "repair" or ctx.target.round > ctx.setting.additional_rounds:
-        return Outcome("finished", say("Not faster beyond noise: {summary}.", summary=comparison.summary))
+        return Outcome("finished", msg("Not faster beyond noise: {summary}.", summary=comparison.summary))
     if not further_work(ctx):
         return Outcome(
             "finished",
-            say("Not faster beyond noise, and nothing further would help: {summary}.", summary=comparison.summary),
+            msg("Not faster beyond noise, and nothing further would help: {summary}.", summary=comparison.summary),
         )
-    return Outcome("not improved", say("Not improved beyond noise: {summary}.", summary=comparison.summary))
+    return Outcome("not improved", msg("Not improved beyond noise: {summary}.", summary=comparison.summary))
 
 
 def _load_test(ctx: Context) -> Done:
     load = ctx.engine.benchmark.load_test(queries(ctx, "after"), ctx.setting.load_seconds, ctx.setting.load_clients)
     return Done(
-        say(
+        msg(
             "Load test: {requests} by {clients} in {seconds:.1f} s, {errors}, 95 % within {p95} ms.",
             requests=counted.requests(load.requests),
             clients=counted.clients(load.clients),
@@ -86,6 +86,6 @@ def one_more_round(ctx: Context) -> Outcome:
     plan = further_work(ctx)
     return Outcome(
         "finished",
-        say("One more round with {work}.", work=counted.pieces(len(plan))),
+        msg("One more round with {work}.", work=counted.pieces(len(plan))),
         {"plan": plan, "round": ctx.target.round + 1},
     )

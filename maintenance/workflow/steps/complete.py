@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import DatabaseState
 
 from .context import Context, Done, Outcome
@@ -19,13 +19,13 @@ def run(ctx: Context) -> Outcome:
     try:
         diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
         ctx.journal.diagnosed(DatabaseState.Source.AFTER, diagnosis)
-        sentence = say(
+        sentence = msg(
             "Maintenance of {database} is complete; health {health} of 100.",
             database=ctx.target.database,
             health=diagnosis.health,
         )
     except EngineError as error:
-        sentence = say(
+        sentence = msg(
             "Maintenance of {database} is complete; its state afterwards could not be read: {error}",
             database=ctx.target.database,
             error=error.sentence,
@@ -44,11 +44,11 @@ def tidy(ctx: Context, keep: list[str] | None = None) -> None:
         except Interrupted:
             raise
         except EngineError as error:
-            return Done(say("Could not remove what is ours: {error}", error=error.sentence))
+            return Done(msg("Could not remove what is ours: {error}", error=error.sentence))
         if left:
-            return Done(say("Left on the target: {left}", left=", ".join(left)), {"left": left, "removed": removed})
+            return Done(msg("Left on the target: {left}", left=", ".join(left)), {"left": left, "removed": removed})
         if keep:
-            return Done(say("Kept for people to look at: {kept}", kept=", ".join(keep)), {"kept": keep})
-        return Done(say("Nothing of ours is left on the target."), {"removed": removed})
+            return Done(msg("Kept for people to look at: {kept}", kept=", ".join(keep)), {"kept": keep})
+        return Done(msg("Nothing of ours is left on the target."), {"removed": removed})
 
     ctx.once("clean", work)

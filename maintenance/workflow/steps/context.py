@@ -13,7 +13,7 @@ from maintenance.conf.config import Config
 from maintenance.engines.archive import Seal
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
 from maintenance.models import BackupFile, MaintenanceRun, MaintenanceSetting, Node, RunTarget, StepState
 from maintenance.text.stored import resaid, said
@@ -29,7 +29,7 @@ class Outcome:
     """Which edge of the flowchart to take, and the sentence for the journal."""
 
     edge: Edge
-    sentence: Sentence
+    sentence: Message
     changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the run target to set in the commit that takes the edge."""
 
@@ -38,7 +38,7 @@ class Outcome:
 class Done:
     """What one effect inside a step brought."""
 
-    sentence: Sentence
+    sentence: Message
     result: Json = field(default_factory=dict)
 
 
@@ -201,7 +201,7 @@ def storable(prints: Mapping[str, Fingerprint]) -> Json:
 def stored_checks(checks: Sequence[Check]) -> list[Json]:
     """As the journal keeps them; with what it takes to tell a detail of ours in another language."""
     return [
-        {**asdict(check), **({"said": said(check.detail)} if isinstance(check.detail, Sentence) else {})}
+        {**asdict(check), **({"said": said(check.detail)} if isinstance(check.detail, Message) else {})}
         for check in checks
     ]
 
@@ -223,4 +223,4 @@ def _action(entry: Mapping[str, Any]) -> Action:
     return Action(**values)
 
 
-NOTHING = say("There was nothing to do.")
+NOTHING = msg("There was nothing to do.")

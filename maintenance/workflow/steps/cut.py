@@ -8,7 +8,7 @@ from pathlib import Path
 from django.utils import timezone
 
 from maintenance.engines.errors import Damaged, Unable
-from maintenance.engines.messages import listed, say, size
+from maintenance.engines.messages import listed, msg, size
 from maintenance.engines.values import Json
 from maintenance.models import ActionRecord
 
@@ -42,7 +42,7 @@ def run(ctx: Context) -> Outcome:
     rows = sum(p.rows or 0 for p in prints.values())
     return Outcome(
         "finished",
-        say(
+        msg(
             "Connections are cut; {tables} with {rows} are fingerprinted and can be brought back.",
             tables=counted.tables(len(prints)),
             rows=counted.rows(rows),
@@ -59,7 +59,7 @@ def refuse_missing_rows(ctx: Context) -> None:
     baseline = ctx.baseline or {}
     now = ctx.engine.verifier.fingerprint(None)
     fewer = [
-        say(
+        msg(
             "{table} had {before} rows and has {after}",
             table=name,
             before=was.rows,
@@ -80,7 +80,7 @@ def close(ctx: Context) -> None:
     def work() -> Done:
         cut = ctx.engine.gate.cut(gate, ctx.marker)
         return Done(
-            say(
+            msg(
                 "Cut connections: {sessions} ended, nobody came back in {polls}.",
                 sessions=counted.sessions(cut.sessions_ended),
                 polls=counted.polls(cut.quiet_polls),
@@ -105,7 +105,7 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
     checks += functional_checks(ctx)
     failed = [c for c in checks if not c.passed]
     return Done(
-        say(
+        msg(
             "{checks} before the work, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
         ),
         {
@@ -121,13 +121,13 @@ def _fingerprint(ctx: Context) -> Done:
     # What the backup read need not be read again unless somebody wrote to it; a repair looks at what is there now.
     prints = ctx.engine.verifier.recount(None) if ctx.rows_stay else ctx.engine.verifier.fingerprint(None)
     unreadable = [name for name, p in prints.items() if not p.readable]
-    sentence = say(
+    sentence = msg(
         "Fingerprinted {tables}, {rows}.",
         tables=counted.tables(len(prints)),
         rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
     )
     if unreadable:
-        sentence = say(
+        sentence = msg(
             "Fingerprinted {tables}, {rows}; not readable: {unreadable}.",
             tables=counted.tables(len(prints)),
             rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
@@ -147,18 +147,18 @@ def _image(ctx: Context) -> Done:
     entry: Json = {**asdict(image), "path": str(image.path) if image.path else None, "tables": list(image.tables)}
     ctx.change(image=entry)
     if image.kind == "copy":
-        sentence = say(
+        sentence = msg(
             "Copied {database} to {copy} ({bytes}): a rollback would lose nothing.",
             database=ctx.target.database,
             copy=Path(image.name).name,
             bytes=size(image.bytes),
         )
     elif image.tables:
-        sentence = say(
+        sentence = msg(
             "Saved {tables} that changed since the backup again ({bytes}): a rollback would lose nothing.",
             tables=counted.tables(len(image.tables)),
             bytes=size(image.bytes),
         )
     else:
-        sentence = say("No table changed since the backup: a rollback would lose nothing.")
+        sentence = msg("No table changed since the backup: a rollback would lose nothing.")
     return Done(sentence, entry)

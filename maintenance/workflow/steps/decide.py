@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from maintenance.engines.errors import Unable
-from maintenance.engines.messages import Sentence, say, size
+from maintenance.engines.messages import Message, msg, size
 from maintenance.engines.values import Action, Diagnosis, Json, MaintenanceType
 
 from . import counted
@@ -33,13 +33,13 @@ def run(ctx: Context) -> Outcome:
     if not actions and ctx.run.maintenance_type == "optimize":
         return Outcome(
             "nothing",
-            say("Nothing crosses the thresholds of {database}: no outage is needed.", database=ctx.target.database),
+            msg("Nothing crosses the thresholds of {database}: no outage is needed.", database=ctx.target.database),
             {"plan": plan},
         )
     return Outcome("finished", sentence, {"plan": plan})
 
 
-def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Sentence]:
+def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:
     """What is carried out: the plan that was confirmed, exactly; or a new one where the database is no longer
     as that plan found it, with what differs. Raises Unable when the new one would lose rows nobody agreed to lose.
     """
@@ -50,18 +50,18 @@ def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Sentence]:
     }
     agreed = ctx.run.agreed_plan
     if agreed is None or agreed.made_at is None:
-        return [stored_action(a) for a in fresh], say("{work} on {objects}, {bytes} in all.", **amount)
+        return [stored_action(a) for a in fresh], msg("{work} on {objects}, {bytes} in all.", **amount)
     at = f"{agreed.made_at:%Y-%m-%d %H:%M} UTC"
     promised = agreed.actions(ctx.target.database)
     before, now = {_work(a) for a in promised}, {(a.object, a.kind) for a in fresh}
     if before == now:
-        return promised, say(
+        return promised, msg(
             "{work} on {objects}, {bytes} in all: exactly the plan of {at} that was confirmed.",
             **amount,
             at=at,
         )
     _refuse_unagreed_loss(ctx, fresh, before, at)
-    return [stored_action(a) for a in fresh], say(
+    return [stored_action(a) for a in fresh], msg(
         "Planned again, because {database} changed since the plan of {at} that was confirmed: "
         "{work} on {objects}, {bytes} in all. New: {added}. No longer needed: {dropped}.",
         **amount,
@@ -87,7 +87,7 @@ def _refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[s
         raise Unable(
             "planning the work on",
             ctx.target.database,
-            say(
+            msg(
                 "rows of {tables} may be lost, which the plan of {at} did not say; look at a new plan and confirm that",
                 tables=", ".join(new),
                 at=at,
@@ -105,7 +105,7 @@ def refuse_without_room(actions: list[Action], diagnosis: Diagnosis, jobs: int, 
         raise Unable(
             "planning the work on",
             database,
-            say(
+            msg(
                 "it needs {needed} of free disk space, {free} are free; make room or name fewer tables",
                 needed=size(needed),
                 free=size(diagnosis.free_bytes),

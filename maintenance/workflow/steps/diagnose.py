@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import DatabaseState
 
 from . import counted
@@ -15,14 +15,14 @@ def run(ctx: Context) -> Outcome:
     ctx.journal.diagnosed(DatabaseState.Source.DIAGNOSIS, diagnosis)
     ctx.diagnosis = diagnosis
     if not diagnosis.findings:
-        sentence = say(
+        sentence = msg(
             "Looked at {tables} of {version}: nothing is wrong.",
             tables=counted.tables(len(diagnosis.tables)),
             version=diagnosis.version,
         )
     else:
         worst = min(diagnosis.findings, key=lambda f: ["critical", "high", "medium", "low"].index(f.severity))
-        sentence = say(
+        sentence = msg(
             "Looked at {tables} of {version}: {findings}, health {health} of 100; worst: {worst} {object}",
             tables=counted.tables(len(diagnosis.tables)),
             version=diagnosis.version,
@@ -38,7 +38,7 @@ def ask_for_people(ctx: Context) -> Outcome:
     """Q: nothing was changed; a person has to look."""
     return Outcome(
         "finished",
-        say(
+        msg(
             "Manual diagnosis of {database} is needed: it was not changed, and applications were not touched.",
             database=ctx.target.database,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Check
 from maintenance.models import Node
 
@@ -28,7 +28,7 @@ def functional_checks(ctx: Context) -> list[Check]:
 
 
 def _answer(rows: Sequence[tuple[object, ...]]) -> str:
-    return say("returned {value}", value=repr(rows[0][0])) if rows and rows[0] else say("returned no row")
+    return msg("returned {value}", value=repr(rows[0][0])) if rows and rows[0] else msg("returned no row")
 
 
 def newly_failed(ctx: Context) -> list[Check]:

@@ -8,7 +8,7 @@ from itertools import groupby
 from django.db import connections
 
 from maintenance.engines.errors import EngineError, Interrupted, Transient
-from maintenance.engines.messages import say, size
+from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Action, Performed
 from maintenance.models import ActionRecord, StepState
 
@@ -33,14 +33,14 @@ def run(ctx: Context) -> Outcome:
     after = sum(r.bytes_after or 0 for r in records if r.bytes_before is not None)
     return Outcome(
         "finished",
-        say(
+        msg(
             "{work} done: {before} became {after}.",
             work=counted.pieces(len(records)),
             before=size(before),
             after=size(after),
         )
         if records
-        else say("No piece of work was needed."),
+        else msg("No piece of work was needed."),
     )
 
 
@@ -50,7 +50,7 @@ def _opened(ctx: Context) -> Outcome:
         raise Transient("keeping closed", ctx.target.database, "it was opened again and again")
     return Outcome(
         "opened",
-        say("{database} was opened meanwhile; it is cut and fingerprinted anew.", database=ctx.target.database),
+        msg("{database} was opened meanwhile; it is cut and fingerprinted anew.", database=ctx.target.database),
         {"round": ctx.target.round + 1, "hold_lost": True},
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import Measurement
 
 from . import counted
@@ -25,7 +25,7 @@ def measure(ctx: Context, phase: str) -> None:
         samples = ctx.engine.benchmark.measure_all(listed, ctx.setting.benchmark_repeats)
         ctx.journal.measured(phase, ctx.target.round, samples)
         if phase == "before":
-            return Done(say("Measured {queries} before the work.", queries=counted.queries(len(listed))))
-        return Done(say("Measured {queries} after the work.", queries=counted.queries(len(listed))))
+            return Done(msg("Measured {queries} before the work.", queries=counted.queries(len(listed))))
+        return Done(msg("Measured {queries} after the work.", queries=counted.queries(len(listed))))
 
     ctx.once(f"measure {phase}", work)

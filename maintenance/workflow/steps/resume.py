@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.utils import timezone
 
 from maintenance.engines.errors import EngineError, Interrupted, Transient
-from maintenance.engines.messages import listed, say
+from maintenance.engines.messages import listed, msg
 from maintenance.models import Node
 
 from . import switch
@@ -24,7 +24,7 @@ def run(ctx: Context) -> Outcome:
     if applications.left:
         return Outcome(
             "finished",
-            say(
+            msg(
                 "Connections are as before after {seconds:.1f} s; {applications} stay stopped for other databases "
                 "of this run.",
                 seconds=seconds,
@@ -34,13 +34,13 @@ def run(ctx: Context) -> Outcome:
     if applications.started:
         return Outcome(
             "finished",
-            say(
+            msg(
                 "Service is back as before after an outage of {seconds:.1f} s; started {applications}.",
                 seconds=seconds,
                 applications=", ".join(applications.started),
             ),
         )
-    return Outcome("finished", say("Service is back as before after an outage of {seconds:.1f} s.", seconds=seconds))
+    return Outcome("finished", msg("Service is back as before after an outage of {seconds:.1f} s.", seconds=seconds))
 
 
 def bring_back(ctx: Context) -> LetGo:
@@ -76,8 +76,8 @@ def open_to(ctx: Context, share: float | None, previous: float | None) -> None:
     def work() -> Done:
         ctx.engine.gate.open(gate, share)
         if share is None:
-            return Done(say("Connections are let in as before."))
-        return Done(say("{percent:.0f} % of the connections are let in.", percent=share * 100))
+            return Done(msg("Connections are let in as before."))
+        return Done(msg("{percent:.0f} % of the connections are let in.", percent=share * 100))
 
     part = "release as before" if share is None else f"release {share * 100:.0f} %"
     for taken_back in range(STEP_BACKS + 1):
@@ -109,7 +109,7 @@ def bears_it(ctx: Context) -> str | None:
     if ctx.target.node != Node.RESUME:
         return None  # On the way back from a failure the data is as it was: no query has a say in that.
     failed = newly_failed(ctx)
-    return say("{object}: {detail}", object=failed[0].object, detail=failed[0].detail) if failed else None
+    return msg("{object}: {detail}", object=failed[0].object, detail=failed[0].detail) if failed else None
 
 
 def step_back(ctx: Context, previous: float, trouble: str) -> None:
@@ -119,7 +119,7 @@ def step_back(ctx: Context, previous: float, trouble: str) -> None:
     def work() -> Done:
         ctx.engine.gate.open(gate, previous)
         return Done(
-            say("Stepped back to {percent:.0f} % because of: {trouble}", percent=previous * 100, trouble=trouble)
+            msg("Stepped back to {percent:.0f} % because of: {trouble}", percent=previous * 100, trouble=trouble)
         )
 
     ctx.again("step back", work)

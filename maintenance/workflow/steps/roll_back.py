@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from maintenance.engines.errors import Damaged, EngineError, Unable
-from maintenance.engines.messages import Sentence, listed, say
+from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Fingerprint
 from maintenance.models import ActionRecord, ApplicationHold, Node
 
@@ -20,7 +20,7 @@ from .verify import different, failed_checks, kept, missing
 def run(ctx: Context) -> Outcome:
     """Restores only what differs from the baseline. An EngineError leaves connections closed (X)."""
     ctx.engine.clear_interrupt()
-    sentence = say("Nothing had been changed.")
+    sentence = msg("Nothing had been changed.")
     keep: list[str] = []
     if ctx.target.gate is not None and ctx.target.outage_ended_at is None:
         released = ctx.journal.done(Node.ROLL_BACK, "data", ctx.target.round)
@@ -30,9 +30,9 @@ def run(ctx: Context) -> Outcome:
             close(ctx)
         result = ctx.once("data", lambda: _bring_data_back(ctx))
         keep = [str(result["kept"])] if result.get("kept") else []
-        sentence = say("The data is as it was at the cut: {tables}.", tables=counted.tables(result["tables"]))
+        sentence = msg("The data is as it was at the cut: {tables}.", tables=counted.tables(result["tables"]))
         if keep:
-            sentence = say(
+            sentence = msg(
                 "Restored the data as of the cut: {tables}; the broken one is kept as {kept}.",
                 tables=counted.tables(result["tables"]),
                 kept=keep[0],
@@ -48,10 +48,10 @@ def run(ctx: Context) -> Outcome:
 def _bring_data_back(ctx: Context) -> Done:
     baseline = ctx.baseline
     if baseline is None:
-        return Done(say("The work had not begun: nothing to restore."), {"tables": 0})
+        return Done(msg("The work had not begun: nothing to restore."), {"tables": 0})
     swapped = ctx.journal.done(Node.ROLL_BACK, "swap", ctx.target.round)
     if swapped is not None:
-        return Done(say("The restored tables are in their place already."), swapped.result or {})
+        return Done(msg("The restored tables are in their place already."), swapped.result or {})
     swap = ctx.journal.was_started(Node.ROLL_BACK, "swap", ctx.target.round)
     if swap and not ctx.target.hold_lost:
         return _swap(ctx, str(swap["side"]), len(baseline))
@@ -62,7 +62,7 @@ def _bring_data_back(ctx: Context) -> Done:
         return _swap(ctx, str(swap["side"]), len(baseline))
     if not differing:
         return Done(
-            say("As it was: {tables}. There is nothing to restore.", tables=counted.tables(len(baseline))),
+            msg("As it was: {tables}. There is nothing to restore.", tables=counted.tables(len(baseline))),
             {"tables": len(baseline)},
         )
     if ctx.target.hold_lost and rows and not _same(_seen_last(ctx, baseline), now):
@@ -77,12 +77,12 @@ def _bring_data_back(ctx: Context) -> Done:
         raise Damaged(
             "restoring",
             ctx.target.database,
-            say("the restored copy is not as at the cut: {problems}", problems=listed(wrong[:5])),
+            msg("the restored copy is not as at the cut: {problems}", problems=listed(wrong[:5])),
         )
     return _swap(ctx, side, len(restored))
 
 
-def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Sentence]:
+def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Message]:
     """Of these tables, those that were encrypted on disk at the cut and are not; restoring makes them so again."""
     before = (ctx.recorded(Node.CUT_CONNECTIONS, "check") or {}).get("encryption") or {}
     assert isinstance(before, dict)
@@ -90,7 +90,7 @@ def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Se
     return failed_checks(kept("encryption", wanted, ctx.engine.verifier.encryption(side)), []) if wanted else []
 
 
-def _gone(ctx: Context) -> list[Sentence]:
+def _gone(ctx: Context) -> list[Message]:
     """Objects (indexes, views, triggers, …) of the cut that are not there."""
     before = ctx.recorded(Node.CUT_CONNECTIONS, "check")
     return missing(before["catalog"], ctx.engine.verifier.definitions()) if before else []
@@ -117,12 +117,12 @@ def _swap(ctx: Context, side: str, tables: int) -> Done:
         if gone := _gone(ctx):
             raise Damaged("restoring", ctx.target.database, listed(gone[:5]))
         return Done(
-            say("Restored {tables} beside, proved equality, and swapped.", tables=counted.tables(tables)),
+            msg("Restored {tables} beside, proved equality, and swapped.", tables=counted.tables(tables)),
             {"tables": tables, "kept": kept},
         )
 
     return Done(
-        say("What was restored, {tables}, is in the place of what was broken.", tables=counted.tables(tables)),
+        msg("What was restored, {tables}, is in the place of what was broken.", tables=counted.tables(tables)),
         ctx.again("swap", work, {"side": side}),
     )
 
@@ -138,7 +138,7 @@ def _keep_what_was_written(
         raise Damaged(
             "rolling back",
             ctx.target.database,
-            say(
+            msg(
                 "the lock ended with the worker and the data differs since ({problems}): "
                 "applications may have written, so restoring could lose their rows",
                 problems=listed(differing[:3]),
@@ -146,7 +146,7 @@ def _keep_what_was_written(
         )
     image = ctx.image
     return Done(
-        say("Applications wrote since the worker died; the data is sound and stays as it is: nothing to restore."),
+        msg("Applications wrote since the worker died; the data is sound and stays as it is: nothing to restore."),
         {"tables": len(now), "image": image.name if image is not None and image.kind == "copy" else ""},
     )
 
@@ -172,7 +172,7 @@ def fail(ctx: Context) -> Outcome:
     """U: the maintenance failed; the reason was written where it happened."""
     return Outcome(
         "finished",
-        say(
+        msg(
             "Maintenance of {database} ended without success; its data and service are as they were before.",
             database=ctx.target.database,
         ),
@@ -183,14 +183,14 @@ def call_people(ctx: Context) -> Outcome:
     """X: connections stay as they are, because opening them could do harm; people are called."""
     switch.disarm_if_reachable(ctx)
     try:
-        left = ", ".join(ctx.engine.rollback.leftovers()) or say("nothing")
+        left = ", ".join(ctx.engine.rollback.leftovers()) or msg("nothing")
     except EngineError as error:
         left = error.sentence
     commands = "; ".join(commands_by_hand(ctx)) or "-"
     if ctx.engine.gate.dies_with_worker:
         return Outcome(
             "finished",
-            say(
+            msg(
                 "{database} needs an operator, and nothing can keep a file closed without a process: keep its "
                 "applications stopped. Left on the target: {left}. When its data was checked by a person: "
                 "manage.py release {database} - or, without this console: {commands}",
@@ -201,7 +201,7 @@ def call_people(ctx: Context) -> Outcome:
         )
     return Outcome(
         "finished",
-        say(
+        msg(
             "{database} needs an operator. Left on the target: {left}. When its data was checked by a person, "
             "open it again with: manage.py release {database} - or, without this console: {commands}",
             database=ctx.target.database,

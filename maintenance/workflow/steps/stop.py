@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from maintenance.conf.config import Application
 from maintenance.engines.errors import Unable
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.models import ACTIVE, ApplicationHold, MaintenanceRun, Node, RunTarget
 
 from .. import applications
@@ -22,12 +22,12 @@ def run(ctx: Context) -> Outcome:
     """An application shared by several targets of the run is stopped by the first."""
     mine = configured(ctx)
     if not mine:
-        return Outcome("finished", say("No applications are named for {database}.", database=ctx.target.database))
+        return Outcome("finished", msg("No applications are named for {database}.", database=ctx.target.database))
     if ctx.target.outage_started_at is None:
         ctx.change(outage_started_at=timezone.now())
     for application in mine:
         hold(ctx, application)
-    return Outcome("finished", say("Stopped {names}.", names=", ".join(a.name for a in mine)))
+    return Outcome("finished", msg("Stopped {names}.", names=", ".join(a.name for a in mine)))
 
 
 def configured(ctx: Context) -> list[Application]:
@@ -37,7 +37,7 @@ def configured(ctx: Context) -> list[Application]:
         raise Unable(
             "stopping the applications of",
             ctx.target.database,
-            say("{names} not described in config.json; an administrator has to add it there", names=", ".join(unknown)),
+            msg("{names} not described in config.json; an administrator has to add it there", names=", ".join(unknown)),
         )
     return sorted((ctx.config.applications[n] for n in ctx.setting.applications), key=lambda a: (a.order, a.name))
 

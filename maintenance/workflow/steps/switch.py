@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from maintenance.engines.errors import EngineError, Unable
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 
 from .context import Context, Done
 
@@ -22,10 +22,10 @@ def arm(ctx: Context) -> None:
             ctx.engine.switch.arm(gate, seconds)
         except Unable as error:
             return Done(
-                say("No switch opens {database} by itself: {why}", database=ctx.target.database, why=error.words)
+                msg("No switch opens {database} by itself: {why}", database=ctx.target.database, why=error.words)
             )
         return Done(
-            say(
+            msg(
                 "{database} opens by itself when nothing is heard of this console for {seconds:.0f} s.",
                 database=ctx.target.database,
                 seconds=seconds,
@@ -42,11 +42,11 @@ def disarm(ctx: Context) -> bool:
     def work() -> Done:
         ctx.engine.switch.disarm()
         closed = ctx.engine.gate.is_cut()
-        sentence = say("{database} is open: its switch or a person opened it.", database=ctx.target.database)
+        sentence = msg("{database} is open: its switch or a person opened it.", database=ctx.target.database)
         if closed:
-            sentence = say("{database} stays closed until its data is proven.", database=ctx.target.database)
+            sentence = msg("{database} stays closed until its data is proven.", database=ctx.target.database)
         elif ctx.engine.gate.dies_with_worker:
-            sentence = say("{database} is open: its lock ended with the worker.", database=ctx.target.database)
+            sentence = msg("{database} is open: its lock ended with the worker.", database=ctx.target.database)
         return Done(sentence, {"closed": closed})
 
     closed = ctx.again("disarm the switch", work)["closed"]
@@ -59,7 +59,7 @@ def retire(ctx: Context) -> None:
 
     def work() -> Done:
         ctx.engine.switch.disarm()
-        return Done(say("The switch is put away."))
+        return Done(msg("The switch is put away."))
 
     ctx.again("put the switch away", work)
     ctx.armed = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from maintenance.engines.errors import Damaged
-from maintenance.engines.messages import Sentence, listed, say
+from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Check, Fingerprint, Json
 from maintenance.models import ActionRecord, Node, StepState
 from maintenance.text.stored import resaid, said
@@ -26,7 +26,7 @@ def run(ctx: Context) -> Outcome:
         if not problems:
             return Outcome(
                 "finished",
-                say(
+                msg(
                     "Proved whole: {tables}, {rows}, {checks}.",
                     tables=counted.tables(result["compared"]),
                     rows=counted.rows(result["rows"]),
@@ -45,7 +45,7 @@ def _repair(ctx: Context) -> Done:
     actions = ctx.engine.planner.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
     for stage in sorted({a.stage for a in actions}):
         work(ctx, [a for a in actions if a.stage == stage])
-    return Done(say("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
+    return Done(msg("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
 
 
 def prove(ctx: Context) -> Done:
@@ -89,14 +89,14 @@ def prove(ctx: Context) -> Done:
         "problems_said": [said(problem) for problem in problems],
     }
     if problems:
-        return Done(say("The proof found {problems}", problems=listed(problems[:5])), result)
+        return Done(msg("The proof found {problems}", problems=listed(problems[:5])), result)
     return Done(_all_there(compared, left_out, len(checks), len(failed)), result)
 
 
-def _all_there(compared: list[str], left_out: list[str], checks: int, failed: int) -> Sentence:
+def _all_there(compared: list[str], left_out: list[str], checks: int, failed: int) -> Message:
     """What was proven, and of which tables nothing can be: they were unreadable at the cut, or lost rows by consent."""
     if left_out:
-        return say(
+        return msg(
             "Compared {tables}: all rows are there; {checks}, {failed}. "
             "Not compared, because rows could not be read: {left_out}.",
             tables=counted.tables(len(compared)),
@@ -105,20 +105,20 @@ def _all_there(compared: list[str], left_out: list[str], checks: int, failed: in
             left_out=", ".join(left_out),
         )
     if failed:
-        return say(
+        return msg(
             "Compared {tables}: all rows are there; {checks}, {failed}.",
             tables=counted.tables(len(compared)),
             checks=counted.checks(checks),
             failed=counted.failing_as_before(failed),
         )
-    return say(
+    return msg(
         "Compared {tables}: all rows are there; {checks}, none fails.",
         tables=counted.tables(len(compared)),
         checks=counted.checks(checks),
     )
 
 
-def _told(result: Json) -> Sentence:
+def _told(result: Json) -> Message:
     """What the proof objected to, from the journal."""
     problems, known = result["problems"], result.get("problems_said") or []
     assert isinstance(problems, list)
@@ -146,7 +146,7 @@ def accepted_losses(ctx: Context) -> set[str]:
 
 def failed_checks(
     checks: list[Check], before: object, repairing: bool = False, same_rows: bool = False
-) -> list[Sentence]:
+) -> list[Message]:
     """Failures that are new; in a repair also structural ones that were to be repaired.
 
     With the `same_rows` as before, what follows from the rows failed before, too.
@@ -154,7 +154,7 @@ def failed_checks(
     assert isinstance(before, list)
     old = {(c["name"], c["object"]) for c in before if not c["passed"]}
     return [
-        say("{check} of {object}: {detail}", check=c.name, object=c.object, detail=c.detail or say("failed"))
+        msg("{check} of {object}: {detail}", check=c.name, object=c.object, detail=c.detail or msg("failed"))
         for c in checks
         if not c.passed
         and not (same_rows and c.of_rows)
@@ -164,7 +164,7 @@ def failed_checks(
 
 def different(
     expected: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint], losses: set[str] | None = None
-) -> list[Sentence]:
+) -> list[Message]:
     """Tables that are not row for row as they were. What was unreadable before has nothing to compare."""
     found = []
     for name, was in expected.items():
@@ -172,13 +172,13 @@ def different(
         if name in (losses or set()) or (not was.readable and (now is None or now.readable)):
             continue
         if now is None:
-            found.append(say("{table} is not there any more", table=name))
+            found.append(msg("{table} is not there any more", table=name))
         elif not now.readable:
             if was.readable:
-                found.append(say("{table} cannot be read: {words}", table=name, words=now.error))
+                found.append(msg("{table} cannot be read: {words}", table=name, words=now.error))
         elif (was.rows, was.digest) != (now.rows, now.digest):
             found.append(
-                say(
+                msg(
                     "{table} had {before} rows and has {after}, or their content differs",
                     table=name,
                     before=was.rows,
@@ -195,12 +195,12 @@ def kept(what: str, before: object, now: Mapping[str, list[str]]) -> list[Check]
     for name, marks in (before or {}).items():
         lost = [mark for mark in marks if mark not in now.get(name, [])]
         found.append(
-            Check(what, name, not lost, say("lost: {marks}", marks=", ".join(lost)) if lost else ", ".join(marks))
+            Check(what, name, not lost, msg("lost: {marks}", marks=", ".join(lost)) if lost else ", ".join(marks))
         )
     return found
 
 
-def missing(before: object, after: Mapping[str, str]) -> list[Sentence]:
+def missing(before: object, after: Mapping[str, str]) -> list[Message]:
     """Objects (indexes, views, triggers, …) that were there and are not."""
     assert isinstance(before, Mapping)
-    return [say("{name} is missing", name=name) for name in before if name not in after]
+    return [msg("{name} is missing", name=name) for name in before if name not in after]

@@ -12,7 +12,7 @@ import pytest
 
 from maintenance.engines.archive import Seal
 from maintenance.engines.errors import EngineError
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.mysql import Family
 from maintenance.engines.mysql.session import Session
 from maintenance.engines.values import Action, Json, Limits, Thresholds
@@ -38,7 +38,7 @@ def engine_of(lab: MariaDBLab, token: int = 1, target: int = 7, **limits: Any) -
 
 
 def action(table: str, kind: str) -> Action:
-    return Action(table, kind, say("for the test"), say("none"), 1, 1)
+    return Action(table, kind, msg("for the test"), msg("none"), 1, 1)
 
 
 def backed_up(engine: Family, lab: MariaDBLab, which: int = 0, seal: Seal = PLAIN) -> Any:

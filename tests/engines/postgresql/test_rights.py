@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from maintenance.engines.errors import AccessDenied, EngineError
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.postgresql.privileges import entering
 from maintenance.engines.postgresql.sql import quoted
@@ -56,7 +56,7 @@ def prepare(made: PostgreSQLLab) -> None:
     made.sql(f"ALTER LARGE OBJECT {blob} OWNER TO plain_owner")
 
 
-NO_STATEMENT = Grant("", say(""), False).finding.hint
+NO_STATEMENT = Grant("", msg(""), False).finding.hint
 
 
 def needed(lab: PostgreSQLLab, role: str) -> list[Grant]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Action, Limits
 from tests.engines.lab_postgresql import PostgreSQLLab
 
@@ -24,7 +24,7 @@ def test_work_on_one_table_does_not_wait_for_the_rewrite_of_another(lab: Postgre
             cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         with lab.engine(limits=Limits(jobs=2, lock_seconds=1)) as engine:
             done = engine.actions.perform(
-                Action("public.customers", "vacuum_full", say("because"), say("none"), 1, 0), False
+                Action("public.customers", "vacuum_full", msg("because"), msg("none"), 1, 0), False
             )
         assert done.bytes_after
     finally:

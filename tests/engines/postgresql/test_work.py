@@ -124,10 +124,10 @@ def test_work_of_a_killed_process_is_given_up_by_the_server(lab: PostgreSQLLab) 
 from sqlalchemy import make_url
 from maintenance.engines import open_engine
 from maintenance.engines.values import Action, Limits, Tag
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 engine = open_engine(make_url({str(lab.url)!r}), Tag(7, 1), Limits())
 engine.lock.fence()
-engine.actions.perform(Action("public.orders", "vacuum_full", say("because"), say("none"), 1, 0), False)
+engine.actions.perform(Action("public.orders", "vacuum_full", msg("because"), msg("none"), 1, 0), False)
 """
     child = subprocess.Popen([sys.executable, "-c", program])
     busy = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'VACUUM (FULL)%' AND state = 'active'"

@@ -12,7 +12,7 @@ import psycopg2
 
 from maintenance.engines import open_engine
 from maintenance.engines.archive import Seal
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Action, Json, Limits, Tag
 from tests.engines.lab_postgresql import PostgreSQLLab
@@ -74,7 +74,7 @@ def wait_until(what: str, true: Callable[[], object]) -> None:
 
 
 def action(kind: str, object: str = "public.orders") -> Action:
-    return Action(object, kind, say("because"), say("none"), 1, 0)
+    return Action(object, kind, msg("because"), msg("none"), 1, 0)
 
 
 def owned_by(lab: PostgreSQLLab, role: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Damaged, Unable
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.sqlite import SQLite
 from maintenance.engines.values import Action
 from tests.engines.lab_sqlite import SQLiteLab
@@ -238,7 +238,7 @@ class TestRepair:
 
     def test_an_unknown_action_is_refused(self, lab: SQLiteLab) -> None:
         with lab.engine() as engine, pytest.raises(Unable):
-            engine.actions.perform(Action("orders", "drop_everything", say("why"), say("none"), 0, 0), True)
+            engine.actions.perform(Action("orders", "drop_everything", msg("why"), msg("none"), 0, 0), True)
 
 
 def moved(engine: Engine, name: str) -> object:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from maintenance.engines.messages import say, size
+from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Diagnosis, Facts, Finding, TableFacts, Thresholds
 
 from .. import structure
@@ -142,13 +142,13 @@ def _room_findings(free: int | None, tables: Sequence[TableFacts]) -> list[Findi
             "disk_low",
             "high",
             "",
-            say(
+            msg(
                 "{free} free where the data lies; the largest table, {table}, has {size}",
                 free=size(free),
                 table=largest.name,
                 size=size(largest.bytes),
             ),
-            say("A rebuild needs as much again as the table has; a full disk makes writes wait for ever"),
+            msg("A rebuild needs as much again as the table has; a full disk makes writes wait for ever"),
         )
     ]
 
@@ -255,13 +255,13 @@ def _table_findings(table: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "table_bloat",
                 "medium" if (table.bloat_share or 0) < 0.6 else "high",
                 table.name,
-                say(
+                msg(
                     "About {share:.0%} of the {size} of {table} hold no rows",
                     share=table.bloat_share,
                     size=size(table.bytes),
                     table=table.name,
                 ),
-                say("Rows were deleted; the table keeps the space until it is rebuilt"),
+                msg("Rows were deleted; the table keeps the space until it is rebuilt"),
             )
         )
     if (table.stale_share or 0) >= thresholds.stale_share and (table.rows or 0) > 0:
@@ -270,8 +270,8 @@ def _table_findings(table: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "stale_statistics",
                 "medium",
                 table.name,
-                say("{share:.0%} of {table} changed since its statistics", share=table.stale_share, table=table.name),
-                say("The optimizer plans with old numbers; ANALYZE TABLE renews them"),
+                msg("{share:.0%} of {table} changed since its statistics", share=table.stale_share, table=table.name),
+                msg("The optimizer plans with old numbers; ANALYZE TABLE renews them"),
             )
         )
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding, Severity
 
 from .. import structure
@@ -83,7 +83,7 @@ class Sign:
     code: str
     severity: Severity
     pattern: re.Pattern[str]
-    hint: Sentence
+    hint: Message
 
 
 CRASHED = "server_crashed"
@@ -95,13 +95,13 @@ SIGNS = (
         CRASHED,
         "high",
         re.compile(r"got signal \d|got exception 0x|Starting crash recovery", re.I),
-        say("Something ended the server; look at the lines before, at the memory and at the hardware"),
+        msg("Something ended the server; look at the lines before, at the memory and at the hardware"),
     ),
     Sign(
         "disk_was_full",
         "high",
         re.compile(r"Disk is full|No space left on device|OS error: 28|errno: 28", re.I),
-        say("Writes waited or failed; free space before anything is rebuilt"),
+        msg("Writes waited or failed; free space before anything is rebuilt"),
     ),
 )
 
@@ -115,7 +115,7 @@ def log_findings(server: Server, session: Session) -> list[Finding]:
         if sign.code == CRASHED:
             matching += [line.strip() for line in _starts_without_an_end(lines)]
         if matching:
-            evidence = say(
+            evidence = msg(
                 "{count} lines of the server's log, the last one: {line}", count=len(matching), line=matching[-1][:300]
             )
             found.append(Finding(sign.code, sign.severity, "", evidence, sign.hint))

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from sqlalchemy.exc import DBAPIError
 
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding, Severity
 
 from ..server import Server
@@ -44,14 +44,14 @@ def session_findings(server: Server, session: Session) -> list[Finding]:
                     "long_transaction",
                     "high",
                     "",
-                    say(
+                    msg(
                         "Session {session} of {user} has been in a transaction for {seconds} s, {rows} rows changed",
                         session=int(str(number)),
                         user=str(user),
                         seconds=age,
                         rows=int(str(changed or 0)),
                     ),
-                    say("It keeps old row versions and locks; the cut will end and roll it back"),
+                    msg("It keeps old row versions and locks; the cut will end and roll it back"),
                 )
             )
     waiting = [
@@ -63,8 +63,8 @@ def session_findings(server: Server, session: Session) -> list[Finding]:
                 "metadata_lock_queue",
                 "high",
                 "",
-                say("{count} sessions wait for a metadata lock", count=len(waiting)),
-                say("A schema change waits for an open transaction, and everybody waits behind it"),
+                msg("{count} sessions wait for a metadata lock", count=len(waiting)),
+                msg("A schema change waits for an open transaction, and everybody waits behind it"),
             )
         )
     return found
@@ -88,8 +88,8 @@ def replication_findings(server: Server, session: Session) -> list[Finding]:
                     "replication_stopped",
                     "high",
                     "",
-                    say("Replication does not run: {words}", words=words or ", ".join(sorted(running))),
-                    say("This server falls behind; what it holds is not what its primary holds"),
+                    msg("Replication does not run: {words}", words=words or ", ".join(sorted(running))),
+                    msg("This server falls behind; what it holds is not what its primary holds"),
                 )
             )
         elif lag is not None and int(str(lag)) >= LAG_SECONDS:
@@ -98,8 +98,8 @@ def replication_findings(server: Server, session: Session) -> list[Finding]:
                     "replication_lag",
                     "medium",
                     "",
-                    say("This server is {seconds} s behind its primary", seconds=int(str(lag))),
-                    say("It applies changes more slowly than they are made"),
+                    msg("This server is {seconds} s behind its primary", seconds=int(str(lag))),
+                    msg("It applies changes more slowly than they are made"),
                 )
             )
     following = sum(1 for row in session.ask("SHOW PROCESSLIST") if str(row[4]).startswith("Binlog Dump"))
@@ -109,8 +109,8 @@ def replication_findings(server: Server, session: Session) -> list[Finding]:
                 "has_replicas",
                 "low",
                 "",
-                say("{count} replicas follow this server", count=following),
-                say("They take over what a repair or a rollback changes, but no rebuild; look at them afterwards"),
+                msg("{count} replicas follow this server", count=following),
+                msg("They take over what a repair or a rollback changes, but no rebuild; look at them afterwards"),
             )
         )
     return found
@@ -120,7 +120,7 @@ def findings_of_server(server: Server, session: Session) -> list[Finding]:
     """Settings and states of the server as a whole that matter to maintenance."""
     found = []
 
-    def tell(code: str, severity: Severity, evidence: Sentence, hint: Sentence) -> None:
+    def tell(code: str, severity: Severity, evidence: Message, hint: Message) -> None:
         found.append(Finding(code, severity, "", evidence, hint))
 
     rescue, read_only, logged, flush, synced, most = session.ask(
@@ -131,45 +131,45 @@ def findings_of_server(server: Server, session: Session) -> list[Finding]:
         tell(
             "force_recovery",
             "critical",
-            say("innodb_force_recovery is {value}", value=int(rescue)),
-            say("The server is in rescue mode and cannot write all it should"),
+            msg("innodb_force_recovery is {value}", value=int(rescue)),
+            msg("The server is in rescue mode and cannot write all it should"),
         )
     if is_replica(server, session):
         tell(
             "replica",
             "high",
-            say("This server is a replica"),
-            say("Maintain the primary, or stop replication first"),
+            msg("This server is a replica"),
+            msg("Maintain the primary, or stop replication first"),
         )
     if str(read_only) in ("1", "ON"):
-        tell("read_only", "high", say("The server is read-only"), say("Nobody can write; this may be meant"))
+        tell("read_only", "high", msg("The server is read-only"), msg("Nobody can write; this may be meant"))
     if str(logged) in ("0", "OFF"):
         tell(
             "no_binary_log",
             "low",
-            say("The binary log is off"),
-            say("There is no way to replay what was committed after a backup"),
+            msg("The binary log is off"),
+            msg("There is no way to replay what was committed after a backup"),
         )
     elif int(synced) != 1:
         tell(
             "unsafe_binary_log",
             "medium",
-            say("sync_binlog is {value}", value=int(synced)),
-            say("After a crash of the machine the binary log may lack what was committed"),
+            msg("sync_binlog is {value}", value=int(synced)),
+            msg("After a crash of the machine the binary log may lack what was committed"),
         )
     if int(flush) != 1:
         tell(
             "unsafe_commit",
             "medium",
-            say("innodb_flush_log_at_trx_commit is {value}", value=int(flush)),
-            say("A crash of the machine can lose committed rows"),
+            msg("innodb_flush_log_at_trx_commit is {value}", value=int(flush)),
+            msg("A crash of the machine can lose committed rows"),
         )
     used = int(session.ask("SHOW GLOBAL STATUS LIKE 'Threads_connected'")[0][1])
     if used >= 0.9 * int(most):
         tell(
             "connections_near_limit",
             "high",
-            say("{used} of {most} connections are in use", used=used, most=int(most)),
-            say("New clients are about to be refused"),
+            msg("{used} of {most} connections are in use", used=used, most=int(most)),
+            msg("New clients are about to be refused"),
         )
     return found

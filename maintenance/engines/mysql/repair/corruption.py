@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding
 
 from .. import structure
@@ -31,11 +31,11 @@ def damage_findings(
         comment = measured[table.name].comment if table.name in measured else ""
         if structure.marked_crashed(folder, server.schema, table) or "marked as crashed" in comment:
             found[table.name] = _damaged(
-                table.name, "crashed_table", say("{table} is marked as crashed", table=canonical(table.name))
+                table.name, "crashed_table", msg("{table} is marked as crashed", table=canonical(table.name))
             )
     for name, line in log_suspects(server, session, measured).items():
         if any(table.name == name for table in chosen):
-            found.setdefault(name, _damaged(name, "damaged_page", say("The server's log says: {line}", line=line)))
+            found.setdefault(name, _damaged(name, "damaged_page", msg("The server's log says: {line}", line=line)))
     for name, index in _flagged_indexes(server, session):
         if any(table.name == name for table in chosen):
             found.setdefault(
@@ -43,19 +43,19 @@ def damage_findings(
                 _damaged(
                     name,
                     "corrupt_index",
-                    say("The server has marked index {index} of {table} corrupt", index=index, table=canonical(name)),
+                    msg("The server has marked index {index} of {table} corrupt", index=index, table=canonical(name)),
                 ),
             )
     return found
 
 
-def _damaged(table: str, code: str, evidence: Sentence) -> Finding:
+def _damaged(table: str, code: str, evidence: Message) -> Finding:
     return Finding(
         code,
         "critical",
         canonical(table),
         evidence,
-        say("A disk or memory fault, or a server that died while writing; check the hardware too"),
+        msg("A disk or memory fault, or a server that died while writing; check the hardware too"),
     )
 
 
@@ -91,7 +91,7 @@ def _crashed(server: Server, session: Session) -> dict[str, str]:
     return found
 
 
-REPAIRED_WHEN_READ = say("marked as crashed: reading it would make the server repair it and drop rows")
+REPAIRED_WHEN_READ = msg("marked as crashed: reading it would make the server repair it and drop rows")
 
 
 def unreadable_tables(server: Server, but_by_rows: bool = False) -> dict[str, str]:

@@ -14,7 +14,7 @@ from itertools import takewhile
 from sqlalchemy.exc import DBAPIError
 
 from maintenance.engines.errors import Damaged
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 
 from .. import structure
 from ..filenames import in_file
@@ -49,7 +49,7 @@ def copy_around(server: Server, session: Session, table: Table, target: str, col
         names, key = _key(session, server.schema, table.name)
         way = _way(server, session, table, key)
     except Damaged as error:
-        words = say(
+        words = msg(
             "{why}. Restore the table from a backup; or start the server with innodb_force_recovery=1, dump the table,"
             " drop it, start the server normally and load the dump: rows of the bad pages may be wrong or missing",
             why=error.words,
@@ -96,7 +96,7 @@ def _way(server: Server, session: Session, table: Table, key: Key) -> Way:
                     DOING, name, "its file is not the only one, has other pages than usual, or cannot be read"
                 )
             if found is None or len(found) >= MOST_PAGES:
-                raise Damaged(DOING, name, say("more than {count} of its pages are bad", count=MOST_PAGES - 1))
+                raise Damaged(DOING, name, msg("more than {count} of its pages are bad", count=MOST_PAGES - 1))
             return way_around(files.pop(), int(index), key, {page.page for page in found}, name)
         finally:
             still.ask("UNLOCK TABLES")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maintenance.engines.errors import Damaged
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 
 PAGE = 16_384
 NO_PAGE = 0xFFFF_FFFF
@@ -229,7 +229,7 @@ def _records(page: bytes, table: str) -> Iterator[int]:
         if not laid.supremum < position < PAGE - 8:
             break
         yield position
-    raise Damaged("reading the pages of", table, say("the records of a page lead nowhere"))
+    raise Damaged("reading the pages of", table, msg("the records of a page lead nowhere"))
 
 
 def number_at(data: bytes | mmap.mmap, at: int, width: int) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from maintenance.engines import programs
-from maintenance.engines.messages import Sentence, say
+from maintenance.engines.messages import Message, msg
 
 from .. import structure
 from ..server import Server
@@ -52,25 +52,25 @@ class BadPage:
         """Also when it may: only a page known to be a secondary index's can be done without."""
         return self.index is None or self.index == "PRIMARY" or self.index.startswith("GEN_CLUST")
 
-    def told(self, table: str) -> Sentence:
+    def told(self, table: str) -> Message:
         if self.empty and self.holds_rows:
-            return say(
+            return msg(
                 "Page {page} of {table} is in use and holds nothing but zeros on disk", page=self.page, table=table
             )
         if self.empty:
-            return say(
+            return msg(
                 "Page {page} of {table}, of its index {index}, is in use and holds nothing but zeros on disk",
                 page=self.page,
                 table=table,
                 index=self.index,
             )
         if self.index is None:
-            return say("Page {page} of {table} has a wrong checksum on disk", page=self.page, table=table)
+            return msg("Page {page} of {table} has a wrong checksum on disk", page=self.page, table=table)
         if self.holds_rows:
-            return say(
+            return msg(
                 "Page {page} of {table}, which holds rows, has a wrong checksum on disk", page=self.page, table=table
             )
-        return say(
+        return msg(
             "Page {page} of {table}, of its index {index}, has a wrong checksum on disk",
             page=self.page,
             table=table,

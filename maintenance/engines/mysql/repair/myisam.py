@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from maintenance.engines.errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unreachable
-from maintenance.engines.messages import listed, say
+from maintenance.engines.messages import listed, msg
 from maintenance.engines.values import Loss, Performed
 
 from .. import structure
@@ -35,19 +35,19 @@ def repair_files(server: Server, table: Table, allow_data_loss: bool) -> Perform
     before = _rows_by_header(server, table)
     complaint = _complaint(server, table)
     if complaint is None:
-        return Performed(say("{table} is sound", table=name), None, None)
+        return Performed(msg("{table} is sound", table=name), None, None)
     if table.engine not in REPAIRABLE:
         raise Damaged(
             "repairing",
             name,
-            say("{complaint}; the storage engine {engine} cannot repair", complaint=complaint, engine=table.engine),
+            msg("{complaint}; the storage engine {engine} cannot repair", complaint=complaint, engine=table.engine),
         )
     kept = _keep_files(server, table)
     if kept is None and not allow_data_loss:
         raise Damaged(
             "repairing",
             name,
-            say("{complaint}; a repair may drop rows, and its files cannot be kept from here", complaint=complaint),
+            msg("{complaint}; a repair may drop rows, and its files cannot be kept from here", complaint=complaint),
         )
     words = _repaired(server, table)
     lost = _lost(before, _rows_by_header(server, table), words)
@@ -56,12 +56,12 @@ def repair_files(server: Server, table: Table, allow_data_loss: bool) -> Perform
         raise Damaged(
             "repairing",
             name,
-            say("a repair would drop rows ({words}); the files were put back", words=listed(words)),
+            msg("a repair would drop rows ({words}); the files were put back", words=listed(words)),
         )
     if lost == 0:
-        return Performed(say("{table} was damaged and was repaired; no row is missing", table=name), None, None)
-    loss = Loss(name, lost, (), say("Rows that REPAIR TABLE could not read"))
-    return Performed(say("{table} was damaged and was repaired", table=name), None, None, (loss,))
+        return Performed(msg("{table} was damaged and was repaired; no row is missing", table=name), None, None)
+    loss = Loss(name, lost, (), msg("Rows that REPAIR TABLE could not read"))
+    return Performed(msg("{table} was damaged and was repaired", table=name), None, None, (loss,))
 
 
 def _repaired(server: Server, table: Table) -> list[str]:
@@ -152,7 +152,7 @@ def _put_files_back(server: Server, table: Table, kept: Path) -> None:
         folder = server.data_folder(session)
         if folder is None:
             raise Damaged(
-                "putting back the files of", canonical(table.name), say("they are kept as {kept}.*", kept=str(kept))
+                "putting back the files of", canonical(table.name), msg("they are kept as {kept}.*", kept=str(kept))
             )
         session.ask(f"FLUSH LOCAL TABLES {full(server.schema, table.name)}")
         live = structure.file_stem(folder, server.schema, table.name)

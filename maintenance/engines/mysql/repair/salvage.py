@@ -14,7 +14,7 @@ from contextlib import suppress
 from sqlalchemy.exc import DBAPIError
 
 from maintenance.engines.errors import Damaged
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Loss, Performed
 
 from .. import structure
@@ -68,14 +68,14 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
         name,
         lost,
         pages,
-        say(
+        msg(
             "{saved:,} rows were saved; the damaged original is {original}",
             saved=saved,
             original=f"{old_schema(server)}.{name}",
         ),
     )
     return Performed(
-        say("{table} had unreadable pages: {saved:,} rows saved", table=name, saved=saved), None, None, (loss,)
+        msg("{table} had unreadable pages: {saved:,} rows saved", table=name, saved=saved), None, None, (loss,)
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from maintenance.engines.errors import EngineError
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Diagnosis, Finding, Thresholds
 
 from ..collations import Collations, dependent, mismatch
@@ -123,13 +123,13 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
                 "index_not_examined",
                 "low",
                 "",
-                say(
+                msg(
                     "{count} indexes are of kinds that this server cannot examine ({kinds}), the first: {index}",
                     count=int(count),
                     kinds=", ".join(kinds),
                     index=first,
                 ),
-                say("Nobody can tell whether they are whole; a repair builds the indexes of their tables anew"),
+                msg("Nobody can tell whether they are whole; a repair builds the indexes of their tables anew"),
             )
             for kinds, count, first in rows
         ]
@@ -169,8 +169,8 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
                 "visibility_damage",
                 "high",
                 table,
-                say("{count} rows are marked as visible to all, and are not", count=count),
-                say("Reading an index alone shows rows that were deleted; the map is built anew without loss"),
+                msg("{count} rows are marked as visible to all, and are not", count=count),
+                msg("Reading an index alone shows rows that were deleted; the map is built anew without loss"),
             )
             for table, count in wrong.items()
         ]
@@ -252,11 +252,11 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
                 "server_log_errors",
                 "high",
                 "",
-                say(
+                msg(
                     "{count} lines of the server's log tell of damage, the last: {line}",
                     count=len(lines),
                     line=lines[-1][:300],
                 ),
-                say("Look into the log around that time; the cause is often storage, memory or a full disk"),
+                msg("Look into the log around that time; the cause is often storage, memory or a full disk"),
             )
         ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maintenance.engines.messages import say, size
+from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Finding, Severity
 
 from ..capabilities import Ways
@@ -34,8 +34,8 @@ def _invalid(row: Row) -> Finding:
         "invalid_index",
         "high",
         canonical(table_schema, table),
-        say("Index {index} is not valid", index=canonical(schema, index)),
-        say("A concurrent build was broken off; queries do not use the index but writes pay for it"),
+        msg("Index {index} is not valid", index=canonical(schema, index)),
+        msg("A concurrent build was broken off; queries do not use the index but writes pay for it"),
     )
 
 
@@ -45,8 +45,8 @@ def _duplicate(row: Row) -> Finding:
         "duplicate_index",
         "low",
         canonical(schema, table),
-        say("Indexes {indexes} are the same; {size} could be saved", indexes=", ".join(indexes), size=size(int(spare))),
-        say("Drop all but the one that a constraint needs"),
+        msg("Indexes {indexes} are the same; {size} could be saved", indexes=", ".join(indexes), size=size(int(spare))),
+        msg("Drop all but the one that a constraint needs"),
     )
 
 
@@ -56,13 +56,13 @@ def _unused(row: Row) -> Finding:
         "unused_index",
         "low",
         canonical(schema, table),
-        say(
+        msg(
             "Index {index} ({size}) was not read since {since}",
             index=quoted(index),
             size=size(int(spare)),
             since=str(since),
         ),
-        say("Ask the owner whether it is still needed; replicas count their own reads"),
+        msg("Ask the owner whether it is still needed; replicas count their own reads"),
     )
 
 
@@ -72,8 +72,8 @@ def _foreign_key(row: Row) -> Finding:
         "foreign_key_without_index",
         "low",
         canonical(schema, table),
-        say("No index serves foreign key {constraint}", constraint=quoted(constraint)),
-        say("Deleting from the referenced table reads this table from end to end"),
+        msg("No index serves foreign key {constraint}", constraint=quoted(constraint)),
+        msg("Deleting from the referenced table reads this table from end to end"),
     )
 
 
@@ -86,17 +86,17 @@ def _wraparound(row: Row) -> Finding | None:
         "wraparound",
         severity,
         "",
-        say("The oldest transaction of database {name} is {age:,} transactions old", name=name, age=oldest),
-        say("Run VACUUM, and end what holds old transactions; the server stops writing at 2,100,000,000"),
+        msg("The oldest transaction of database {name} is {age:,} transactions old", name=name, age=oldest),
+        msg("Run VACUUM, and end what holds old transactions; the server stops writing at 2,100,000,000"),
     )
 
 
 def _holder(row: Row) -> Finding:
     kind, who, age = row
     what = {
-        "session": say("Session {who} holds back cleaning: {age:,} transactions old", who=who, age=int(age or 0)),
-        "slot": say("Replication slot {who} holds back cleaning: {age:,} transactions old", who=who, age=int(age or 0)),
-        "replica": say(
+        "session": msg("Session {who} holds back cleaning: {age:,} transactions old", who=who, age=int(age or 0)),
+        "slot": msg("Replication slot {who} holds back cleaning: {age:,} transactions old", who=who, age=int(age or 0)),
+        "replica": msg(
             "Replica {who} holds back cleaning: {age:,} transactions old (hot_standby_feedback)",
             who=who or "?",
             age=int(age or 0),
@@ -107,7 +107,7 @@ def _holder(row: Row) -> Finding:
         "high" if kind == "slot" else "medium",
         "",
         what[kind],
-        say("VACUUM and VACUUM FULL cannot remove rows that it may still see"),
+        msg("VACUUM and VACUUM FULL cannot remove rows that it may still see"),
     )
 
 
@@ -117,8 +117,8 @@ def _prepared(row: Row) -> Finding:
         "prepared_transaction",
         "high",
         "",
-        say("Prepared transaction {gid} of {owner} waits since {since}", gid=gid, owner=owner, since=str(prepared)),
-        say("It keeps its locks through every restart; commit it or roll it back by hand"),
+        msg("Prepared transaction {gid} of {owner} waits since {since}", gid=gid, owner=owner, since=str(prepared)),
+        msg("It keeps its locks through every restart; commit it or roll it back by hand"),
     )
 
 
@@ -128,13 +128,13 @@ def _blocked(row: Row) -> Finding:
         "blocked_session",
         "medium",
         "",
-        say(
+        msg(
             "Session {pid} waits {seconds:.0f} s for sessions {blockers}",
             pid=pid,
             seconds=float(seconds or 0),
             blockers=", ".join(str(x) for x in blockers),
         ),
-        say("See what the blocking session does; maintenance ends both when it cuts the connections"),
+        msg("See what the blocking session does; maintenance ends both when it cuts the connections"),
     )
 
 
@@ -158,8 +158,8 @@ def _cache(row: Row) -> Finding:
         "low_cache_hit",
         "low",
         "",
-        say("Only {share:.0%} of the blocks were found in memory", share=float(row[0])),
-        say("Bloat, a missing index, or shared_buffers too small for the working set"),
+        msg("Only {share:.0%} of the blocks were found in memory", share=float(row[0])),
+        msg("Bloat, a missing index, or shared_buffers too small for the working set"),
     )
 
 
@@ -169,8 +169,8 @@ def _checksum(row: Row) -> Finding:
         "checksum_failures",
         "critical",
         "",
-        say("{count} reads met a page whose checksum is wrong, last at {when}", count=int(count), when=str(when)),
-        say("Storage or memory changed data behind the server; look at the hardware before anything else"),
+        msg("{count} reads met a page whose checksum is wrong, last at {when}", count=int(count), when=str(when)),
+        msg("Storage or memory changed data behind the server; look at the hardware before anything else"),
     )
 
 
@@ -179,8 +179,8 @@ def _spaces(row: Row) -> Finding:
         "no_physical_backup",
         "low",
         "",
-        say("The server has further tablespaces: {names}", names=", ".join(row[0])),
-        say("pg_basebackup cannot send them as one stream: where a dump fails, only another folder for it helps"),
+        msg("The server has further tablespaces: {names}", names=", ".join(row[0])),
+        msg("pg_basebackup cannot send them as one stream: where a dump fails, only another folder for it helps"),
     )
 
 
@@ -191,8 +191,8 @@ def _sequence_end(row: Row) -> Finding:
         "sequence_near_end",
         "high" if float(share) > 0.95 else "medium",
         canonical(schema, sequence),
-        say("{share:.0%} of the values are used up", share=float(share)),
-        say("Inserts fail when it is exhausted; widen the column and the sequence"),
+        msg("{share:.0%} of the values are used up", share=float(share)),
+        msg("Inserts fail when it is exhausted; widen the column and the sequence"),
     )
 
 
@@ -202,8 +202,8 @@ def _short(row: Row) -> Finding:
         "file_shorter_than_catalog",
         "critical",
         canonical(schema, relation),
-        say("The catalog knows {expected:,} pages, the file has {found:,}", expected=int(expected), found=int(found)),
-        say("A file or a part of it is missing; reading it raises no error, rows are simply absent"),
+        msg("The catalog knows {expected:,} pages, the file has {found:,}", expected=int(expected), found=int(found)),
+        msg("A file or a part of it is missing; reading it raises no error, rows are simply absent"),
     )
 
 
@@ -213,8 +213,8 @@ def _not_validated(row: Row) -> Finding:
         "constraint_not_validated",
         "low",
         canonical(schema, table),
-        say("Constraint {constraint} was never checked against the rows there", constraint=quoted(constraint)),
-        say("VALIDATE CONSTRAINT tells whether they keep it"),
+        msg("Constraint {constraint} was never checked against the rows there", constraint=quoted(constraint)),
+        msg("VALIDATE CONSTRAINT tells whether they keep it"),
     )
 
 
@@ -224,8 +224,8 @@ def _setting(row: Row) -> Finding:
         "dangerous_setting",
         "high" if name in ("fsync", "full_page_writes", "zero_damaged_pages", "ignore_checksum_failure") else "medium",
         "",
-        say("{name} is {value}", name=name, value=value),
-        say("Set it back unless somebody means it: it risks data, or hides what goes wrong"),
+        msg("{name} is {value}", name=name, value=value),
+        msg("Set it back unless somebody means it: it risks data, or hides what goes wrong"),
     )
 
 
@@ -235,8 +235,8 @@ def _configuration(row: Row) -> Finding:
         "configuration_error",
         "medium",
         "",
-        say("Setting {name}: {error}", name=str(name), error=str(error)),
-        say("The server runs without this setting, and may not start the next time"),
+        msg("Setting {name}: {error}", name=str(name), error=str(error)),
+        msg("The server runs without this setting, and may not start the next time"),
     )
 
 
@@ -246,8 +246,8 @@ def _connections(row: Row) -> Finding:
         "connections_near_limit",
         "high",
         "",
-        say("{used} of {room} connections are in use", used=int(used), room=int(room)),
-        say("New clients are refused soon; look for leaks and idle transactions"),
+        msg("{used} of {room} connections are in use", used=int(used), room=int(room)),
+        msg("New clients are refused soon; look for leaks and idle transactions"),
     )
 
 
@@ -257,8 +257,8 @@ def _slot(row: Row) -> Finding:
         "inactive_slot",
         "high",
         "",
-        say("Replication slot {name} is not read and keeps {size} of log", name=name, size=size(int(kept or 0))),
-        say("The log fills the disk; a logical slot does not follow the database through a rollback"),
+        msg("Replication slot {name} is not read and keeps {size} of log", name=name, size=size(int(kept or 0))),
+        msg("The log fills the disk; a logical slot does not follow the database through a rollback"),
     )
 
 
@@ -269,15 +269,15 @@ def _logical(row: Row) -> Finding:
             "logical_replication",
             "low",
             "",
-            say("Subscription {name} brings rows into this database", name=quoted(name)),
-            say("After a rollback it is there but switched off: drop the one of the broken database, then enable it"),
+            msg("Subscription {name} brings rows into this database", name=quoted(name)),
+            msg("After a rollback it is there but switched off: drop the one of the broken database, then enable it"),
         )
     return Finding(
         "logical_replication",
         "low",
         "",
-        say("Replication slot {name} sends changes of this database", name=name),
-        say("It does not follow the database through a rollback: it and its reader must then be made anew"),
+        msg("Replication slot {name} sends changes of this database", name=name),
+        msg("It does not follow the database through a rollback: it and its reader must then be made anew"),
     )
 
 
@@ -287,8 +287,8 @@ def _standby(row: Row) -> Finding:
         "replica",
         "low",
         "",
-        say("Replica {name} is {state}, {size} behind", name=name or "?", state=state, size=size(int(behind or 0))),
-        say("Rewriting tables sends them whole to every replica"),
+        msg("Replica {name} is {state}, {size} behind", name=name or "?", state=state, size=size(int(behind or 0))),
+        msg("Rewriting tables sends them whole to every replica"),
     )
 
 
@@ -297,8 +297,8 @@ def _unlogged(row: Row) -> Finding:
         "unlogged_table",
         "low",
         canonical(row[0], row[1]),
-        say("The table is not logged"),
-        say("Any crash of the server empties it"),
+        msg("The table is not logged"),
+        msg("Any crash of the server empties it"),
     )
 
 
@@ -308,13 +308,13 @@ def _code(row: Row) -> Finding:
         "runs_code_of_others",
         "medium",
         "",
-        say(
+        msg(
             "{count} constraints, columns and indexes call functions of accounts that are no superusers, the first: "
             "{first}",
             count=int(count),
             first=first,
         ),
-        say(
+        msg(
             "A rollback from a dump runs these functions with the rights of the console's account, which is a "
             "superuser: register one that is not. A rollback by copy, and all other work, does not"
         ),

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from ...messages import say
+from ...messages import msg
 from ...values import Finding
 from ..names import Table, quoted
 
@@ -44,8 +44,8 @@ def findings(found: dict[str, str]) -> list[Finding]:
             NEEDS_APPLICATION,
             "high",
             name,
-            say("{table} needs what only its application defines: {words}", table=name, words=words),
-            say(
+            msg("{table} needs what only its application defines: {words}", table=name, words=words),
+            msg(
                 "It can be backed up and restored here, but only a program that defines it can check, index or rewrite"
                 " the table"
             ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from ...messages import Sentence, say
+from ...messages import Message, msg
 from ...values import Finding
 from ..names import Table, quoted
 from .corruption import Harm, damage_words
@@ -21,18 +21,18 @@ def orphans(connection: sqlite3.Connection, chosen: Sequence[Table], harm: Harm)
             for _ in connection.execute(f"PRAGMA foreign_key_check({quoted(table.name)})"):
                 count += 1
         except sqlite3.Error as error:
-            found.append(_no_parent(table, say("{words}", words=damage_words(error, table.name))))
+            found.append(_no_parent(table, msg("{words}", words=damage_words(error, table.name))))
             continue
         if count:
-            found.append(_no_parent(table, say("{rows:,} rows refer to a row that does not exist.", rows=count)))
+            found.append(_no_parent(table, msg("{rows:,} rows refer to a row that does not exist.", rows=count)))
     return found
 
 
-def _no_parent(table: Table, evidence: Sentence) -> Finding:
+def _no_parent(table: Table, evidence: Message) -> Finding:
     return Finding(
         "foreign_key_violation",
         "medium",
         table.canonical,
         evidence,
-        say("SQLite checks foreign keys only on connections that ask for it (https://sqlite.org/foreignkeys.html)."),
+        msg("SQLite checks foreign keys only on connections that ask for it (https://sqlite.org/foreignkeys.html)."),
     )

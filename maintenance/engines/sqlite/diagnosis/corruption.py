@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ...errors import Damaged, Interrupted, ResourceShortage, Transient
-from ...messages import listed, say
+from ...messages import listed, msg
 from ...values import Finding
 from ..driver_errors import translated
 from ..names import Table, quoted
@@ -71,8 +71,8 @@ class Harm:
                 "table_damaged",
                 "critical",
                 name,
-                say("Not all rows can be read: {words}", words=words),
-                say("A page was overwritten or lost: failing disk, bad copy, or a program that wrote into the file."),
+                msg("Not all rows can be read: {words}", words=words),
+                msg("A page was overwritten or lost: failing disk, bad copy, or a program that wrote into the file."),
             )
             for name, words in self.rows.items()
         ]
@@ -83,8 +83,8 @@ class Harm:
                     "index_damaged",
                     "high",
                     name,
-                    say("{indexes}: {words}", indexes=", ".join(indexes), words=self.evidence[name]),
-                    say("Queries through these indexes fail or answer wrongly; they can be made again from the rows."),
+                    msg("{indexes}: {words}", indexes=", ".join(indexes), words=self.evidence[name]),
+                    msg("Queries through these indexes fail or answer wrongly; they can be made again from the rows."),
                 )
             )
         if self.elsewhere:
@@ -94,7 +94,7 @@ class Harm:
                     "high",
                     "",
                     listed(self.elsewhere[:3]),
-                    say("Pages that no table owns are damaged or lost; rewriting the file leaves them behind."),
+                    msg("Pages that no table owns are damaged or lost; rewriting the file leaves them behind."),
                 )
             )
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from ...messages import say, size
+from ...messages import msg, size
 from ...values import Finding
 from ..sessions import DatabaseFile
 
@@ -22,8 +22,8 @@ def folder_findings(file: DatabaseFile) -> list[Finding]:
                 "wal_large",
                 "medium",
                 "",
-                say("The write-ahead log has grown to {size}.", size=size(wal)),
-                say("A reader that never ends, or automatic checkpoints switched off."),
+                msg("The write-ahead log has grown to {size}.", size=size(wal)),
+                msg("A reader that never ends, or automatic checkpoints switched off."),
             )
         )
     free = shutil.disk_usage(file.path.parent).free
@@ -33,8 +33,8 @@ def folder_findings(file: DatabaseFile) -> list[Finding]:
                 "disk_low",
                 "high",
                 "",
-                say("{free} free beside a file of {size}.", free=size(free), size=size(file.size())),
-                say("A rewrite needs up to twice the size of the file (https://sqlite.org/lang_vacuum.html)."),
+                msg("{free} free beside a file of {size}.", free=size(free), size=size(file.size())),
+                msg("A rewrite needs up to twice the size of the file (https://sqlite.org/lang_vacuum.html)."),
             )
         )
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...messages import say, size
+from ...messages import msg, size
 from ...values import Finding
 from ..sessions import DatabaseFile
 
@@ -12,8 +12,8 @@ def unreadable(words: str) -> Finding:
         "file_damaged",
         "critical",
         "",
-        say("The file cannot be read as a database: {words}", words=words),
-        say("The header or the schema is damaged; restore from a backup if the header cannot be rebuilt."),
+        msg("The file cannot be read as a database: {words}", words=words),
+        msg("The header or the schema is damaged; restore from a backup if the header cannot be rebuilt."),
     )
 
 
@@ -29,8 +29,8 @@ def header_findings(file: DatabaseFile) -> list[Finding]:
                 "header_damaged",
                 "critical",
                 "",
-                say("The first 16 bytes are not those of an SQLite file, the rest of the header is plausible."),
-                say("Something else wrote into the file; writing the 16 bytes again may bring everything back."),
+                msg("The first 16 bytes are not those of an SQLite file, the rest of the header is plausible."),
+                msg("Something else wrote into the file; writing the 16 bytes again may bring everything back."),
             )
         ]
     if file.notice_truncation():
@@ -39,12 +39,12 @@ def header_findings(file: DatabaseFile) -> list[Finding]:
                 "file_truncated",
                 "critical",
                 "",
-                say(
+                msg(
                     "The file has {found} but its header says {wanted}.",
                     found=size(header.file_bytes),
                     wanted=size(header.pages * header.page_size),
                 ),
-                say("A copy or a file system ended early; the rows at the end are gone from this file."),
+                msg("A copy or a file system ended early; the rows at the end are gone from this file."),
             )
         ]
     return []

@@ -7,7 +7,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from ...messages import say, size
+from ...messages import msg, size
 from ...values import Finding, TableFacts, Thresholds
 from ..names import Table, quoted
 from .corruption import Harm, damage_words, indexes_of
@@ -81,12 +81,12 @@ def judged(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "table_bloat",
                 "high" if fact.bloat_share >= 2 * thresholds.bloat_share else "medium",
                 fact.name,
-                say(
+                msg(
                     "{share:.0%} of {size} in the pages of the table and its indexes is unused.",
                     share=fact.bloat_share,
                     size=size(fact.bytes),
                 ),
-                say("Many rows were deleted or shortened since the file was last rewritten."),
+                msg("Many rows were deleted or shortened since the file was last rewritten."),
             )
         )
     if fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
@@ -95,8 +95,8 @@ def judged(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "stale_statistics",
                 "medium",
                 fact.name,
-                say("The row count differs by {share:.0%} from the one at the last ANALYZE.", share=fact.stale_share),
-                say("The planner chooses its indexes by numbers that are no longer true."),
+                msg("The row count differs by {share:.0%} from the one at the last ANALYZE.", share=fact.stale_share),
+                msg("The planner chooses its indexes by numbers that are no longer true."),
             )
         )
     if (
@@ -110,8 +110,8 @@ def judged(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
                 "missing_statistics",
                 "low",
                 fact.name,
-                say("{rows:,} rows and no statistics.", rows=fact.rows),
-                say("ANALYZE was never run; the planner guesses."),
+                msg("{rows:,} rows and no statistics.", rows=fact.rows),
+                msg("ANALYZE was never run; the planner guesses."),
             )
         )
     return found
@@ -132,7 +132,7 @@ def whole_file(connection: sqlite3.Connection, thresholds: Thresholds) -> list[F
             "free_pages",
             "medium",
             "",
-            say("{free} of {size} are free pages.", free=size(free * page), size=size(pages * page)),
-            say("Tables were emptied or dropped; SQLite keeps the space until the file is rewritten."),
+            msg("{free} of {size} are free pages.", free=size(free * page), size=size(pages * page)),
+            msg("Tables were emptied or dropped; SQLite keeps the space until the file is rewritten."),
         )
     ]

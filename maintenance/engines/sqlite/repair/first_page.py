@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ...errors import Damaged
-from ...messages import say
+from ...messages import msg
 from ..names import JOURNALS
 from ..sessions import MAGIC
 from .pages import INNER_INDEX, INNER_TABLE, LEAF_INDEX, LEAF_TABLE, Cell, PageFile, Unreadable
@@ -39,17 +39,17 @@ def write_first_page(path: Path) -> int:
     for ending in JOURNALS:
         beside = path.with_name(path.name + ending)
         if beside.exists() and beside.stat().st_size and ending != "-shm":
-            raise _refused(path, say("its journal {ending} holds changes that fit the lost page only", ending=ending))
+            raise _refused(path, msg("its journal {ending} holds changes that fit the lost page only", ending=ending))
     size = page_size_of(path)
     if size is None:
-        raise _refused(path, say("no page of the file follows the format"))
+        raise _refused(path, msg("no page of the file follows the format"))
     with PageFile(path, size) as source:
         leaves, tables = _schema_leaves(source)
         count = source.count
     if not leaves:
-        raise _refused(path, say("the names and places of the tables were on it too, and are nowhere else in the file"))
+        raise _refused(path, msg("the names and places of the tables were on it too, and are nowhere else in the file"))
     if any(before.highest >= after.lowest for before, after in pairwise(leaves)):
-        raise _refused(path, say("there are older pages of the schema too, and nothing tells which ones are right"))
+        raise _refused(path, msg("there are older pages of the schema too, and nothing tells which ones are right"))
     page = _first_page(size, count, leaves, path)
     descriptor = os.open(path, os.O_WRONLY)
     try:
@@ -61,7 +61,7 @@ def write_first_page(path: Path) -> int:
 
 
 def _refused(path: Path, why: str) -> Damaged:
-    words = say(
+    words = msg(
         "the first page is lost and cannot be written again: {words}; restore the file from a backup", words=why
     )
     return Damaged("writing the first page of", path.name, words)
@@ -135,7 +135,7 @@ def _first_page(size: int, count: int, leaves: list[SchemaLeaf], path: Path) -> 
         cell = struct.pack(">I", leaf.page) + _varint(leaf.highest)
         content -= len(cell)
         if content < _FIRST_CELL + 2 * len(left):
-            raise _refused(path, say("its schema lies on {count} pages, too many for one root", count=len(leaves)))
+            raise _refused(path, msg("its schema lies on {count} pages, too many for one root", count=len(leaves)))
         page[content : content + len(cell)] = cell
         struct.pack_into(">H", page, _FIRST_CELL + 2 * place, content)
     struct.pack_into(">BHHHB", page, HEAD, INNER_TABLE, 0, len(left), content % 65536, 0)

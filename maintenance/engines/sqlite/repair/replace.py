@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Literal
 
 from ...errors import Damaged, Unable
-from ...messages import Sentence, say
+from ...messages import Message, msg
 from ...values import Loss, Performed
 from ..backup import image_copy
 from ..diagnosis.corruption import Harm, indexes_of
@@ -41,10 +41,10 @@ def replace_indexes(file: DatabaseFile, name: str) -> Performed:
         sick = [*harm.broken.get(name, []), *harm.wrong.get(name, [])]
         if name in harm.rows:
             raise Damaged(
-                "making the indexes again of", name, say("its rows cannot all be read: {words}", words=harm.rows[name])
+                "making the indexes again of", name, msg("its rows cannot all be read: {words}", words=harm.rows[name])
             )
         if not sick:
-            return Performed(say("All indexes are sound already."), None, None)
+            return Performed(msg("All indexes are sound already."), None, None)
         texts = _texts(connection, "index", table, sick)
         constraint = len(texts) < len(sick)
         if not constraint:
@@ -56,7 +56,7 @@ def replace_indexes(file: DatabaseFile, name: str) -> Performed:
     if constraint:
         # The index of a constraint has no statement of its own; it comes back with its table.
         return replace_table(file, name, allow_data_loss=False)
-    sentence = say("{indexes} made again from the rows, and the check finds nothing.", indexes=", ".join(sick))
+    sentence = msg("{indexes} made again from the rows, and the check finds nothing.", indexes=", ".join(sick))
     return Performed(sentence, None, None)
 
 
@@ -69,7 +69,7 @@ def replace_table(file: DatabaseFile, name: str, allow_data_loss: bool) -> Perfo
     with file.working("moving the rows of", name) as connection:
         table = _table(connection, name)
         if not structure(connection, table.name):
-            return Performed(say("The table and its indexes are sound already."), None, None)
+            return Performed(msg("The table and its indexes are sound already."), None, None)
         shape = shape_of(connection, table)
     with _rows_file(file) as rows:
         try:
@@ -96,9 +96,9 @@ def _replaced(
     with file.working("replacing", table.canonical) as connection, _transaction(connection):
         kept = _put(connection, table, shape, rows)
         _require_sound(connection, table)
-    sentence = say("{rows:,} rows were moved into a new table, and the check finds nothing.", rows=kept)
+    sentence = msg("{rows:,} rows were moved into a new table, and the check finds nothing.", rows=kept)
     if outcome.stray:
-        sentence = say(
+        sentence = msg(
             "{rows:,} rows were moved into a new table, {stray:,} of them from pages that nothing led to any more; the "
             "check finds nothing.",
             rows=kept,
@@ -239,7 +239,7 @@ def _full_indexes(connection: sqlite3.Connection, table: Table) -> list[str]:
 def _loss(rows: sqlite3.Connection, table: Table, shape: Shape, found: Found, expected: int | None) -> Loss | None:
     pages = tuple(sorted(set(found.bad_pages)))
     if expected is None:
-        detail = say(
+        detail = msg(
             "{kept:,} rows were found, {cells} records could not be read, no intact index tells how many there were. "
             "{stray} rows come from pages that belonged to no table any more and may have been deleted before; "
             "{unclear} more were left out because they may belong to another damaged table.",
@@ -262,12 +262,12 @@ def _loss(rows: sqlite3.Connection, table: Table, shape: Shape, found: Found, ex
     return Loss(table.canonical, lost, pages, _said(lost, expected, first))
 
 
-def _said(lost: int, expected: int, first: list[int]) -> Sentence:
+def _said(lost: int, expected: int, first: list[int]) -> Message:
     if not first:
-        return say(
+        return msg(
             "{lost:,} of {expected:,} rows that an intact index knows cannot be read.", lost=lost, expected=expected
         )
-    return say(
+    return msg(
         "{lost:,} of {expected:,} rows that an intact index knows cannot be read, the first with rowid {first}.",
         lost=lost,
         expected=expected,
@@ -317,7 +317,7 @@ def _put(connection: sqlite3.Connection, table: Table, shape: Shape, rows: sqlit
     kept = int(connection.execute(f"SELECT count(*) FROM {quoted(table.name)} NOT INDEXED").fetchone()[0])
     if kept != _count(rows):
         raise Damaged(
-            "replacing", table.canonical, say("{rows} rows went in and {kept} came out", rows=_count(rows), kept=kept)
+            "replacing", table.canonical, msg("{rows} rows went in and {kept} came out", rows=_count(rows), kept=kept)
         )
     return kept
 
