@@ -48,8 +48,7 @@ test: test-packages $(VENV)/.installed-dev messages
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/browser tests/acceptance tests/engines
 
 test-quick: $(VENV)/.installed-dev messages
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/web \
-	  --deselect tests/unit/test_crashes.py --deselect tests/web/api/test_schemathesis.py
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" tests/unit tests/web
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
 test-mysql: test-packages $(VENV)/.installed-dev messages

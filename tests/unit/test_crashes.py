@@ -30,7 +30,7 @@ from maintenance.workflow.steps.context import Context
 from tests import fakes
 from tests.fakes import OPEN
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long]
 
 PATHS: dict[str, tuple[dict[str, list[str]], str]] = {
     "success": ({}, "succeeded"),

@@ -15,7 +15,7 @@ from maintenance.models import AuditEntry, MaintenanceRun, Status
 from reports import paper, write
 from tests import records
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.long]
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize("value", VALUES)
+@pytest.mark.long
 @pytest.mark.django_db
 def test_no_value_in_an_address_is_an_error_of_ours(
     value: str, world: dict[str, str], as_: Callable[[str], Client]

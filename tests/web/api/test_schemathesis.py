@@ -42,6 +42,7 @@ def _in_this_transaction() -> Iterator[None]:
 # Its WSGI client leaves the files of report.pdf and performance.csv open, which a web server closes.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("_in_this_transaction")
+@pytest.mark.long
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("mode", "known"),
