@@ -8,6 +8,7 @@ from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
 
@@ -21,6 +22,10 @@ class ConsoleSite(AdminSite):
         """The group 'Maintenance administrators' is enough: no second switch to forget."""
         user = request.user
         return bool(user.is_active and (user.is_staff or user.has_perm("maintenance.change_maintenancesetting")))
+
+    def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
+        """The console has a page for it, throttled and audited."""
+        return redirect("maintenance:password_change")
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if request.user.is_authenticated:

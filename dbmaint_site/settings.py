@@ -8,7 +8,6 @@ encryption). Everything else that a DBA changes is in TBL-098.
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,13 +35,14 @@ SECURE = os.environ.get("DBMAINT_INSECURE") != "1"
 
 INSTALLED_APPS = [
     "dbmaint_site.apps.ConsoleAdminConfig",
+    # Before Django's: its changepassword and createsuperuser are audited here.
+    "maintenance.identity",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.forms",
-    "axes",
     "csp",
     "django_otp",
     "django_otp.plugins.otp_static",
@@ -55,6 +55,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "maintenance.middleware.cheap_health",
+    "maintenance.middleware.believe_proxies",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -70,7 +72,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "maintenance.views.account.own_language_and_time",
-    "axes.middleware.AxesMiddleware",
+    "maintenance.middleware.too_many_tries",
 ]
 
 ROOT_URLCONF = "dbmaint_site.urls"
@@ -113,17 +115,8 @@ SECOND_FACTOR_REQUIRED = os.environ.get("DBMAINT_SECOND_FACTOR", "required" if S
 OTP_TOTP_ISSUER = "dbmaint"
 OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 1
 
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-AXES_FAILURE_LIMIT = 5
-AXES_COOLOFF_TIME = timedelta(minutes=15)
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-"""By name and address together: a stranger cannot keep the DBA out in an emergency."""
-AXES_CLIENT_IP_CALLABLE = "maintenance.views.login.address"
-AXES_LOCKOUT_CALLABLE = "maintenance.views.login.locked_out"
-AXES_RESET_ON_SUCCESS = True
-AXES_DISABLE_ACCESS_LOG = True
-AXES_ENABLE_ADMIN = False
-AXES_VERBOSE = False
+PROXIES = tuple(filter(None, os.environ.get("DBMAINT_PROXIES", "").replace(" ", "").split(",")))
+"""Addresses whose X-Forwarded-For and X-Forwarded-Proto are believed; `unix`: whoever reaches the web's socket."""
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 31536000 if SECURE else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,7 +14,6 @@ from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path
-from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -30,8 +28,10 @@ from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Json, Tag
 from .forms.setting import SettingForm
+from .identity import throttle
+from .identity.addresses import address
 from .management.commands.register_target import described
-from .models import AuditEntry, Incident, MaintenanceSetting, Notification, RunTarget
+from .models import Incident, MaintenanceSetting, Notification, RunTarget
 from .observation import privileges
 from .text.stored import said
 
@@ -45,7 +45,6 @@ else:
     NotificationModelAdmin = IncidentModelAdmin = admin.ModelAdmin
 
 NO_CONNECTION = (EngineError, SecretUnreadable, LookupError, ConfigError)
-MOST_TESTS, TEST_SPAN = 10, timedelta(minutes=10)
 
 
 @admin.register(MaintenanceSetting)
@@ -142,8 +141,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     def test_connection(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Logs in as a maintenance would, asks who the server is, and says it in its words."""
         setting = self._asked(request, pk)
-        if tested_too_often(request, setting):
-            return redirect("admin:maintenance_maintenancesetting_change", pk)
+        count_test(request, setting)
         try:
             messages.success(request, connected(setting))
         except NO_CONNECTION as error:
@@ -153,8 +151,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     def show_grants(self, request: HttpRequest, pk: int) -> HttpResponse:
         """What the account may do already, and the statements that give the rest: to be run by an administrator."""
         setting = self._asked(request, pk)
-        if tested_too_often(request, setting):
-            return redirect("admin:maintenance_maintenancesetting_change", pk)
+        count_test(request, setting)
         role = request.POST.get("role", "").strip() or None
         try:
             grants = privileges.needed(setting, role)
@@ -180,22 +177,11 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
         return setting
 
 
-def tested_too_often(request: HttpRequest, setting: MaintenanceSetting) -> bool:
+def count_test(request: HttpRequest, setting: MaintenanceSetting) -> None:
     """Whoever can name hosts and ports could find out with many tests what listens where. Every test is audited
-    before it is tried."""
-    recent = AuditEntry.objects.filter(
-        operation="setting.tested", actor=who(request), at__gt=timezone.now() - TEST_SPAN
-    )
-    if recent.count() >= MOST_TESTS:
-        messages.error(
-            request,
-            gettext("No more than {count} tests of connections in {minutes} minutes: wait a little.").format(
-                count=MOST_TESTS, minutes=int(TEST_SPAN.total_seconds() // 60)
-            ),
-        )
-        return True
+    before it is tried. Raises TooManyTries."""
+    throttle.take(who(request), address(request), throttle.CONNECTION)
     chain.record(who(request), "setting.tested", setting.name, after={"url": setting.url})
-    return False
 
 
 def connected(setting: MaintenanceSetting) -> str:
@@ -273,6 +259,16 @@ def shown_group(group: Group) -> Json:
 
 class PersonAdmin(Audited, BaseUserAdmin):
     kind = "person"
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Somebody else's password, set or made unusable: an entry where it was changed."""
+        with transaction.atomic():
+            before = User.objects.filter(pk=id).values_list("password", flat=True).first()
+            answer = super().user_change_password(request, id, form_url)
+            after = User.objects.filter(pk=id).values_list("username", "password").first()
+            if after is not None and after[1] != before:
+                chain.record(who(request), "password.reset", after[0])
+        return answer
 
 
 class PeopleAdmin(Audited, GroupAdmin):

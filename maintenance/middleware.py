@@ -1,16 +1,18 @@
-"""A session ends after a while, and opens nothing before its second factor where one is wanted."""
+"""A session ends after a while, and opens nothing before its second factor where one is wanted; who tried too often
+waits; and headers of a proxy are believed from a proxy only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from math import ceil
 
 from django.conf import settings
 from django.contrib.auth import logout
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.urls import Resolver404, resolve, reverse
 from django.utils import timezone
 from django.utils.http import urlencode
@@ -18,19 +20,11 @@ from django_htmx.http import HttpResponseClientRedirect
 from django_otp.middleware import is_verified
 
 from maintenance.api.problems import problem
-from maintenance.models import Authenticator
+from maintenance.identity.addresses import through_proxy
+from maintenance.identity.factors import device_of, needs_factor
+from maintenance.identity.throttle import TooManyTries
 
 BEGAN, SEEN = "session_began", "session_seen"
-GUARDED = (
-    "launch_maintenance",
-    "approve_maintenance",
-    "break_glass",
-    "cancel_maintenance",
-    "allow_data_loss",
-    "change_maintenancesetting",
-    "verify_audit",
-)
-"""Whoever may do one of these needs a second factor where the installation asks for it."""
 OPEN = tuple(
     f"maintenance:{name}"
     for name in ("login", "logout", "set_language", "second_factor", "second_factor_enrol", "healthz", "readyz")
@@ -78,18 +72,55 @@ def second_factor_first(get_response: Answering) -> Answering:
         user = request.user
         if not isinstance(user, User) or is_verified(user) or _name(request) in OPEN:
             return get_response(request)
-        if Authenticator.objects.filter(user=user, confirmed=True).exists():
+        if device_of(user):
             return _instead(request, "maintenance:second_factor")
         return _instead(request, "maintenance:second_factor_enrol") if needs_factor(user) else get_response(request)
 
     return middleware
 
 
-def needs_factor(user: User) -> bool:
-    """Superusers have every permission, so they are among them."""
-    if not settings.SECOND_FACTOR_REQUIRED:
-        return False
-    return user.is_staff or any(user.has_perm(f"maintenance.{p}") for p in GUARDED)
+def believe_proxies(get_response: Answering) -> Answering:
+    """Middleware: whoever is no proxy of DBMAINT_PROXIES does not get to say that it came by https."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if not through_proxy(request):
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
+        return get_response(request)
+
+    return middleware
+
+
+def cheap_health(get_response: Answering) -> Answering:
+    """Middleware, the first: the process answers, without session, database or anything else that may be busy."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if request.path_info != "/healthz":
+            return get_response(request)
+        answer: HttpResponseBase = resolve(request.path_info).func(request)
+        return answer
+
+    return middleware
+
+
+def too_many_tries(get_response: Answering) -> Answering:
+    """Middleware: who tried too often is told how long to wait, at whatever door."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        return get_response(request)
+
+    middleware.process_exception = turned_away  # type: ignore[attr-defined]
+    return middleware
+
+
+def turned_away(request: HttpRequest, error: Exception) -> HttpResponse | None:
+    """429 with the waiting time; the session in which the last wrong try was made ends."""
+    if not isinstance(error, TooManyTries):
+        return None
+    if error.ends_session and request.user.is_authenticated:
+        logout(request)
+    answer = render(request, "registration/locked.html", {"minutes": ceil(error.seconds / 60)}, status=429)
+    answer["Retry-After"] = str(error.seconds)
+    return answer
 
 
 def _name(request: HttpRequest) -> str:

@@ -1,8 +1,7 @@
 """Addresses of the pages. Each has a row in tests/web/test_permissions.py, or that test fails."""
 
 from django.contrib.auth import views as auth
-from django.urls import path, reverse_lazy
-from django.utils.translation import gettext_lazy as _
+from django.urls import path
 
 from .views import (
     account,
@@ -61,14 +60,13 @@ urlpatterns = [
     path("account/second-factor/", second_factor.second_factor, name="second_factor"),
     path("account/second-factor/enrol/", second_factor.second_factor_enrol, name="second_factor_enrol"),
     path("account/second-factor/remove/", second_factor.second_factor_remove, name="second_factor_remove"),
+    path("account/prove/", second_factor.prove, name="prove"),
     path("account/recovery-codes/", second_factor.recovery_codes, name="recovery_codes"),
     path("accounts/login/", login.Login.as_view(), name="login"),
     path("accounts/logout/", auth.LogoutView.as_view(), name="logout"),
     path(
         "accounts/password/",
-        auth.PasswordChangeView.as_view(
-            success_url=reverse_lazy("maintenance:account"), extra_context={"title": _("Change password")}
-        ),
+        login.PasswordChange.as_view(),
         name="password_change",
     ),
     path("healthz", health.healthz, name="healthz"),

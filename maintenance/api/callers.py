@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import reverse
 from ninja.errors import AuthenticationError, AuthorizationError
+from ninja.openapi.views import openapi_view
 from ninja.security import APIKeyCookie
 from ninja.security.base import AuthBase
 from ninja.throttling import BaseThrottle
 
+from maintenance.identity import proof, throttle
+from maintenance.identity.addresses import address
 from maintenance.models import ApiToken
 from maintenance.requests.launch import Actor
 
 from . import tokens
+from .problems import problem
 
 Scope = ApiToken.Scope
 READING = ("view_maintenancerun", "read_reports")
@@ -46,12 +53,22 @@ class Bearer(AuthBase):
         kind, _, plain = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer":
             return None
-        token = tokens.find(plain.strip())
-        if token is None:
-            raise AuthenticationError(message="The token is unknown, revoked or expired.")
+        token = token_of(request, plain.strip())
         if self.scope not in token.scopes:
             raise AuthorizationError(message=f"The token {token.name} does not have the scope {self.scope.value}.")
         return permitted(token.user, self.permissions)
+
+
+def token_of(request: HttpRequest, plain: str) -> ApiToken:
+    """Return the token. Raises AuthenticationError, and TooManyTries where unknown ones come again and again."""
+    try:
+        token = tokens.find(plain)
+    except tokens.Ended as why:
+        raise AuthenticationError(message=str(why)) from why
+    if token is None:
+        throttle.unknown_token(tokens.digest(plain), address(request))
+        raise AuthenticationError(message="The token is unknown, revoked or expired.")
+    return token
 
 
 class Session(APIKeyCookie):
@@ -59,9 +76,9 @@ class Session(APIKeyCookie):
 
     param_name = settings.SESSION_COOKIE_NAME
 
-    def __init__(self, permissions: Sequence[str]) -> None:
+    def __init__(self, permissions: Sequence[str], proven: bool) -> None:
         super().__init__()
-        self.permissions = permissions
+        self.permissions, self.proven = permissions, proven
 
     def __call__(self, request: HttpRequest) -> User | None:
         """Whoever is not logged in is told that, rather than of a missing CSRF token."""
@@ -72,12 +89,42 @@ class Session(APIKeyCookie):
 
     def authenticate(self, request: HttpRequest, key: str | None) -> User:
         assert isinstance(request.user, User)
-        return permitted(request.user, self.permissions)
+        user = permitted(request.user, self.permissions)
+        if self.proven and not proof.is_fresh(request):
+            page = request.build_absolute_uri(reverse("maintenance:prove"))
+            raise AuthorizationError(message=f"An open session alone starts nothing: confirm that it is you at {page}.")
+        return user
 
 
-def open_to(scope: ApiToken.Scope, *permissions: str) -> list[Any]:
-    """Callers with at least one of these permissions, by a token with this scope or by session."""
-    return [Bearer(scope, permissions), Session(permissions)]
+def open_to(scope: ApiToken.Scope, *permissions: str, proven: bool = False) -> list[Any]:
+    """Callers with at least one of these permissions, by a token with this scope or by session.
+
+    `proven`: a session has to have given the password again, as on the page that does the same.
+    """
+    return [Bearer(scope, permissions), Session(permissions, proven)]
+
+
+def for_callers(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Around the description of the API: for whoever is logged in, or has any token.
+
+    The page for people is an empty frame, which then asks for the description in the name of its reader.
+    """
+    if getattr(view, "func", None) is openapi_view:
+        return view
+
+    @wraps(view, assigned=())
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        kind, _, plain = request.headers.get("Authorization", "").partition(" ")
+        try:
+            if kind.lower() == "bearer":
+                token_of(request, plain.strip())
+            elif not request.user.is_authenticated:
+                raise AuthenticationError(message="Send a bearer token in the header Authorization, or log in.")
+        except AuthenticationError as error:
+            return problem(401, str(error))
+        return view(request, *args, **kwargs)
+
+    return guarded
 
 
 def permitted(user: User, permissions: Sequence[str]) -> User:

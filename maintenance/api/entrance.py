@@ -7,12 +7,12 @@ from typing import Any
 from ninja import NinjaAPI, Swagger
 
 from . import alerts, databases, files, history, routers, starting
-from .callers import READING, Pace, Scope, open_to
+from .callers import READING, Pace, Scope, for_callers, open_to
 from .problems import HANDLERS, MEDIA_TYPE
 
 DESCRIPTION = """\
-Emergency maintenance of databases. Authorization is a bearer token with the scope read, monitor, alert or launch,
-within what its owner may do; or the session of a browser together with X-CSRFToken.
+Emergency maintenance of databases. Authorization is a bearer token with the scope read, monitor, alert, launch or
+approve, within what its owner may do; or the session of a browser together with X-CSRFToken.
 Every error is a problem detail (RFC 9457)."""
 
 
@@ -36,6 +36,7 @@ api = ConsoleAPI(
     docs=Swagger({"validatorUrl": None}),
     auth=open_to(Scope.READ, *READING),
     throttle=Pace(),
+    docs_decorator=for_callers,
 )
 for kind, handler in HANDLERS.items():
     api.add_exception_handler(kind, handler)

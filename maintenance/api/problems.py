@@ -14,6 +14,7 @@ from django.http.response import HttpResponseBase
 from django.urls import reverse
 from ninja.errors import HttpError, ValidationError
 
+from maintenance.identity.throttle import TooManyTries
 from maintenance.models import ScopeHold
 from maintenance.requests import launch
 
@@ -71,6 +72,13 @@ def unexpected(request: HttpRequest, error: Any) -> HttpResponse:
     return problem(500, "The console failed; its log says why.")
 
 
+def too_many(request: HttpRequest, error: Any) -> HttpResponse:
+    """Says how long to wait."""
+    answer = problem(429, str(error))
+    answer["Retry-After"] = str(error.seconds)
+    return answer
+
+
 HANDLERS: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
     launch.NotFound: refused(404),
     launch.BadInput: refused(422),
@@ -78,6 +86,7 @@ HANDLERS: dict[type[Exception], Callable[[HttpRequest, Any], HttpResponse]] = {
     launch.NotPermitted: refused(403),
     Conflict: refused(409),
     Http404: refused(404),
+    TooManyTries: too_many,
     RequestDataTooBig: lambda request, error: problem(413, "The request body is too large."),
     ValidationError: invalid,
     HttpError: told_by_error,

@@ -35,7 +35,7 @@ Key = Annotated[
 
 @routes.post(
     "",
-    auth=open_to(Scope.LAUNCH, "launch_maintenance"),
+    auth=open_to(Scope.LAUNCH, "launch_maintenance", proven=True),
     response={202: Accepted, 404: Problem, 409: Problem, **NO_BODY, **WRONG},
 )
 def start(request: Called, given: StartRequest, idempotency_key: Key = None) -> HttpResponse:
@@ -131,7 +131,7 @@ def cancel(request: Called, id: int) -> HttpResponse:
 
 @routes.post(
     "/{int:id}/approve",
-    auth=open_to(Scope.LAUNCH, "approve_maintenance"),
+    auth=open_to(Scope.APPROVE, "approve_maintenance", proven=True),
     response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
 )
 def approve(request: Called, id: int) -> HttpResponse:

@@ -11,9 +11,12 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from maintenance.identity import proof
+from maintenance.identity.factors import device_of
 from maintenance.models import MaintenanceSetting, MaintenanceType, SeverityLevel, Status
 from maintenance.text import dates as days
 from maintenance.text.dates import Month, month_of, this_month
@@ -37,6 +40,7 @@ SCOPES = [
     ("monitor", _("post states (monitoring)")),
     ("alert", _("open incidents (Alertmanager)")),
     ("launch", _("launch maintenance")),
+    ("approve", _("approve maintenance that others asked for")),
 ]
 OFFERED_MONTHS = 36
 
@@ -117,12 +121,15 @@ class Proven(forms.Form):
         label=_("Your password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
     )
 
-    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+    wrong = "account.wrong_password"
+    """What a wrong one is called in the audit log."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.user = user
+        self.request = request
 
     def clean_password(self) -> str:
-        if not self.user.check_password(self.cleaned_data["password"]):
+        if not proof.password(self.request, self.cleaned_data["password"], self.wrong):
             raise ValidationError(gettext("The password is wrong."), code="wrong")
         return ""
 
@@ -138,6 +145,7 @@ class GlassForm(Proven):
     )
 
     field_order = ["glass", "password"]
+    wrong = "launch.wrong_password"
 
 
 class ConfirmForm(GlassForm):
@@ -150,8 +158,8 @@ class ConfirmForm(GlassForm):
         ),
     )
 
-    def __init__(self, user: User, wanted: Sequence[str], *args: Any, **kwargs: Any) -> None:
-        super().__init__(user, *args, **kwargs)
+    def __init__(self, request: HttpRequest, wanted: Sequence[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, *args, **kwargs)
         self.wanted = set(wanted)
         self.fields["glass"].required = "break_glass" in self.data
         if len(wanted) > 1:
@@ -189,6 +197,26 @@ class NewFactorForm(Proven):
 
     code = code_field(_("The six digits that the app shows now."))
     field_order = ["code", "password"]
+
+
+class ProvenByBoth(Proven):
+    """The password, and the code where a second factor is enrolled."""
+
+    code = code_field(_("Six digits from your authenticator app, or one of your recovery codes."))
+    field_order = ["password", "code"]
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, *args, **kwargs)
+        assert isinstance(request.user, User)
+        if not device_of(request.user):
+            del self.fields["code"]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        # The code is used up only with a right password.
+        if data.get("code") and not self.errors and not proof.code(self.request, data["code"], "account.proven"):
+            self.add_error("code", gettext("The code is wrong, or was used already."))
+        return data
 
 
 class DateInput(forms.DateInput):

@@ -24,6 +24,7 @@ from .run import (
 )
 from .setting import MaintenanceSetting
 from .state import DatabaseState
+from .throttle import FailedTries, KnownAddress
 
 __all__ = [
     "ACTIVE",
@@ -41,9 +42,11 @@ __all__ = [
     "Authenticator",
     "BackupFile",
     "DatabaseState",
+    "FailedTries",
     "Feed",
     "Incident",
     "Installation",
+    "KnownAddress",
     "MaintenanceRun",
     "MaintenanceSetting",
     "MaintenanceType",

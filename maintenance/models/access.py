@@ -33,6 +33,7 @@ class ApiToken(models.Model):
         MONITOR = "monitor", _("post states (monitoring)")
         ALERT = "alert", _("open incidents (Alertmanager)")
         LAUNCH = "launch", _("launch maintenance")
+        APPROVE = "approve", _("approve maintenance that others asked for")
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
     name = models.CharField(_("name"), max_length=100)
@@ -41,6 +42,8 @@ class ApiToken(models.Model):
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     expires_at = models.DateTimeField(_("expires"))
     last_used_at = models.DateTimeField(_("last used"), null=True)
+    seal = models.CharField(max_length=64)
+    """Over what it may do and how its owner stood when it was made: of a row that anybody else wrote it is wrong."""
 
     class Meta:
         db_table = "api_token"

@@ -6,22 +6,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec
 
-from django.contrib import messages
-from django.contrib.auth import logout
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRefresh
 
-from maintenance.auditing import chain
 from maintenance.requests.launch import Actor
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
-WRONG_PASSWORDS, MOST_GUESSES = "launch_wrong_passwords", 5
 READING = ("view_maintenancerun", "read_reports")
 
 
@@ -62,15 +57,3 @@ def person(request: HttpRequest) -> User:
 def actor(request: HttpRequest) -> Actor:
     user = person(request)
     return Actor(name=user.get_username(), origin="web", user=user)
-
-
-def guessed_too_often(request: HttpRequest) -> bool:
-    """Whoever sits at an open session does not get to try passwords: after some the session ends."""
-    wrong = request.session.get(WRONG_PASSWORDS, 0) + 1
-    request.session[WRONG_PASSWORDS] = wrong
-    chain.record(actor(request).name, "launch.wrong_password", f"attempt {wrong}")
-    if wrong < MOST_GUESSES:
-        return False
-    logout(request)
-    messages.error(request, _("The password was wrong {count} times: log in again.").format(count=MOST_GUESSES))
-    return True

@@ -22,10 +22,10 @@ from django.views.i18n import set_language
 from maintenance.api.tokens import issue
 from maintenance.auditing import chain
 from maintenance.forms.pages import TIME_ZONES, PreferencesForm, Proven, TokenForm
+from maintenance.identity.factors import device_of
 from maintenance.models import ApiToken, Preference
 
 from .access import open_to, person
-from .second_factor import device_of
 
 ZONE_COOKIE = "dbmaint_time_zone"
 """Written by static/live.js: no header tells where a browser is."""
@@ -74,7 +74,7 @@ def told(request: HttpRequest, **more: Any) -> dict[str, Any]:
         "preferences": PreferencesForm(initial={"language": chosen.language, "time_zone": chosen.time_zone}),
         "token_form": TokenForm(),
         "factor": device_of(user),
-        "proven": Proven(user, auto_id="id_factor_%s"),
+        "proven": Proven(request, auto_id="id_factor_%s"),
         **more,
     }
 

@@ -24,7 +24,7 @@ from maintenance.requests import launch
 from maintenance.results.estimates import usual_outages
 from maintenance.text.render import again
 
-from .access import WRONG_PASSWORDS, actor, guessed_too_often, open_to, person
+from .access import actor, open_to, person
 from .numbers import number_in
 from .runs import refused
 
@@ -158,14 +158,11 @@ def confirm(request: HttpRequest) -> HttpResponseBase:
         ask(request, asked)
         return redirect("maintenance:launch_plan")
     told = [summary(target) for target in described(made)]
-    form = ConfirmForm(person(request), [t["database"] for t in told], request.POST or None)
-    if request.method == "POST":
-        if form.is_valid():
-            answer = start(request, asked, made, form.breaks_glass)
-            if answer is not None:
-                return answer
-        elif form.has_error("password", "wrong") and guessed_too_often(request):
-            return redirect("maintenance:login")
+    form = ConfirmForm(request, [t["database"] for t in told], request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        answer = start(request, asked, made, form.breaks_glass)
+        if answer is not None:
+            return answer
     context = {
         "form": form,
         "asked": asked,
@@ -183,7 +180,7 @@ def start(request: HttpRequest, asked: launch.Request, agreed: StoredPlan, break
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
         return None
-    for key in (CHOSEN, PLANNED, SEEN_BEFORE, WRONG_PASSWORDS):
+    for key in (CHOSEN, PLANNED, SEEN_BEFORE):
         request.session.pop(key, None)
     return redirect("maintenance:run", run.pk)
 

@@ -1,55 +1,88 @@
-"""Logging in: audited, and locked after wrong passwords."""
+"""Logging in, and a new password: throttled, audited."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
-from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.views import LoginView
+from django.contrib.auth.forms import AuthenticationForm, PasswordChangeForm
+from django.contrib.auth.models import User
+from django.contrib.auth.views import LoginView, PasswordChangeView
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.utils import timezone
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
 
 from maintenance.auditing import chain
+from maintenance.identity import proof, throttle
+from maintenance.identity.addresses import address
+from maintenance.identity.factors import device_of
 from maintenance.middleware import began
-from maintenance.models import AuditEntry
+
+
+class LoginForm(AuthenticationForm):
+    """Django's; a name or an address that has to wait is turned away before any password is looked at."""
+
+    def clean(self) -> dict[str, Any]:
+        name = str(self.cleaned_data.get("username", ""))
+        throttle.check(name, self._address)
+        try:
+            return super().clean()
+        except ValidationError:
+            throttle.failed(name, self._address, "login.failed")
+            raise
+
+    @property
+    def _address(self) -> str:
+        assert self.request is not None
+        return address(self.request)
 
 
 class Login(LoginView):
-    """Django's, with an entry in the audit log for each try. What a lock-out turned away has one already."""
+    """Django's, with an entry in the audit log. The session gets a new id."""
 
     redirect_authenticated_user = True
+    authentication_form = LoginForm
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         answer = super().form_valid(form)
         began(self.request)
-        chain.record(form.get_user().get_username(), "login", address(self.request))
+        user, where = form.get_user(), address(self.request)
+        chain.record(user.get_username(), "login", where)
+        if not device_of(user):
+            throttle.succeeded(user.get_username(), where)
+            throttle.remember(user.pk, where)
         return answer
 
-    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
-        if not getattr(self.request, "axes_locked_out", False):
-            name = str(form.data.get("username", ""))[:150]
-            chain.record(name, "login.failed", address(self.request))
-        return super().form_invalid(form)
+
+class NewPasswordForm(PasswordChangeForm):
+    """Django's, behind the same throttle as every other door."""
+
+    def __init__(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request = request
+
+    def clean_old_password(self) -> str:
+        old = str(self.cleaned_data["old_password"])
+        if not proof.password(self.request, old, "password.wrong_password"):
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return old
 
 
-def address(request: HttpRequest) -> str:
-    """Of the client. Only a proxy on this machine (or on the socket) is believed when it names another."""
-    peer = str(request.META.get("REMOTE_ADDR", ""))
-    named = str(request.META.get("HTTP_X_FORWARDED_FOR", "")).rpartition(",")[2].strip()
-    return named if named and peer in ("", "127.0.0.1", "::1") else peer or "unknown"
+class PasswordChange(PasswordChangeView):
+    """Ends every other session and every token of the person."""
 
+    form_class = NewPasswordForm
+    success_url = reverse_lazy("maintenance:account")
+    extra_context = {"title": _("Change password")}
 
-def locked_out(
-    request: HttpRequest, answer: HttpResponse | None = None, credentials: dict[str, Any] | None = None
-) -> HttpResponse:
-    """Too many wrong passwords for this name from this address. Audited once, not at each knock at the door."""
-    name, where = str((credentials or {}).get("username", ""))[:150], address(request)
-    locked = AuditEntry.objects.filter(
-        operation="login.locked", actor=name, object=where, at__gt=timezone.now() - settings.AXES_COOLOFF_TIME
-    )
-    if not locked.exists():
-        chain.record(name, "login.locked", where)
-    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
-    return render(request, "registration/locked.html", {"minutes": minutes}, status=429)
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return {**super().get_form_kwargs(), "request": self.request}
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        user = self.request.user
+        assert isinstance(user, User)
+        with transaction.atomic():
+            answer = super().form_valid(form)
+            chain.record(user.get_username(), "password.changed", user.get_username())
+        return answer

@@ -119,8 +119,10 @@ def test_guessing_passwords_ends_the_session_and_is_audited(as_: As, fake: Regis
     choose(client)
     for _ in range(4):
         assert confirm(client, password="guess").status_code == 200
-    assert confirm(client, password="guess").headers["Location"] == "/accounts/login/"
-    assert AuditEntry.objects.filter(operation="launch.wrong_password").count() == 5
+    assert confirm(client, password="guess").status_code == 429
+    assert client.get("/launch/").headers["Location"].startswith("/accounts/login/")
+    assert AuditEntry.objects.filter(operation="launch.wrong_password").count() == 4
+    assert AuditEntry.objects.filter(operation="launch.locked").count() == 1
     assert client.get("/launch/").status_code == 302
 
 

@@ -63,6 +63,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "second_factor_enrol"): SELF,
     ("POST", "second_factor_enrol"): SELF,
     ("POST", "second_factor_remove"): (LOGIN, GOES, GOES, GOES, GOES, GOES),
+    ("GET", "prove"): SELF,
     ("POST", "recovery_codes"): (LOGIN, GOES, GOES, GOES, GOES, GOES),
     ("POST", "token_create"): (LOGIN, BAD, BAD, BAD, BAD, BAD),
     ("POST", "token_revoke"): (LOGIN, GONE, GONE, GONE, GONE, GONE),

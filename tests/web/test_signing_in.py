@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from axes.models import AccessAttempt
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.db import connection
@@ -23,8 +22,8 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from maintenance import middleware
 from maintenance.auditing import chain
-from maintenance.models import AuditEntry, Authenticator, MaintenanceSetting
-from maintenance.views import login
+from maintenance.identity.addresses import address
+from maintenance.models import AuditEntry, Authenticator, FailedTries, MaintenanceSetting
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -79,9 +78,9 @@ class TestLockOut:
     def test_the_lock_ends(self, people: dict[str, User]) -> None:
         for _ in range(6):
             log_in("dba", "guess")
-        AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=14))
+        FailedTries.objects.update(last_at=timezone.now() - timedelta(minutes=14))
         assert log_in("dba").status_code == 429
-        AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=15, seconds=1))
+        FailedTries.objects.update(last_at=timezone.now() - timedelta(minutes=15, seconds=1))
         assert log_in("dba").status_code == 302
 
     def test_every_try_is_audited_but_not_those_at_a_locked_door(self, people: dict[str, User]) -> None:
@@ -97,13 +96,18 @@ class TestLockOut:
         ("peer", "forwarded", "client"),
         [
             ("203.0.113.9", "10.0.0.1", "203.0.113.9"),
-            ("127.0.0.1", "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+            ("127.0.0.1", "203.0.113.9", "127.0.0.1"),
+            ("10.0.0.2", "6.6.6.6, 203.0.113.9", "203.0.113.9"),
+            ("10.0.0.2", "6.6.6.6, 203.0.113.9, 10.0.0.2", "203.0.113.9"),
             ("", "203.0.113.9", "203.0.113.9"),
-            ("127.0.0.1", "", "127.0.0.1"),
+            ("10.0.0.2", "", "10.0.0.2"),
         ],
     )
-    def test_only_our_own_proxy_is_believed(self, rf: Any, peer: str, forwarded: str, client: str) -> None:
-        assert login.address(rf.get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded)) == client
+    def test_only_a_configured_proxy_is_believed(
+        self, rf: Any, settings: Any, peer: str, forwarded: str, client: str
+    ) -> None:
+        settings.PROXIES = ("10.0.0.2", "unix")
+        assert address(rf.get("/", REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=forwarded)) == client
 
 
 class TestSecondFactor:

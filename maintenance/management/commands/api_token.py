@@ -38,7 +38,10 @@ class Command(BaseCommand):
             self.refuse("The name has 1 to 100 characters.")
         scopes = list(dict.fromkeys(options["scope"] or [ApiToken.Scope.READ.value]))
         by = terminal.actor().name
-        plain, token = tokens.issue(user, options["name"], scopes, timedelta(days=options["days"]), by)
+        try:
+            plain, token = tokens.issue(user, options["name"], scopes, timedelta(days=options["days"]), by)
+        except tokens.NeedsFactor as why:
+            self.refuse(str(why))
         expires = token.expires_at.isoformat(timespec="seconds")
         if options["json"]:
             told = {"token": plain, "user": user.username, "name": token.name, "scopes": scopes, "expires_at": expires}

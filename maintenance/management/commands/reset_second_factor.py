@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandParser
 
 from maintenance import terminal
-from maintenance.views.second_factor import remove
+from maintenance.identity.factors import remove
 
 
 class Command(BaseCommand):

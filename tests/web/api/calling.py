@@ -18,7 +18,7 @@ Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]
 Caller = Callable[..., "Machine"]
 CANARY = "canary-Xq7-not-to-be-seen"
-ALL = ("read", "monitor", "alert", "launch")
+ALL = ("read", "monitor", "alert", "launch", "approve")
 ASKED: dict[str, Any] = {
     "maintenance_type": "rebuild",
     "target_databases": ["shop"],
@@ -84,7 +84,7 @@ CALLS: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "maintenance"): ("read", READ_RUNS),
     ("GET", "maintenance/{id}"): ("read", READ_RUNS),
     ("POST", "maintenance/{id}/cancel"): ("launch", START),
-    ("POST", "maintenance/{id}/approve"): ("launch", START),
+    ("POST", "maintenance/{id}/approve"): ("approve", START),
     ("POST", "maintenance/{id}/acknowledge"): ("launch", START),
     ("GET", "maintenance/{id}/report.pdf"): ("read", READ_RUNS),
     ("GET", "maintenance/{id}/performance.csv"): ("read", READ_RUNS),

@@ -64,6 +64,13 @@ class TestWhoCalls:
         assert "CSRF" in answer.json()["detail"]
         client.get("/accounts/password/")
         token = client.cookies["csrftoken"].value
+        answer = browser.post("maintenance", ASKED, **{"X-CSRFToken": token})
+        assert (answer.status_code, MaintenanceRun.objects.count()) == (403, 0)
+        assert "/account/prove/" in answer.json()["detail"]
+        assert (
+            client.post("/account/prove/", {"password": "dba-password"}, headers={"X-CSRFToken": token}).status_code
+            == 302
+        )
         assert browser.post("maintenance", ASKED, **{"X-CSRFToken": token}).status_code == 202
 
     def test_a_bad_token_is_not_mended_by_a_session(self, people: dict[str, User]) -> None:

@@ -30,8 +30,8 @@ class TestShape:
         assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
         assert set(answer["Allow"].split(", ")) == {"GET", "POST"}
 
-    def test_the_description_is_whole(self) -> None:
-        answer = Client().get("/api/v1/openapi.json")
+    def test_the_description_is_whole(self, machine: Caller) -> None:
+        answer = machine().get("openapi.json")
         assert answer.status_code == 200
         described = answer.json()
         assert described["openapi"].startswith("3.1")

@@ -61,7 +61,7 @@ def test_no_server_error_and_no_undocumented_answer(
     monkeypatch.setattr(callers, "A_MINUTE", 1_000_000)
     there = {"name": "shop", "id": str(whole_run(settings).pk)}
     headers = machine("dba").headers
-    schema = from_wsgi("/api/v1/openapi.json", application)
+    schema = from_wsgi("/api/v1/openapi.json", application, headers=headers)
     schema.config.generation.update(modes=[mode])
     operations: list[Any] = [found.ok() for found in schema.get_all_operations()]  # type: ignore[union-attr]
     assert len(operations) == len(CALLS)

@@ -1,0 +1,22 @@
+"""Django's command, audited."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Any
+
+from django.contrib.auth.management.commands import changepassword
+from django.db import transaction
+
+from maintenance.auditing import chain
+
+
+class Command(changepassword.Command):
+    help = "Changes a person's password; audited. It ends their sessions and their tokens."
+
+    def handle(self, *args: Any, **options: Any) -> Any:
+        with transaction.atomic():
+            told = super().handle(*args, **options)
+            name = options["username"] or getpass.getuser()
+            chain.record(f"{getpass.getuser()} (command line)", "password.changed", name)
+        return told
