@@ -381,7 +381,7 @@ class TestSessionIds:
         client.post("/account/prove/", {"password": "dba-password", "code": code(people["dba"], 2)})
         assert len(set(ids)) == 2
         old = Client()
-        old.cookies["sessionid"] = ids[0]
+        old.cookies["sessionid"] = str(ids[0])
         assert old.get("/launch/").headers["Location"].startswith("/accounts/login/")
 
     def test_at_step_up(self, people: dict[str, User]) -> None:
