@@ -61,7 +61,18 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     }
     fieldsets = (
         (_("Connection"), {"fields": ("name", "url", "new_password", "enabled")}),
-        (_("Backups"), {"fields": ("backup_dir", "alternate_backup_dir")}),
+        (
+            _("Backups"),
+            {
+                "fields": (
+                    "backup_dir",
+                    "alternate_backup_dir",
+                    "restore_test",
+                    "restore_test_seconds",
+                    "restore_test_disk_share",
+                )
+            },
+        ),
         (_("Applications and approval"), {"fields": ("applications", "approval_severities")}),
         (_("Thresholds"), {"fields": ("bloat_share", "dead_share", "stale_share", "minimum_bytes")}),
         (_("Proof of correctness"), {"fields": ("functional_checks",)}),

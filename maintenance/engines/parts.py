@@ -38,6 +38,8 @@ from .values import (
     MaintenanceType,
     Performed,
     Progress,
+    RestoreBudget,
+    Restored,
     Sample,
     Tag,
     Thresholds,
@@ -315,6 +317,15 @@ class Verifier(ABC):
 
 class Rollback(ABC):
     """The way back, and what is left afterwards."""
+
+    def restore_test(self, backup: Backup, seal: Seal, budget: RestoreBudget) -> Restored | None:
+        """Before the cut, while everybody works: restore the backup beside, prove it against its own snapshot, and keep
+        the copy, which `Backups.image` then brings up to date under the cut so that a rollback is a rename.
+
+        Return None where this product or this backup offers no such test. Raises EngineError with the object and the
+        server's words where the backup cannot be restored or is not equal; nothing is left of the copy then.
+        """
+        return None
 
     @abstractmethod
     def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:

@@ -296,6 +296,32 @@ class Image:
 
 
 @dataclass(frozen=True)
+class RestoreBudget:
+    """How far a backup is restored before the outage (TBL-098). `disk_share`: of the free space, at most."""
+
+    extent: str = "full"
+    seconds: float = 3600.0
+    disk_share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A backup that was restored beside the target and proven against its own snapshot.
+
+    `side`: the name of the copy where it is kept for a rollback, otherwise ''. `extent` 'full': every row and
+    definition; 'definitions': no rows; 'copy': nothing, as the way back is a copy by file under the cut.
+    """
+
+    side: str
+    extent: str
+    tables: int
+    bytes: int
+    seconds: float
+    why: Message | None = None
+    """Why not every row was restored."""
+
+
+@dataclass(frozen=True)
 class Cut:
     """How the connections were cut; `quiet_polls` consecutive polls found nobody."""
 

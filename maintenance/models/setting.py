@@ -21,7 +21,7 @@ from maintenance.conf import config, places
 from maintenance.conf.secrets import SecretUnreadable, open_secret, seal_secret
 from maintenance.engines import addresses
 from maintenance.engines.messages import Message
-from maintenance.engines.values import Limits, Thresholds
+from maintenance.engines.values import Limits, RestoreBudget, Thresholds
 
 SHARE = [MinValueValidator(0.0), MaxValueValidator(1.0)]
 NOT_NEGATIVE = [MinValueValidator(0)]
@@ -233,6 +233,25 @@ class MaintenanceSetting(models.Model):
         validators=NOT_NEGATIVE,
         help_text=_("0: never. Only while its data is known to be whole."),
     )
+    restore_test = models.CharField(
+        _("test of each backup"),
+        max_length=11,
+        choices=[("full", _("restore every row")), ("definitions", _("restore definitions")), ("off", _("none"))],
+        default="full",
+        help_text=_("Before applications stop, a backup is restored beside the database where the product offers it."),
+    )
+    restore_test_seconds = models.FloatField(
+        _("time for the test of a backup (s)"),
+        default=3600,
+        validators=ABOVE_ZERO,
+        help_text=_("A test that takes longer is repeated with the definitions alone."),
+    )
+    restore_test_disk_share = models.FloatField(
+        _("free space that the test of a backup may take"),
+        default=0.5,
+        validators=SHARE,
+        help_text=_("0 to 1. Where the copy would take more, only definitions are restored."),
+    )
     approval_severities = models.JSONField(
         _("severities that need a second person"),
         default=list,
@@ -384,6 +403,11 @@ class MaintenanceSetting(models.Model):
             self.statement_seconds,
             self.cut_seconds,
         )
+
+    @property
+    def restore_budget(self) -> RestoreBudget:
+        """How far a backup is restored before it counts."""
+        return RestoreBudget(self.restore_test, self.restore_test_seconds, self.restore_test_disk_share)
 
     @property
     def stages(self) -> list[float]:

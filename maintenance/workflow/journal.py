@@ -381,6 +381,15 @@ class Journal:
             )
 
     @patient
+    def backup_refused(self, path: str, error: EngineError) -> None:
+        """The file is there and reads back, but nothing can be restored from it."""
+        with self._owning():
+            BackupFile.objects.filter(target_id=self.target_id, path=path).update(
+                verified=False, error=f"{type(error).__name__}: {error}", error_said=said(error.sentence)
+            )
+        self._note("backup_refused", path=path, error=str(error))
+
+    @patient
     def ended(self, status: Status, because: Message, **changes: Any) -> None:
         """The last word on this target; the lease is given back in the same commit.
 

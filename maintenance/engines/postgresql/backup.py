@@ -216,10 +216,10 @@ class BackingUp(Proof, Server):
 
     # -- how the programs connect ------------------------------------------------------------------
 
-    def sequence_values(self) -> dict[str, tuple[int, bool]] | None:
+    def sequence_values(self, side: str | None = None) -> dict[str, tuple[int, bool]] | None:
         """Sequence -> its last value, and whether that was given out. None where they may not all be read."""
         found: dict[str, tuple[int, bool]] = {}
-        with self.session("reading sequences") as connection:
+        with self.session("reading sequences", database=side) as connection:
             names = [canonical(schema, name) for schema, name in ask(connection, SEQUENCES)]
             try:
                 for first in range(0, len(names), AT_ONCE):

@@ -26,6 +26,7 @@ class Ways:
     locale_provider: bool  # 15
     database_collation_version: bool  # 15
     parameter_privilege: bool  # 15: GRANT SET ON PARAMETER
+    icu_rules: bool  # 16
     role_creators_need_admin: bool  # 16: CREATEROLE alone no longer rules over every role
     locale_column: str  # 17 renamed it, for the built-in provider
     event_triggers: bool  # 17: the setting that silences them
@@ -73,6 +74,7 @@ def ways_of(number: int) -> Ways:
         locale_provider=major >= 15,
         database_collation_version=major >= 15,
         parameter_privilege=major >= 15,
+        icu_rules=major >= 16,
         role_creators_need_admin=major >= 16,
         locale_column="datlocale" if major >= 17 else "daticulocale",
         event_triggers=major >= 17,

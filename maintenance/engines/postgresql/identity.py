@@ -117,9 +117,9 @@ class Identity:
         if entry.comment is None:
             # Died between creating and marking it: nobody else makes a database that belongs to our account.
             return entry.owned_by_us
-        owners = self.known.owner if self.known else None
-        fits = entry.mark is not None and self.tag.wrote(entry.mark) and entry.mark.get("role") == role
-        return fits and (entry.owned_by_us or entry.owner == owners)
+        if entry.mark is None or not self.tag.wrote(entry.mark) or entry.mark.get("role") != role:
+            return False
+        return entry.owned_by_us or entry.owner == entry.mark.get("owner")
 
     def _by_journal(self, connection: Connection, known: Known) -> Entry | None:
         entry = self._by_oid(connection, known.oid)

@@ -1,67 +1,56 @@
 """What a rollback restores from, and how the restored copy takes the place of the broken database."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import logging
-import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection
 
 from .. import archive
-from ..archive import ArchiveError, Seal
-from ..errors import EngineError, Interrupted, ResourceShortage, Transient, Unable
-from ..messages import msg
+from ..archive import Seal
+from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable
+from ..messages import listed, msg
 from ..values import Backup, Fingerprint, Image, Json
-from .access_gate import Method, literal
-from .backup import SEQUENCES, BackingUp
+from .access_gate import Method
+from .backup import SEQUENCES
 from .diagnosis import Diagnosing
-from .dump_limits import SUBSCRIPTIONS
 from .fingerprints import LARGE_OBJECTS, differing
-from .leftovers import Leftovers
+from .restore import Restoring
 from .server import Server
 from .sql import ask, quoted, transaction
 
 log = logging.getLogger("maintenance")
 LITTLE = 10
 """A copy by file takes about this fraction of the time that dumping and reading back takes, byte for byte."""
-LISTS = {
-    "local_preload_libraries",
-    "search_path",
-    "session_preload_libraries",
-    "shared_preload_libraries",
-    "temp_tablespaces",
-    "unix_socket_directories",
-}
-"""Settings whose stored value is a list of quoted names (GUC_LIST_QUOTE; pg_dump has the same list)."""
-SETTINGS = """
-SELECT pg_get_userbyid(nullif(s.setrole, 0)), split_part(c, '=', 1), substr(c, strpos(c, '=') + 1)
-FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c WHERE d.datname = %(name)s
-"""
-LABELS = """
-SELECT l.provider, l.label FROM pg_shseclabel l JOIN pg_database d ON d.oid = l.objoid
-WHERE l.classoid = 'pg_database'::regclass AND d.datname = %(name)s
-"""
 
 
-class Rollback(Leftovers, BackingUp, Diagnosing, Server):
+class Rollback(Restoring, Diagnosing, Server):
     """Image, restore beside, swap."""
 
     # -- image -------------------------------------------------------------------------------------
 
     def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
-        """The backup itself where little changed since it was made, which is dumped again; otherwise a copy by file
-        on the same server where there is room and right, or a second dump.
+        """Where little changed since the backup was made: the copy that was restored from it, brought up to date, or
+        without one the backup itself and a dump of what changed. Otherwise a copy by file on the same server where
+        there is room and right, or a second dump.
 
         An image of an earlier attempt is made anew: nobody can say what happened in between.
         """
         self.keep_turn()
         changed = self._changed_since(backup, baseline)
-        if changed is not None and self._little(changed):
+        restored = self.restored_copy()
+        if restored is not None and changed is not None and self._little(changed):
+            try:
+                return self._caught_up(restored, backup, baseline, changed, folder, stem, seal)
+            except Interrupted:
+                raise
+            except EngineError as error:
+                log.warning("The restored copy could not be brought up to date, so all is copied: %s", error)
+        with self.control("making room for a copy") as connection:
+            self.drop_side(connection, "restore")
+        if restored is None and changed is not None and self._little(changed):
             try:
                 return self._catch_up(backup, changed, folder, stem, seal)
             except Interrupted:
@@ -73,6 +62,8 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
         except Interrupted:
             raise
         except EngineError as refusal:
+            if backup.method != "pg_dump":
+                raise  # Its dump failed or could not be restored: another one would be no way back.
             try:
                 return self._catch_up(backup, changed, folder, stem, seal)
             except Interrupted:
@@ -83,26 +74,12 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
 
     def _copy(self) -> Image:
         name = self.identity.side_name("image")
-        with self.session("measuring") as inside:
-            if ask(inside, SUBSCRIPTIONS):
-                raise Unable("copying", self.database, "a copy does not hold its subscriptions; a dump does")
-            [(size,)] = ask(inside, "SELECT pg_database_size(current_database())")
-            free = self._free_bytes(inside)
-        if free is not None and free < int(size) * 1.2:
-            raise ResourceShortage(
-                "copying",
-                self.database,
-                msg("{free:,} bytes are free, {needed:,} are needed", free=free, needed=int(int(size) * 1.2)),
-            )
+        self.refuse_uncopyable()
         with self.control("copying the database") as connection:
             self.drop_side(connection, "image")
             method = "STRATEGY FILE_COPY" if self.ways.copy_strategy else ""
             limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
             source = self.door(connection).name
-            if self.keeps_its_name(connection, source):
-                raise Unable(
-                    "copying", self.database, "a prepared transaction or replication is in it; a dump can be made"
-                )
             version = self._collation_version(connection, source)
             statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(source)} {method} {version} {limit}"
             self._alone(connection, statement)
@@ -133,6 +110,32 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
             except Transient as error:
                 if attempt == 2 or "being accessed" not in error.words:
                     raise
+
+    def _caught_up(
+        self,
+        name: str,
+        backup: Backup,
+        baseline: Mapping[str, Fingerprint],
+        changed: Sequence[str],
+        folder: Path,
+        stem: str,
+        seal: Seal,
+    ) -> Image:
+        """The restored copy with the rows and sequence values of now. Raises Damaged where it is not equal then."""
+        part: Path | None = None
+        try:
+            if patterns := self._patterns(backup, changed):
+                part, _ = self.dump(folder, stem, seal, [f"--table={pattern}" for pattern in patterns])
+            self.bring_up_to_date(part, seal, changed)
+        finally:
+            if part is not None:
+                part.unlink(missing_ok=True)
+        wrong = differing({table: baseline[table] for table in changed}, self.fingerprints(changed, name))
+        if wrong or self.sequence_values() != self.sequence_values(name):
+            raise Damaged("catching up", name, listed(wrong) or msg("sequences stand elsewhere"))
+        with self.control("measuring the restored copy") as connection:
+            [(size,)] = ask(connection, "SELECT pg_database_size(%(name)s)", name=name)
+        return Image(kind="copy", name=name, bytes=int(size))
 
     def _changed_since(self, backup: Backup, baseline: Mapping[str, Fingerprint]) -> list[str] | None:
         """Tables that are not proved to be as in the backup. None when that cannot be told table by table."""
@@ -191,8 +194,8 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
         if image.kind == "copy":
             with self.control("looking for the image") as connection:
                 if self.identity.side(connection, "broken") is None:
-                    entry = self.identity.side(connection, "image")
-                    if entry is None or entry.name != image.name:
+                    sides = [self.identity.side(connection, role) for role in ("image", "restore")]
+                    if image.name not in [side.name for side in sides if side]:
                         words = msg("the image {image} is not there", image=image.name)
                         raise Unable("restoring", self.database, words)
                     self._carry_settings(connection, image.name)
@@ -213,79 +216,10 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
             self.drop_side(connection, "restore")
             self._create_like(connection, name)
         self._fill(name, image, backup, seal)
-        with self.session("taking statistics of the restored copy", database=name) as connection:
-            ask(connection, "ANALYZE")
-        with self.control("marking the restored copy") as connection:
+        with self.control("setting up the restored copy") as connection:
             self._carry_settings(connection, name)
-            self.mark_side(connection, self.door(connection, name).oid, name, {"role": "restore", "complete": True})
+        self._settled(name)
         return name
-
-    def _fill(self, name: str, image: Image, backup: Backup, seal: Seal) -> None:
-        target = ["--exit-on-error", "--no-password", f"--dbname={self.conninfo(name)}"]
-        try:
-            with self.translated("restoring", name):
-                if image.path is not None and not image.name:
-                    # Whole. One that names the backup completes it, if only with the values of the sequences.
-                    self._restore(image.path, seal, target)
-                elif image.path is None:
-                    self._restore(backup.path, seal, target)
-                else:
-                    self._restore(backup.path, seal, [*target, "--section=pre-data"])
-                    self._restore_data(backup.path, seal, target, set(image.tables))
-                    self._restore(image.path, seal, [*target, "--section=data"])
-                    self._restore(backup.path, seal, [*target, "--section=post-data"])
-        except ArchiveError as error:
-            raise ResourceShortage("restoring", name, str(error)) from error
-
-    def _restore(self, path: Path, seal: Seal, options: Sequence[str]) -> None:
-        with archive.reading(path, seal) as stream:
-            self.restore_from(stream, options)
-
-    def _restore_data(self, path: Path, seal: Seal, target: Sequence[str], without: set[str]) -> None:
-        """The rows of all tables but those `without`, whose newer rows come from the second dump."""
-        with tempfile.TemporaryDirectory() as folder:
-            listing = Path(folder, "list")
-            self._restore(path, seal, ["--list", f"--file={listing}"])
-            kept = Path(folder, "kept")
-            kept.write_text("\n".join(entries_without(listing.read_text(), self._tags(without))) + "\n")
-            self._restore(path, seal, [*target, "--section=data", f"--use-list={kept}"])
-
-    def _tags(self, without: set[str]) -> dict[str, bool]:
-        """How the archive's list calls each table -> whether to leave it out."""
-        with self.session("looking for tables") as connection:
-            return {f"{x.schema} {x.table}": x.name in without for x in self.relations(connection)}
-
-    def _create_like(self, connection: Connection, name: str) -> None:
-        locale = f"d.{self.ways.locale_column}" if self.ways.locale_provider else "NULL"
-        provider = "d.datlocprovider" if self.ways.locale_provider else "'c'"
-        [(encoding, collate, ctype, space, provider_is, icu)] = ask(
-            connection,
-            f"""SELECT quote_literal(pg_encoding_to_char(d.encoding)), quote_literal(d.datcollate),
-                    quote_literal(d.datctype),
-                       nullif(t.spcname, 'pg_default'), {provider}, quote_literal({locale})
-                FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %(name)s""",
-            name=self.door(connection).name,
-        )
-        special = ""
-        if provider_is == "i":
-            special = f"LOCALE_PROVIDER icu ICU_LOCALE {icu}"
-        elif provider_is == "b":
-            special = f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {icu}"
-        # To name the usual one takes a right that only superusers have.
-        place = f"TABLESPACE {quoted(space)}" if space else ""
-        limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
-        ask(
-            connection,
-            f"""CREATE DATABASE {quoted(name)} TEMPLATE template0 ENCODING {encoding}
-                LC_COLLATE {collate} LC_CTYPE {ctype}
-                {special} {place} {limit}""",
-        )
-        if not limit:
-            ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
-        # Before it has another owner: until it bears the mark, our account as its owner is all that shows it is ours.
-        self.mark_side(connection, self.door(connection, name).oid, name, {"role": "restore", "complete": False})
-        # The owner of the database owns the schema `public`, and so may own what is restored into it.
-        ask(connection, f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(self.door(connection).owner)}")
 
     # -- swap --------------------------------------------------------------------------------------
 
@@ -325,21 +259,6 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
                 self._set_allow(connection, broken, False)
         return broken
 
-    def _carry_settings(self, connection: Connection, to: str) -> None:
-        """The settings of the database, those of roles in it, and its labels: neither a copy nor a dump holds them."""
-        source = self.door(connection).name
-        for role, setting, value in ask(connection, SETTINGS, name=source):
-            whom = f"ROLE {quoted(role)} IN DATABASE {quoted(to)}" if role else f"DATABASE {quoted(to)}"
-            name = ".".join(quoted(part) for part in str(setting).split("."))
-            # Any role may store one for itself: only as quoted texts may it stand in what we run with our rights.
-            parts = listed(value) if setting.lower() in LISTS else [value]
-            ask(connection, f"ALTER {whom} SET {name} = {', '.join(literal(connection, part) for part in parts)}")
-        for provider, label in ask(connection, LABELS, name=source):
-            ask(
-                connection,
-                f"SECURITY LABEL FOR {quoted(provider)} ON DATABASE {quoted(to)} IS {literal(connection, label)}",
-            )
-
     def _carry_over(self, connection: Connection, source: str, to: str, gate: Json) -> None:
         """Owner, grants, and whether it is a template."""
         ask(connection, f"ALTER DATABASE {quoted(to)} OWNER TO {quoted(self.door(connection, source).owner)}")
@@ -347,31 +266,3 @@ class Rollback(Leftovers, BackingUp, Diagnosing, Server):
         [(template,)] = ask(connection, "SELECT datistemplate FROM pg_database WHERE datname = %(name)s", name=source)
         if template:
             ask(connection, f"ALTER DATABASE {quoted(to)} IS_TEMPLATE true")
-
-
-def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:
-    """Lines of `pg_restore --list` without the rows of the tables whose tag is True, and without sequence values.
-
-    A name may contain spaces, so the longest known name that fits a line is the one meant. The second dump has
-    the values of all sequences.
-    """
-    kept: list[str] = []
-    for line in listing.splitlines():
-        entry = re.match(r"\d+; \d+ \d+ (TABLE DATA|SEQUENCE SET) (.*)", line)
-        if entry and entry.group(1) == "SEQUENCE SET":
-            continue
-        if entry:
-            fitting = [tag for tag in tags if entry.group(2).startswith(tag + " ")]
-            if fitting and tags[max(fitting, key=len)]:
-                continue
-        kept.append(line)
-    return kept
-
-
-def listed(value: str) -> list[str]:
-    """The names in a stored list: bare, or in double quotes with those inside doubled, between commas.
-
-    As pg_dump reads them (SplitGUCList): nothing else in the text means anything.
-    """
-    found = re.findall(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]+))\s*(?:,|$)', value)
-    return [bare or text.replace('""', '"') for text, bare in found]

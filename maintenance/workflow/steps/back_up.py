@@ -7,11 +7,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from maintenance.conf import places
 from maintenance.engines.errors import Damaged, EngineError, Interrupted, Unable
-from maintenance.engines.messages import listed, msg, size
+from maintenance.engines.messages import Message, listed, msg, size
+from maintenance.engines.values import Restored
 from maintenance.results.comparison import load_statistics
 from maintenance.workflow.signals import outage_near
 
@@ -27,6 +29,7 @@ def run(ctx: Context) -> Outcome:
     threading.Thread(target=load_what_reports_need, name="loading", daemon=True).start()
     method = ctx.engine.backups.methods[0]
     outcome = _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
+    _test_restore(ctx, "primary")
     if ctx.rows_stay:
         ctx.once("check", lambda: _check_early(ctx))
     return outcome
@@ -65,7 +68,9 @@ def run_alternate(ctx: Context) -> Outcome:
     failures: list[EngineError] = []
     for method, folder in _alternates(ctx):
         try:
-            return _back_up(ctx, "alternate", method, folder)
+            outcome = _back_up(ctx, "alternate", method, folder)
+            _test_restore(ctx, f"alternate {method} {folder}")
+            return outcome
         except Interrupted:
             raise
         except EngineError as error:
@@ -87,9 +92,46 @@ def _alternates(ctx: Context) -> Iterator[tuple[str, Path]]:
 
 
 def _was_damage(ctx: Context) -> bool:
-    """The usual method met damaged data; another place would not help it."""
+    """The usual method met damaged data, or what it wrote cannot be restored; another place would not help it."""
     failed = ctx.target.backup_files.filter(role="primary").order_by("-id").first()
-    return failed is not None and failed.error.startswith(Damaged.__name__)
+    return failed is not None and (failed.error.startswith(Damaged.__name__) or failed.bytes is not None)
+
+
+def _test_restore(ctx: Context, which: str) -> None:
+    """A backup counts when it was restored. Raises what keeps it from that; it is not verified then."""
+    budget, backup = ctx.setting.restore_budget, ctx.backup
+    if budget.extent == "off" or backup is None:
+        return
+
+    def work() -> Done:
+        try:
+            restored = ctx.engine.rollback.restore_test(backup, ctx.seal, budget)
+        except EngineError as error:
+            if not isinstance(error, Interrupted) and error.kind != "transient":
+                ctx.journal.backup_refused(str(backup.path), error)
+            raise
+        return Done(_told(restored), {} if restored is None else asdict(restored))
+
+    ctx.once(f"restore test {which}", work)
+
+
+def _told(restored: Restored | None) -> Message:
+    if restored is None:
+        return msg("Not restored before the outage: neither this product nor this backup offers it.")
+    if restored.extent == "copy":
+        return msg("Nothing to restore beside: the way back is a copy by file, which can be made.")
+    if restored.extent == "definitions":
+        return msg(
+            "Restored every definition beside and proved it equal; no row was restored: {why}",
+            why=restored.why or msg("the setting asks for no more"),
+        )
+    return msg(
+        "Restored {tables} beside in {seconds:.0f} s ({bytes}) and proved everything equal; kept as {side}.",
+        tables=counted.tables(restored.tables),
+        seconds=restored.seconds,
+        bytes=size(restored.bytes),
+        side=restored.side,
+    )
 
 
 def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:

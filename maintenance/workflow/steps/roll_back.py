@@ -170,6 +170,8 @@ def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> lis
 
 def fail(ctx: Context) -> Outcome:
     """U: the maintenance failed; the reason was written where it happened."""
+    if ctx.target.backup_files.exists():
+        tidy(ctx)  # A copy that a backup was restored into.
     return Outcome(
         "finished",
         msg(

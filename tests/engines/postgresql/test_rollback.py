@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from maintenance.engines.postgresql import PostgreSQL
-from maintenance.engines.postgresql.rollback import entries_without, listed
+from maintenance.engines.postgresql.restore import entries_without, names_in
 from tests.engines.lab_postgresql import PostgreSQLLab
 
 from .world import MARKER, PLAIN, engine, hammering
@@ -142,4 +142,4 @@ def test_a_list_that_a_plain_role_stored_is_carried_over_and_never_run(lab: Post
     with lab.application() as application:
         assert application.execute("SELECT current_schemas(false)") == before
         [(path,)] = application.execute("SHOW search_path")
-    assert listed(str(path)) == listed(value)
+    assert names_in(str(path)) == names_in(value)
