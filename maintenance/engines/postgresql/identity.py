@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -59,10 +59,13 @@ class Identity:
     def __init__(self, database: str, tag: Tag) -> None:
         self.database, self.tag = database, tag
         self.known: Known | None = None
+        self._replaced: dict[int, int] = {}
+        """Oid of a database that a rollback put aside -> the one in its place."""
 
     def recall(self, gate: Json) -> None:
         """Take oid, owner and hidden name from the journal."""
-        self.known = Known(int(str(gate["oid"])), str(gate["owner"]), str(gate["hidden"]))
+        oid = int(str(gate["oid"]))
+        self.known = Known(self._replaced.get(oid, oid), str(gate["owner"]), str(gate["hidden"]))
 
     # -- names and marks ---------------------------------------------------------------------------
 
@@ -125,7 +128,9 @@ class Identity:
         entry = self._by_oid(connection, known.oid)
         if entry is not None and entry.mark is not None and entry.mark.get("role") == "broken":
             # A rollback put a restored copy in its place; its own signed mark says which.
-            entry = self._by_oid(connection, int(str(entry.mark["replaced_by"])))
+            self._replaced[known.oid] = int(str(entry.mark["replaced_by"]))
+            self.known = replace(known, oid=self._replaced[known.oid])
+            entry = self._by_oid(connection, self.known.oid)
         return entry or self._hidden(connection)
 
     def _by_oid(self, connection: Connection, oid: int) -> Entry | None:

@@ -250,7 +250,8 @@ class Rollback(Restoring, Diagnosing, Server):
                 ask(connection, f"ALTER DATABASE {quoted(live.name)} RENAME TO {quoted(broken)}")
                 ask(connection, f"ALTER DATABASE {quoted(side)} RENAME TO {quoted(live.name)}")
                 self.set_comment(connection, live.name, closed)
-                self.mark_side(connection, live.oid, broken, {"role": "broken", "replaced_by": copy.oid})
+                about = {"role": "broken", "replaced_by": copy.oid, "owner": live.owner}
+                self.mark_side(connection, live.oid, broken, about)
                 self._set_limit(connection, live.name, int(str(gate["limit"])))
                 if method == "hide":
                     self._set_allow(connection, live.name, live.name != self.database)
