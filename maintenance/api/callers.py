@@ -19,6 +19,7 @@ from ninja.security import APIKeyCookie
 from ninja.security.base import AuthBase
 from ninja.throttling import BaseThrottle
 
+from maintenance.auditing import chain
 from maintenance.identity import proof, throttle
 from maintenance.identity.addresses import address
 from maintenance.models import ApiToken
@@ -55,8 +56,9 @@ class Bearer(AuthBase):
             return None
         token = token_of(request, plain.strip())
         if self.scope not in token.scopes:
+            refused(request, token.user, f"token {token.name} without the scope {self.scope.value}")
             raise AuthorizationError(message=f"The token {token.name} does not have the scope {self.scope.value}.")
-        return permitted(token.user, self.permissions)
+        return permitted(request, token.user, self.permissions)
 
 
 def token_of(request: HttpRequest, plain: str) -> ApiToken:
@@ -89,8 +91,9 @@ class Session(APIKeyCookie):
 
     def authenticate(self, request: HttpRequest, key: str | None) -> User:
         assert isinstance(request.user, User)
-        user = permitted(request.user, self.permissions)
+        user = permitted(request, request.user, self.permissions)
         if self.proven and not proof.is_fresh(request):
+            refused(request, user, "session without confirmation")
             page = request.build_absolute_uri(reverse("maintenance:prove"))
             raise AuthorizationError(message=f"An open session alone starts nothing: confirm that it is you at {page}.")
         return user
@@ -127,10 +130,17 @@ def for_callers(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResp
     return guarded
 
 
-def permitted(user: User, permissions: Sequence[str]) -> User:
+def permitted(request: HttpRequest, user: User, permissions: Sequence[str]) -> User:
     if any(user.has_perm(f"maintenance.{p}") for p in permissions):
         return user
+    refused(request, user, "no permission")
     raise AuthorizationError(message=f"{user.get_username()} has none of the permissions: {', '.join(permissions)}.")
+
+
+def refused(request: HttpRequest, user: User, why: str) -> None:
+    """Audits whoever tried to change something and may not."""
+    if request.method == "POST":
+        chain.record(user.get_username(), "access.refused", f"POST {request.path}", after={"because": why})
 
 
 def actor(request: Called) -> Actor:

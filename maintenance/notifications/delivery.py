@@ -93,7 +93,7 @@ def _recorded(message: Notification, sent: Sent) -> bool:
 def send(address: str | None, title: str, body: str, attached: Path | None = None) -> Sent:
     """One try, which touches no database: it may run in a thread of its own."""
     # Here, because it takes a quarter of a second to import and most commands send nothing.
-    from apprise import Apprise, AppriseAsset
+    from apprise import Apprise, AppriseAsset, NotifyFormat
 
     if address is None:
         return Sent("", "its address does not stand in config.json any more")
@@ -104,7 +104,10 @@ def send(address: str | None, title: str, body: str, attached: Path | None = Non
             return Sent("", "its address in config.json is not understood")
         shown = _shown(str(door[0].url(privacy=True)))  # type: ignore[no-untyped-call]
         try:
-            taken = door.notify(title=title, body=body, attach=str(attached) if attached else None)
+            # Reasons and errors are whatever somebody typed: text, in which no receiver finds markup.
+            taken = door.notify(
+                title=title, body=body, body_format=NotifyFormat.TEXT, attach=str(attached) if attached else None
+            )
         except Exception as error:  # of a plugin, which is as foreign as its receiver
             return Sent(shown, _hidden(f"{type(error).__name__}: {error}", address, shown))
     if taken:

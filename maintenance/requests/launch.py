@@ -5,6 +5,10 @@ Bad input gets one sentence and starts nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -71,6 +75,30 @@ def ask_for_plan(actor: Actor, request: Request) -> StoredPlan:
     return asked
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def refusals_audited(door: Callable[Concatenate[Actor, P], R]) -> Callable[Concatenate[Actor, P], R]:
+    """Who is refused for want of permission, by a lock or by the four eyes leaves an entry, and nothing else."""
+
+    @wraps(door)
+    def guarded(actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return door(actor, *args, **kwargs)
+        except BadInput:
+            raise
+        except Refused as refusal:
+            about = args[0]
+            named = about.number if isinstance(about, MaintenanceRun) else ", ".join(about.target_databases or ["all"])  # type: ignore[attr-defined]
+            operation = f"run.{door.__name__}_refused"
+            chain.record(actor.name, operation, named, after={"because": str(refusal), "origin": actor.origin})
+            raise
+
+    return guarded
+
+
+@refusals_audited
 def launch(
     actor: Actor,
     request: Request,
@@ -208,6 +236,7 @@ def _locked(checked: Checked) -> Locked:
     )
 
 
+@refusals_audited
 def approve(actor: Actor, run: MaintenanceRun) -> None:
     """A second person's word starts the run. The one who asked cannot give it, superusers included."""
     actor.need("approve_maintenance", "approve a maintenance")
@@ -220,6 +249,7 @@ def approve(actor: Actor, run: MaintenanceRun) -> None:
         chain.record(actor.name, "run.approved", run.number)
 
 
+@refusals_audited
 def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
     """Break-glass: nobody is there to approve, and waiting does more harm. Audited, told to people, in the report."""
     actor.need("break_glass", "begin a maintenance without its approval")
@@ -244,6 +274,7 @@ def _let_begin(run: MaintenanceRun, word: Approval) -> None:
         queue.enqueue(target.pk)
 
 
+@refusals_audited
 def cancel(actor: Actor, run: MaintenanceRun) -> None:
     """Asks the workers to stop; what nobody began ends at once, unless something stopped was left to it to start."""
     actor.need("cancel_maintenance", "cancel a maintenance")

@@ -34,6 +34,8 @@ def open_to(*permissions: str) -> Callable[[View[P]], View[P]]:
             if not request.user.is_authenticated:
                 return _to_login(request)
             if permissions and not may(request, *permissions):
+                if request.method == "POST":
+                    chain.record(request.user.get_username(), "access.refused", f"POST {request.path}")
                 raise PermissionDenied
             return view(request, *args, **kwargs)
 

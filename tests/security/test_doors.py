@@ -21,10 +21,17 @@ from django_otp.oath import TOTP
 from maintenance.api import tokens
 from maintenance.identity import throttle
 from maintenance.models import ApiToken, AuditEntry, Authenticator, FailedTries, MaintenanceRun, MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
 
 pytestmark = pytest.mark.django_db
 Register = Callable[..., MaintenanceSetting]
-LAUNCH = {"maintenance_type": "rebuild", "target_databases": ["shop"], "severity_level": "high", "reason": "slow"}
+LAUNCH: dict[str, Any] = {
+    "maintenance_type": "rebuild",
+    "target_databases": ["shop"],
+    "severity_level": "high",
+    "reason": "slow",
+}
 PRODUCT = Path(django_settings.BASE_DIR) / "maintenance"
 
 
@@ -452,6 +459,33 @@ class TestAudited:
         monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", "a-new-one-905")
         call_command("createsuperuser", interactive=False, username="root", email="root@example.com")
         assert self.operations()[-1][1:] == ("person.created", "root")
+
+    def test_a_refused_launch_at_every_door(self, people: dict[str, User], fake: Register) -> None:
+        fake("shop")
+        client = Client()
+        client.force_login(people["manager"])
+        client.post("/launch/confirm/", {"names": "shop"})
+        client.post("/api/v1/maintenance", LAUNCH, content_type="application/json")
+        plain, _ = tokens.issue(people["dba"], "t", ["read"], timedelta(days=1), "test")
+        sent = {"Authorization": f"Bearer {plain}"}
+        Client().post("/api/v1/maintenance", LAUNCH, content_type="application/json", headers=sent)
+        with pytest.raises(launch.NotPermitted):
+            launch.launch(Actor("manager", "web", people["manager"]), Request(**LAUNCH))
+        launch.launch(Actor("dba", "web", people["dba"]), Request(**LAUNCH))
+        with pytest.raises(launch.Locked):
+            launch.launch(Actor("dba", "web", people["dba"]), Request(**LAUNCH))
+        told = [(actor, operation) for actor, operation, _ in self.operations()]
+        assert told.count(("manager", "access.refused")) == 2
+        assert told.count(("dba", "access.refused")) == 1
+        assert ("manager", "run.launch_refused") in told
+        assert ("dba", "run.launch_refused") in told
+
+    def test_an_approval_of_ones_own_that_was_tried(self, people: dict[str, User], fake: Register) -> None:
+        fake("shop")
+        run = launch.launch(Actor("dba", "web", people["dba"]), Request(**LAUNCH))
+        with pytest.raises(launch.NotPermitted):
+            launch.approve(Actor("dba", "web", people["dba"]), run)
+        assert self.operations()[-1] == ("dba", "run.approve_refused", run.number)
 
     def test_people_groups_and_tokens(self, people: dict[str, User]) -> None:
         root = User.objects.create_superuser("root", password="root-password")
