@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django_htmx.http import HttpResponseClientRefresh
 
+from maintenance.auditing import chain
 from maintenance.requests.launch import Actor
 
 P = ParamSpec("P")
