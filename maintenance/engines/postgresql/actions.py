@@ -212,7 +212,8 @@ class Work(Salvage, System, Collations, Server):
     def _pages_whole(self, connection: Connection, relation: Relation) -> bool:
         [(whole,)] = ask(
             connection,
-            """SELECT relpages <= pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class
+            """SELECT relpersistence <> 'p'
+                OR relpages <= pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class
               WHERE oid = %(oid)s""",
             oid=relation.oid,
         )

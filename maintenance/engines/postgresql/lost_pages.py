@@ -27,6 +27,12 @@ AT_ONCE = 5000, 256_000_000
 """Tables in one statement, and their bytes: half a second of looking."""
 
 
+HEAPS = """
+SELECT t.oid, c.oid, pg_relation_size(c.oid) FROM pg_class t JOIN pg_class c ON c.oid IN (t.oid, t.reltoastrelid)
+WHERE t.oid = ANY(%(oids)s::oid[]) ORDER BY 3
+"""
+"""Tables, and where their long values lie (TOAST): small ones first."""
+
 PAGE_NUMBER = """
 SELECT format_type(p.proargtypes[1], NULL) FROM pg_proc p
 JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
@@ -73,8 +79,10 @@ class Emptied(Server):
         """
         found: list[LostPages] = []
         until = time.monotonic() + seconds
-        parts = [Part(x.name, None, x.oid, x.bytes) for x in sorted(relations, key=lambda relation: relation.bytes)]
+        names = {relation.oid: relation.name for relation in relations}
         with self.session("looking for empty pages of", settings={"client_min_messages": "error"}) as connection:
+            heaps = ask(connection, HEAPS, oids=list(names))
+            parts = [Part(names[table], None, oid, int(size or 0)) for table, oid, size in heaps]
             ask(connection, "BEGIN")
             try:
                 schema = extension(connection, "pageinspect", self.tag.suffix)

@@ -75,8 +75,8 @@ def number(fact: TableFacts, note: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> list[Action]:
-    """What is broken must be mended whatever the type of maintenance."""
+def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True, sequences: bool = True) -> list[Action]:
+    """What is broken must be mended whatever the type of maintenance; sequences are none of an optimization's."""
     actions: list[Action] = []
     fault = fact.notes.get("heap_fault")
     short = fact.notes.get("short")
@@ -108,7 +108,7 @@ def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True) -> l
     elif reindexing and (collated := texts(fact, "collated_indexes")):
         reason = msg("Ordered by a collation that changed: {indexes}", indexes=", ".join(collated))
         actions.append(reindex(fact, reason))
-    for evidence in texts(fact, "sequence_behind"):
+    for evidence in texts(fact, "sequence_behind") if sequences else []:
         actions.append(act(fact, "set_sequences", 2, msg("{evidence}", evidence=evidence), light()))
         break  # One action sets every sequence of the table.
     return actions
@@ -162,7 +162,7 @@ def optimized(fact: TableFacts, thresholds: Thresholds, allow_data_loss: bool) -
     """A rewrite builds the indexes anew as well, so no index is built twice."""
     wanted = optimizations(fact, thresholds)
     rewriting = any(action.kind == "vacuum_full" for action in wanted)
-    actions = mends(fact, allow_data_loss, reindexing=not rewriting)
+    actions = mends(fact, allow_data_loss, reindexing=not rewriting, sequences=False)
     kinds = {action.kind for action in actions}
     return actions + [action for action in wanted if action.kind not in kinds]
 

@@ -129,13 +129,16 @@ class Salvage(Structure, Emptied, Server):
             return
         faults.items += [(int(page), int(item), str(words)) for page, item, words in rows if item is not None]
 
-    def _verified(self, connection: Connection, schema: str, relation: Relation, first: int, last: int) -> list[Row]:
+    def _verified(
+        self, connection: Connection, schema: str, relation: Relation, first: int, last: int, toast: bool = True
+    ) -> list[Row]:
         ask(connection, "SAVEPOINT piece")
         rows = ask(
             connection,
-            f"""SELECT blkno, offnum, msg FROM {schema}.verify_heapam(%(oid)s::regclass, false, true, 'none'::text,
+            f"""SELECT blkno, offnum, msg FROM {schema}.verify_heapam(%(oid)s::regclass, false, %(toast)s, 'none'::text,
                   %(first)s::bigint, %(last)s::bigint)""",
             oid=relation.oid,
+            toast=toast,
             first=first,
             last=last,
         )
@@ -224,7 +227,8 @@ class Salvage(Structure, Emptied, Server):
         """Pages that the file has no more (a missing segment hides all that follow it), and rows counted before."""
         [(missing, rows)] = ask(
             connection,
-            """SELECT greatest(0, relpages - pg_relation_size(oid) / current_setting('block_size')::int),
+            """SELECT CASE relpersistence WHEN 'p'
+                   THEN greatest(0, relpages - pg_relation_size(oid) / current_setting('block_size')::int) ELSE 0 END,
                  greatest(0, reltuples)::bigint FROM pg_class WHERE oid = %(oid)s""",
             oid=relation.oid,
         )
@@ -250,7 +254,10 @@ class Salvage(Structure, Emptied, Server):
                 if lost(error.orig):
                     raise
                 ask(connection, "ROLLBACK TO piece")
-                unreadable = True
+                if self._is_sound(connection, amcheck, relation, page):
+                    rescued += self._save_without_long(connection, relation, side, columns, page, faults)
+                else:
+                    unreadable = True
                 continue
             unreadable = unreadable or bool(flagged)
             # Once looked over, the page counts as good in the server's memory: what is faulty must go as well.
@@ -263,6 +270,29 @@ class Salvage(Structure, Emptied, Server):
                         rescued.append((page, item))
         ask(connection, "SET LOCAL ignore_checksum_failure = off")
         return rescued, unreadable
+
+    def _is_sound(self, connection: Connection, amcheck: str, relation: Relation, page: int) -> bool:
+        """Whether only the long values of its rows, which lie elsewhere, are in the way."""
+        try:
+            return not self._verified(connection, amcheck, relation, page, page, toast=False)
+        except DBAPIError as error:
+            if lost(error.orig):
+                raise
+            ask(connection, "ROLLBACK TO piece")
+            return False
+
+    def _save_without_long(
+        self, connection: Connection, relation: Relation, side: str, columns: str, page: int, faults: Faults
+    ) -> list[tuple[int, int]]:
+        """Items saved from a sound page; those whose long values cannot be read are faults."""
+        saved: list[tuple[int, int]] = []
+        for item in range(1, MOST_ITEMS + 1):
+            count = self._save_row(connection, relation, side, columns, page, item)
+            if count:
+                saved.append((page, item))
+            elif count is None:
+                faults.items.append((page, item, "its long values cannot be read"))
+        return saved
 
     def _save_row(
         self, connection: Connection, relation: Relation, side: str, columns: str, page: int, item: int

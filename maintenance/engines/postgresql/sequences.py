@@ -23,7 +23,8 @@ AT_ONCE = 200
 OWNED_SEQUENCES = f"""
     SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,
       EXISTS (SELECT 1 FROM pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum AND x.indisvalid
-        AND x.indpred IS NULL) AS cheap, CASE WHEN c.relhassubclass OR {HAS_CODE} THEN {OWNER} END AS reader
+        AND x.indpred IS NULL) AS cheap, CASE WHEN c.relhassubclass OR {HAS_CODE} THEN {OWNER} END AS reader,
+      q.seqmax, q.seqincrement
     FROM pg_depend d
     JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
     JOIN pg_sequence q ON q.seqrelid = s.oid AND q.seqincrement > 0
@@ -66,7 +67,11 @@ def grouped(items: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
 
 
 def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
-    """(schema, table, column, sequence schema, sequence, last value, highest) of those that stand behind."""
+    """(schema, table, column, sequence schema, sequence, last value, highest) of those that stand behind.
+
+    Not of one that has no value beyond the highest: set there, it would refuse every insert, also those that it serves
+    well now.
+    """
     found: list[Row] = []
     for reader in sorted({row[8] for row in rows}, key=str):
         parts = [part(number, row) for number, row in enumerate(rows) if row[8] == reader]
@@ -74,7 +79,7 @@ def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
     return [
         (*rows[number][:5], int(last), int(highest))
         for number, highest, last in found
-        if highest is not None and highest > last
+        if highest is not None and last < highest <= rows[number][9] - rows[number][10]
     ]
 
 

@@ -21,12 +21,14 @@ from ..errors import EngineError
 from ..messages import msg
 from ..values import Limits, Tag
 from .driver_errors import lost
+from .least_account import UNKNOWN_NAMES
 from .server import Relation, Server
 from .sql import ask, canonical, configure, quoted, words_of
 
 GROUP_BYTES, GROUP_PARTS = 16_000_000, 500
-HARMLESS = {"55P03", "57014", "42501", "42883"}
-"""Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege, an extension of before."""
+HARMLESS = {"55P03", "57014", "42501", *UNKNOWN_NAMES}
+"""Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege, an extension of before, or a
+function of an index that counts on the usual path of names."""
 ENDLESS = {"57014", "42501"}
 """Of these, the ones that would meet every half of a group as well."""
 
@@ -50,7 +52,7 @@ name beside an installed extension fits better: https://www.postgresql.org/docs/
 
 @dataclass(frozen=True)
 class Part:
-    """One thing to examine: a table's own pages (`index` None) or one index of it."""
+    """One thing to examine: a table's own pages or those of its long values (`index` None), or one index of it."""
 
     table: str
     index: str | None
@@ -306,12 +308,15 @@ def extension(connection: Connection, name: str, suffix: str) -> str:
 
 
 def parts_of(connection: Connection, relations: Sequence[Relation], methods: Sequence[str]) -> list[Part]:
-    """The tables and their valid indexes of these methods, those of out-of-line values included."""
+    """The tables, where their long values lie (TOAST), and the valid indexes of these methods of both."""
     names = {relation.oid: relation.name for relation in relations}
     rows = ask(
         connection,
         """SELECT t.oid, NULL, NULL, t.oid, pg_relation_size(t.oid), ''
            FROM pg_class t WHERE t.oid = ANY(%(oids)s::oid[])
+           UNION ALL
+           SELECT t.oid, NULL, NULL, t.reltoastrelid, pg_relation_size(t.reltoastrelid), ''
+           FROM pg_class t WHERE t.oid = ANY(%(oids)s::oid[]) AND t.reltoastrelid <> 0
            UNION ALL
            SELECT t.oid, n.nspname, i.relname, i.oid, pg_relation_size(i.oid), a.amname
            FROM pg_class t JOIN pg_index x ON x.indrelid IN (t.oid, t.reltoastrelid)

@@ -127,11 +127,12 @@ class Proof(Structure, Fingerprints, Server):
             with self.session("reading", group[0].name, settings=THROUGH_INDEX) as connection:
                 if group[0].reader is not None:
                     lend(connection, group[0].reader)
-                entries = [(index, entries_of(connection, index, base)) for index in group]
+                path = usual_path(connection)
+                entries = [(index, entries_of(connection, index, base, path)) for index in group]
                 configure(
                     connection, {"enable_indexscan": "off", "enable_indexonlyscan": "off", "enable_seqscan": "on"}
                 )
-                [(there,)] = reading(connection, f"SELECT count(*) {base}", group[0].reader, "rows bigint")
+                there = counted(connection, f"SELECT count(*) {base}", group[0].reader, path)
         except Interrupted:
             raise
         except EngineError as error:
@@ -345,13 +346,19 @@ def single(sql: str) -> str:
     return statement
 
 
-def entries_of(connection: Connection, index: Readable, base: str) -> int | None:
+def counted(connection: Connection, statement: str, role: str | None, path: str) -> int:
+    [(count,)] = found_by(path, lambda way: reading(connection, statement, role, "rows bigint", way))
+    return int(count)
+
+
+def entries_of(connection: Connection, index: Readable, base: str, path: str) -> int | None:
     """Entries of the index, read in its order. None where the planner found another way."""
     through = f"SELECT count(*) FROM (SELECT 1 {base} ORDER BY {index.keys} OFFSET 0) x"
-    plan = " ".join(str(line) for (line,) in reading(connection, f"EXPLAIN {through}", index.reader, "line text"))
+    explained = found_by(path, lambda way: reading(connection, f"EXPLAIN {through}", index.reader, "line text", way))
+    plan = " ".join(str(line) for (line,) in explained)
     if not re.search(rf"Index (Only )?Scan (Backward )?using {re.escape(index.explained)} ", plan) or "Sort" in plan:
         return None
-    return int(reading(connection, through, index.reader, "entries bigint")[0][0])
+    return counted(connection, through, index.reader, path)
 
 
 QUESTIONS: dict[str, object] = {"client_min_messages": "error", "row_security": "on"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection
@@ -28,6 +28,7 @@ from ..system import System, findings_about_system
 from ..tables import findings_about, table_facts
 from .bloat import Measuring
 from .catalog_checks import CONFIGURATION, QUESTIONS, Question
+from .server_log import log_findings
 
 READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
 EXAMINE_SECONDS = 15.0
@@ -35,13 +36,6 @@ EXAMINE_SECONDS = 15.0
 
 VISIBILITY_SECONDS = 5.0
 EMPTY_SECONDS = 5.0
-
-LOG_TAIL = 256 * 1024
-LOG_SIGNS = re.compile(
-    r"XX00[012]|PANIC|invalid page in block|page verification failed|could not read block|missing chunk"
-    r"|unexpected chunk|could not access status of transaction|could not open file|invalid memory alloc"
-    r"|terminated by signal|No space left"
-)
 
 
 class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collations, Server):
@@ -150,7 +144,7 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
         """What needs rights on the server's files; those are given in the maintenance database."""
         with self.session("diagnosing", database=self.control_database(), settings=READ_ONLY) as connection:
             findings = self._answers(connection, [CONFIGURATION])
-            findings += self._log(connection)
+            findings += log_findings(connection, {self.database, self.place(), self.control_database()})
             for topic, look in (("files that are missing", missing), ("files that belong to nothing", orphans)):
                 try:
                     findings += look(connection, files)
@@ -219,7 +213,12 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
         try:
             system = self.examine_system(EXAMINE_SECONDS)
             findings += findings_about_system(system)
+            begun = time.monotonic()
             results = self.examine(tables, EXAMINE_SECONDS, deep=False)
+            left = EXAMINE_SECONDS - (time.monotonic() - begun)
+            if left > 0 and not any(result.fault or result.unknown for result in results):
+                # Only comparing every entry with its row shows what an index or a long value lacks.
+                results += [result for result in self.examine(tables, left, deep=True) if result.fault]
         except EngineError as error:
             self.raise_if_stopping("diagnosing", self.database)
             findings.append(cannot_tell("the structure of tables and indexes", error.words))
@@ -230,33 +229,3 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
         for reason in reasons:
             findings.append(cannot_tell("the structure of tables and indexes", reason))
         return by_table
-
-    def _log(self, connection: Connection) -> list[Finding]:
-        """Signs of damage in the last part of the server's log, where the server lets us read it."""
-        try:
-            rows = ask(
-                connection,
-                """SELECT pg_read_binary_file(f, greatest(s - %(tail)s, 0), %(tail)s, true)
-                   FROM (SELECT f, (pg_stat_file(f, true)).size AS s FROM pg_current_logfile() f) x
-                     WHERE s IS NOT NULL""",
-                tail=LOG_TAIL,
-            )
-        except DBAPIError as error:
-            return refused(error, "the server's log")
-        text = bytes(rows[0][0]).decode(errors="replace") if rows and rows[0][0] else ""
-        lines = [line for line in text.splitlines() if LOG_SIGNS.search(line) and "STATEMENT:" not in line]
-        if not lines:
-            return []
-        return [
-            Finding(
-                "server_log_errors",
-                "high",
-                "",
-                msg(
-                    "{count} lines of the server's log tell of damage, the last: {line}",
-                    count=len(lines),
-                    line=lines[-1][:300],
-                ),
-                msg("Look into the log around that time; the cause is often storage, memory or a full disk"),
-            )
-        ]

@@ -417,12 +417,13 @@ QUESTIONS = (
            WHERE increment_by > 0 AND NOT cycle AND last_value::float / max_value > 0.8 ORDER BY 3 DESC LIMIT 10""",
         _sequence_end,
     ),
-    # relpages is written by VACUUM, ANALYZE and CREATE INDEX, and lowered when VACUUM truncates.
+    # relpages is written by VACUUM, ANALYZE and CREATE INDEX, and lowered when VACUUM truncates. What is not logged is
+    # empty after a crash, and the catalog is not told.
     Question(
         "files shorter than the catalog says",
         """SELECT n.nspname, c.relname, c.relpages, pg_relation_size(c.oid) / current_setting('block_size')::int
            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-           WHERE c.relkind IN ('r', 'm', 'i', 't') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_temp'
+           WHERE c.relkind IN ('r', 'm', 'i', 't') AND c.relpersistence = 'p'
              AND c.relpages > pg_relation_size(c.oid) / current_setting('block_size')::int""",
         _short,
     ),
