@@ -143,5 +143,5 @@ def test_several_sessions_examine_at_once_and_leave_no_function_behind(lab: Post
     with engine(lab) as made:
         results = made.examine(None, 60, deep=True, jobs=2)
         assert {x.part.index for x in results if x.fault} == {"public.orders_status"}
-        assert len({(x.part.table, x.part.index) for x in results}) == len(results)
+        assert len({x.part.oid for x in results}) == len(results)
     assert (lab.sql("SELECT count(*) FROM pg_proc"), lab.sql("SELECT count(*) FROM pg_namespace")) == before
