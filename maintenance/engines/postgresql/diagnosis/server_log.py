@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from maintenance.engines.messages import say
+from maintenance.engines.messages import msg
 from maintenance.engines.values import Finding
 
 from ..inconclusive import refused
