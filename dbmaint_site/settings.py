@@ -183,7 +183,9 @@ Q_CLUSTER = {
     "max_attempts": 1,
     "ack_failures": True,
     "poll": 0.5,
-    "save_limit": 200,
+    "broker_class": f"maintenance.broker.{'Redis' if BROKER else 'ControlDatabase'}",
+    "scheduler": False,
+    "save_limit": -1,
     "catch_up": False,
     "label": "Queue",
 }

@@ -18,6 +18,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
+from django_q.models import Failure, OrmQ, Schedule, Success
 
 from maintenance.text.render import again
 
@@ -286,6 +287,10 @@ class PeopleAdmin(Audited, GroupAdmin):
     kind = "group"
 
 
+# The queue is no shell: nobody writes into it by hand, and reading results would open pickles.
+for queued in (OrmQ, Schedule, Success, Failure):
+    if admin.site.is_registered(queued):
+        admin.site.unregister(queued)
 # Their pages would show secrets; people manage their own factor under "Your account".
 admin.site.unregister(TOTPDevice)
 admin.site.unregister(StaticDevice)

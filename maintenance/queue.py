@@ -16,6 +16,11 @@ from redis.exceptions import RedisError
 from .models import RunTarget, Worker
 
 log = logging.getLogger("maintenance")
+TASKS = frozenset(
+    f"maintenance.tasks.{name}"
+    for name in ("advance", "look", "make_plan", "pull", "check_audit", "remove_old", "send_management_report")
+)
+"""All that a worker ever does for a message; `maintenance.broker` lets nothing else in."""
 
 
 def send(function: str, *args: Any, task_name: str) -> None:

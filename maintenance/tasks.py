@@ -1,4 +1,4 @@
-"""What workers do: the functions that messages and schedules name, and the sweep."""
+"""What workers do: the functions that messages name, and the sweep."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
-from django_q.models import Schedule
 
 from reports import monthly
 
-from . import retention
+from . import broker, retention
 from .auditing import chain
-from .models import MaintenanceRun, RunTarget, Status
+from .models import DailyWork, MaintenanceRun, RunTarget, Status
 from .observation import prometheus, watch
 from .queue import enqueue, enqueue_look, send, workers_alive
 from .requests import planning
@@ -65,19 +64,18 @@ def send_management_report() -> None:
     monthly.send_if_due()
 
 
-DAILY = {
-    "audit checkpoint": "check_audit",
-    "retention": "remove_old",
-    "management report": "send_management_report",
-}
-"""Name of the schedule -> function here."""
+DAILY = ("check_audit", "remove_old", "send_management_report")
+"""Functions here that every day needs once."""
 
 
-def keep_schedules() -> None:
-    """What clusters do by the clock. Two that start at once may write it twice: it is only done twice then."""
-    for name, function in DAILY.items():
-        if not Schedule.objects.filter(name=name).exists():
-            Schedule.objects.create(name=name, func=f"maintenance.tasks.{function}", schedule_type=Schedule.DAILY)
+def send_daily() -> None:
+    """Has the daily work done that is due, each by the message of one of the clusters that ask."""
+    now = timezone.now()
+    waited = Q(begun_at=None) | Q(begun_at__lte=now - timedelta(days=1))
+    for name in DAILY:
+        DailyWork.objects.get_or_create(name=name)
+        if DailyWork.objects.filter(waited, name=name).update(begun_at=now):
+            send(f"maintenance.tasks.{name}", task_name=name.replace("_", " "))
 
 
 def pull() -> None:
@@ -103,6 +101,7 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     conclusion.go_on_counting()
     for setting_id in watch.due():
         enqueue_look(setting_id)
+    broker.refuse_schedules()
     if prometheus.due():
         send("maintenance.tasks.pull", task_name="pull from Prometheus")
     return found

@@ -43,6 +43,12 @@ def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
         refuse(4, "retry", "more than timeout", "Otherwise a second worker gets the message of a run that still works.")
     if not q.get("orm") and not q.get("redis"):
         refuse(5, "orm", "the control database's alias", "The message must be committed together with the run.")
+    if not str(q.get("broker_class", "")).startswith("maintenance.broker."):
+        refuse(7, "broker_class", "a class of maintenance.broker", "Others let a row of the queue run any function.")
+    if q.get("scheduler") is not False:
+        refuse(8, "scheduler", "False", "Whoever can write into the control database could run any function.")
+    if q.get("save_limit", 0) >= 0:
+        refuse(9, "save_limit", "below 0", "Kept results are pickles, and reading one runs what was written into it.")
     if settings.SWEEP_SECONDS + settings.LEASE_SECONDS > 50:
         wrong.append(
             Error(

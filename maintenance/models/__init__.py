@@ -6,7 +6,7 @@ from .factor import Authenticator
 from .incident import Feed, Incident
 from .installation import Installation, letters
 from .nodes import Node
-from .notice import Acknowledgement, Notification, Worker
+from .notice import Acknowledgement, DailyWork, Notification, Worker
 from .plan import StoredPlan
 from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
 from .run import (
@@ -41,6 +41,7 @@ __all__ = [
     "AuditSignature",
     "Authenticator",
     "BackupFile",
+    "DailyWork",
     "DatabaseState",
     "FailedTries",
     "Feed",

@@ -61,6 +61,20 @@ class Acknowledgement(models.Model):
         return f"{self.run} acknowledged by {self.by_name}"
 
 
+class DailyWork(models.Model):
+    """What every day needs once, and when it began last."""
+
+    name = models.CharField(max_length=40, unique=True)
+    begun_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "daily_work"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Worker(models.Model):
     """A cluster that is alive says so here, every few seconds."""
 

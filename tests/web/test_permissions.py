@@ -94,7 +94,12 @@ ADMIN = tuple(
     f"admin:{name}"
     for name in (
         *("login", "logout", "password", "jsi18n", "view_on_site", "app_list", "autocomplete"),
-        *("auth", "maintenance_maintenancesetting_", "maintenance_notification_", "maintenance_incident_", "django_q"),
+        *(
+            "auth",
+            "maintenance_maintenancesetting_",
+            "maintenance_notification_",
+            "maintenance_incident_",
+        ),
     )
 )
 """Django's own, behind the same door as the rows above."""

@@ -26,7 +26,6 @@ class Command(BaseCommand):
     help = "Runs workers (django-q2's cluster), the sweep and the delivery of messages."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        tasks.keep_schedules()
         cluster = Cluster()
         connections.close_all()  # A child that closes what it inherited ends our session on the server as well.
         cluster.start()
@@ -41,6 +40,7 @@ class Command(BaseCommand):
             try:
                 queue.alive(name)
                 tasks.sweep(watch, recoverers)
+                tasks.send_daily()
             except Error:
                 log.exception("The control database does not answer; the next sweep tries again.")
                 watch = recovery.Watch()  # Nobody could be heard while it was gone.
