@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from statistics import quantiles
@@ -221,6 +222,13 @@ class Planner(ABC):
         allow_data_loss: bool,
     ) -> list[Action]:
         """Return the work. Pure function of its arguments. Only what needs it, unless `rebuild`."""
+
+    def informed(self, diagnosis: Diagnosis, checks: Sequence[Check], unreadable: Mapping[str, str]) -> Diagnosis:
+        """Return the diagnosis with what a deeper look found: failing `checks` of the structure, and the error that
+        reading each `unreadable` table raised. Pure."""
+        damaged = {check.table or check.object for check in checks} | unreadable.keys()
+        tables = (replace(fact, damaged=fact.damaged or fact.name in damaged) for fact in diagnosis.tables)
+        return replace(diagnosis, tables=tuple(tables))
 
 
 class Backups(ABC):

@@ -249,11 +249,17 @@ class Fingerprint:
         return self.error is None
 
 
+STRUCTURAL = frozenset(
+    {"structure", "table structure", "index structure", "index can be read", "index", "readable"},
+)
+
+
 @dataclass(frozen=True)
 class Check:
     """One proof: structural check, constraint, sequence, or functional query.
 
-    `of_rows`: its answer follows from the rows alone, so the same rows always give the same.
+    `of_rows`: its answer follows from the rows alone, so the same rows always give the same. `table`: canonical name
+    of the table that the object belongs to, '' where the object is it.
     """
 
     name: str
@@ -261,6 +267,12 @@ class Check:
     passed: bool
     detail: str = ""
     of_rows: bool = False
+    table: str = ""
+
+    @property
+    def structural(self) -> bool:
+        """Whether it looked at pages and indexes: where it fails, data may be unreadable or wrong."""
+        return self.name in STRUCTURAL
 
 
 @dataclass(frozen=True)

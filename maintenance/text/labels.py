@@ -79,6 +79,7 @@ PARTS: Mapping[str, Promise] = {
     "clean": lazy("clean up"),
     "data": lazy("data"),
     "fingerprint": lazy("fingerprint"),
+    "plan again": lazy("plan again"),
     "image": lazy("image for a rollback"),
     "load test": lazy("load test"),
     "measure before": lazy("measure before"),

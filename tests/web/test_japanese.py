@@ -42,7 +42,7 @@ ENDINGS: list[tuple[str, Faults]] = [
     ("rolled_back", {"perform": ["damage"]}),
     ("needs_operator", {"perform": ["damage"] * 3, "restore_beside": ["permanent"] * 9}),
     ("needs_operator", {"open_gate": ["permanent"] * 20}),
-    ("needs_operator", {"cut": ["transient"] * 9}),
+    ("failed", {"cut": ["transient"] * 9}),
 ]
 
 

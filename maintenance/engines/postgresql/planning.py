@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..messages import Message, msg, size
-from ..values import Action, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
+from ..values import Action, Check, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
 from .server import Server
 from .system import mends_of_system
 
@@ -48,6 +49,24 @@ class Planning(Server):
                 actions += [action for action in mending if action.kind not in kinds] + rebuilding
         actions += recorded(diagnosis, {fact.name for fact in facts})
         return sorted(actions, key=lambda action: (action.stage, -action.bytes, action.object, action.kind))
+
+    def informed(self, diagnosis: Diagnosis, checks: Sequence[Check], unreadable: Mapping[str, str]) -> Diagnosis:
+        """See Planner.informed: a fault of the table itself asks for other work than one of an index."""
+        return replace(diagnosis, tables=tuple(informed(fact, checks, unreadable) for fact in diagnosis.tables))
+
+
+def informed(fact: TableFacts, checks: Sequence[Check], unreadable: Mapping[str, str]) -> TableFacts:
+    """Return the facts with the faults that a deeper look found."""
+    own = [check for check in checks if (check.table or check.object) == fact.name]
+    heap = [check.detail or check.name for check in own if check.object == fact.name]
+    heap += [unreadable[fact.name]] if fact.name in unreadable else []
+    indexes = [check.object for check in own if check.object != fact.name]
+    if not (heap or indexes):
+        return fact
+    notes = {**fact.notes, "faulty_indexes": list(dict.fromkeys([*texts(fact, "faulty_indexes"), *indexes]))}
+    if heap:
+        notes["heap_fault"] = fact.notes.get("heap_fault") or "; ".join(heap)[:1000]
+    return replace(fact, damaged=True, notes=notes)
 
 
 def act(

@@ -94,7 +94,8 @@ class Proof(Structure, Fingerprints, Server):
                 continue
             if result.fault and not result.part.index:
                 faulty.add(result.part.table)
-            checks.append(Check(what, result.part.index or result.part.table, result.fault is None, result.fault or ""))
+            object = result.part.index or result.part.table
+            checks.append(Check(what, object, result.fault is None, result.fault or "", table=result.part.table))
         checks += self._read_through(unknown) if deep else []
         return checks, faulty
 
@@ -138,7 +139,7 @@ class Proof(Structure, Fingerprints, Server):
         except EngineError as error:
             if len(group) > 1:
                 return [pair for index in group for pair in self._count_group([index])]
-            return [(group[0], Check("index can be read", group[0].name, False, error.words))]
+            return [(group[0], Check("index can be read", group[0].name, False, error.words, table=group[0].table))]
         return [
             (index, None)
             if count is None
@@ -149,6 +150,7 @@ class Proof(Structure, Fingerprints, Server):
                     index.name,
                     count == there,
                     msg("{entries} of {rows} rows by the index", entries=count, rows=there),
+                    table=index.table,
                 ),
             )
             for index, count in entries

@@ -20,7 +20,7 @@ CLOCK = re.compile(r'^"POT-Creation-Date: .*\n', re.MULTILINE)
 
 DOING = re.compile(r"^[a-z]+ing( [a-z]+)*$")
 """'rewriting', 'connecting to': as `EngineError` takes it first, on whatever way it gets there."""
-SPEAKERS = ("applications.py", "archive.py", "procedure.py", "engines", "steps")
+SPEAKERS = ("engines", "workflow")
 ERRORS = frozenset(
     ("EngineError", "Unreachable", "AccessDenied", "Transient", "ResourceShortage", "Damaged", "Interrupted", "Unable")
 )

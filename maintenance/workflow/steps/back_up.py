@@ -18,7 +18,8 @@ from maintenance.results.comparison import load_statistics
 from maintenance.workflow.signals import outage_near
 
 from . import counted
-from .context import Context, Done, Outcome, stored_checks
+from .context import Context, Done, Outcome, checked_early, stored_checks
+from .deep import damage, refuse_unplanned
 
 UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
 """Names for the time of writing, of reading back, and of folders in which a copy is unpacked."""
@@ -32,6 +33,11 @@ def run(ctx: Context) -> Outcome:
     _test_restore(ctx, "primary")
     if ctx.rows_stay:
         ctx.once("check", lambda: _check_early(ctx))
+        try:
+            refuse_unplanned(ctx, damage(checked_early(ctx) or [], {}, ctx.tables))
+        except Damaged as error:
+            # No other kind of backup would mend that: the run ends here, before any outage.
+            return Outcome("stopped", error.sentence)
     return outcome
 
 

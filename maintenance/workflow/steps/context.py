@@ -15,7 +15,7 @@ from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
-from maintenance.models import BackupFile, MaintenanceRun, MaintenanceSetting, Node, RunTarget, StepState
+from maintenance.models import ActionRecord, BackupFile, MaintenanceRun, MaintenanceSetting, Node, RunTarget, StepState
 from maintenance.text.stored import resaid, said
 
 from ..flowchart import Edge
@@ -139,6 +139,24 @@ class Context:
         found = self.recorded(Node.CUT_CONNECTIONS, "fingerprint")
         return None if found is None else fingerprints(found["tables"])
 
+    @property
+    def checks_before(self) -> list[Check]:
+        """What was checked under the cut, before the first change."""
+        found = self.recorded(Node.CUT_CONNECTIONS, "check") or {"checks": []}
+        return checks(found["checks"])
+
+    @property
+    def definitions_before(self) -> list[str]:
+        """Names of the objects (indexes, views, triggers, …) under the cut, before the first change."""
+        found = (self.recorded(Node.CUT_CONNECTIONS, "check") or {}).get("catalog") or {}
+        assert isinstance(found, Mapping)
+        return list(found)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no piece of work was ever begun: then the data is as it was, and nothing has to be restored."""
+        return not ActionRecord.objects.filter(target=self.target).exists()
+
     def change(self, **changes: Any) -> None:
         """Sets fields of the run target, in the database and here."""
         self.journal.change(**changes)
@@ -179,8 +197,13 @@ def checked_early(ctx: Context) -> list[Check] | None:
     found = ctx.recorded(Node.BACK_UP, "check") if ctx.rows_stay else None
     if found is None or "checks" not in found:
         return None
-    assert isinstance(found["checks"], list)
-    return [_check(entry) for entry in found["checks"]]
+    return checks(found["checks"])
+
+
+def checks(stored: object) -> list[Check]:
+    """Return what `stored_checks` stored."""
+    assert isinstance(stored, list)
+    return [_check(entry) for entry in stored]
 
 
 def _check(entry: Mapping[str, Any]) -> Check:

@@ -14,6 +14,7 @@ from maintenance.models import ActionRecord
 
 from . import counted, switch
 from .context import Context, Done, Outcome, checked_early, fingerprints, storable, stored_checks
+from .deep import compare
 from .functional import functional_checks
 from .measure import measure
 
@@ -31,11 +32,14 @@ def run(ctx: Context) -> Outcome:
     if not ctx.engine.verifier.harms_damaged_tables:
         ctx.once("check", lambda: _check(ctx, ctx.touched))
     prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
+    if not ctx.engine.verifier.harms_damaged_tables:
+        compare(ctx, ctx.checks_before, prints)
     ctx.once("image", lambda: _image(ctx))
     if ctx.engine.verifier.harms_damaged_tables:
         wanted = ctx.touched
         readable = [name for name, p in prints.items() if p.readable and (wanted is None or name in wanted)]
         ctx.once("check", lambda: _check(ctx, readable))
+        compare(ctx, ctx.checks_before, prints)
     if ctx.target.hold_lost:
         ctx.change(hold_lost=False)
     measure(ctx, "before")

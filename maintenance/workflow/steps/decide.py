@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import cast
 
 from maintenance.engines.errors import Unable
@@ -29,6 +30,7 @@ def run(ctx: Context) -> Outcome:
         ctx.run.allow_data_loss,
     )
     refuse_without_room(actions, diagnosis, ctx.setting.limits.jobs, ctx.target.database)
+    refuse_damage_left(ctx, diagnosis, actions)
     plan, sentence = settled(ctx, actions)
     if not actions and ctx.run.maintenance_type == "optimize":
         return Outcome(
@@ -37,6 +39,31 @@ def run(ctx: Context) -> Outcome:
             {"plan": plan},
         )
     return Outcome("finished", sentence, {"plan": plan})
+
+
+def refuse_damage_left(ctx: Context, diagnosis: Diagnosis, actions: list[Action]) -> None:
+    """Raises Unable where a run that is no repair would leave a damaged table as it is: it could not succeed."""
+    damaged = [fact.name for fact in diagnosis.tables if fact.damaged]
+    left = unplanned(ctx, damaged, actions) if ctx.run.maintenance_type != "repair" else []
+    if left:
+        raise Unable(
+            "planning the work on",
+            ctx.target.database,
+            msg(
+                "{objects} are damaged, which this maintenance does not repair; begin one of type repair",
+                objects=", ".join(left[:NAMED]),
+            ),
+        )
+
+
+def unplanned(ctx: Context, tables: Collection[str], plan: Sequence[Action]) -> list[str]:
+    """Return those of the `tables` that no piece of work is about."""
+    if not tables:
+        return []
+    objects = {action.object for action in plan}
+    found, unknown = ctx.engine.sessions.resolve(sorted(objects)) if objects else ([], [])
+    # Work on what is no table is on the file as a whole, or on an index.
+    return [] if unknown else [name for name in tables if name not in objects and name not in found]
 
 
 def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:
@@ -60,7 +87,7 @@ def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:
             **amount,
             at=at,
         )
-    _refuse_unagreed_loss(ctx, fresh, before, at)
+    refuse_unagreed_loss(ctx, fresh, before)
     return [stored_action(a) for a in fresh], msg(
         "Planned again, because {database} changed since the plan of {at} that was confirmed: "
         "{work} on {objects}, {bytes} in all. New: {added}. No longer needed: {dropped}.",
@@ -81,7 +108,11 @@ def _listed(work: set[tuple[str, str]]) -> str:
     return ", ".join([*named[:NAMED], *(["…"] if len(named) > NAMED else [])]) or "-"
 
 
-def _refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[str, str]], at: str) -> None:
+def refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[str, str]]) -> None:
+    """Raises Unable where rows may be lost of which the confirmed plan (`before`: object and kind) did not say it."""
+    agreed = ctx.run.agreed_plan
+    if agreed is None or agreed.made_at is None:
+        return
     new = [a.object for a in fresh if a.needs_data_loss and (a.object, a.kind) not in before]
     if new:
         raise Unable(
@@ -90,7 +121,7 @@ def _refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[s
             msg(
                 "rows of {tables} may be lost, which the plan of {at} did not say; look at a new plan and confirm that",
                 tables=", ".join(new),
-                at=at,
+                at=f"{agreed.made_at:%Y-%m-%d %H:%M} UTC",
             ),
         )
 

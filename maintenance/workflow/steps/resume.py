@@ -6,6 +6,7 @@ from django.utils import timezone
 
 from maintenance.engines.errors import EngineError, Interrupted, Transient
 from maintenance.engines.messages import listed, msg
+from maintenance.engines.values import Json
 from maintenance.models import Node
 
 from . import switch
@@ -47,7 +48,7 @@ def bring_back(ctx: Context) -> LetGo:
     """Opens the gate in stages and starts the applications. Safe to repeat."""
     applications = LetGo([], [])
     gate = ctx.target.gate
-    if gate is None:
+    if gate is None or (ctx.untouched and never_closed(ctx, gate)):
         applications = let_go(ctx)
     else:
         # Once it is open as before - a crash, the switch, a person - nobody is restricted again.
@@ -66,6 +67,11 @@ def bring_back(ctx: Context) -> LetGo:
     if ctx.target.outage_started_at is not None and ctx.target.outage_ended_at is None:
         ctx.change(outage_ended_at=timezone.now())
     return applications
+
+
+def never_closed(ctx: Context, gate: Json) -> bool:
+    """Return whether the cut never took hold: a right is missing, the server takes no writes."""
+    return not ctx.engine.gate.is_cut() and not ctx.engine.gate.differences(gate)
 
 
 def open_to(ctx: Context, share: float | None, previous: float | None) -> None:

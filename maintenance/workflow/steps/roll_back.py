@@ -9,12 +9,13 @@ from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Fingerprint
 from maintenance.models import ActionRecord, ApplicationHold, Node
 
+from ..verdict import different, failed_checks, missing
 from . import counted, switch
 from .complete import tidy
 from .context import Context, Done, Outcome, fingerprints
 from .cut import close
 from .resume import bring_back
-from .verify import different, failed_checks, kept, missing
+from .verify import kept
 
 
 def run(ctx: Context) -> Outcome:
@@ -22,7 +23,7 @@ def run(ctx: Context) -> Outcome:
     ctx.engine.clear_interrupt()
     sentence = msg("Nothing had been changed.")
     keep: list[str] = []
-    if ctx.target.gate is not None and ctx.target.outage_ended_at is None:
+    if ctx.target.gate is not None and ctx.target.outage_ended_at is None and not ctx.untouched:
         released = ctx.journal.done(Node.ROLL_BACK, "data", ctx.target.round)
         if released is None:
             if not switch.disarm(ctx) and ctx.recorded(Node.CUT_CONNECTIONS, "cut") is not None:
@@ -92,8 +93,8 @@ def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Me
 
 def _gone(ctx: Context) -> list[Message]:
     """Objects (indexes, views, triggers, …) of the cut that are not there."""
-    before = ctx.recorded(Node.CUT_CONNECTIONS, "check")
-    return missing(before["catalog"], ctx.engine.verifier.definitions()) if before else []
+    before = ctx.definitions_before
+    return missing(before, ctx.engine.verifier.definitions()) if before else []
 
 
 def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:

@@ -9,6 +9,7 @@ from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Check, Fingerprint, Json
 from maintenance.models import ActionRecord, Node, StepState
 from maintenance.text.stored import resaid, said
+from maintenance.workflow.verdict import Evidence, differences, objections
 
 from . import counted
 from .context import Context, Done, Outcome, checked_early, storable, stored_checks
@@ -61,19 +62,25 @@ def prove(ctx: Context) -> Done:
     after = _read(ctx, names)
     expected = baseline if names is None else {t: baseline[t] for t in names}
     losses = accepted_losses(ctx)
-    changed = different(expected, after, losses)
-    same_rows = ctx.rows_stay and not changed
-    if same_rows:
+    changed = differences(expected, after, losses)
+    if ctx.rows_stay and not changed:
         checks = ctx.engine.verifier.check_again(ctx.touched) + [c for c in checked_early(ctx) or [] if c.of_rows]
     elif ctx.rows_stay:
         checks = ctx.engine.verifier.check(ctx.touched)
     checks += functional_checks(ctx)
     checks += kept("encryption", before.get("encryption"), ctx.engine.verifier.encryption())
     checks += kept("TLS", before.get("tls"), ctx.engine.verifier.tls())
-    problems = (
-        failed_checks(checks, before["checks"], ctx.run.maintenance_type == "repair", same_rows)
-        + changed
-        + missing(before["catalog"], ctx.engine.verifier.definitions())
+    problems = objections(
+        Evidence(
+            before=expected,
+            after=after,
+            checks_before=ctx.checks_before,
+            checks=checks,
+            definitions_before=ctx.definitions_before,
+            definitions=ctx.engine.verifier.definitions(),
+            lost_by_consent=losses,
+            rows_stay=ctx.rows_stay,
+        )
     )
     failed = [c for c in checks if not c.passed]
     left_out = sorted(name for name, was in expected.items() if name in losses or not was.readable)
@@ -144,50 +151,6 @@ def accepted_losses(ctx: Context) -> set[str]:
     return {loss["object"] for record in records for loss in record.losses}
 
 
-def failed_checks(
-    checks: list[Check], before: object, repairing: bool = False, same_rows: bool = False
-) -> list[Message]:
-    """Failures that are new; in a repair also structural ones that were to be repaired.
-
-    With the `same_rows` as before, what follows from the rows failed before, too.
-    """
-    assert isinstance(before, list)
-    old = {(c["name"], c["object"]) for c in before if not c["passed"]}
-    return [
-        msg("{check} of {object}: {detail}", check=c.name, object=c.object, detail=c.detail or msg("failed"))
-        for c in checks
-        if not c.passed
-        and not (same_rows and c.of_rows)
-        and ((c.name, c.object) not in old or (repairing and c.name == "structure"))
-    ]
-
-
-def different(
-    expected: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint], losses: set[str] | None = None
-) -> list[Message]:
-    """Tables that are not row for row as they were. What was unreadable before has nothing to compare."""
-    found = []
-    for name, was in expected.items():
-        now = after.get(name)
-        if name in (losses or set()) or (not was.readable and (now is None or now.readable)):
-            continue
-        if now is None:
-            found.append(msg("{table} is not there any more", table=name))
-        elif not now.readable:
-            if was.readable:
-                found.append(msg("{table} cannot be read: {words}", table=name, words=now.error))
-        elif (was.rows, was.digest) != (now.rows, now.digest):
-            found.append(
-                msg(
-                    "{table} had {before} rows and has {after}, or their content differs",
-                    table=name,
-                    before=was.rows,
-                    after=now.rows,
-                )
-            )
-    return found
-
-
 def kept(what: str, before: object, now: Mapping[str, list[str]]) -> list[Check]:
     """Whether all that guarded the data before guards it still. More than before is welcome."""
     assert before is None or isinstance(before, Mapping)
@@ -198,9 +161,3 @@ def kept(what: str, before: object, now: Mapping[str, list[str]]) -> list[Check]
             Check(what, name, not lost, msg("lost: {marks}", marks=", ".join(lost)) if lost else ", ".join(marks))
         )
     return found
-
-
-def missing(before: object, after: Mapping[str, str]) -> list[Message]:
-    """Objects (indexes, views, triggers, …) that were there and are not."""
-    assert isinstance(before, Mapping)
-    return [msg("{name} is missing", name=name) for name in before if name not in after]

@@ -12,7 +12,8 @@ import pytest
 
 from demo.mysql import ThrowawayMySQL
 from demo.private_server import PrivateServer
-from maintenance.workflow.steps.verify import failed_checks, kept
+from maintenance.workflow.steps.verify import kept
+from maintenance.workflow.verdict import failed_checks
 from tests.engines.conftest import short_folder
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.lab_mysql import MySQLLab

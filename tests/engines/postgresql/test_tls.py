@@ -9,7 +9,8 @@ import pytest
 
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Limits, Tag
-from maintenance.workflow.steps.verify import failed_checks, kept
+from maintenance.workflow.steps.verify import kept
+from maintenance.workflow.verdict import failed_checks
 from tests.engines.lab_postgresql import PostgreSQLLab
 
 from .world import engine
