@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ def database_from_url(url: str) -> dict[str, Any]:
     parsed = make_url(url)
     match parsed.get_backend_name():
         case "sqlite":
+            if parsed.database and parsed.database != ":memory:":
+                private_file(Path(parsed.database))
             return {
                 "ENGINE": "django.db.backends.sqlite3",
                 "NAME": parsed.database,
@@ -46,12 +49,27 @@ def database_from_url(url: str) -> dict[str, Any]:
 
 
 def local_key(path: Path) -> str:
-    """The installation's secret key, made on first use; readable by the owner only."""
+    """Return the installation's secret key, made on first use. Nobody else reads it but the group of a shared home."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640 if shared(path.parent) else 0o600)
     except FileExistsError:
         return path.read_text().strip()
     with os.fdopen(descriptor, "w") as file:
         key = get_random_secret_key()
         file.write(key)
     return key
+
+
+def shared(folder: Path) -> bool:
+    """Return whether web and worker, two accounts of one group, share this folder: it hands its group down."""
+    return bool(folder.stat().st_mode & stat.S_ISGID)
+
+
+def private_file(path: Path) -> None:
+    """Make SQLite's file before SQLite does, which would let everybody read it. Its log inherits the permissions."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except (FileExistsError, FileNotFoundError):
+        return
+    os.fchmod(descriptor, 0o660 if shared(path.parent) else 0o600)
+    os.close(descriptor)

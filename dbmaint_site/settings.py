@@ -18,7 +18,7 @@ HOME = Path(os.environ.get("DBMAINT_HOME", BASE_DIR / "var")).resolve()
 CONFIG_FILE = Path(os.environ.get("DBMAINT_CONFIG", "/etc/db-maintenance/config.json"))
 REPORTS_DIR = Path(os.environ.get("DBMAINT_REPORTS_DIR", HOME / "reports/db-maintenance"))
 PERFORMANCE_DIR = Path(os.environ.get("DBMAINT_PERFORMANCE_DIR", HOME / "data/performance"))
-LOGS_DIR = HOME / "logs"
+LOGS_DIR = Path(os.environ.get("DBMAINT_LOGS_DIR", HOME / "logs"))
 AUDIT_KEY = Path(os.environ.get("DBMAINT_AUDIT_KEY", HOME / "audit.key"))
 """Signs the end of the audit chain; made on first use. Whoever has it and the database can forge the chain."""
 AUDIT_FILE = Path(os.environ.get("DBMAINT_AUDIT_FILE", HOME / "audit/checkpoints.jsonl"))
@@ -115,6 +115,8 @@ SECOND_FACTOR_REQUIRED = os.environ.get("DBMAINT_SECOND_FACTOR", "required" if S
 OTP_TOTP_ISSUER = "dbmaint"
 OTP_TOTP_THROTTLE_FACTOR = OTP_STATIC_THROTTLE_FACTOR = 1
 
+WEB_USER = os.environ.get("DBMAINT_WEB_USER", "")
+"""The account of the web, which is not that of the worker; the production check looks what it may read."""
 PROXIES = tuple(filter(None, os.environ.get("DBMAINT_PROXIES", "").replace(" ", "").split(",")))
 """Addresses whose X-Forwarded-For and X-Forwarded-Proto are believed; `unix`: whoever reaches the web's socket."""
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, Warning, register
 from django.db import DatabaseError
 
+from maintenance.checks.accounts import accounts
 from maintenance.conf import config
 from maintenance.models import MaintenanceSetting
 
@@ -38,7 +39,7 @@ def config_file() -> Found:
         yield Error(f"{path} is not there.", hint="Copy deploy/config.json and change it.", id="maintenance.E121")
         return
     if path.stat().st_uid != 0:
-        yield Error(f"{path} does not belong to root.", hint=f"chown root:db_admin {path}", id="maintenance.E122")
+        yield Error(f"{path} does not belong to root.", hint=f"chown root:db_maintenance {path}", id="maintenance.E122")
     if path.parent.stat().st_mode & stat.S_IWOTH:
         yield Error(f"Everybody may write in {path.parent}.", hint=f"chmod 755 {path.parent}", id="maintenance.E123")
 
@@ -133,4 +134,4 @@ def _device(folder: str) -> int:
     return path.stat().st_dev
 
 
-LIST: Sequence[Callable[[], Found]] = (config_file, encryption, home, web, audit_chain, backups)
+LIST: Sequence[Callable[[], Found]] = (config_file, encryption, home, web, accounts, audit_chain, backups)

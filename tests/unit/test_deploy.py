@@ -30,14 +30,15 @@ def test_the_units_are_understood(name: str, tmp_path: Path) -> None:
         text = text.replace(f"/opt/db-maintenance/.venv/bin/{word} ", f"{program} ")
     unit = tmp_path / f"db-maintenance-{name}.service"
     unit.write_text(text)
+    shutil.copy(DEPLOY / "systemd/db-maintenance-web.socket", tmp_path)
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
     assert [x for x in done.stderr.splitlines() if unit.name in x] == []
 
 
 def test_the_units_run_as_the_specification_says() -> None:
+    assert "User=db_admin" in (DEPLOY / "systemd/db-maintenance-worker.service").read_text()
     for path in DEPLOY.glob("systemd/*.service"):
         text = path.read_text()
-        assert "User=db_admin" in text
         assert "WorkingDirectory=/opt/db-maintenance" in text
         assert "ProtectSystem=strict" in text
 
@@ -78,6 +79,7 @@ def installation(settings: Any, tmp_path: Path) -> Path:
     settings.ALLOWED_HOSTS = ["console.example.com"]
     settings.AUDIT_KEY = tmp_path / "keys/audit.key"
     settings.AUDIT_FILE = tmp_path / "other/checkpoints.jsonl"
+    settings.WEB_USER = "nobody"
     return tmp_path
 
 
