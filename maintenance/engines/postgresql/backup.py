@@ -75,11 +75,18 @@ class BackingUp(Proof, Server):
         """By the digest of a dump of this object's."""
 
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
+        self._refuse_frozen()
         if method == "pg_dump":
             return self._dump_with_snapshot(folder, stem, seal)
         if method == "pg_basebackup":
             return self._base_backup(folder, stem, seal)
         raise Unable("backing up", self.database, msg("there is no method {method}", method=method))
+
+    def _refuse_frozen(self) -> None:
+        """Raise what the server says where it takes no writes, e.g. past its limit of transactions or as a standby: the
+        cut would be its first one, with applications stopped already."""
+        with self.control("asking for a transaction number for") as connection:
+            ask(connection, "SELECT pg_catalog.txid_current()")
 
     def _dump_with_snapshot(self, folder: Path, stem: str, seal: Seal) -> Backup:
         """The fingerprints are of exactly the rows in the file: both see one exported snapshot."""
@@ -237,7 +244,7 @@ class BackingUp(Proof, Server):
         """A connection string without the password. Its options are over those of the environment."""
         arguments = self._libpq()
         arguments.pop("password", None)
-        settings = {"search_path": OWN["search_path"], **self._silence()}
+        settings = {"search_path": OWN["search_path"], "synchronous_commit": "local", **self._silence()}
         if self.ways.checks_client:
             settings["client_connection_check_interval"] = "500"
         arguments.update(

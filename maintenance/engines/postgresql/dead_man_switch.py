@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import Transient, Unable
 from ..values import Json
 from .access_gate import Gate, literal
+from .sessions import give_back
 from .sql import ask, words_of
 
 LEAST_IDLE_SECONDS = 15
@@ -48,7 +49,7 @@ class Switch(Gate):
                 ask(connection, "SET client_connection_check_interval = 0")
             ask(connection, "SELECT set_config('application_name', %(name)s, false)", name=self._switch_name())
         except DBAPIError as error:
-            connection.close()
+            give_back(connection)
             raise Unable("arming the switch of", self.database, words_of(error)) from error
         threading.Thread(target=_run, args=(connection, statement), name="switch", daemon=True).start()
         self._need_running()
@@ -138,8 +139,7 @@ def _run(connection: Connection, statement: str) -> None:
     """As long as the block runs; the process may end meanwhile."""
     with suppress(DBAPIError):
         ask(connection, statement)
-    with suppress(DBAPIError):
-        connection.close()
+    give_back(connection)
 
 
 BLOCK = """DO {tag}

@@ -13,7 +13,7 @@ from ..errors import EngineError, Transient
 from ..messages import msg
 from ..values import Limits, Tag
 from .driver_errors import from_driver
-from .sessions import Sessions
+from .sessions import Sessions, give_back
 from .sql import ask, configure
 
 KEEP_ALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
@@ -105,9 +105,9 @@ class Turn(Sessions):
                 # The session just ended may give its lock back a moment later.
                 time.sleep(0.2)
         except DBAPIError as error:
-            holder.close()
+            give_back(holder)
             raise self._lost(error) from error
-        holder.close()
+        give_back(holder)
         raise Transient("taking the maintenance lock of", self.database, "another maintenance holds it")
 
     def _lost(self, error: DBAPIError) -> EngineError:
@@ -153,8 +153,7 @@ class Turn(Sessions):
         if self._holder is not None:
             with suppress(DBAPIError):
                 self._holder.invalidate()
-            with suppress(DBAPIError):
-                self._holder.close()
+            give_back(self._holder)
             self._holder = None
 
     def close(self) -> None:

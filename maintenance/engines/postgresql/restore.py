@@ -32,6 +32,7 @@ from .disk import ROOM, Disk
 from .dump_limits import SUBSCRIPTIONS
 from .fingerprints import differing
 from .leftovers import Leftovers
+from .sessions import give_back
 from .sql import ask, quoted
 
 LISTS = {
@@ -149,7 +150,7 @@ class Restoring(Leftovers, Disk, BackingUp):
             with self.translated("dropping", name), suppress(DBAPIError, EngineError):
                 self.drop_side(connection, "restore")
         finally:
-            connection.close()
+            give_back(connection)
 
     def _mark_restored(self, connection: Connection, name: str, complete: bool) -> None:
         about = {"role": "restore", "complete": complete, "owner": self.door(connection).owner}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psycopg2
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy import Engine as Door
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.pool import NullPool
 
 from ..base import UndividedEngine
@@ -38,6 +38,7 @@ OWN = {
     "constraint_exclusion": "off",  # Planning a query would call functions of CHECK constraints.
     "default_transaction_read_only": "off",
     "default_transaction_isolation": r"read\ committed",
+    "synchronous_commit": "local",  # A standby that is gone must not hold up the cut, or the opening.
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",  # Questions to a large catalog would be compiled for seconds.
 }
@@ -90,6 +91,12 @@ def connected(arguments: Mapping[str, Any], database: str) -> Any:
     return connection
 
 
+def give_back(connection: Connection) -> None:
+    """Close a session, also one whose line is lost: what its work brought counts, not that it cannot be closed."""
+    with suppress(DBAPIError, psycopg2.Error):
+        connection.close()
+
+
 def silent(error: EngineError) -> bool:
     """Whether nobody answered, so that asking for another database would wait as long again. The words are libpq's own,
     in the language of our process: English."""
@@ -138,7 +145,7 @@ class Sessions(UndividedEngine):
                 configure(connection, settings or {})
                 yield connection
         finally:
-            connection.close()
+            give_back(connection)
 
     @contextmanager
     def control(self, doing: str) -> Iterator[Connection]:
@@ -154,6 +161,8 @@ class Sessions(UndividedEngine):
         except DBAPIError as error:
             cause = error.orig or error
             raise from_driver(cause, doing, object, stopping=self.stopping.is_set(), connecting=False) from error
+        except PendingRollbackError as error:
+            raise Transient(doing, object, "the line to the server was lost") from error
         except psycopg2.Error as error:
             raise from_driver(error, doing, object, stopping=self.stopping.is_set(), connecting=False) from error
         except CommandStopped as error:
@@ -174,7 +183,7 @@ class Sessions(UndividedEngine):
                 if name == self.database:
                     continue
                 try:
-                    self._enter(name, "connecting to", name).close()
+                    give_back(self._enter(name, "connecting to", name))
                 except Unreachable as error:
                     if silent(error):
                         raise
@@ -226,7 +235,7 @@ class Sessions(UndividedEngine):
             if self._is_target(connection):
                 self._place = place
                 return connection
-            connection.close()
+            give_back(connection)
             missing = Unreachable(doing, object, msg("the database {name} is another one", name=place))
         assert missing is not None
         raise missing
@@ -238,7 +247,7 @@ class Sessions(UndividedEngine):
         try:
             entry = self.identity.target(connection)
         finally:
-            connection.close()
+            give_back(connection)
         if entry is None:
             raise Unreachable(doing, self.database, "it is not hidden either")
         return entry.name
@@ -334,7 +343,7 @@ class Sessions(UndividedEngine):
             with suppress(DBAPIError):
                 self._stop_sessions(connection)
         finally:
-            connection.close()
+            give_back(connection)
 
     def _stop_sessions(self, connection: Connection) -> None:
         begun = time.monotonic()
