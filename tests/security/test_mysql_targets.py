@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import MySQLdb
 import pytest
 from sqlalchemy import URL
 
 from maintenance.engines import open_engine, programs
 from maintenance.engines.errors import EngineError, Unable
-from maintenance.engines.mysql import MariaDB, MySQL
+from maintenance.engines.marks import Signer
+from maintenance.engines.mysql import Family, MariaDB, MySQL
+from maintenance.engines.mysql.access_gate import mirror_schema
 from maintenance.engines.mysql.backup import client_program, dump_program
 from maintenance.engines.mysql.physical import MARIABACKUP
+from maintenance.engines.mysql.repair.quarantine import SAVED, create_missing, old_schema, saved_definitions
 from maintenance.engines.values import Limits, Tag
+from tests.engines.lab_mariadb import MariaDBLab
+from tests.engines.mariadb.conftest import family_lab, mysql_server, server
 from tests.security.rogue_mysql import Rogue, asks_for_file, asks_for_password, listening
+
+__all__ = ["family_lab", "mysql_server", "server"]
 
 PASSWORD = "the-word-of-the-console"
 CANARY = b"-- the console's own key --"
@@ -117,8 +128,9 @@ class TestTheAddress:
         with listening(asks_for_file("/etc/hostname")) as rogue:
             name, _, value = parameter.partition("=")
             url = FULL_ADDRESS.set(drivername=scheme, port=rogue.port, query={name: value})
+            made = open_engine(url, Tag(1, 1), Limits())
             with pytest.raises(Unable, match=name):
-                open_engine(url, Tag(1, 1), Limits()).sessions.facts()
+                made.sessions.facts()
             assert rogue.received == []
 
     def test_keeps_option_files_and_login_files_from_the_programs(self, tmp_path: Path) -> None:
@@ -126,3 +138,262 @@ class TestTheAddress:
         assert made.address("mariadb")[0] == made.address("mariadb-dump")[0] == "--no-defaults"
         assert made.secrets()["MYSQL_TEST_LOGIN_FILE"] == "/dev/null"
         assert "--local-infile=0" in made.address("mariadb")
+
+
+KEY = Signer(b"the key that no server knows")
+
+
+@contextmanager
+def console(lab: MariaDBLab, token: int = 1, target: int = 7) -> Iterator[Family]:
+    made = open_engine(lab.url, Tag(target, token, "", KEY), Limits(jobs=1, lock_seconds=5, cut_seconds=5))
+    assert isinstance(made, Family)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def neighbour(family_lab: MariaDBLab) -> Iterator[Neighbour]:
+    """An account without any right on the target that may make schemas like ours."""
+    lab = family_lab
+    lab.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+    lab.sql("INSERT INTO t VALUES (1)")
+    name = f"near_{lab.database}"
+    lab.sql(f"CREATE USER {name}@127.0.0.1 IDENTIFIED BY 'app-secret'")
+    lab.sql(f"GRANT ALL ON `dbm\\_%`.* TO {name}@127.0.0.1")
+    connection = MySQLdb.connect(
+        host="127.0.0.1", port=lab.server.port, user=name, passwd="app-secret", autocommit=True
+    )
+    yield Neighbour(lab, name, connection)
+    connection.close()  # type: ignore[no-untyped-call]
+    lab.sql(f"DROP USER {name}@127.0.0.1")
+
+
+@dataclass
+class Neighbour:
+    lab: MariaDBLab
+    name: str
+    connection: MySQLdb.Connection
+
+    def sql(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        cursor = self.connection.cursor()
+        cursor.execute(statement, values)
+        return list(cursor.fetchall())
+
+
+class TestAMarkThatAnotherPutThere:
+    def test_opens_no_account(self, neighbour: Neighbour) -> None:
+        lab = neighbour.lab
+        retired = f"retired_{lab.database}"
+        lab.sql(f"CREATE USER {retired}@127.0.0.1 IDENTIFIED BY 'app-secret' ACCOUNT LOCK")
+        try:
+            for key in (b"", b"a guess"):
+                with console(lab) as made:
+                    self.plant(neighbour, made, retired, Signer(key))
+                    gate = made.read_state()
+                    assert [one["user"] for one in gate["accounts"]] != [retired]  # type: ignore[attr-defined]
+                    assert not made.is_cut()
+                    assert made.held_by_other_installation() is None
+                    made.fence()
+                    made.cut(gate, made.tag.mark)
+                    assert made.read_state() == gate
+                    made.open(gate, None)
+                    assert made.differences(gate) == []
+                with pytest.raises(MySQLdb.Error):
+                    MySQLdb.connect(host="127.0.0.1", port=lab.server.port, user=retired, passwd="app-secret")
+        finally:
+            lab.sql(f"DROP USER {retired}@127.0.0.1")
+
+    def plant(self, neighbour: Neighbour, made: Family, user: str, signer: Signer) -> None:
+        schema = mirror_schema(made)
+        gate = {
+            "schema": made.schema,
+            "max_connections": 80,
+            "events": [],
+            "accounts": [
+                {"user": user, "host": "127.0.0.1", "locked": False, "max_user_connections": 0, "definition": ""}
+            ],
+        }
+        marker = {"target": 7, "site": "" if signer.key else "zz"}
+        neighbour.sql(f"DROP DATABASE IF EXISTS {schema}")
+        neighbour.sql(f"CREATE DATABASE {schema}")
+        neighbour.sql(f"CREATE TABLE {schema}.gate (id INT PRIMARY KEY, gate LONGTEXT, marker LONGTEXT)")
+        neighbour.sql(
+            f"INSERT INTO {schema}.gate VALUES (1, %s, %s)",
+            json.dumps(signer.signed(gate, "gate")),
+            json.dumps(signer.signed(marker, "marker")),
+        )
+
+    def test_is_nothing_when_it_is_a_copy_of_a_true_one_for_another_schema(self, neighbour: Neighbour) -> None:
+        lab = neighbour.lab
+        with console(lab) as made:
+            gate = made.read_state()
+            made.cut(gate, made.tag.mark)
+            [(true_gate, true_marker)] = lab.sql(f"SELECT gate, marker FROM {mirror_schema(made)}.gate")
+            made.open(gate, None)
+        other = lab.fresh()
+        with console(other) as elsewhere:
+            schema = mirror_schema(elsewhere)
+            neighbour.sql(f"CREATE DATABASE {schema}")
+            neighbour.sql(f"CREATE TABLE {schema}.gate (id INT PRIMARY KEY, gate LONGTEXT, marker LONGTEXT)")
+            neighbour.sql(f"INSERT INTO {schema}.gate VALUES (1, %s, %s)", true_gate, true_marker)
+            assert elsewhere.read_state()["schema"] == other.database
+            assert not elsewhere.is_cut()
+
+    @pytest.mark.parametrize(
+        "planted", ["CREATE VIEW {0}.gate AS SELECT 1 AS gate, 2 AS marker", "CREATE TABLE {0}.gate (id INT)"]
+    )
+    def test_is_nothing_when_it_is_no_mark(self, neighbour: Neighbour, planted: str) -> None:
+        with console(neighbour.lab) as made:
+            schema = mirror_schema(made)
+            neighbour.sql(f"CREATE DATABASE {schema}")
+            neighbour.sql(planted.format(schema))
+            gate = made.read_state()
+            made.cut(gate, made.tag.mark)
+            assert made.is_cut()
+            made.open(gate, None)
+            assert made.differences(gate) == []
+
+    def test_makes_no_statement_of_theirs_run_as_us(self, neighbour: Neighbour) -> None:
+        with console(neighbour.lab) as made:
+            schema = old_schema(made)
+            neighbour.sql(f"CREATE DATABASE {schema}")
+            neighbour.sql(
+                f"CREATE TABLE {schema}.{SAVED} (number INT AUTO_INCREMENT PRIMARY KEY, kind VARCHAR(20), name"
+                " VARCHAR(64), body LONGTEXT, owner VARCHAR(130), UNIQUE KEY (kind, owner, name))"
+            )
+            body = {"kind": "view", "name": "v", "sql": f"GRANT ALL ON *.* TO {neighbour.name}@127.0.0.1"}
+            neighbour.sql(
+                f"INSERT INTO {schema}.{SAVED} (kind, name, body, owner) VALUES ('view', 'v', %s, '.')",
+                json.dumps(Signer().signed(body, "x")),
+            )
+            with made.session("trying") as session:
+                create_missing(made, session, saved_definitions(made, session, schema))
+            neighbour.sql(f"DROP DATABASE {schema}")
+        assert "mysql" not in str(neighbour.sql("SHOW DATABASES"))
+
+
+class TestALockThatAnotherTook:
+    def test_keeps_nobody_in_through_the_cut(self, neighbour: Neighbour) -> None:
+        """With an empty key the names of our locks can be foretold: even then only our own account is spared."""
+        lab = neighbour.lab
+        with lab.engine() as made, lab.application() as inside:
+            assert isinstance(made, Family)
+            gate = made.read_state()
+            inside.execute(f"SELECT GET_LOCK('{made.slot_name(made.tag.token, 40)}', 0)")
+            made.cut(gate, made.tag.mark)
+            with pytest.raises(MySQLdb.Error):
+                inside.execute("INSERT INTO t VALUES (2)")
+            made.open(gate, None)
+
+    def test_does_not_keep_the_maintenance_waiting(self, neighbour: Neighbour) -> None:
+        with console(neighbour.lab) as made:
+            neighbour.sql(f"SELECT GET_LOCK('{made.hold_name}', 0)")
+            assert made.held_by_other_installation() is None
+            made.fence()
+
+    def test_is_not_one_that_can_be_foretold(self, family_lab: MariaDBLab) -> None:
+        with console(family_lab) as made, family_lab.engine() as other:
+            assert isinstance(other, Family)
+            assert made.slot_name(1, 0) != other.slot_name(1, 0)
+            assert made.secret_name("switch") != other.secret_name("switch")
+
+
+HARMFUL = (
+    "SELECT 1 INTO OUTFILE '{file}'",
+    "SELECT 1 INTO/**/OUTFILE '{file}'",
+    "SELECT 1 INTO/* x */ /* y */DUMPFILE '{file}'",
+    "SELECT 1 INTO # \n OUTFILE '{file}'",
+    "SELECT 1 INTO -- \n OUTFILE '{file}'",
+    "SELECT '\\'' , 1 INTO OUTFILE '{file}' -- '",
+    'SELECT "a" INTO OUTFILE \'{file}\' -- "',
+    "SELECT 1 into\tOutFile '{file}'",
+    "SELECT 1 /*!INTO*/ /*!OUTFILE*/ '{file}'",
+    "SELECT 1 /*!50000 INTO OUTFILE '{file}'*/",
+    "SELECT 1 /*M!100100 INTO OUTFILE '{file}'*/",
+    "SELECT 1--1 INTO OUTFILE '{file}'",
+    "SELECT load_file('/etc/hostname')",
+    "SELECT LOAD_FILE/**/('/etc/hostname')",
+    "SELECT `load_file`('/etc/hostname')",
+    "SELECT RELEASE_ALL_LOCKS()",
+    "SELECT 1 /* never closed",
+    "SELECT 'never closed",
+    "WITH a AS (SELECT 1) SELECT * FROM a INTO @x",
+)
+
+
+class TestAnOperatorsQuestion:
+    @pytest.mark.parametrize("question", HARMFUL)
+    def test_does_no_more_than_read(self, family_lab: MariaDBLab, question: str, tmp_path: Path) -> None:
+        tmp_path.chmod(0o777)
+        file = tmp_path / "out"
+        with console(family_lab) as made:
+            with pytest.raises(Unable):
+                made.query(question.replace("{file}", str(file)))
+            assert made.measure(question.replace("{file}", str(file)), 1).error
+        assert not file.exists()
+
+    @pytest.mark.parametrize(
+        ("question", "answer"),
+        [
+            ("SELECT 'INTO OUTFILE'", "INTO OUTFILE"),
+            ("/* INTO */ SELECT 1 -- LOAD_FILE", 1),
+            ("SELECT `into` FROM (SELECT 5 AS `into`) d", None),
+            ("SELECT 2--1", 3),
+            ("(SELECT 1)", 1),
+        ],
+    )
+    def test_that_only_reads_is_answered(self, family_lab: MariaDBLab, question: str, answer: object) -> None:
+        with console(family_lab) as made:
+            if answer is None:
+                with pytest.raises(Unable):  # a name like that may be quoted otherwise
+                    made.query(question)
+            else:
+                assert made.query(question) == [(answer,)]
+
+    def test_never_shows_the_servers_words(self, family_lab: MariaDBLab) -> None:
+        lab = family_lab
+        lab.sql("CREATE TABLE people (id INT PRIMARY KEY, secret VARCHAR(40))")
+        lab.sql("INSERT INTO people VALUES (1, 'the-secret-of-row-1')")
+        with console(lab) as made:
+            for question in (
+                "SELECT EXTRACTVALUE('<a/>', CONCAT('\\\\', (SELECT secret FROM people)))",
+                "SELECT ST_GeomFromText((SELECT secret FROM people))",
+                "SELECT 1 FROM people WHERE secret REGEXP CONCAT('(', secret)",
+            ):
+                told = str(made.measure(question, 1).error)
+                try:
+                    made.query(question)
+                except EngineError as error:
+                    told += str(error)
+                    assert "error 1" in told or "error 3" in told
+                assert "secret-of" not in told
+            with pytest.raises(EngineError, match="error 1146"):
+                made.query("SELECT * FROM the_secret_of_a_table")
+
+    def test_runs_no_function_of_theirs_with_our_rights(self, family_lab: MariaDBLab) -> None:
+        lab = family_lab
+        lab.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+        lab.sql("INSERT INTO t VALUES (1)")
+        with lab.application() as owner:
+            owner.execute(
+                "CREATE FUNCTION counted() RETURNS INT DETERMINISTIC SQL SECURITY INVOKER"
+                " BEGIN SET GLOBAL max_connect_errors = 77; RETURN 1; END"
+            )
+            owner.execute("CREATE SQL SECURITY INVOKER VIEW v AS SELECT id, counted() AS n FROM t")
+            owner.execute("CREATE VIEW w AS SELECT n FROM v")
+            owner.execute("CREATE FUNCTION plain() RETURNS INT DETERMINISTIC SQL SECURITY DEFINER RETURN 5")
+        before = lab.sql("SELECT @@GLOBAL.max_connect_errors")
+        with console(lab) as made:
+            for question in ("SELECT counted()", "SELECT n FROM v", "SELECT * FROM `w`", "TABLE w"):
+                with pytest.raises(EngineError):
+                    made.query(question)
+                assert made.measure(question, 1).error
+            assert made.query("SELECT plain()") == [(5,)]
+            assert made.query("SELECT id AS counted FROM t") == [(1,)]
+        assert lab.sql("SELECT @@GLOBAL.max_connect_errors") == before
+
+    def test_is_answered_in_bounded_memory(self, family_lab: MariaDBLab) -> None:
+        with console(family_lab) as made:
+            assert len(made.query(f"SELECT seq FROM {family_lab.numbers(5000)}")) == 1000

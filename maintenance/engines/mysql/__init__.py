@@ -42,6 +42,7 @@ from . import (
     diagnosis,
     grants,
     names,
+    operator_queries,
     planning,
     rollback,
     structure,
@@ -103,6 +104,10 @@ class Family(Server):
         with self.session("looking for the mark of a cut on") as session:
             return access_gate.marked(self, session)
 
+    def _is_marked_by_another(self) -> bool:
+        with self.session("looking for the mark of a cut on") as session:
+            return access_gate.closed_by_another(self, session)
+
     def read_state(self) -> Json:
         return access_gate.read_state(self)
 
@@ -158,7 +163,7 @@ class Family(Server):
         return protection.tls(self)
 
     def query(self, sql: str) -> Rows:
-        return verification.query(self, sql)
+        return operator_queries.query(self, sql)
 
     def queries(self, tables: Sequence[str] | None) -> list[str]:
         return benchmark.queries(self, tables)

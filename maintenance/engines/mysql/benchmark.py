@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from ..parts import Measure
 from ..values import Sample
 from . import structure
-from .names import canonical, full, quoted
+from .names import full, quoted
+from .operator_queries import reading, session_for_questions
 from .server import Server
 from .session import Session
-from .verification import refuse_harm, refuse_writing
 
 TABLES = 4
 PURGE_SECONDS = 5.0
@@ -53,24 +53,18 @@ def queries(server: Server, tables: Sequence[str] | None) -> list[str]:
 @contextmanager
 def measuring(server: Server) -> Iterator[Measure]:
     """See Benchmark.measuring. Cost is pages touched where the server tells them by query, else rows handled."""
-    refuse_harm(server)
-    with server.session("measuring", canonical(server.schema), database=True) as session:
+    with session_for_questions(server, "measuring") as session:
         _wait_for_purge(server, session)
         yield partial(_measured, server, session)
 
 
 def _measured(server: Server, session: Session, query: str, repeats: int) -> Sample:
-    refuse_writing(query)
-    session.ask("START TRANSACTION READ ONLY")
-    try:
+    with reading(session, query):
         rows = session.counted(query)  # warm-up
         times = [_timed(server, session, query) for _ in range(repeats)]
         unit, cost = server.cost_unit, _pages(server, session, query)
         if cost is None:
             unit, cost = "rows handled", _handled(session, query)
-    finally:
-        with suppress(DBAPIError):
-            session.ask("ROLLBACK")
     return Sample(query, tuple(times), cost, unit, rows)
 
 

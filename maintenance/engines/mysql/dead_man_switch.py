@@ -15,8 +15,8 @@ import math
 from ..errors import Transient, Unable
 from ..values import Json
 from . import structure
-from .access_gate import local_session, marked, mirror_schema, opening
-from .names import full, quoted, shortened
+from .access_gate import closed_by_another, local_session, mirror_schema, opening
+from .names import full, quoted
 from .server import Server
 from .session import Session
 
@@ -88,8 +88,7 @@ def disarm(server: Server) -> None:
     """See DeadManSwitch.disarm."""
     with local_session(server, "disarming the switch of") as session:
         schema = mirror_schema(server)
-        mark = marked(server, session)
-        if not _has_switch(server, session) or (mark is not None and server.tag.is_anothers(mark)):
+        if not _has_switch(server, session) or closed_by_another(server, session):
             return
         lock = _lock(server)
         if session.value("SELECT GET_LOCK(%(lock)s, %(seconds)s)", lock=lock, seconds=PATIENCE_SECONDS) != 1:
@@ -116,4 +115,4 @@ def _has_switch(server: Server, session: Session) -> bool:
 
 
 def _lock(server: Server) -> str:
-    return f"dbmaint-switch:{shortened(server.schema)}"
+    return server.secret_name(f"switch {server.schema}")

@@ -19,7 +19,7 @@ from ..errors import Damaged, Unable
 from ..messages import msg
 from ..values import Backup, Image, Json
 from . import structure
-from .access_gate import marked, mirror_schema, mirrored
+from .access_gate import closed_by_another, mirror_schema, mirrored
 from .backup import Trailer, load
 from .driver_errors import code_of
 from .names import canonical, full, plain, quoted
@@ -65,7 +65,7 @@ def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> 
         missing = set(told.tables) - unread - {table.name for table in structure.tables(session, side)}
         if missing:
             raise _incomplete(missing, backup)
-        save_definitions(session, side, told.definitions)
+        save_definitions(server, session, side, told.definitions)
         session.ask(f"CREATE TABLE {full(side, DONE)} (at DATETIME(6)) ENGINE=InnoDB")
         session.ask(f"INSERT INTO {full(side, DONE)} VALUES (UTC_TIMESTAMP(6))")
     return side
@@ -121,8 +121,8 @@ def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
             _exchange(server, session, side, old, restored)
         if not structure.schema_exists(session, old):
             structure.create_schema(session, old, server.schema)
-        wanted = [*saved_definitions(session, side), *saved_definitions(session, old)]
-        point_back(server, session, old, saved_foreign_keys(session, old))
+        wanted = [*saved_definitions(server, session, side), *saved_definitions(server, session, old)]
+        point_back(server, session, old, saved_foreign_keys(server, session, old))
         create_missing(server, session, wanted)
         session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
     return old
@@ -178,8 +178,7 @@ def side_schemas(server: Server) -> tuple[str, ...]:
 def leftovers(server: Server) -> list[str]:
     """See Rollback.leftovers."""
     with server.session("looking for leftovers on") as session:
-        mark = marked(server, session)
-        mirror = [] if mark is not None and server.tag.is_anothers(mark) else [mirror_schema(server)]
+        mirror = [] if closed_by_another(server, session) else [mirror_schema(server)]
         found = [schema for schema in (*side_schemas(server), *mirror) if structure.schema_exists(session, schema)]
         copy = left_clone(server, session)
         found += [str(copy)] if copy is not None else []

@@ -51,10 +51,11 @@ ANOTHER_LOGIN = msg(
 class Server(Ways):
     """What every part needs: sessions with limits and a mark, the mutual exclusion, and how we stop.
 
-    Every session holds the user lock `dbmaint:<target>:<token>:<slot>@<schema digest>` as long as it
-    lives; the server frees it with the session, and nobody can take it meanwhile. So the sessions of an
-    older token are found by asking for the holders of these names. The mutual exclusion is the user lock
-    `dbmaint:<schema>`, held by a session of its own from `fence` to `close`.
+    Every session holds a user lock that stands for run target, token, slot and schema as long as it lives; the
+    server frees it with the session, and nobody can take it meanwhile. So the sessions of an older token are found
+    by asking for the holders of these names, which nobody can foretell who lacks the signer's key. The mutual
+    exclusion is the user lock `dbmaint:<schema>`, held by a session of its own from `fence` to `close`: all
+    installations must know it, so one who can be no console may hold it in vain.
     """
 
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
@@ -180,8 +181,12 @@ class Server(Ways):
         return f"SET SESSION {PINNED}, {self.statement_limit[0]} = 0{self.session_settings}"
 
     def slot_name(self, token: int, slot: int) -> str:
+        return self.secret_name(f"{self.tag.family}{token}:{slot}@{self.schema}")
+
+    def secret_name(self, purpose: str) -> str:
+        """Return the name of a user lock that nobody else can take beforehand."""
         # At most 64 characters: MySQL's limit for the name of a user lock.
-        return f"{self.tag.family}{token}:{slot}@{shortened(self.schema)}"
+        return f"dbmaint:{self.tag.signer.digest(purpose)[:40]}"
 
     def _marked(self, session: Session) -> int:
         with self._guard:
@@ -322,6 +327,10 @@ class Server(Ways):
         if holder is not None and int(holder) == own:
             self._fenced = True
             return
+        if holder is not None and self._is_no_console(session, int(holder)):
+            self.kill(session, f"{self.kill_session} {int(holder)}")
+            self._wait_for_hold(session)
+            holder = session.value("SELECT IS_USED_LOCK(%(name)s)", name=self.hold_name)
         if holder is None:
             control = self._connected("holding", self.schema)
             try:
@@ -359,7 +368,17 @@ class Server(Ways):
         holder, ours = session.ask(
             "SELECT IS_USED_LOCK(%(hold)s), IS_USED_LOCK(%(site)s)", hold=self.hold_name, site=self.site_name
         )[0]
-        return holder is not None and holder != ours
+        return holder is not None and holder != ours and not self._is_no_console(session, int(holder))
+
+    def _is_no_console(self, session: Session, holder: int) -> bool:
+        """Whether this session is of an account that could not maintain anything: then its lock is a pretence."""
+        user = session.value("SELECT user FROM information_schema.processlist WHERE id = %(id)s", id=holder)
+        if user is None:
+            return False
+        able = session.ask(
+            "SELECT grantee FROM information_schema.user_privileges WHERE privilege_type = 'CREATE USER'"
+        ) + session.ask(self.role_edges_sql)
+        return not any(str(grantee).startswith(f"'{user}'@") for (grantee,) in able)
 
     def _keep_hold(self, session: Session) -> None:
         """A worker that was only slow must not go on after another has taken over."""

@@ -44,6 +44,16 @@ class Session:
         finally:
             self.busy = False
 
+    def first(self, sql: str, rows: int) -> list[Row]:
+        """Return the first `rows` rows of a statement that came whole from elsewhere; the others are never kept."""
+        self.statement, self.busy = sql, True
+        options = {"no_parameters": True, "stream_results": True, "max_row_buffer": PIECE}
+        try:
+            with self.connection.exec_driver_sql(sql, execution_options=options) as result:
+                return [tuple(row) for row in result.fetchmany(rows)] if result.returns_rows else []
+        finally:
+            self.busy = False
+
     def counted(self, sql: str) -> int:
         """Rows of a statement that came whole from elsewhere; fetched piece by piece and not kept."""
         self.statement, self.busy = sql, True

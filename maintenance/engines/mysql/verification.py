@@ -1,17 +1,16 @@
-"""Proofs: fingerprints of every row, structural checks, constraints, definitions, functional queries."""
+"""Proofs: fingerprints of every row, structural checks, constraints, definitions."""
 
 # ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
+from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unreachable
 from ..messages import msg
 from ..values import Check, Fingerprint
 from . import structure
@@ -277,7 +276,7 @@ def _counter_check(server: Server, table: Table) -> list[Check]:
     return [Check("counter", name, not behind, detail)]
 
 
-# -- definitions and questions ---------------------------------------------------------------------
+# -- definitions -----------------------------------------------------------------------------------
 
 
 def catalog(server: Server, side: str | None) -> dict[str, str]:
@@ -295,7 +294,7 @@ def catalog(server: Server, side: str | None) -> dict[str, str]:
         for name in structure.sequence_names(session, server.schema):
             # No restore touches a sequence.
             found[canonical(name)] = _table_digest(session, server.schema, name)
-        others = saved_definitions(session, side) if side else structure.definitions(session, schema)
+        others = saved_definitions(server, session, side) if side else structure.definitions(session, schema)
         for one in others:
             found[canonical(one.name) if one.kind == "view" else f"{one.kind} {canonical(one.name)}"] = one.digest
     return found
@@ -311,32 +310,3 @@ def _table_digest(session: Session, schema: str, table: str) -> str:
 
 OUR_TABLES = "dbmaint_"
 """What our own tables in a side schema begin with."""
-
-READING = re.compile(
-    r"^[\s(]*(SELECT|WITH|SHOW|EXPLAIN|DESCRIBE|DESC|TABLE|VALUES|CHECKSUM|ANALYZE\s+(FORMAT|SELECT))\b", re.I
-)
-WRITING_A_FILE = re.compile(r"\bINTO\s+(OUTFILE|DUMPFILE)\b", re.I)
-
-
-def query(server: Server, sql: str) -> list[Row]:
-    """See Benchmark.query. Two guards: what it begins with, and a transaction that cannot write."""
-    refuse_writing(sql)
-    refuse_harm(server)
-    with server.session("asking", server.schema, database=True) as session:
-        session.ask("START TRANSACTION READ ONLY")
-        try:
-            return session.verbatim(sql)
-        finally:
-            session.ask("ROLLBACK")
-
-
-def refuse_harm(server: Server) -> None:
-    """Raises Damaged while a table may not be read: which tables a question of an operator reads, nobody knows."""
-    for table, why in server.spared_tables().items():
-        raise Damaged("asking", canonical(table), why)
-
-
-def refuse_writing(sql: str) -> None:
-    """Raises Unable for what is not a question. (Some statements would end the read-only transaction.)"""
-    if not READING.match(sql) or WRITING_A_FILE.search(sql) or "/*!" in sql or "/*M!" in sql:
-        raise Unable("asking", sql[:60], "only questions (SELECT, SHOW, …) are allowed here")

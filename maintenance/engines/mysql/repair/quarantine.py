@@ -42,8 +42,8 @@ def salvage_schema(server: Server) -> str:
     return _side_schema(server, "salvage")
 
 
-def save_definitions(session: Session, schema: str, found: Iterable[Definition]) -> None:
-    """Keeps definitions in `schema`; one that is there already stays as it was first."""
+def save_definitions(server: Server, session: Session, schema: str, found: Iterable[Definition]) -> None:
+    """Keep definitions in `schema`, signed; one of ours that is there already stays as it was first."""
     session.ask(
         f"CREATE TABLE IF NOT EXISTS {full(schema, SAVED)}"
         " (number INT AUTO_INCREMENT PRIMARY KEY, kind VARCHAR(20) CHARACTER SET ascii NOT NULL,"
@@ -51,23 +51,39 @@ def save_definitions(session: Session, schema: str, found: Iterable[Definition])
         " owner VARCHAR(130) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,"
         " UNIQUE KEY (kind, owner, name)) ENGINE=InnoDB CHARACTER SET utf8mb4"
     )
+    there = {(one.kind, _owner(one), one.name) for one in saved_definitions(server, session, schema)}
     for one in found:
+        if (one.kind, _owner(one), one.name) in there:
+            continue
         session.ask(
-            f"INSERT IGNORE INTO {full(schema, SAVED)} (kind, owner, name, body) VALUES (%(k)s, %(o)s, %(n)s, %(b)s)",
+            f"REPLACE INTO {full(schema, SAVED)} (kind, owner, name, body) VALUES (%(k)s, %(o)s, %(n)s, %(b)s)",
             k=one.kind,
-            o=f"{one.schema}.{one.table}",
+            o=_owner(one),
             n=one.name,
-            b=json.dumps(one.to_json()),
+            b=json.dumps(server.tag.signer.signed(one.to_json(), _place(server, schema))),
         )
 
 
-def saved_definitions(session: Session, schema: str) -> list[Definition]:
+def _owner(one: Definition) -> str:
+    return f"{one.schema}.{one.table}"
+
+
+def _place(server: Server, schema: str) -> str:
+    return f"definition for {server.schema} in {schema}"
+
+
+def saved_definitions(server: Server, session: Session, schema: str) -> list[Definition]:
+    """Return what we kept there. It is run as it stands: what we did not sign is not ours, and left out."""
     if not session.ask(
         "SELECT 1 FROM information_schema.tables WHERE table_schema = %(s)s AND table_name = %(t)s", s=schema, t=SAVED
     ):
         return []
-    rows = session.ask(f"SELECT body FROM {full(schema, SAVED)} ORDER BY number")
-    return [Definition(**json.loads(row[0])) for row in rows]
+    found = []
+    for (body,) in session.ask(f"SELECT body FROM {full(schema, SAVED)} ORDER BY number"):
+        kept = json.loads(body)
+        if server.tag.signer.is_signed(kept, _place(server, schema)):
+            found.append(Definition(**{name: value for name, value in kept.items() if name != "signature"}))
+    return found
 
 
 def create_missing(server: Server, session: Session, wanted: Sequence[Definition]) -> list[str]:
@@ -86,7 +102,7 @@ def set_triggers_aside(server: Server, session: Session, tables: Iterable[str]) 
     """Saves the triggers of these live tables in the quarantine schema, then drops them."""
     wanted = set(tables)
     found = [one for one in structure.triggers(session, server.schema) if one.table in wanted]
-    save_definitions(session, old_schema(server), found)
+    save_definitions(server, session, old_schema(server), found)
     for one in found:
         session.ask(f"DROP TRIGGER IF EXISTS {full(server.schema, one.name)}")
 
@@ -122,7 +138,8 @@ def _point_to_live(server: Server, session: Session, key: ForeignKey, aside: str
         clause = clause.replace(f"REFERENCES {quoted(aside)}.", "REFERENCES ")
     else:
         clause = clause.replace(f"REFERENCES {quoted(aside)}.", f"REFERENCES {quoted(server.schema)}.")
-    save_definitions(session, aside, [Definition(FOREIGN_KEY, key.name, clause, table=key.table, schema=key.schema)])
+    own = Definition(FOREIGN_KEY, key.name, clause, table=key.table, schema=key.schema)
+    save_definitions(server, session, aside, [own])
     table = full(key.schema, key.table)
     # Two statements: in one, the server compares the new key with the old name and refuses.
     session.ask(f"ALTER TABLE {table} DROP FOREIGN KEY {quoted(key.name)}")
@@ -136,8 +153,8 @@ def foreign_key_clause(session: Session, key: ForeignKey) -> str:
     return next(line.strip().rstrip(",") for line in shown.splitlines() if line.strip().startswith(beginning))
 
 
-def saved_foreign_keys(session: Session, schema: str) -> list[Definition]:
-    return [one for one in saved_definitions(session, schema) if one.kind == FOREIGN_KEY]
+def saved_foreign_keys(server: Server, session: Session, schema: str) -> list[Definition]:
+    return [one for one in saved_definitions(server, session, schema) if one.kind == FOREIGN_KEY]
 
 
 FOREIGN_KEY = "foreign_key"

@@ -129,7 +129,7 @@ def _replace(server: Server, session: Session, table: str) -> None:
         for key in structure.foreign_keys(server, session, server.schema)
         if (key.schema, key.table) == (server.schema, table)
     ]
-    save_definitions(session, aside, own)
+    save_definitions(server, session, aside, own)
     following = session.value(
         "SELECT auto_increment FROM information_schema.tables WHERE table_schema = %(s)s AND table_name = %(t)s",
         s=server.schema,
@@ -147,8 +147,8 @@ def _replace(server: Server, session: Session, table: str) -> None:
 def _bring_back(server: Server, session: Session) -> None:
     """Triggers and foreign keys, as they were."""
     aside = old_schema(server)
-    point_back(server, session, aside, saved_foreign_keys(session, aside))
-    create_missing(server, session, [one for one in saved_definitions(session, aside) if one.kind == "trigger"])
+    point_back(server, session, aside, saved_foreign_keys(server, session, aside))
+    create_missing(server, session, [one for one in saved_definitions(server, session, aside) if one.kind == "trigger"])
     if not structure.tables(session, salvage_schema(server)):
         session.ask(f"DROP DATABASE IF EXISTS {quoted(salvage_schema(server))}")
 
