@@ -91,6 +91,8 @@ class Facts:
     data_directory: str | None
     is_replica: bool
     size_bytes: int
+    refusal: Message | None = None
+    """Why no maintenance may begin on it as it is, and what to do; None: nothing is against it."""
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,8 @@ def _refuse_target(setting: MaintenanceSetting, facts: Facts) -> None:
         raise BadInput(
             msg("{database} is a replica; maintain its primary, the replica follows.", database=setting.name)
         )
+    if facts.refusal is not None:
+        raise BadInput(msg("{database}: {error}", database=setting.name, error=facts.refusal))
     if facts.identity == _control_identity():
         raise BadInput(
             msg(

@@ -13,6 +13,7 @@ from sqlalchemy import URL
 from ..archive import Seal
 from ..base import Engine
 from ..errors import EngineError
+from ..messages import Message
 from ..parts import Measure, Rows
 from ..values import (
     Action,
@@ -47,6 +48,7 @@ from . import (
     rollback,
     structure,
     verification,
+    writing,
 )
 from . import (
     encryption as protection,
@@ -54,6 +56,7 @@ from . import (
 from .grants import MARIADB, MYSQL
 from .repair import corruption
 from .server import PINNED, Server
+from .session import Session
 
 
 class Family(Server):
@@ -75,6 +78,9 @@ class Family(Server):
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
         return diagnosis.diagnose(self, thresholds, tables)
+
+    def refusal(self, session: Session) -> Message | None:
+        return writing.cluster_refusal(session)
 
     def unreadable_tables(self) -> dict[str, str]:
         self.spared = corruption.unreadable_tables(self)

@@ -18,8 +18,10 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Any, cast
 
 from sqlalchemy.exc import DBAPIError
@@ -27,7 +29,7 @@ from sqlalchemy.exc import DBAPIError
 from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..messages import listed, msg
 from ..values import Cut, Json
-from . import structure
+from . import structure, writing
 from .address import way
 from .driver_errors import code_of
 from .names import account, full, quoted, shortened
@@ -38,7 +40,6 @@ QUIET_POLLS = 3
 POLL_SECONDS = 0.03
 REPLICATION_COMMANDS = frozenset(("Binlog Dump", "Binlog Dump GTID", "Slave_IO", "Slave_SQL", "Slave_worker", "Daemon"))
 SERVER_USERS = frozenset(("system user", "event_scheduler"))
-SERVER_SCHEMAS = frozenset(("sys", "mysql", "information_schema", "performance_schema"))
 OUR_SCHEMAS = r"dbm\_%"
 """The switch of another target on this server is an event of ours."""
 NOT_YET_KNOWN = "unauthenticated user"
@@ -100,56 +101,44 @@ def reaching_accounts(server: Server, session: Session) -> set[str] | None:
     """Accounts with any right on the schema, in the server's spelling 'user'@'host'; None: all (PUBLIC).
 
     A role may lead anywhere, so whoever has one counts; so does whoever may take another's identity, because
-    the lock of the account that is taken is not looked at. Rights on another schema whose views or routines
-    name this one lead here with the rights of their definer.
+    the lock of the account that is taken is not looked at. Rights on another schema lead here by what lies in it.
     """
     if server.roles_of_all_sql is not None and session.value(server.roles_of_all_sql):
         return None
-    found: set[str] = set()
-    for schema in (server.schema, *_leading_here(server, session)):
+    found = _grantees(server, session, server.schema)
+    for schema in writing.leading_here(server, session, found):
         found |= _grantees(server, session, schema)
     to_all = any(name.split("@")[0].strip("'").upper() == "PUBLIC" for name in found)
     return None if to_all else found
 
 
 def _grantees(server: Server, session: Session, schema: str) -> set[str]:
+    """Compared byte by byte, as the server does: `App` is another account than `app`, `Shop` another schema."""
+    exact = "CAST({0} AS BINARY)" if int(session.value("SELECT @@lower_case_table_names")) == 0 else "LOWER({0})"
+    here, there = exact.format("%(s)s"), exact.format
     rows = session.ask(
         f"SELECT grantee FROM information_schema.user_privileges WHERE privilege_type IN ({REACHING})"
-        " UNION SELECT grantee FROM information_schema.schema_privileges WHERE %(s)s LIKE table_schema"
-        " UNION SELECT grantee FROM information_schema.table_privileges WHERE table_schema = %(s)s"
-        " UNION SELECT grantee FROM information_schema.column_privileges WHERE table_schema = %(s)s"
-        " UNION SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.procs_priv WHERE db = %(s)s"
-        " UNION SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.proxies_priv"
-        f" UNION {server.role_edges_sql}",
+        f" UNION ALL SELECT grantee FROM information_schema.schema_privileges WHERE {here} LIKE {there('table_schema')}"
+        f" UNION ALL SELECT grantee FROM information_schema.table_privileges WHERE {there('table_schema')} = {here}"
+        f" UNION ALL SELECT grantee FROM information_schema.column_privileges WHERE {there('table_schema')} = {here}"
+        " UNION ALL SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.procs_priv"
+        f" WHERE {there('db')} = {here}"
+        " UNION ALL SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.proxies_priv"
+        f" UNION ALL {server.role_edges_sql}",
         s=schema,
     )
     return {str(row[0]) for row in rows}
 
 
-def _leading_here(server: Server, session: Session) -> list[str]:
-    """Other schemas with a view, routine or trigger that names this one."""
-    rows = session.ask(
-        "SELECT table_schema FROM information_schema.views WHERE view_definition REGEXP %(n)s"
-        " UNION SELECT routine_schema FROM information_schema.routines WHERE routine_definition REGEXP %(n)s"
-        " UNION SELECT trigger_schema FROM information_schema.triggers WHERE action_statement REGEXP %(n)s",
-        n=_named(server.schema),
-    )
-    return sorted({str(row[0]) for row in rows} - {server.schema, *SERVER_SCHEMAS})
-
-
-def _named(schema: str) -> str:
-    """Regular expression for the name as a word of its own, quoted or not."""
-    return f"(^|[^[:alnum:]_$]){re.escape(schema)}([^[:alnum:]_$]|$)"
-
-
 def _rescuing(server: Server, session: Session) -> set[str]:
-    """Local administrators who are not in the schema now: they stay able to undo everything by hand."""
+    """Local administrators who are not logged in now: they stay able to undo everything by hand. Who is in could
+    write, whatever schema they named, and is shut out like everybody else."""
     rows = session.ask(
         "SELECT DISTINCT grantee FROM information_schema.user_privileges"
         " WHERE privilege_type IN ('SUPER', 'CONNECTION ADMIN', 'CONNECTION_ADMIN')"
     )
     administrators = {str(row[0]) for row in rows}
-    busy = {str(row[1]) for row in session.ask("SHOW PROCESSLIST") if row[3] == server.schema}
+    busy = {str(row[1]) for row in session.ask("SHOW PROCESSLIST") if str(row[4]) not in REPLICATION_COMMANDS}
     return {
         account(str(user), str(host))
         for user, host, _, _ in session.ask(server.accounts_sql)
@@ -170,7 +159,7 @@ def _events(server: Server, session: Session) -> list[Json]:
         " WHERE event_schema = %(s)s OR (event_definition REGEXP %(n)s AND event_schema NOT LIKE %(ours)s)"
         " ORDER BY event_schema <> %(s)s, 1, 2",
         s=server.schema,
-        n=_named(server.schema),
+        n=writing.named(server.schema),
         ours=OUR_SCHEMAS,
     )
     keys = ("schema", "name", "status", "definer", "sql_mode", "time_zone")
@@ -296,7 +285,7 @@ def cut(server: Server, gate: Json, marker: Json) -> Cut:
         # A new session proves that we can still log in; what is older than it is ended.
         with server.session("proving the way in to") as canary:
             fence = canary.id
-        ended = _drain(server, session, {str(one["user"]) for one in accounts}, fence)
+        ended = _drain(server, session, Inside(accounts, session.ask(server.accounts_sql), fence))
     return Cut(ended, QUIET_POLLS, time.monotonic() - begun)
 
 
@@ -334,14 +323,51 @@ def _set_event(session: Session, event: dict[str, str], state: str) -> None:
         session.ask("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
 
 
-def _drain(server: Server, session: Session, users: set[str], fence: int) -> int:
+@dataclass(frozen=True)
+class Inside:
+    """Whose sessions must go: those of these accounts, among all that there are, older than a session of ours."""
+
+    shut_out: Sequence[Mapping[str, Any]]
+    accounts: Sequence[Row]
+    fence: int
+
+    def includes(self, user: str, host: str) -> bool:
+        """Whether a session of this user from this host is one of an account that is shut out.
+
+        The server takes the most specific host of those that fit. Where none seems to fit (the session tells a name,
+        the account an address), every account of that user is meant.
+        """
+        ours = {str(one["host"]) for one in self.shut_out if one["user"] == user}
+        hosts = sorted((str(row[1]) for row in self.accounts if row[0] == user), key=_specific)
+        fitting = [pattern for pattern in hosts if _fits(host.rpartition(":")[0] or host, pattern)]
+        return fitting[0] in ours if fitting else bool(ours)
+
+
+def _specific(pattern: str) -> tuple[int, str]:
+    """Sorts as the server does: by how much stands before the first wildcard."""
+    wild = re.search(r"[%_]", pattern)
+    return (-wild.start() if wild else -len(pattern) - 256, pattern)
+
+
+def _fits(host: str, pattern: str) -> bool:
+    """Whether a host pattern of an account fits: % and _ as in LIKE, or an address with a mask."""
+    if "/" in pattern:
+        try:
+            return ip_address(host) in ip_network(pattern, strict=False)
+        except ValueError:
+            return False
+    like = "".join({"%": ".*", "_": "."}.get(letter, re.escape(letter)) for letter in pattern)
+    return re.fullmatch(like, host, re.IGNORECASE) is not None
+
+
+def _drain(server: Server, session: Session, who: Inside) -> int:
     """Ends who is in until nobody is, three looks in a row. Raises Transient when somebody stays."""
     until = time.monotonic() + server.limits.cut_seconds
     ended: set[int] = set()
     quiet = 0
     while quiet < QUIET_POLLS:
         server.raise_if_stopping("cutting connections of", server.schema)
-        inside = _inside(server, session, users, fence)
+        inside = _inside(server, session, who)
         for row in inside:
             if server.kill(session, f"{server.kill_session} {row[0]}") and row[1] != NOT_YET_KNOWN:
                 ended.add(int(row[0]))
@@ -352,7 +378,7 @@ def _drain(server: Server, session: Session, users: set[str], fence: int) -> int
     return len(ended)
 
 
-def _inside(server: Server, session: Session, users: set[str], fence: int) -> list[Row]:
+def _inside(server: Server, session: Session, who: Inside) -> list[Row]:
     """Processlist rows that must go: older than the fence and of a locked account or not yet logged in,
     or in the schema whoever they are. Not ours, not replication, not the server's own."""
     ours = server.own_session_ids(session)
@@ -364,7 +390,8 @@ def _inside(server: Server, session: Session, users: set[str], fence: int) -> li
         if (number in ours and user == own_name) or user in SERVER_USERS or command in REPLICATION_COMMANDS:
             continue
         # Under our own name also work for other databases goes on: only who is in this one must go.
-        older = number < fence and (user == NOT_YET_KNOWN or (user in users and user != own_name))
+        shut_out = user != own_name and who.includes(user, str(row[2]))
+        older = number < who.fence and (user == NOT_YET_KNOWN or shut_out)
         if older or (database == server.schema and user != NOT_YET_KNOWN):
             found.append(row)
     return found

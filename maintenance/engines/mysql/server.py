@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from ..errors import AccessDenied, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
-from ..messages import msg
+from ..messages import Message, msg
 from ..sockets import abort_connections
 from ..values import Limits, Tag
 from . import address
@@ -83,6 +83,10 @@ class Server(Ways):
     @abstractmethod
     def unreadable_rows(self) -> dict[str, str]:
         """Those of which not even the rows may be read one after the other, indexes left alone. Looks now."""
+
+    @abstractmethod
+    def refusal(self, session: Session) -> Message | None:
+        """Why no maintenance may begin here, and what to do; None: nothing is against it."""
 
     def spared_tables(self) -> dict[str, str]:
         """`unreadable_tables` as they were seen last; looks where nobody has."""
@@ -288,6 +292,8 @@ class Server(Ways):
         """See MaintenanceLock.acquire. Sessions are ended one by one and waited for, at most `cut_seconds`."""
         ended = 0
         with self.session("ending older sessions of") as session:
+            if refusal := self.refusal(session):
+                raise Unable("maintaining", self.schema, refusal)
             until = time.monotonic() + self.limits.cut_seconds
             while older := self.older_sessions(session):
                 for session_id in older:

@@ -25,6 +25,7 @@ from ..repair.innodb_pages import verify_pages
 from ..server import Server
 from ..session import Session
 from ..structure import Size, Table
+from ..writing import cluster_refusal
 from .error_log import log_findings
 from .server_findings import findings_of_server, is_replica, replication_findings, session_findings
 
@@ -50,6 +51,7 @@ def facts(server: Server) -> Facts:
             data_directory=str(folder) if folder else None,
             is_replica=is_replica(server, session),
             size_bytes=sum(one.bytes for one in measured.values()),
+            refusal=cluster_refusal(session),
         )
 
 
