@@ -128,9 +128,11 @@ class TestTheAddress:
         with listening(asks_for_file("/etc/hostname")) as rogue:
             name, _, value = parameter.partition("=")
             url = FULL_ADDRESS.set(drivername=scheme, port=rogue.port, query={name: value})
-            made = open_engine(url, Tag(1, 1), Limits())
             with pytest.raises(Unable, match=name):
-                made.sessions.facts()
+                open_engine(url, Tag(1, 1), Limits()).sessions.facts()
+            product = MariaDB if scheme == "mariadb" else MySQL
+            with pytest.raises(Unable, match=name):
+                product(url, Tag(1, 1), Limits()).sessions.facts()
             assert rogue.received == []
 
     def test_keeps_option_files_and_login_files_from_the_programs(self, tmp_path: Path) -> None:
