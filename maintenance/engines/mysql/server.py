@@ -293,7 +293,7 @@ class Server(Ways):
         ended = 0
         with self.session("ending older sessions of") as session:
             if refusal := self.refusal(session):
-                raise Unable("maintaining", self.schema, refusal)
+                raise Unable("taking the maintenance lock of", self.schema, refusal)
             until = time.monotonic() + self.limits.cut_seconds
             while older := self.older_sessions(session):
                 for session_id in older:
