@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -89,28 +90,45 @@ def _journal(file: DatabaseFile) -> Path:
 
 
 def journal_mode(file: DatabaseFile) -> str | None:
-    """None when the header is too damaged to say."""
-    try:
+    """Return 'wal' or 'delete' as the header says; None when it is too damaged to say.
+
+    The other modes are a matter of each connection.
+    """
+    if file.held is not None:
         with file.working("reading the journal mode of", file.name) as connection:
             return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
-    except Damaged:
+    header = file.header()
+    if not (header.magic and header.plausible):
         return None
+    return "wal" if header.write_ahead else "delete"
 
 
 def restore(file: DatabaseFile, gate: Mapping[str, object]) -> None:
     """The recorded journal mode, rights and owner; while still held where we hold."""
     wanted = gate.get("journal_mode")
-    if wanted is not None and file.raw is None:
-        with file.working("restoring the journal mode of", file.name) as connection:
-            found = connection.execute("PRAGMA journal_mode").fetchone()[0]
-            if found != wanted:
-                _change_journal_mode(file, connection.execute(_JOURNAL_MODES[str(wanted)]).fetchone()[0], str(wanted))
-    status = file.path.stat()
-    with saying("restoring the rights of", file.name):
+    if wanted is not None and file.raw is None and journal_mode(file) not in (wanted, None):
+        # A file that SQLite refuses keeps the mode it has: `differences` tells, and nobody is kept out for it.
+        with suppress(Damaged), file.writing("restoring the journal mode of", file.name) as connection:
+            _change_journal_mode(file, connection.execute(_JOURNAL_MODES[str(wanted)]).fetchone()[0], str(wanted))
+    with saying("restoring the rights of", file.name), _place_of(file) as place:
+        status = os.stat(place)
         if status.st_mode & 0o7777 != gate["mode"]:
-            os.chmod(file.path, _number(gate["mode"]))
+            os.chmod(place, _number(gate["mode"]))
         if (status.st_uid, status.st_gid) != (gate["owner"], gate["group"]):
-            os.chown(file.path, _number(gate["owner"]), _number(gate["group"]))
+            os.chown(place, _number(gate["owner"]), _number(gate["group"]))
+
+
+@contextmanager
+def _place_of(file: DatabaseFile) -> Iterator[str]:
+    """The very file, whatever somebody puts under its name meanwhile: rights are given to nothing else.
+
+    A descriptor that only names a file takes no locks away when it is closed (open(2), O_PATH).
+    """
+    descriptor = os.open(file.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _drop_cold_journal(file: DatabaseFile, gate: Mapping[str, object]) -> None:
@@ -122,7 +140,7 @@ def _drop_cold_journal(file: DatabaseFile, gate: Mapping[str, object]) -> None:
     if gate.get("journal_mode") != "delete" or gate.get("journal", True) or not _journal(file).exists():
         return
     try:
-        with file.working("removing the journal of", file.name) as connection:
+        with file.writing("removing the journal of", file.name) as connection:
             connection.execute("PRAGMA journal_mode = PERSIST")
             connection.execute("PRAGMA journal_mode = DELETE")
     except Transient:

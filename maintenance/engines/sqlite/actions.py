@@ -13,14 +13,14 @@ from ..errors import Damaged, EngineError, Unable
 from ..messages import msg, size
 from ..parts import Actions
 from ..values import Action, Loss, Performed, Progress
-from .backup import raw_copy, sync_name
+from .backup import raw_copy
 from .diagnosis.corruption import indexes_of
 from .exclusive_lock import hold
 from .names import Table, quoted, tables_in
 from .repair.first_page import write_first_page
 from .repair.replace import replace_indexes, replace_table
 from .restore import put_in_place
-from .sessions import MAGIC, DatabaseFile
+from .sessions import MAGIC, DatabaseFile, sync_name
 from .verification import structure
 
 

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, ClassVar, cast
 
@@ -17,10 +17,12 @@ from ..errors import Damaged, ResourceShortage, Transient, Unable
 from ..messages import msg
 from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
-from .driver_errors import saying, translated
+from .connection import connect, scratch
+from .driver_errors import saying
 from .fingerprints import fingerprint_all
+from .marker import note_elsewhere
 from .names import JOURNALS
-from .sessions import MAGIC, DatabaseFile, connect, copied
+from .sessions import MAGIC, DatabaseFile, copied, synced
 
 METHODS = ("sqlite_backup", "file_copy")
 ROOM = 1.05
@@ -97,41 +99,24 @@ def _tar(file: DatabaseFile) -> list[str]:
 
 @contextmanager
 def _writers_out(file: DatabaseFile) -> Iterator[None]:
-    if file.held is not None:
-        yield
-        return
-    try:
-        connection = connect(file.path, timeout=file.limits.lock_seconds)
-    except sqlite3.Error:
-        yield
-        return
-    with closing(connection):
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            told = translated(error, "backing up", file.name)
-            if told.kind != "integrity":
-                raise told from error
+    """While we read, nobody commits into the file; where that cannot be had `_untouched` tells of it."""
+    with ExitStack() as stack:
+        if not file.holding:
+            try:
+                connection = stack.enter_context(file.working("backing up", file.name))
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            except (Damaged, sqlite3.Error):
+                stack.close()
         yield
 
 
 @contextmanager
 def _untouched(file: DatabaseFile) -> Iterator[None]:
-    before = _marks(file)
+    before = file.marks()
     yield
-    if _marks(file) != before:
+    if file.marks() != before:
         raise Transient("backing up", file.name, "somebody wrote into the file meanwhile")
-
-
-def _marks(file: DatabaseFile) -> list[tuple[int, int]]:
-    marks: list[tuple[int, int]] = []
-    for ending in ("", "-wal", "-journal"):
-        try:
-            status = file.path.with_name(file.name + ending).stat()
-            marks.append((status.st_size, status.st_mtime_ns))
-        except FileNotFoundError:
-            marks.append((0, 0))
-    return marks
 
 
 def _seal(
@@ -209,10 +194,7 @@ def copy_database(file: DatabaseFile, source: sqlite3.Connection, target: Path) 
 
     A read transaction keeps the copy from starting over each time somebody commits.
     """
-    with closing(sqlite3.connect(target, isolation_level=None, check_same_thread=False)) as out:
-        os.chmod(target, 0o600)
-        out.execute("PRAGMA synchronous = OFF")
-        out.execute("PRAGMA journal_mode = OFF")
+    with closing(scratch(target)) as out:
         source.execute("BEGIN")
         try:
             source.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -225,39 +207,11 @@ def copy_database(file: DatabaseFile, source: sqlite3.Connection, target: Path) 
     synced(target)
 
 
-def synced(path: Path) -> None:
-    """A copy is on the disk, its name too. Never for the live file: see the top of sessions.py."""
-    _sync(path)
-    sync_name(path)
-
-
-def sync_name(path: Path) -> None:
-    _sync(path.parent)
-
-
-def _sync(place: Path) -> None:
-    descriptor = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def raw_copy(file: DatabaseFile, target: Path) -> None:
-    """Byte by byte with its journals, by a child: see the top of sessions.py."""
-    try:
-        for ending in (*JOURNALS, ""):
-            source = file.path.with_name(file.name + ending)
-            if source.exists() and ending != "-shm":
-                args = ["cp", "--sparse=never", "--", str(source), str(target.with_name(target.name + ending))]
-                programs.run(args, stop=file.stopping, timeout=file.limits.statement_seconds)
-    except programs.CommandStopped:
-        file.raise_if_stopping("copying", file.name)
-        raise
-    except programs.CommandFailed as error:
-        target.unlink(missing_ok=True)
-        raise ResourceShortage("copying", file.name, str(error)) from error
-    os.chmod(target, 0o600)
+    """Byte by byte with its journals."""
+    for ending in (*JOURNALS, ""):
+        if ending != "-shm" and file.beside(ending).exists():
+            file.copy_bytes(file.beside(ending), target.with_name(target.name + ending))
     synced(target)
 
 
@@ -309,7 +263,7 @@ def image(file: DatabaseFile, folder: Path, stem: str) -> Image:
     """Beside the database where there is room, so that going back needs no other disk; else in `folder`."""
     target = _place(file, folder, stem)
     if target.parent != file.path.parent:
-        file.sides.elsewhere.write_text(f"{target}\n")
+        note_elsewhere(file, target)
     _copy(file, target)
     with open(target, "rb") as copy:
         digest = hashlib.file_digest(copy, "sha256").hexdigest()

@@ -12,15 +12,23 @@ import os
 import sqlite3
 import struct
 import time
+from contextlib import suppress
 
-from ..errors import Transient
+from ..errors import Transient, Unable
+from ..messages import msg
+from .connection import connect
 from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, primary, translated
+from .names import JOURNALS
 from .processes import holders, named
-from .sessions import DatabaseFile, connect
+from .sessions import DatabaseFile, synced
 
 PENDING_BYTE, LOCK_BYTES = 0x40000000, 512
 """Where SQLite takes its locks (https://sqlite.org/fileformat2.html#the_lock_byte_page)."""
 QUIET_POLLS = 3
+FOREIGN_LOG = msg(
+    "the write-ahead log beside the file was written for another database and would destroy it; move the log away, and"
+    " nothing else"
+)
 
 
 class RawHold:
@@ -42,8 +50,10 @@ class RawHold:
 def hold(file: DatabaseFile) -> None:
     """Takes the lock within `limits.cut_seconds`, by SQLite or, where it cannot, on its lock bytes.
 
-    Raises Transient with the name of who is in the way, Interrupted on request.
+    Raises Transient with the name of who is in the way, Interrupted on request, Unable when the log beside the file is
+    of another database: SQLite would play it in.
     """
+    keep_before(file)
     until = time.monotonic() + file.limits.cut_seconds
     while True:
         file.raise_if_stopping("locking", file.name)
@@ -61,6 +71,25 @@ def hold(file: DatabaseFile) -> None:
             if time.monotonic() > until:
                 raise Transient("locking", file.name, in_the_way(file)) from error
         time.sleep(0.05)
+
+
+def keep_before(file: DatabaseFile) -> None:
+    """Copy file, log and journal as a program that died left them: to take the lock is to play them in."""
+    left = [ending for ending in JOURNALS if file.beside(ending).exists() and file.beside(ending).stat().st_size]
+    if not {"-wal", "-journal"} & {*left} or holders(file.path):
+        return
+    if file.log_is_foreign():
+        raise Unable("locking", file.name, FOREIGN_LOG)
+    if file.sides.before.exists():
+        return
+    marks = file.marks()
+    with suppress(FileNotFoundError):
+        for ending in (*left, ""):
+            file.copy_bytes(file.beside(ending), file.sides.before.with_name(file.sides.before.name + ending))
+        synced(file.sides.before)
+    if file.marks() != marks:  # somebody is at work, whom we cannot see: it is theirs
+        for ending in (*left, ""):
+            file.sides.before.with_name(file.sides.before.name + ending).unlink(missing_ok=True)
 
 
 def in_the_way(file: DatabaseFile) -> str:

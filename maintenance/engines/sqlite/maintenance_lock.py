@@ -19,7 +19,7 @@ from ..errors import AccessDenied, Transient
 from ..messages import msg
 from ..parts import MaintenanceLock
 from ..values import Tag
-from .marker import marked
+from .marker import marked, read_small
 from .processes import command, started
 from .sessions import DatabaseFile
 
@@ -96,7 +96,7 @@ class FileLock(MaintenanceLock):
 
     def _try(self) -> bool:
         try:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise AccessDenied("claiming", self.path.name, str(error)) from error
         try:
@@ -114,14 +114,15 @@ class FileLock(MaintenanceLock):
 
     def _sign(self, descriptor: int) -> None:
         pid = os.getpid()
-        text = json.dumps({"pid": pid, "started": started(pid), **self.tag.mark, "token": self.tag.token})
+        claim = {"pid": pid, "started": started(pid), **self.tag.mark, "token": self.tag.token}
+        text = json.dumps(self.tag.signer.signed(claim, str(self.path)))
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
         os.fsync(descriptor)
 
     def _signature(self) -> dict[str, Any]:
         try:
-            read = json.loads(self.path.read_text())
+            read = json.loads(read_small(self.path))
         except (OSError, ValueError):
             return {}
         return read if isinstance(read, dict) else {}
@@ -140,7 +141,9 @@ class FileLock(MaintenanceLock):
     def _end_older(self) -> int:
         """Ends an older claim of the same run target; anybody else is left alone."""
         held = self._signature()
-        if not self.tag.wrote(held) or held.get("token", self.tag.token) >= self.tag.token:
+        if not self.tag.wrote(held) or not self.tag.signer.is_signed(held, str(self.path)):
+            return 0  # whoever may write into the folder could name any process
+        if held.get("token", self.tag.token) >= self.tag.token:
             return 0
         if held["pid"] == os.getpid():
             older = _OURS.get(self.path)

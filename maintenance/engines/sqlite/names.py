@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from ..values import Tag
 
 _PREPARER = sqlite.dialect().identifier_preparer
 
+LONGEST_STEM = 180
+"""Bytes of a name; file systems allow 255, and ours add up to 60."""
 JOURNALS = ("-wal", "-shm", "-journal")
 """Endings of the files that belong to a database file (https://sqlite.org/tempfiles.html)."""
 
@@ -72,8 +76,21 @@ class Sides:
     live: Path
     tag: Tag
 
+    @property
+    def prefix(self) -> str:
+        """What the names of all our files beside this one begin with, but for marker and lock."""
+        return f"{self._stem}.{self.tag.suffix}."
+
+    @property
+    def _stem(self) -> str:
+        """The name of the file; where ours would become too long for the file system, its beginning and a digest."""
+        name = self.live.name
+        if len(os.fsencode(name)) <= LONGEST_STEM:
+            return name
+        return f"{name[:40]}~{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+
     def _beside(self, ending: str) -> Path:
-        return self.live.with_name(f"{self.live.name}.{self.tag.suffix}.{ending}")
+        return self.live.with_name(f"{self.prefix}{ending}")
 
     @property
     def image(self) -> Path:
@@ -104,13 +121,17 @@ class Sides:
 
     @property
     def marker(self) -> Path:
-        return self.live.with_name(f"{self.live.name}.dbmaint")
+        return self.live.with_name(f"{self._stem}.dbmaint")
 
     @property
     def lock(self) -> Path:
-        return self.live.with_name(f"{self.live.name}.dbmaint-lock")
+        return self.live.with_name(f"{self._stem}.dbmaint-lock")
+
+    @property
+    def before(self) -> Path:
+        """File, log and journal as they lay before SQLite was let write: of a program that died in its midst."""
+        return self._beside("before")
 
     def found(self) -> list[Path]:
         """Side files of this run target that exist, the marker not among them."""
-        prefix = f"{self.live.name}.{self.tag.suffix}."
-        return sorted(path for path in self.live.parent.iterdir() if path.name.startswith(prefix))
+        return sorted(path for path in self.live.parent.iterdir() if path.name.startswith(self.prefix))

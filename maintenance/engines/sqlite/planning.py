@@ -9,7 +9,9 @@ from ..messages import Message, msg, size
 from ..parts import Planner
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
 from .diagnosis.application_functions import NEEDS_APPLICATION
+from .diagnosis.folder import FOREIGN_LOG as LOG
 from .diagnosis.sizes import WORTH_STATISTICS
+from .exclusive_lock import FOREIGN_LOG
 
 REPAIR, REWRITE, STATISTICS = 0, 1, 2
 """Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""
@@ -47,6 +49,8 @@ def _planned(
     allow_data_loss: bool,
 ) -> list[Action]:
     _refuse_foreign(diagnosis, tables)
+    if any(finding.code == LOG for finding in diagnosis.findings):
+        raise Unable("planning the work on", file_name, FOREIGN_LOG)
     chosen = [fact for fact in diagnosis.tables if tables is None or fact.name in tables]
     codes = {finding.code for finding in diagnosis.findings}
     whole = tables is None

@@ -11,11 +11,11 @@ from pathlib import Path
 from ..errors import Damaged, ResourceShortage, Unable
 from ..messages import msg
 from ..values import Image
-from .backup import sync_name, synced
+from .connection import connect
 from .driver_errors import saying
 from .exclusive_lock import hold
 from .names import JOURNALS
-from .sessions import DatabaseFile, connect, copied
+from .sessions import DatabaseFile, copied, sync_name, synced
 
 
 def restore_beside(file: DatabaseFile, image: Image) -> str:
@@ -36,8 +36,7 @@ def restore_beside(file: DatabaseFile, image: Image) -> str:
             for ending in (*JOURNALS, ""):
                 journal = source.with_name(source.name + ending)
                 if journal.exists():
-                    shutil.copyfile(journal, part)
-                    os.chmod(part, 0o600)
+                    file.copy_bytes(journal, part)
                     os.replace(part, target.with_name(target.name + ending))
         finally:
             part.unlink(missing_ok=True)
@@ -60,7 +59,7 @@ def put_in_place(file: DatabaseFile, side: Path, move_journals: bool = True) -> 
     same file mended), because SQLite would play them into the new one.
     """
     try:
-        with file.working("putting back", file.name) as live, closing(connect(side, immutable=True)) as source:
+        with file.working("putting back", file.name) as live, closing(connect(side, "immutable")) as source:
             copied(source, live, file.stopping, file.name)
             # Read anew: what this connection knows of the schema is of the file before.
             live.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from ..errors import Damaged, Unable
 from ..parts import Rollback
 from ..values import Backup, Image, Json
 from .access_gate import FileGate
-from .backup import copy_database, synced
+from .backup import copy_database
 from .driver_errors import saying
-from .marker import marked, remove_marker
+from .marker import marked, noted_elsewhere, remove_marker
 from .restore import put_in_place, restore_beside
-from .sessions import DatabaseFile
+from .sessions import DatabaseFile, synced
 
 
 class FileRollback(Rollback):
@@ -37,7 +38,7 @@ class FileRollback(Rollback):
 
     def leftovers(self) -> list[str]:
         """Return side files, an image kept elsewhere, and the marker when it is of this run target."""
-        paths = [*self.file.sides.found(), *_elsewhere(self.file)]
+        paths = [*self.file.sides.found(), *noted_elsewhere(self.file)]
         found = [str(path) for path in paths if path != self.file.sides.elsewhere]
         return [*found, *([str(self.file.sides.marker)] if _marker_is_ours(self.file) else [])]
 
@@ -78,26 +79,18 @@ def _keep_broken(file: DatabaseFile, broken: Path) -> None:
 
 def _cleaned(file: DatabaseFile, keep: Sequence[str]) -> list[str]:
     removed: list[str] = []
-    for path in [*_elsewhere(file), *file.sides.found()]:
+    for path in [*noted_elsewhere(file), *file.sides.found()]:
         kept = any(str(path).startswith(name) for name in keep)
-        if kept or (path == file.sides.elsewhere and any(str(other) in keep for other in _elsewhere(file))):
+        if kept or (path == file.sides.elsewhere and any(str(other) in keep for other in noted_elsewhere(file))):
             continue
         with saying("removing", path.name):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         if path != file.sides.elsewhere:
             removed.append(str(path))
     if _marker_is_ours(file) and not file.holding and str(file.sides.marker) not in keep:
         remove_marker(file)
         removed.append(str(file.sides.marker))
     return removed
-
-
-def _elsewhere(file: DatabaseFile) -> list[Path]:
-    try:
-        lines = file.sides.elsewhere.read_text().splitlines()
-    except FileNotFoundError:
-        return []
-    return [path for line in lines if (path := Path(line)).exists()]
 
 
 def _marker_is_ours(file: DatabaseFile) -> bool:

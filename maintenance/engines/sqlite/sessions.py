@@ -8,22 +8,25 @@ Raw bytes are read by a child program instead.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 from .. import programs
-from ..errors import AccessDenied, Damaged, EngineError, Interrupted, Transient, Unable, Unreachable
+from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..messages import msg
 from ..parts import Sessions
 from ..values import Facts, Limits, Tag
+from . import foreign_log
 from .capabilities import VERSION
+from .connection import Mode, connect
 from .driver_errors import BUSY, LOCKED, saying
 from .names import Sides, folded, spellings, tables_in
 from .processes import holders, named
@@ -40,6 +43,7 @@ class Header:
     magic: bool
     page_size: int
     reserved: int
+    write_ahead: bool
     pages: int
     file_bytes: int
 
@@ -56,18 +60,6 @@ class Closing(Protocol):
     def close(self) -> None: ...
 
 
-def connect(path: Path, *, timeout: float = 0.0, immutable: bool = False) -> sqlite3.Connection:
-    """Opens an existing file, never makes one. `immutable` reads without any lock or journal."""
-    mode = "mode=ro&immutable=1" if immutable else "mode=rw"
-    connection = sqlite3.connect(
-        f"file:{quote(str(path))}?{mode}", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
-    )
-    # Damaged text must not hide the row it stands in.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    connection.execute("PRAGMA foreign_keys = OFF")
-    return connection
-
-
 class DatabaseFile:
     """One database file as one engine object uses it. `held` is the connection that keeps others out."""
 
@@ -81,6 +73,9 @@ class DatabaseFile:
         """The copy beside the file shows its damage as of now."""
         self.tolerant = False
         """Open although the file is shorter than its header says; the schema is then not checked."""
+        self._look: tuple[object, Path] | None = None
+        """A copy that was made to look at, and `marks` of then."""
+        self._foreign: tuple[object, bool] | None = None
         self._turn = threading.RLock()
         self._working: dict[sqlite3.Connection, str] = {}
         self._book = threading.Lock()
@@ -108,13 +103,8 @@ class DatabaseFile:
                 doing, object, "SQLite cannot open the file as it is: its header is damaged or its end is missing"
             )
         if self.held is None:
-            with saying(doing, object):
-                connection = self.opened()
-            try:
-                with self.watched(connection, doing, object):
-                    yield connection
-            finally:
-                connection.close()
+            with self._looking(doing, object) as connection, self.watched(connection, doing, object):
+                yield connection
             return
         self._take_turn(doing, object)
         try:
@@ -125,18 +115,119 @@ class DatabaseFile:
         finally:
             self._turn.release()
 
-    def opened(self) -> sqlite3.Connection:
-        connection = connect(self.path, timeout=self.limits.lock_seconds)
+    @contextmanager
+    def _looking(self, doing: str, object: str) -> Iterator[sqlite3.Connection]:
+        """A connection that changes nothing: no journal of others is played in, no log is written back or removed.
+
+        Raises Transient when somebody wrote while the file was read without a lock.
+        """
+        before = self.marks()
+        with saying(doing, object):
+            path, mode = self._way_to_look()
+            connection = connect(path, mode, timeout=self.limits.lock_seconds)
         if self.tolerant:
             connection.execute("PRAGMA writable_schema = ON")
-        return connection
+        try:
+            yield connection
+        finally:
+            connection.close()
+        if mode == "immutable" and self.marks() != before:
+            raise Transient(doing, object, "somebody wrote into the file meanwhile")
+
+    def _way_to_look(self) -> tuple[Path, Mode]:
+        """What lies beside the file of a program that died is played into a copy, where it belongs to the file.
+
+        A file in WAL mode without its log cannot be opened for reading alone but as one that nobody writes.
+        """
+        if holders(self.path):
+            return self.path, "ro"
+        if any(self.beside(ending).exists() and self.beside(ending).stat().st_size for ending in ("-wal", "-journal")):
+            if self.log_is_foreign():
+                return self.path, "immutable"
+            return self._copy_to_look_at(), "rw"
+        return self.path, "immutable" if self.header().write_ahead else "ro"
+
+    def log_is_foreign(self) -> bool:
+        """Whether the log beside the file was written for another database, or is none."""
+        marks = self.marks()
+        if self._foreign is None or self._foreign[0] != marks:
+            self._foreign = (marks, foreign_log.is_foreign(self.path, self.beside("-wal"), self._copy_to_look_at))
+        return self._foreign[1]
+
+    def _copy_to_look_at(self) -> Path:
+        """A copy of the file with what lies beside it, as of now; the same one until something changes."""
+        marks = self.marks()
+        if self._look is None or self._look[0] != marks:
+            self._forget_look()
+            free = shutil.disk_usage(self.path.parent).free
+            if self.size() * 1.05 > free:
+                words = msg("{needed} bytes are needed and {free} are free", needed=self.size(), free=free)
+                raise ResourceShortage("copying", self.name, words)
+            folder = Path(tempfile.mkdtemp(prefix=f"{self.sides.prefix}look", dir=self.path.parent))
+            self._look = (marks, folder)
+            with suppress(FileNotFoundError):
+                for ending in ("", "-wal", "-journal"):
+                    if self.beside(ending).exists():
+                        self.copy_bytes(self.beside(ending), folder / f"copy{ending}")
+            if self.marks() != marks:
+                self._forget_look()
+                raise Transient("copying", self.name, "somebody wrote into the file meanwhile")
+        return self._look[1] / "copy"
+
+    def _forget_look(self) -> None:
+        if self._look is not None:
+            shutil.rmtree(self._look[1], ignore_errors=True)
+            self._look = None
+
+    def copy_bytes(self, source: Path, target: Path) -> None:
+        """Copy by a child: see the top of this file. Raises ResourceShortage, Interrupted, FileNotFoundError."""
+        args = ["cp", "--reflink=auto", "--remove-destination", "--", str(source), str(target)]
+        try:
+            programs.run(args, stop=self.stopping, timeout=self.limits.statement_seconds)
+        except programs.CommandStopped:
+            self.raise_if_stopping("copying", self.name)
+            raise
+        except programs.CommandFailed as error:
+            target.unlink(missing_ok=True)
+            if not source.exists():
+                raise FileNotFoundError(source) from error
+            raise ResourceShortage("copying", self.name, str(error)) from error
+        os.chmod(target, 0o600)
+
+    def beside(self, ending: str) -> Path:
+        """The file itself for '', or one that belongs to it: -wal, -shm, -journal."""
+        return self.path.with_name(self.path.name + ending)
+
+    def marks(self) -> tuple[tuple[int, int, int], ...]:
+        """Inode, size and time of the last write of the file, its log and its journal; zeros where there is none."""
+        marks: list[tuple[int, int, int]] = []
+        for ending in ("", "-wal", "-journal"):
+            try:
+                status = self.beside(ending).stat()
+                marks.append((status.st_ino, status.st_size, status.st_mtime_ns))
+            except FileNotFoundError:
+                marks.append((0, 0, 0))
+        return tuple(marks)
+
+    @contextmanager
+    def writing(self, doing: str, object: str) -> Iterator[sqlite3.Connection]:
+        """As `working`, but may write where nothing is held: for what a crash left to be put right."""
+        if self.holding:
+            with self.working(doing, object) as connection:
+                yield connection
+            return
+        self.raise_if_stopping(doing, object)
+        with saying(doing, object):
+            own = connect(self.path, timeout=self.limits.lock_seconds)
+        with closing(own), self.watched(own, doing, object):
+            yield own
 
     @contextmanager
     def side(self, path: Path, doing: str) -> Iterator[sqlite3.Connection]:
         """Reads a finished copy, which nobody writes."""
         self.raise_if_stopping(doing, path.name)
         with saying(doing, path.name):
-            connection = connect(path, immutable=True)
+            connection = connect(path, "immutable")
         try:
             with self.watched(connection, doing, path.name):
                 yield connection
@@ -215,6 +306,7 @@ class DatabaseFile:
                 self.raw.close()
                 self.raw = None
             self.evidence_kept = False
+            self._forget_look()
 
     def _take_turn(self, doing: str, object: str) -> None:
         while not self._turn.acquire(timeout=0.1):
@@ -256,6 +348,7 @@ class DatabaseFile:
             magic=raw[:16] == MAGIC,
             page_size=65536 if size == 1 else size,
             reserved=raw[20] if len(raw) > 20 else 0,
+            write_ahead=raw[18:20] == b"\x02\x02",
             # The page count is only to be believed when the two change counters agree.
             pages=int.from_bytes(raw[28:32], "big") if raw[24:28] == raw[92:96] else 0,
             file_bytes=self.path.stat().st_size,
@@ -286,10 +379,28 @@ class DatabaseFile:
         total = 0
         for ending in ("", "-wal", "-journal"):
             try:
-                total += self.path.with_name(self.path.name + ending).stat().st_size
+                total += self.beside(ending).stat().st_size
             except FileNotFoundError:
                 pass
         return total
+
+
+def synced(path: Path) -> None:
+    """A copy is on the disk, its name too. Never for the live file: see the top of this file."""
+    _sync(path)
+    sync_name(path)
+
+
+def sync_name(path: Path) -> None:
+    _sync(path.parent)
+
+
+def _sync(place: Path) -> None:
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def first_bytes(path: Path, count: int) -> bytes:

@@ -8,14 +8,15 @@ from ...messages import msg, size
 from ...values import Finding
 from ..sessions import DatabaseFile
 
+FOREIGN_LOG = "foreign_log"
 LARGE_WAL = 64_000_000
 
 
 def folder_findings(file: DatabaseFile) -> list[Finding]:
     """What the folder tells without opening the database."""
     found: list[Finding] = []
-    beside = {ending: file.path.with_name(file.name + ending) for ending in ("-wal", "-journal")}
-    wal = beside["-wal"].stat().st_size if beside["-wal"].exists() else 0
+    log = file.beside("-wal")
+    wal = log.stat().st_size if log.exists() else 0
     if wal > LARGE_WAL:
         found.append(
             Finding(
@@ -24,6 +25,19 @@ def folder_findings(file: DatabaseFile) -> list[Finding]:
                 "",
                 msg("The write-ahead log has grown to {size}.", size=size(wal)),
                 msg("A reader that never ends, or automatic checkpoints switched off."),
+            )
+        )
+    if not file.holding and wal and file.log_is_foreign():
+        found.append(
+            Finding(
+                FOREIGN_LOG,
+                "critical",
+                "",
+                msg("The write-ahead log beside the file, {size}, was written for another database.", size=size(wal)),
+                msg(
+                    "A copy or a restore left it there. The next program that opens the file for writing plays it in"
+                    " and destroys the file: keep applications away and move the log elsewhere."
+                ),
             )
         )
     free = shutil.disk_usage(file.path.parent).free

@@ -20,6 +20,7 @@ from ...errors import Damaged, Unable
 from ...messages import Message, msg
 from ...values import Loss, Performed
 from ..backup import image_copy
+from ..connection import scratch
 from ..diagnosis.corruption import Harm, indexes_of
 from ..driver_errors import translated
 from ..names import Table, quoted, tables_in
@@ -123,11 +124,7 @@ class Gathered:
 def _rows_file(file: DatabaseFile) -> Iterator[sqlite3.Connection]:
     """A scratch database for rows on their way; an earlier one is dropped, nothing in it is needed."""
     path = file.sides.rows
-    path.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as rows:
-        rows.execute("PRAGMA journal_mode = OFF")
-        rows.execute("PRAGMA synchronous = OFF")
-        rows.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    with closing(scratch(path)) as rows:
         try:
             yield rows
         finally:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
+from ..connection import connect_in_memory
 from ..names import Table, quoted
 from .pages import LEAF_TABLE, Cell, PageFile, Unreadable, Value
 
@@ -30,6 +32,10 @@ class Shape:
     without_rowid: bool
     key: tuple[str, ...] = ()
 
+
+_CONSTANT = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION))
+LONGEST_DEFAULT = 1_000_000
+"""Bytes."""
 
 Row = tuple[int | None, tuple[Value, ...]]
 """The rowid, and the values of `Shape.stored`."""
@@ -73,7 +79,7 @@ def shape_of(connection: sqlite3.Connection, table: Table) -> Shape:
     return Shape(
         stored=tuple(str(column[1]) for column in written),
         places=tuple(None if column[1] == alias else positions[column[1]] for column in written),
-        defaults=tuple(_default(connection, column[4]) for column in written),
+        defaults=tuple(_default(column[4]) for column in written),
         affinities=tuple(_affinity(str(column[2])) for column in written),
         required=tuple(bool(column[3]) for column in written),
         record_length=len(recorded),
@@ -98,14 +104,20 @@ def _free_rowid_name(columns: Sequence[tuple[object, ...]]) -> str | None:
     return next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)
 
 
-def _default(connection: sqlite3.Connection, text: object) -> Value:
+def _default(text: object) -> Value:
+    """Return the value of a constant expression of the schema; rows that lack the column got it by ALTER TABLE.
+
+    Asked of an empty database, and nothing but a value: the text is whatever somebody wrote into the schema.
+    """
     if text is None:
         return None
-    try:
-        # The text of the schema itself, a constant expression; rows that lack the column got it by ALTER TABLE.
-        value = connection.execute(f"SELECT {text}").fetchone()[0]
-    except sqlite3.Error:
-        return None
+    with closing(connect_in_memory()) as empty:
+        empty.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in _CONSTANT else sqlite3.SQLITE_DENY)
+        empty.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_DEFAULT)
+        try:
+            value = empty.execute(f"SELECT {text}").fetchone()[0]
+        except sqlite3.Error:
+            return None
     assert value is None or isinstance(value, (int, float, str, bytes))
     return value
 
