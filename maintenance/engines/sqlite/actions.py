@@ -6,21 +6,23 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..errors import Damaged, EngineError, Unable
 from ..messages import msg, size
 from ..parts import Actions
 from ..values import Action, Loss, Performed, Progress
-from .backup import raw_copy
+from .backup import raw_copy, write_bytes
+from .connection import fresh
 from .diagnosis.corruption import indexes_of
 from .exclusive_lock import hold
 from .names import Table, quoted, tables_in
 from .repair.first_page import write_first_page
 from .repair.replace import replace_indexes, replace_table
 from .restore import put_in_place
-from .sessions import MAGIC, DatabaseFile, sync_name
+from .sessions import MAGIC, DatabaseFile, sync_name, synced
+from .table_scan import rowid_name
 from .verification import structure
 
 
@@ -32,9 +34,15 @@ def table_named(connection: sqlite3.Connection, name: str) -> Table:
 
 
 def _vacuum(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """VACUUM gives new rowids to tables that name none and have no index; VACUUM INTO keeps them."""
     with file.working("rewriting", file.name) as connection:
         before = used_bytes(connection)
-        connection.execute("VACUUM")
+        renumbers = any(_is_renumbered(connection, table) for table in tables_in(connection).values())
+        if not renumbers:
+            connection.execute("VACUUM")
+    if renumbers:
+        _rewrite_beside(file)
+    with file.working("rewriting", file.name) as connection:
         after = used_bytes(connection)
         free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
     if free:
@@ -44,6 +52,24 @@ def _vacuum(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Perfor
         before,
         after,
     )
+
+
+def _is_renumbered(connection: sqlite3.Connection, table: Table) -> bool:
+    """Whether VACUUM would give the rows new rowids (https://sqlite.org/lang_vacuum.html)."""
+    if rowid_name(connection, table.name) is None or indexes_of(connection, table):
+        return False
+    alias = "SELECT count(*) FROM pragma_table_info(?) WHERE pk = 1 AND upper(type) = 'INTEGER'"
+    return not connection.execute(alias, (table.name,)).fetchone()[0]
+
+
+def _rewrite_beside(file: DatabaseFile) -> None:
+    """The rewritten file takes the place of the live one as a whole, or not at all."""
+    side = file.sides.restored
+    fresh(side)
+    with file.working("rewriting", file.name) as connection:
+        connection.execute("VACUUM INTO ?", (os.fsdecode(side),))
+    synced(side)
+    put_in_place(file, side)
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
@@ -174,21 +200,35 @@ def _restore_header(file: DatabaseFile, action: Action, allow_data_loss: bool) -
     before = file.path.stat().st_size
     if file.header().magic:
         return Performed(msg("The first 16 bytes are as they must be already."), before, before)
+    count = _with_header(file, ((0, MAGIC),))
+    return Performed(msg("The header was written again; {count} tables can be seen.", count=count), before, before)
+
+
+def _correct_page_count(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """On a copy first, as above; what the count stood for is proven by the check afterwards."""
+    header, before = file.header(), file.path.stat().st_size
+    if not header.truncated:
+        return Performed(msg("The number of pages is as it must be already."), before, before)
+    pages = header.file_bytes // header.page_size
+    count = _with_header(file, ((28, pages.to_bytes(4, "big")),))
+    return Performed(
+        msg("The header says {pages:,} pages now; {count} tables can be seen.", pages=pages, count=count),
+        before,
+        before,
+    )
+
+
+def _with_header(file: DatabaseFile, bytes_at: Sequence[tuple[int, bytes]]) -> int:
+    """Put a copy with these bytes in the place of the file; return how many tables can be seen in it."""
     copy = file.sides.restored
     raw_copy(file, copy)
-    descriptor = os.open(copy, os.O_WRONLY)
-    try:
-        os.pwrite(descriptor, MAGIC, 0)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_bytes(copy, bytes_at)
     with file.side(copy, "checking") as connection:
         tables_in(connection)
     # The journals stay: they belong to the same file, whose header was all that was wrong.
     put_in_place(file, copy, move_journals=False)
     with file.working("checking", file.name) as connection:
-        count = len(tables_in(connection))
-    return Performed(msg("The header was written again; {count} tables can be seen.", count=count), before, before)
+        return len(tables_in(connection))
 
 
 def _write_first_page(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
@@ -211,6 +251,7 @@ def _write_first_page(file: DatabaseFile, action: Action, allow_data_loss: bool)
 
 ACTIONS: dict[str, Callable[[DatabaseFile, Action, bool], Performed]] = {
     "restore_header": _restore_header,
+    "correct_page_count": _correct_page_count,
     "write_first_page": _write_first_page,
     "pad": _pad,
     "replace_indexes": _replace_indexes,

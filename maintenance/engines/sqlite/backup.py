@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, ClassVar, cast
@@ -252,11 +252,23 @@ def mended_copy(file: DatabaseFile) -> Path:
     """A copy that SQLite can read where only the magic or the end of the file is missing."""
     copy, header = image_copy(file), file.header()
     if not header.magic and header.plausible:
-        with open(copy, "r+b") as out:
-            out.write(MAGIC)
-    if header.truncated:
+        write_bytes(copy, ((0, MAGIC),))
+    if header.claims_too_much(shutil.disk_usage(copy.parent).free):
+        write_bytes(copy, ((28, (header.file_bytes // header.page_size).to_bytes(4, "big")),))
+    elif header.truncated:
         os.truncate(copy, header.pages * header.page_size)
     return copy
+
+
+def write_bytes(copy: Path, bytes_at: Sequence[tuple[int, bytes]]) -> None:
+    """Write into a copy of ours, and onto the disk."""
+    descriptor = os.open(copy, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        for offset, data in bytes_at:
+            os.pwrite(descriptor, data, offset)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def image(file: DatabaseFile, folder: Path, stem: str) -> Image:

@@ -1,7 +1,5 @@
 """Exact row counts and order-independent checksums."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import hashlib
@@ -10,10 +8,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import Interrupted, Transient
+from ..errors import Damaged, Interrupted, Transient
 from ..values import Fingerprint
 from .driver_errors import translated
-from .names import quoted, tables_in
+from .names import tables_in
+from .table_scan import rowid_name, table_scan
 
 SEQUENCES = "sqlite_sequence"
 """Where AUTOINCREMENT keeps the highest number ever used (https://sqlite.org/autoinc.html)."""
@@ -34,9 +33,16 @@ def fingerprint_rows(rows: Iterable[tuple[Any, ...]]) -> tuple[int, str]:
 
 
 def fingerprint_table(connection: sqlite3.Connection, name: str) -> Fingerprint:
-    """Reads the table itself, never an index instead of it."""
+    """Read the table itself, never an index instead of it; rowids are part of what must stay.
+
+    Search indexes, other tables and applications refer to rows by them, also where no column shows them.
+    """
     try:
-        rows, digest = fingerprint_rows(connection.execute(f"SELECT * FROM {quoted(name)} NOT INDEXED"))
+        rowid = rowid_name(connection, name)
+        columns = "*" if rowid is None else f"{rowid}, *"
+        rows, digest = fingerprint_rows(connection.execute(table_scan(connection, name, columns)))
+    except Damaged as error:
+        return Fingerprint(None, None, str(error.words))
     except sqlite3.Error as error:
         told = translated(error, "reading", name)
         if isinstance(told, (Interrupted, Transient)):

@@ -102,6 +102,9 @@ def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> li
     if "file_damaged" in codes:
         reason = msg("The first page is lost; it is written again if the rest of the file tells what was on it.")
         return [Action(file_name, "write_first_page", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR, True)]
+    if "page_count_wrong" in codes:
+        reason = msg("The header claims more pages than the file has; the true number is written into it.")
+        return [Action(file_name, "correct_page_count", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
     if "file_truncated" in codes:
         reason = msg("The file ends early; the missing pages are filled with zeros so that the rest can be read.")
         return [Action(file_name, "pad", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]

@@ -51,6 +51,11 @@ class Header:
     def plausible(self) -> bool:
         return 512 <= self.page_size <= 65536 and self.page_size & (self.page_size - 1) == 0
 
+    def claims_too_much(self, free: int) -> bool:
+        """Whether the missing end is larger than all there is, or than the disk: the number is wrong, not the end."""
+        missing = self.pages * self.page_size - self.file_bytes
+        return self.truncated and missing > min(self.file_bytes, free // 2)
+
     @property
     def truncated(self) -> bool:
         return self.plausible and self.file_bytes < self.pages * self.page_size
@@ -360,7 +365,10 @@ class DatabaseFile:
         The header alone could be that of a file that somebody is just making longer, so SQLite is asked too.
         """
         header = self.header()
-        self.tolerant = header.magic and header.truncated and self._is_refused_as_corrupt()
+        free = shutil.disk_usage(self.path.parent).free
+        self.tolerant = (
+            header.magic and header.truncated and not header.claims_too_much(free) and self._is_refused_as_corrupt()
+        )
         return self.tolerant
 
     def _is_refused_as_corrupt(self) -> bool:

@@ -44,7 +44,7 @@ def _diagnosed(file: DatabaseFile, thresholds: Thresholds, tables: Sequence[str]
     try:
         of_header = header_findings(file)
         findings += of_header
-        if not any(finding.code in ("header_damaged", "file_damaged") for finding in of_header):
+        if not any(finding.code in ("header_damaged", "file_damaged", "page_count_wrong") for finding in of_header):
             with file.working("diagnosing", file.name) as connection:
                 facts, inside = _inside(file, connection, thresholds, tables)
                 findings += inside

@@ -13,6 +13,7 @@ from ...messages import listed, msg
 from ...values import Finding
 from ..driver_errors import translated
 from ..names import Table, quoted
+from ..table_scan import table_scan
 from ..verification import structure
 
 _PAGE = re.compile(r"page (\d+)", re.IGNORECASE)
@@ -128,8 +129,10 @@ def _owners(connection: sqlite3.Connection, lines: list[str], table: Table) -> s
 
 def _unreadable_rows(connection: sqlite3.Connection, table: Table) -> str | None:
     try:
-        for _ in connection.execute(f"SELECT * FROM {quoted(table.name)} NOT INDEXED"):
+        for _ in connection.execute(table_scan(connection, table.name, "*")):
             pass
+    except Damaged as error:
+        return str(error.words)
     except sqlite3.Error as error:
         return damage_words(error, table.name)
     return None

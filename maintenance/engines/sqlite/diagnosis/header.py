@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from ...messages import msg, size
 from ...values import Finding
 from ..sessions import DatabaseFile
@@ -31,6 +33,20 @@ def header_findings(file: DatabaseFile) -> list[Finding]:
                 "",
                 msg("The first 16 bytes are not those of an SQLite file, the rest of the header is plausible."),
                 msg("Something else wrote into the file; writing the 16 bytes again may bring everything back."),
+            )
+        ]
+    if header.claims_too_much(shutil.disk_usage(file.path.parent).free):
+        return [
+            Finding(
+                "page_count_wrong",
+                "critical",
+                "",
+                msg(
+                    "The header claims {wanted}, the file has {found}.",
+                    wanted=size(header.pages * header.page_size),
+                    found=size(header.file_bytes),
+                ),
+                msg("The number of pages in the header was overwritten; the true one follows from the file's length."),
             )
         ]
     if file.notice_truncation():

@@ -25,6 +25,7 @@ from ..diagnosis.corruption import Harm, indexes_of
 from ..driver_errors import translated
 from ..names import Table, quoted, tables_in
 from ..sessions import DatabaseFile
+from ..table_scan import table_scan
 from ..verification import structure
 from .pages import PageFile
 from .salvage import Found, Other, Row, Shape, rows_of_tree, shape_of, stray_rows
@@ -153,7 +154,7 @@ def _by_pages(file: DatabaseFile, table: Table, shape: Shape, rows: sqlite3.Conn
 def _scanned(connection: sqlite3.Connection, table: Table, shape: Shape) -> Iterator[Row]:
     rowid = shape.rowid_name or "NULL"
     columns = ", ".join(quoted(name) for name in shape.stored)
-    for row in connection.execute(f"SELECT {rowid}, {columns} FROM {quoted(table.name)} NOT INDEXED"):
+    for row in connection.execute(table_scan(connection, table.name, f"{rowid}, {columns}")):
         yield row[0], row[1:]
 
 
@@ -207,22 +208,38 @@ def _other_trees(connection: sqlite3.Connection, table: Table) -> list[Other]:
 
 
 def _expected(connection: sqlite3.Connection, table: Table, shape: Shape, rows: sqlite3.Connection) -> int | None:
-    """How many rows a readable index knows; their rowids go into `expected`. None: no such index."""
+    """How many rows the readable indexes know together; their rowids go into `expected`. None: no such index.
+
+    No index is believed alone: an entry missing from one of them would make a row vanish in silence.
+    """
     rows.execute("DROP TABLE IF EXISTS expected")
     rows.execute("CREATE TABLE expected (id INTEGER PRIMARY KEY)")
+    counts: list[int] = []
     for index in _full_indexes(connection, table):
-        source = f"FROM {quoted(table.name)} INDEXED BY {quoted(index)}"
+        rowid = shape.rowid_name or "1"
+        statement = f"SELECT {rowid} FROM {quoted(table.name)} INDEXED BY {quoted(index)}"
         try:
-            if shape.rowid_name is None:
-                return int(connection.execute(f"SELECT count(*) {source}").fetchone()[0])
-            with closing(connection.execute(f"SELECT {shape.rowid_name} {source}")) as known, _together(rows):
+            if not _reads(connection, statement, index):
+                continue
+            count = 0
+            with closing(connection.execute(statement)) as known, _together(rows):
                 while batch := known.fetchmany(BATCH):
-                    rows.executemany("INSERT OR IGNORE INTO expected VALUES (?)", batch)
-            return int(rows.execute("SELECT count(*) FROM expected").fetchone()[0])
+                    count += len(batch)
+                    if shape.rowid_name is not None:
+                        rows.executemany("INSERT OR IGNORE INTO expected VALUES (?)", batch)
+            counts.append(count)
         except sqlite3.Error as error:
             if translated(error, "reading", index).kind != "integrity":
                 raise
-    return None
+    if not counts:
+        return None
+    return max(counts) if shape.rowid_name is None else int(rows.execute("SELECT count(*) FROM expected").fetchone()[0])
+
+
+def _reads(connection: sqlite3.Connection, statement: str, index: str) -> bool:
+    """Whether the plan of a statement reads this index and nothing else."""
+    plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()]
+    return len(plan) == 1 and plan[0].endswith(f"INDEX {index}")
 
 
 def _full_indexes(connection: sqlite3.Connection, table: Table) -> list[str]:
@@ -248,15 +265,34 @@ def _loss(rows: sqlite3.Connection, table: Table, shape: Shape, found: Found, ex
         return Loss(table.canonical, None, pages, detail)
     if shape.rowid_name is None:
         lost = max(0, expected - _count(rows))
+        if not lost and pages:
+            # As many rows as the largest index knows prove nothing of those that it does not know.
+            return Loss(table.canonical, None, pages, _unproven(_count(rows)))
         return Loss(table.canonical, lost, pages, _said(lost, expected, [])) if lost else None
-    # What no index entry points to was deleted before.
-    rows.execute("DELETE FROM found WHERE id NOT IN (SELECT id FROM expected)")
+    alone = int(rows.execute("SELECT count(*) FROM found WHERE id NOT IN (SELECT id FROM expected)").fetchone()[0])
     missing = "FROM expected WHERE id NOT IN (SELECT id FROM found)"
     lost = int(rows.execute(f"SELECT count(*) {missing}").fetchone()[0])
+    if not lost and alone and pages:
+        return Loss(table.canonical, None, pages, _doubt(alone))
     if not lost:
         return None
     first = [int(row[0]) for row in rows.execute(f"SELECT id {missing} ORDER BY id LIMIT {SHOWN}")]
     return Loss(table.canonical, lost, pages, _said(lost, expected, first))
+
+
+def _unproven(count: int) -> Message:
+    return msg(
+        "{count:,} rows were found; pages of the table are lost, and rows that no index knew would have been on them.",
+        count=count,
+    )
+
+
+def _doubt(alone: int) -> Message:
+    return msg(
+        "{alone:,} rows that were found are in no index, so that the indexes do not prove that every row was found. "
+        "They are kept.",
+        alone=alone,
+    )
 
 
 def _said(lost: int, expected: int, first: list[int]) -> Message:
