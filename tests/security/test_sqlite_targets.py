@@ -87,18 +87,20 @@ class TestTheSchema:
         assert pinned == made, "a connection came through another door"
 
     @pytest.mark.parametrize(
-        "hostile",
+        ("hostile", "used"),
         [
-            "CREATE VIEW orders_view AS SELECT load_extension('/tmp/evil')",
-            "CREATE VIEW orders_view AS SELECT fts3_tokenizer('x', zeroblob(8))",
-            "CREATE TRIGGER t AFTER UPDATE ON orders BEGIN SELECT load_extension('/tmp/evil'); END",
+            ("CREATE VIEW v AS SELECT load_extension('/tmp/evil')", "SELECT * FROM v"),
+            ("CREATE VIEW v AS SELECT fts3_tokenizer('x', zeroblob(8))", "SELECT * FROM v"),
+            (
+                "CREATE TRIGGER t AFTER UPDATE ON orders BEGIN SELECT load_extension('/tmp/evil'); END",
+                "UPDATE orders SET note = note",
+            ),
         ],
     )
-    def test_nothing_that_acts_outside_the_file_is_called(self, lab: SQLiteLab, hostile: str) -> None:
+    def test_nothing_that_acts_outside_the_file_is_called(self, lab: SQLiteLab, hostile: str, used: str) -> None:
         lab.sql(hostile)
         with closing(door.connect(lab.path)) as connection, pytest.raises(sqlite3.Error):
-            connection.execute("UPDATE orders SET note = note").fetchall()
-            connection.execute("SELECT * FROM orders_view").fetchall()
+            connection.execute(used)
 
     @pytest.mark.parametrize("default", ["(randomblob(900000000))", "(load_extension('x'))", "((SELECT 1))"])
     def test_a_default_is_a_small_constant_or_nothing(self, lab: SQLiteLab, default: str) -> None:

@@ -83,6 +83,10 @@ def repaired(lab: SQLiteLab, allow_data_loss: bool = False) -> list[Loss]:
     return losses
 
 
+def perform_all(engine: Engine, actions: list[Action], allow_data_loss: bool = False) -> list[Loss]:
+    return [loss for action in actions for loss in engine.actions.perform(action, allow_data_loss).losses]
+
+
 def content(lab: SQLiteLab) -> list[tuple[object, ...]]:
     return lab.sql("SELECT id, customer_id, status, note FROM orders ORDER BY id")
 

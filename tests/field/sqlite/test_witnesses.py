@@ -10,7 +10,7 @@ import pytest
 
 from maintenance.engines.errors import Damaged
 from tests.engines.lab_sqlite import SQLiteLab
-from tests.engines.sqlite.world import SMALL, plan, repaired, under_cut
+from tests.engines.sqlite.world import SMALL, perform_all, plan, repaired, under_cut
 
 
 def poor(lab: SQLiteLab, index: str, insert: str) -> None:
@@ -49,8 +49,7 @@ def test_one_poor_index_is_no_list_of_all_rows(lab: SQLiteLab, second_index: boo
         assert repaired(lab) == []
     else:
         with lab.engine() as engine, under_cut(engine), pytest.raises(Damaged, match="do not prove"):
-            for action in plan(engine, "repair"):
-                engine.actions.perform(action, False)
+            perform_all(engine, plan(engine, "repair"))
         (loss,) = repaired(lab, allow_data_loss=True)
         assert loss.rows is None
     assert lab.sql("SELECT * FROM t NOT INDEXED ORDER BY id") == before
@@ -71,8 +70,7 @@ def test_a_covering_index_is_not_taken_for_the_table(lab: SQLiteLab) -> None:
     with lab.engine() as engine:
         assert not engine.verifier.fingerprint(None)["w"].readable
         with under_cut(engine), pytest.raises(Damaged):
-            for action in plan(engine, "repair"):
-                engine.actions.perform(action, False)
+            perform_all(engine, plan(engine, "repair"))
     (loss,) = repaired(lab, allow_data_loss=True)
     assert loss.rows is None or loss.rows > 0
     assert loss.pages
