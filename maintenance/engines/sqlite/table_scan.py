@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 
 from ..errors import Damaged
-from ..messages import msg
+from ..messages import listed, msg
 from .names import quoted
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
@@ -23,7 +23,7 @@ def table_scan(connection: sqlite3.Connection, name: str, columns: str) -> str:
     statement = f"SELECT {columns} FROM {quoted(name)} {how}"
     plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()]
     if plan != [f"SCAN {name}"]:
-        raise Damaged("reading", name, msg("SQLite reads something else than the table: {plan}", plan="; ".join(plan)))
+        raise Damaged("reading", name, msg("SQLite reads something else than the table: {plan}", plan=listed(plan)))
     return statement
 
 
