@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from maintenance.engines.errors import Damaged
+from maintenance.engines.errors import Damaged, Transient
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Action, Thresholds
 from tests.engines.lab_postgresql import PAGE, PostgreSQLLab
-from tests.engines.postgresql.world import MARKER, engine
+from tests.engines.postgresql.world import MARKER, action, engine, wait_until
 
 SMALL = Thresholds(minimum_bytes=0)
 
@@ -45,8 +46,8 @@ def planned(made: PostgreSQL, with_leave: bool) -> list[Action]:
 
 
 def perform_all(made: PostgreSQL, actions: list[Action]) -> None:
-    for action in actions:
-        made.actions.perform(action, False)
+    for planned_one in actions:
+        made.actions.perform(planned_one, False)
 
 
 @pytest.mark.parametrize("spoil", [zeros, garbage])
@@ -151,3 +152,34 @@ def test_indexes_whose_expressions_live_in_a_schema(lab: PostgreSQLLab, kind: st
         assert made.verifier.fingerprint(None) == before
         assert [check for check in made.verifier.check(None) if not check.passed] == []
         assert [check for check in made.verifier.check_again(None) if not check.passed] == []
+
+
+def test_a_session_that_an_administrator_ends_in_the_midst_of_the_work_is_lost_for_now(lab: PostgreSQLLab) -> None:
+    lab.sql(
+        """CREATE TABLE slow (i int);
+           CREATE FUNCTION slowly(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+             'BEGIN PERFORM pg_sleep(0.05); RETURN $1; END';
+           CREATE INDEX ON slow (slowly(i));
+           ALTER TABLE slow SET (autovacuum_enabled = off); INSERT INTO slow SELECT generate_series(1, 40)"""
+    )
+    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'VACUUM (FULL) public.slow'"
+    with engine(lab) as made, ThreadPoolExecutor(1) as pool:
+        made.lock.fence()
+        work = pool.submit(made.actions.perform, action("vacuum_full", "public.slow"), False)
+        wait_until("it works", lambda: lab.sql(ending))
+        with pytest.raises(Transient):
+            work.result(30)
+
+
+def test_no_commit_of_ours_waits_for_a_standby_that_is_gone(lab: PostgreSQLLab) -> None:
+    lab.server.run("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+    lab.server.run("postgres", "SELECT pg_reload_conf()")
+    try:
+        with engine(lab, statement_seconds=20) as made:
+            gate = made.gate.read_state()
+            made.gate.cut(gate, MARKER)
+            made.gate.open(gate, None)
+            assert made.gate.differences(gate) == []
+    finally:
+        lab.server.run("postgres", "ALTER SYSTEM RESET synchronous_standby_names")
+        lab.server.run("postgres", "SELECT pg_reload_conf()")
