@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DBMAINT_INSECURE ?= 1
 
-.PHONY: help demo serve test test-quick test-mysql lint bench chaos clean packages test-packages messages requirements
+.PHONY: help demo serve test test-quick test-field test-mysql lint bench chaos clean packages test-packages messages requirements
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -45,10 +45,15 @@ serve: $(VENV)/.installed messages
 test: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/web
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/browser tests/acceptance tests/engines
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/security tests/browser tests/acceptance tests/engines
 
 test-quick: $(VENV)/.installed-dev messages
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" tests/unit tests/web
+
+## make test-field  cases from the field: long and rare ones, on real servers
+test-field: test-packages $(VENV)/.installed-dev messages
+	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/field
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
 test-mysql: test-packages $(VENV)/.installed-dev messages

@@ -68,11 +68,13 @@ class Month:
 
 
 def month_of(text: str) -> Month | None:
-    """'2026-11' -> Month; None for what is no month."""
+    """'2026-11' -> Month; None for what is no month, or none in which there could be anything of ours."""
     try:
-        return Month(*date.fromisoformat(f"{text}-01").timetuple()[:2])
+        day = date.fromisoformat(f"{text}-01")
     except ValueError:
         return None
+    # A year inside both ends, because pages look some months back and forth.
+    return Month(day.year, day.month) if FIRST.year < day.year < LAST.year else None
 
 
 def this_month() -> Month:
