@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import getpass
 import json
+import os
+import pwd
 import re
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-from django.core.management.base import OutputWrapper
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, OutputWrapper
+from django.db import Error
 from django.utils import timezone
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from .conf import config
+from .conf.config import ConfigError
 from .conf.control_database import patient
-from .engines.messages import size
+from .engines.messages import msg, size
 from .models import ENDED, MaintenanceRun, RunTarget, Status, StepRecord
-from .requests.launch import Actor
+from .requests.launch import Actor, NotPermitted
 from .results.outcome import outcome
 
 MARKS = {"started": "▶", "finished": "✓", "failed": "✕", "interrupted": "■", "undone": "↺"}
@@ -28,9 +33,62 @@ EXIT = {Status.SUCCEEDED: 0, Status.NEEDS_OPERATOR: 3}
 """Everything else ends with 1; 2 is bad input and 4 refused."""
 
 
+ALMIGHTY = "db_admin"
+"""The account that may do everything, as root may."""
+
+
+class PersonsCommand(BaseCommand):
+    """A command of people: refused with 4 unless the account of its user id is that of somebody who may run it."""
+
+    needs: ClassVar[tuple[str, ...]]
+    """Permissions of `maintenance`, of which one is enough."""
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        try:
+            self.who = actor()
+            if not any(self.who.may(permission) for permission in self.needs):
+                raise NotPermitted(
+                    msg("{who} has none of the permissions: {names}.", who=self.who.name, names=", ".join(self.needs))
+                )
+        except NotPermitted as refusal:
+            self.stderr.write(str(refusal))
+            sys.exit(4)
+        except ConfigError as error:
+            self.stderr.write(str(error))
+            sys.exit(2)
+        return super().execute(*args, **options)
+
+
+def account() -> str:
+    """The operating system's name for the real user id of this process, whatever its environment says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
 def actor() -> Actor:
-    """The operating system's user: who may run this command has the console's database anyway."""
-    return Actor(name=f"{getpass.getuser()} (command line)", origin="command")
+    """Who runs this command: root and db_admin as such, anybody else as the user that config.json names for them.
+
+    Raises NotPermitted when it names nobody, ConfigError when it cannot be read.
+    """
+    name = account()
+    if os.getuid() == 0 or name == ALMIGHTY:
+        return Actor(name=f"{name} (command line)", origin="command")
+    username = config.load().command_line_users.get(name)
+    try:
+        user = User.objects.filter(username=username, is_active=True).first() if username else None
+    except Error as error:
+        raise NotPermitted(
+            msg("The control database does not answer; without it only root and db_admin may do this.")
+        ) from error
+    if user is None:
+        raise NotPermitted(
+            msg(
+                "config.json names no user of the console for the account {account} (command_line_users).", account=name
+            )
+        )
+    return Actor(name=user.get_username(), origin="command", user=user)
 
 
 def named(text: str) -> MaintenanceRun | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.auditing import chain
 from maintenance.auditing.keys import KeyUnreadable
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("verify_audit",)
     help = (
         "Accepts a broken audit chain as it is: after its cause was found, after the control database was restored "
         "on purpose, or where a further host begins its own file of checkpoints. The reason stands in the chain."
@@ -26,7 +27,7 @@ class Command(BaseCommand):
             self.stderr.write("A reason is required.")
             sys.exit(2)
         try:
-            problem = chain.accept(terminal.actor().name, options["reason"].strip())
+            problem = chain.accept(self.who.name, options["reason"].strip())
         except (OSError, KeyUnreadable) as error:
             self.stderr.write(f"Nothing was changed: {error}")
             sys.exit(1)

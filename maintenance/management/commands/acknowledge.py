@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.requests import launch
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("launch_maintenance",)
     help = "Acknowledges a run that needs an operator: nobody is reminded of it any more."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -22,7 +23,7 @@ class Command(BaseCommand):
         if run is None:
             self.refuse(f"There is no maintenance {options['run']}.")
         try:
-            launch.acknowledge(terminal.actor(), run)
+            launch.acknowledge(self.who, run)
         except launch.Refused as refusal:
             self.refuse(str(refusal))
         self.stdout.write(f"{run.number} is acknowledged.")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.api import tokens
@@ -16,7 +16,8 @@ from maintenance.models import ApiToken
 LONGEST = 3650
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("launch_maintenance", "view_maintenancerun")
     help = "Creates a bearer token that acts in a person's name. It is shown once; only its SHA-256 is kept."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,12 +33,15 @@ class Command(BaseCommand):
         user = User.objects.filter(username=options["user"], is_active=True).first()
         if user is None:
             self.refuse(f"There is no person {options['user']} who may log in.")
+        if self.who.user is not None and self.who.user != user and not self.who.user.is_superuser:
+            self.stderr.write(f"{self.who.name} may make tokens of their own only.")
+            sys.exit(4)
         if not 1 <= options["days"] <= LONGEST:
             self.refuse(f"--days is {options['days']}; it is 1 to {LONGEST}.")
         if not 1 <= len(options["name"]) <= 100:
             self.refuse("The name has 1 to 100 characters.")
         scopes = list(dict.fromkeys(options["scope"] or [ApiToken.Scope.READ.value]))
-        by = terminal.actor().name
+        by = self.who.name
         try:
             plain, token = tokens.issue(user, options["name"], scopes, timedelta(days=options["days"]), by)
         except tokens.NeedsFactor as why:

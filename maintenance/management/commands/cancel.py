@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.requests import launch
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("cancel_maintenance",)
     help = "Cancels a run; its worker ends the statement in hand and brings service back."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -23,7 +24,7 @@ class Command(BaseCommand):
             self.stderr.write(f"There is no run {options['run']}.")
             sys.exit(2)
         try:
-            launch.cancel(terminal.actor(), run)
+            launch.cancel(self.who, run)
         except launch.BadInput as error:
             self.stderr.write(str(error))
             sys.exit(2)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.models import DatabaseState, MaintenanceSetting
 from maintenance.observation import watch
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("launch_maintenance",)
     help = "Diagnoses a registered database."
 
     def add_arguments(self, parser: CommandParser) -> None:

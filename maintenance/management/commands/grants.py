@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.engines.errors import EngineError
@@ -14,7 +14,8 @@ from maintenance.models import MaintenanceSetting
 from maintenance.observation import privileges
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("change_maintenancesetting",)
     help = "Prints the GRANT statements that a registered database's account needs, as SQL with comments."
 
     def add_arguments(self, parser: CommandParser) -> None:

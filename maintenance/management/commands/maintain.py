@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import connections
 
 from maintenance import queue, terminal
@@ -18,7 +18,8 @@ from maintenance.results.outcome import outcome
 from maintenance.workflow import recovery, runner
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("launch_maintenance",)
     help = "Plans or runs an emergency maintenance."
     # The others import every page, which costs an emergency half a second of processor time.
     requires_system_checks = ["queue"]
@@ -56,7 +57,7 @@ class Command(BaseCommand):
             if options["plan"]:
                 self.print_plan(request, options["json"])
                 return
-            run = launch.launch(terminal.actor(), request, enqueue=not options["foreground"])
+            run = launch.launch(self.who, request, enqueue=not options["foreground"])
         except launch.BadInput as error:
             self.refuse(error, 2, options["json"])
         except launch.Refused as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import tasks, terminal
 from maintenance.models import ACTIVE, MaintenanceRun, RunTarget, Status
@@ -14,7 +14,8 @@ from maintenance.results.outcome import outcome
 from maintenance.workflow import conclusion, lease, runner
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("launch_maintenance",)
     help = "Takes up every run whose worker is gone."
     # The others import every page, which costs an emergency half a second of processor time.
     requires_system_checks = ["queue"]

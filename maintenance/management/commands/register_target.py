@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import transaction
 
 from maintenance import terminal
@@ -18,7 +18,8 @@ from maintenance.engines import ENGINES
 from maintenance.models import MaintenanceSetting
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("add_maintenancesetting", "change_maintenancesetting")
     help = "Registers a target database: name, SQLAlchemy URL and backup folders."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -56,7 +57,7 @@ class Command(BaseCommand):
             sys.exit(2)
         with transaction.atomic():
             setting.save()
-            chain.record(terminal.actor().name, "setting.registered", name, before, described(setting))
+            chain.record(self.who.name, "setting.registered", name, before, described(setting))
         if options["json"]:
             terminal.write_json(self.stdout, described(setting))
         else:

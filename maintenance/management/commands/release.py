@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import Error, connection, transaction
 from django.utils import timezone
 from sqlalchemy.engine import make_url
@@ -37,7 +37,8 @@ class NotAsBefore(Exception):
     """Something of the state before could not be brought back."""
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("launch_maintenance",)
     help = "Brings a target's connections and applications back to the state before, from the black box file alone."
     requires_system_checks: list[str] = []
 
@@ -53,16 +54,16 @@ class Command(BaseCommand):
             sys.exit(2)
         box = BlackBox(path.resolve())
         found = Remembered(box)
-        if found.is_over and released_unseen(found):
+        if found.is_over and released_unseen(found, self.who.name):
             self.stdout.write(f"{name} was released at {found.released_at}; the control database knows it now.")
             return
         if found.is_over:
             self.stderr.write(f"The last maintenance of {name} ended {found.ended}; there is nothing to release.")
             sys.exit(2)
         try:
-            with claimed(found) as token:
+            with claimed(found, self.who.name) as token:
                 found.release(token, self.stderr.write)
-                box.write({"kind": "released", "by": terminal.actor().name})
+                box.write({"kind": "released", "by": self.who.name})
         except Busy as error:
             self.stderr.write(f"{name} is being worked on by {error}; cancel the run instead.")
             sys.exit(4)
@@ -132,10 +133,9 @@ class Remembered:
 
 
 @contextmanager
-def claimed(found: Remembered) -> Iterator[int]:
+def claimed(found: Remembered, who: str) -> Iterator[int]:
     """The fencing token to act with. Where the control database answers, the run is claimed first, so that no
     worker takes it up meanwhile, and ended afterwards, so that none takes it up later. Raises Busy."""
-    who = terminal.actor().name
     try:
         connection.ensure_connection()
         target = RunTarget.objects.filter(pk=found.target).first()
@@ -174,7 +174,7 @@ def open_since(target: RunTarget, at: datetime, who: str) -> None:
         chain.record(who, "target.released", f"{target.database} in run {target.run_id}")
 
 
-def released_unseen(found: Remembered) -> bool:
+def released_unseen(found: Remembered, who: str) -> bool:
     """Tells the control database of a release while it did not answer: it would refuse the database for ever."""
     try:
         waiting = RunTarget.objects.filter(pk=found.target, status=Status.NEEDS_OPERATOR, outage_ended_at=None)
@@ -183,5 +183,5 @@ def released_unseen(found: Remembered) -> bool:
         return False
     if target is None:
         return False
-    open_since(target, datetime.fromisoformat(found.released_at), terminal.actor().name)
+    open_since(target, datetime.fromisoformat(found.released_at), who)
     return True

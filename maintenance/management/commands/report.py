@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.models import MaintenanceRun
 from reports import write
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("view_maintenancerun", "read_reports")
     help = "Makes the PDF and the CSV of a run again."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,9 +27,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         run = self.found(options["run"])
         try:
-            path = write.make_again(
-                run, terminal.actor().name, options["language"], False if options["no_bom"] else None
-            )
+            path = write.make_again(run, self.who.name, options["language"], False if options["no_bom"] else None)
         except Exception as error:
             self.stderr.write(f"The report of {run.number} could not be made: {error}")
             sys.exit(1)

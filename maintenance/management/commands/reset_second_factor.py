@@ -6,13 +6,14 @@ import sys
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import terminal
 from maintenance.identity.factors import remove
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("change_user",)
     help = "Removes the second factor of a person who lost it. Make sure first that it is that person who asks."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -24,7 +25,7 @@ class Command(BaseCommand):
         if user is None:
             self.stderr.write(f"There is nobody called {name}.")
             sys.exit(2)
-        if remove(user, terminal.actor().name):
+        if remove(user, self.who.name):
             self.stdout.write(f"The second factor is removed: {name} logs in with the password alone until it is new.")
         else:
             self.stdout.write(f"{name} has no second factor.")

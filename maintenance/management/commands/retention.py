@@ -6,12 +6,13 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from maintenance import retention, terminal
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("delete_maintenancerun",)
     help = "Removes old backups, measurements, records and audit entries, as the settings say."
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -19,7 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = retention.remove(terminal.actor().name, options["dry_run"])
+        found = retention.remove(self.who.name, options["dry_run"])
         if options["json"]:
             terminal.write_json(self.stdout, asdict(found))
         else:

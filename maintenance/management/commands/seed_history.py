@@ -6,16 +6,18 @@ import random
 from datetime import timedelta
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.utils import timezone
 
+from maintenance import terminal
 from maintenance.models import ENDED, MaintenanceRun, MaintenanceType, Node, RunTarget, SeverityLevel, Status
 
 BATCH = 5000
 NAMES = ("shop", "billing", "warehouse", "crm", "kiosk")
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("add_maintenancerun",)
     help = "Adds N synthetic finished runs."
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -6,12 +6,13 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
 
+from maintenance import terminal
 from maintenance.auditing import chain
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
+    needs = ("verify_audit",)
     help = "Checks the whole audit chain; exit 1 and the first bad entry if it is broken."
 
     def handle(self, *args: Any, **options: Any) -> None:
