@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from ..errors import Damaged
 from ..parts import Benchmark, Measure, Rows
 from ..values import Sample
 from .driver_errors import translated
@@ -151,12 +152,15 @@ class FileBenchmark(Benchmark):
 
     def queries(self, tables: Sequence[str] | None) -> list[str]:
         """Return for the largest tables: all rows, all rows in groups of the first index, and each with its parent."""
-        with self.file.working("choosing queries for", self.file.name) as connection:
-            known = tables_in(connection)
-            chosen = [table for name, table in known.items() if tables is None or name in tables]
-            sized = [(_rows(connection, table), table) for table in chosen]
-            largest = sorted(sized, key=lambda pair: (-pair[0], pair[1].name))[:LARGEST]
-            return [sql for rows, table in largest if rows for sql in _queries_for(connection, table)]
+        try:
+            with self.file.working("choosing queries for", self.file.name) as connection:
+                known = tables_in(connection)
+                chosen = [table for name, table in known.items() if tables is None or name in tables]
+                sized = [(_rows(connection, table), table) for table in chosen]
+                largest = sorted(sized, key=lambda pair: (-pair[0], pair[1].name))[:LARGEST]
+                return [sql for rows, table in largest if rows for sql in _queries_for(connection, table)]
+        except Damaged:
+            return []  # what cannot be measured is repaired all the same
 
     @contextmanager
     def measuring(self, query: str) -> Iterator[Measure]:

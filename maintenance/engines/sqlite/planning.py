@@ -10,6 +10,7 @@ from ..parts import Planner
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
 from .diagnosis.application_functions import NEEDS_APPLICATION
 from .diagnosis.folder import FOREIGN_LOG as LOG
+from .diagnosis.header import ENCRYPTED
 from .diagnosis.sizes import WORTH_STATISTICS
 from .exclusive_lock import FOREIGN_LOG
 
@@ -51,6 +52,9 @@ def _planned(
     _refuse_foreign(diagnosis, tables)
     if any(finding.code == LOG for finding in diagnosis.findings):
         raise Unable("planning the work on", file_name, FOREIGN_LOG)
+    for finding in diagnosis.findings:
+        if finding.code in (ENCRYPTED, "schema_unreadable"):
+            raise Unable("planning the work on", file_name, finding.evidence)
     chosen = [fact for fact in diagnosis.tables if tables is None or fact.name in tables]
     codes = {finding.code for finding in diagnosis.findings}
     whole = tables is None

@@ -149,17 +149,17 @@ class DatabaseFile:
         if any(self.beside(ending).exists() and self.beside(ending).stat().st_size for ending in ("-wal", "-journal")):
             if self.log_is_foreign():
                 return self.path, "immutable"
-            return self._copy_to_look_at(), "rw"
+            return self.copy_to_look_at(), "rw"
         return self.path, "immutable" if self.header().write_ahead else "ro"
 
     def log_is_foreign(self) -> bool:
         """Whether the log beside the file was written for another database, or is none."""
         marks = self.marks()
         if self._foreign is None or self._foreign[0] != marks:
-            self._foreign = (marks, foreign_log.is_foreign(self.path, self.beside("-wal"), self._copy_to_look_at))
+            self._foreign = (marks, foreign_log.is_foreign(self.path, self.beside("-wal"), self.copy_to_look_at))
         return self._foreign[1]
 
-    def _copy_to_look_at(self) -> Path:
+    def copy_to_look_at(self) -> Path:
         """A copy of the file with what lies beside it, as of now; the same one until something changes."""
         marks = self.marks()
         if self._look is None or self._look[0] != marks:

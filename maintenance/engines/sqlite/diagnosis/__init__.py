@@ -19,9 +19,12 @@ from .application_functions import tables_of_others
 from .constraints import orphans
 from .corruption import Harm
 from .folder import folder_findings
-from .header import header_findings, unreadable
+from .header import ENCRYPTED, UNPARSED, header_findings, schema_unreadable, unreadable
+from .search_indexes import search_index_findings
 from .sizes import facts_of, judged, page_use, sampled_rows, whole_file
 
+UNOPENED = {"header_damaged", "file_damaged", "page_count_wrong", ENCRYPTED}
+"""Findings of files that SQLite is not asked about."""
 COUNTING_SECONDS = 20.0
 """Exact row counts stop here; later tables have no count."""
 
@@ -44,12 +47,14 @@ def _diagnosed(file: DatabaseFile, thresholds: Thresholds, tables: Sequence[str]
     try:
         of_header = header_findings(file)
         findings += of_header
-        if not any(finding.code in ("header_damaged", "file_damaged", "page_count_wrong") for finding in of_header):
+        if not any(
+            finding.code in ("header_damaged", "file_damaged", "page_count_wrong", ENCRYPTED) for finding in of_header
+        ):
             with file.working("diagnosing", file.name) as connection:
                 facts, inside = _inside(file, connection, thresholds, tables)
                 findings += inside
     except Damaged as error:
-        findings.append(unreadable(error.words))
+        findings.append(schema_unreadable(error.words) if UNPARSED in error.words else unreadable(error.words))
     status = shutil.disk_usage(file.path.parent)
     return Diagnosis(
         version=VERSION,
@@ -81,5 +86,6 @@ def _inside(
     findings += [finding for fact in facts for finding in judged(fact, thresholds)]
     if tables is None:
         findings += whole_file(connection, thresholds)
+        findings += search_index_findings(file, connection)
     findings += orphans(connection, ours, harm)
     return facts, findings

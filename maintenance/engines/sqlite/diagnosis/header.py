@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
+from math import log2
 
 from ...messages import msg, size
 from ...values import Finding
-from ..sessions import DatabaseFile
+from ..capabilities import VERSION
+from ..sessions import DatabaseFile, first_bytes
+
+ENCRYPTED = "encrypted"
+SAMPLE = 65536
+TREE_PAGES = frozenset((2, 5, 10, 13))
+UNPARSED = "malformed database schema"
 
 
 def unreadable(words: str) -> Finding:
@@ -19,11 +27,49 @@ def unreadable(words: str) -> Finding:
     )
 
 
+def looks_encrypted(sample: bytes) -> bool:
+    """Whether bytes are spread as by chance, and pages begin as by chance whatever their size.
+
+    Shannon entropy, in bits a byte; of 4,096 random bytes it is 7.95.
+    """
+    if len(sample) < 4096:
+        return False
+    entropy = -sum(n / len(sample) * log2(n / len(sample)) for n in Counter(sample).values())
+    if entropy < 7.8:
+        return False
+    for size_ in (512, 1024, 2048, 4096, 8192, 16384):
+        starts = [sample[offset] for offset in range(size_, len(sample), size_)]
+        if starts and sum(start in TREE_PAGES for start in starts) > len(starts) / 5:
+            return False
+    return True
+
+
+def schema_unreadable(words: str) -> Finding:
+    """An entry of the schema that this SQLite cannot parse, among pages that may all be sound."""
+    return Finding(
+        "schema_unreadable",
+        "critical",
+        "",
+        msg("{version} cannot read an entry of the schema: {words}", version=VERSION, words=words),
+        msg("A newer SQLite, or a program that wrote into the schema, made it. The rows may all be sound."),
+    )
+
+
 def header_findings(file: DatabaseFile) -> list[Finding]:
     header = file.header()
     if header.file_bytes == 0:
         return []
     if not header.magic:
+        if looks_encrypted(first_bytes(file.path, SAMPLE)):
+            return [
+                Finding(
+                    ENCRYPTED,
+                    "critical",
+                    "",
+                    msg("The file is encrypted, or no SQLite database: nothing in it follows the format."),
+                    msg("Only the program that has the key can work on it. Nothing is changed here."),
+                )
+            ]
         if not header.plausible:
             return [unreadable("the first page is overwritten")]
         return [

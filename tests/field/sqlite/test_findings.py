@@ -1,0 +1,83 @@
+"""What a file is told to have: neither more nor less, nor something else."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from maintenance.engines.errors import Unable
+from tests.engines.lab_sqlite import SQLiteLab
+from tests.engines.sqlite.world import SMALL, plan
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> SQLiteLab:
+    made = SQLiteLab(tmp_path / "shop")
+    made.fill()
+    return made
+
+
+def codes(lab: SQLiteLab) -> list[str]:
+    with lab.engine() as engine:
+        return [finding.code for finding in engine.diagnostics.diagnose(SMALL).findings]
+
+
+@pytest.mark.parametrize(
+    ("makes", "breaks"),
+    [
+        ("CREATE VIRTUAL TABLE f USING fts5 (body)", "DELETE FROM f_data WHERE id > 10"),
+        ("CREATE VIRTUAL TABLE f USING fts4 (body)", "DELETE FROM f_segdir"),
+        ('CREATE VIRTUAL TABLE "my f" USING fts5(body)', 'DELETE FROM "my f_docsize"'),
+    ],
+)
+def test_a_broken_full_text_index_is_told(lab: SQLiteLab, makes: str, breaks: str) -> None:
+    name = '"my f"' if "my f" in makes else "f"
+    lab.script(makes, f"INSERT INTO {name} SELECT note FROM orders LIMIT 500")
+    before = lab.path.read_bytes()
+    assert "search_index_damaged" not in codes(lab)
+    assert lab.path.read_bytes() == before
+    lab.sql(breaks)
+    assert "search_index_damaged" in codes(lab)
+
+
+def test_a_broken_spatial_index_is_told(lab: SQLiteLab) -> None:
+    lab.script("CREATE VIRTUAL TABLE r USING rtree (id, a, b)", "INSERT INTO r SELECT id, id, id + 1 FROM orders")
+    assert "search_index_damaged" not in codes(lab)
+    lab.sql("DELETE FROM r_rowid WHERE rowid % 3 = 0")
+    assert "search_index_damaged" in codes(lab)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_encrypted_file_is_called_so_and_nothing_is_offered(lab: SQLiteLab, seed: int) -> None:
+    lab.path.write_bytes(random.Random(seed).randbytes(200_000))
+    before = lab.path.read_bytes()
+    assert codes(lab).count("encrypted") == 1
+    with lab.engine() as engine, pytest.raises(Unable, match="encrypted"):
+        plan(engine, "repair", True)
+    assert lab.path.read_bytes() == before
+
+
+def test_an_entry_of_a_newer_dialect_is_no_lost_page(lab: SQLiteLab) -> None:
+    lab.sql("CREATE VIEW v AS SELECT group_concat(status) FROM orders")
+    with closing(sqlite3.connect(lab.path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = 'CREATE VIEW v AS SELECT nothing(( FROM orders' WHERE name = 'v'"
+        )
+    before = lab.path.read_bytes()
+    found = codes(lab)
+    assert "schema_unreadable" in found
+    assert "file_damaged" not in found
+    with lab.engine() as engine, pytest.raises(Unable, match="cannot read an entry"):
+        plan(engine, "repair", True)
+    assert lab.path.read_bytes() == before
+
+
+def test_no_measurement_stands_before_a_repair(lab: SQLiteLab) -> None:
+    lab.write(0, b"\xff" * 16)
+    with lab.engine() as engine:
+        assert engine.benchmark.queries(None) == []
