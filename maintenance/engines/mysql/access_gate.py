@@ -18,7 +18,7 @@ import math
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -155,14 +155,18 @@ def _definition_digest(session: Session, user: str, host: str) -> str:
 def _events(server: Server, session: Session) -> list[Json]:
     """Those of the schema, and those of others that name it: an event runs although its definer is locked."""
     rows = session.ask(
-        "SELECT event_schema, event_name, status, definer, sql_mode, time_zone FROM information_schema.events"
+        "SELECT event_schema, event_name, status, definer, sql_mode, time_zone, character_set_client,"
+        " collation_connection, database_collation, COALESCE(execute_at, ends) FROM information_schema.events"
         " WHERE event_schema = %(s)s OR (event_definition REGEXP %(n)s AND event_schema NOT LIKE %(ours)s)"
         " ORDER BY event_schema <> %(s)s, 1, 2",
         s=server.schema,
         n=writing.named(server.schema),
         ours=OUR_SCHEMAS,
     )
-    keys = ("schema", "name", "status", "definer", "sql_mode", "time_zone")
+    keys = (
+        *("schema", "name", "status", "definer", "sql_mode", "time_zone"),
+        *("charset", "collation", "database_collation", "last_due"),
+    )
     return [dict(zip(keys, map(str, row), strict=True)) for row in rows]
 
 
@@ -213,7 +217,12 @@ def _lying_there(server: Server, session: Session) -> tuple[Json | None, Json | 
         " AND c.table_name = 'gate' AND c.column_name IN ('gate', 'marker')",
         s=schema,
     )
-    rows = session.ask(f"SELECT gate, marker FROM {full(schema, 'gate')} LIMIT 1") if len(columns) == 2 else []
+    try:
+        rows = session.ask(f"SELECT gate, marker FROM {full(schema, 'gate')} LIMIT 1") if len(columns) == 2 else []
+    except DBAPIError as error:
+        if code_of(error) not in (1049, 1146):
+            raise
+        rows = []  # the switch has fired and drops it at this moment
     gate, marker = rows[0] if rows else (None, None)
     return _parsed(gate), _parsed(marker)
 
@@ -309,18 +318,32 @@ def _lock(session: Session, one: dict[str, Any]) -> None:
 
 
 def _set_event(session: Session, event: dict[str, str], state: str) -> None:
-    """ALTER EVENT takes definer and sql_mode from the session that says it: both are given as they were."""
+    """ALTER EVENT takes definer, sql_mode, character sets and time zone from the session that says it: all are given as
+    they were, or the event means something else afterwards."""
     user, _, host = event["definer"].rpartition("@")
-    session.ask("SET SESSION sql_mode = %(m)s", m=event["sql_mode"])
+    session.ask(
+        "SET SESSION sql_mode = %(mode)s, character_set_client = %(charset)s, collation_connection = %(collation)s,"
+        " collation_database = %(database)s, time_zone = %(zone)s",
+        mode=event["sql_mode"],
+        charset=event.get("charset", "utf8mb4"),
+        collation=event.get("collation", "utf8mb4_general_ci"),
+        database=event.get("database_collation", "utf8mb4_general_ci"),
+        zone=event["time_zone"],
+    )
     try:
         session.ask(
             f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} {state}"
         )
     except DBAPIError as error:
-        if code_of(error) != 1539:  # dropped meanwhile
+        if code_of(error) not in GONE:
             raise
     finally:
-        session.ask("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'")
+        session.ask("SET NAMES utf8mb4")
+        session.ask("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'")
+
+
+GONE = frozenset((1539, 1588, 1589))
+"""The event was dropped meanwhile, or its time is over."""
 
 
 @dataclass(frozen=True)
@@ -419,15 +442,35 @@ def open_gate(server: Server, gate: Json, share: float | None) -> None:
     """See AccessGate.open. Accounts first, then events, the mirror last."""
     accounts = cast(list[dict[str, Any]], gate["accounts"])
     with local_session(server, "opening the gate of") as session:
-        for one in accounts:
-            if not one["locked"]:
-                _unlock(session, one, _limit(one, gate, share))
-        if share is not None:
-            return
-        for event in cast(list[dict[str, str]], gate["events"]):
-            if event["status"] == "ENABLED":
-                _set_event(session, event, "ENABLE")
-        _drop_mirror(server, session)
+        refused = [
+            words
+            for one in accounts
+            if not one["locked"] and (words := _refused(_unlock, session, one, _limit(one, gate, share)))
+        ]
+        if share is None:
+            refused += [
+                words
+                for event in cast(list[dict[str, str]], gate["events"])
+                if event["status"] == "ENABLED" and (words := _refused(_set_event, session, event, "ENABLE"))
+            ]
+        if refused:
+            # Everything else is open by now; the mark stays, so that it can be done again.
+            raise AccessDenied("opening the gate of", server.schema, "; ".join(refused))
+        if share is None:
+            _drop_mirror(server, session)
+
+
+def _refused(step: Callable[..., None], *args: object) -> str | None:
+    """Do one step of opening; return why this account may not do it. Other errors are raised."""
+    try:
+        step(*args)
+    except AccessDenied as error:
+        return str(error)
+    except DBAPIError as error:
+        if code_of(error) not in (1044, 1045, 1227):
+            raise
+        return str(error.orig)
+    return None
 
 
 def opening(server: Server, session: Session, gate: Json) -> list[str]:
@@ -525,13 +568,31 @@ def _account_differences(server: Server, session: Session, before: list[dict[str
     return differences
 
 
+def _is_over(session: Session, event: dict[str, str]) -> bool:
+    """Whether the last time at which the event was to run is past. The server tells it in the event's time zone."""
+    due = event.get("last_due", "None")
+    if due == "None":
+        return False
+    return bool(
+        session.value(
+            "SELECT COALESCE(CONVERT_TZ(%(due)s, %(zone)s, '+00:00'), %(due)s) <= UTC_TIMESTAMP()",
+            due=due,
+            zone=event["time_zone"],
+        )
+    )
+
+
 def _event_differences(server: Server, session: Session, before: list[dict[str, str]]) -> list[str]:
     now = {(str(event["schema"]), str(event["name"])): event for event in _events(server, session)}
     differences: list[str] = []
     for event in before:
         found = now.get((event["schema"], event["name"]))
+        if found is None and _is_over(session, event):
+            continue  # its time came during the outage, and then the server drops it or puts it to sleep
         if found is None:
             differences.append(msg("event {name} is gone", name=event["name"]))
+        elif _is_over(session, event) and {**found, "status": ""} == {**event, "status": ""}:
+            continue
         elif found != event:
             changed = [
                 msg("{what} is {now}, was {then}", what=key, now=found[key], then=event[key])

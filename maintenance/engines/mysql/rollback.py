@@ -66,8 +66,8 @@ def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> 
         if missing:
             raise _incomplete(missing, backup)
         save_definitions(server, session, side, told.definitions)
-        session.ask(f"CREATE TABLE {full(side, DONE)} (at DATETIME(6)) ENGINE=InnoDB")
-        session.ask(f"INSERT INTO {full(side, DONE)} VALUES (UTC_TIMESTAMP(6))")
+        session.ask(f"CREATE TABLE {full(side, DONE)} (id TINYINT PRIMARY KEY, at DATETIME(6)) ENGINE=InnoDB")
+        session.ask(f"INSERT INTO {full(side, DONE)} VALUES (1, UTC_TIMESTAMP(6))")
     return side
 
 

@@ -240,7 +240,8 @@ def bloat_share(measured: Size, live: Live | None, stored: Stored | None) -> flo
     compared over time, does.
     """
     signs: list[float] = []
-    if stored and stored.pages > 8:
+    # Below a megabyte pages are given out one by one, and a small index may be said to have one leaf.
+    if stored and stored.pages > 64 and stored.leaves > 1:
         signs.append((stored.pages - stored.leaves) / stored.pages - 0.05)
     if live and stored and stored.rows and live.pages >= stored.pages * 0.9:
         signs.append(1 - live.rows / stored.rows)
