@@ -20,7 +20,7 @@ from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from django_q.models import Failure, OrmQ, Schedule, Success
 
-from maintenance.text.render import again
+from maintenance.text.render import render as rendered
 
 from .auditing import chain
 from .conf.config import ConfigError
@@ -34,7 +34,6 @@ from .identity.addresses import address
 from .management.commands.register_target import described
 from .models import Incident, MaintenanceSetting, Notification, RunTarget
 from .observation import privileges
-from .text.stored import said
 
 if TYPE_CHECKING:
     SettingModelAdmin = admin.ModelAdmin[MaintenanceSetting]
@@ -207,7 +206,7 @@ def connected(setting: MaintenanceSetting) -> str:
 
 def told(error: Exception) -> str:
     if isinstance(error, EngineError):
-        return again(str(error), said(error.sentence))
+        return rendered(error.sentence)
     return str(error)
 
 

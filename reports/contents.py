@@ -14,9 +14,9 @@ from django.utils.translation import ngettext
 from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceType, RunTarget, SeverityLevel, Status
 from maintenance.results.outcome import outcome
 from maintenance.text import labels
+from maintenance.text.render import render
 
 from . import charts, tables
-from .retelling import Retelling
 from .sheets import Sheet
 
 AS_TABLES = 150
@@ -68,11 +68,10 @@ class Part:
 def contents(run: MaintenanceRun) -> dict[str, Any]:
     """The context of the template. The same run gives the same context."""
     told = outcome(run)
-    retell = Retelling(run)
     approval = Approval.objects.filter(run=run).first()
     dense = _rows(told) > AS_TABLES
     pairs = list(zip(run.targets.prefetch_related("steps"), told["targets"], strict=True))
-    parts = [_part(target, found, retell, dense, alone=len(pairs) == 1) for target, found in pairs]
+    parts = [_part(target, found, dense, alone=len(pairs) == 1) for target, found in pairs]
     return {
         "told": told,
         "status": Status(run.status).label,
@@ -90,7 +89,7 @@ def contents(run: MaintenanceRun) -> dict[str, Any]:
         "approved": labels.moment(approval.at) if approval else "",
         "cancelled": labels.moment(run.cancel_requested_at) if run.cancel_requested_at else "",
         "run": run,
-        "causes": tables.causes(told["targets"], retell),
+        "causes": tables.causes(told["targets"]),
         "timeline": charts.steps(*pairs[0]) if len(pairs) == 1 else charts.databases(pairs),
         "overview": tables.overview([(p.told, p.status, p.outage) for p in parts]),
         "parts": parts,
@@ -204,7 +203,7 @@ def last_audit_entry(run: MaintenanceRun) -> AuditEntry | None:
     return last or entries.filter(object=run.number).exclude(operation="run.ended").first()
 
 
-def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool, alone: bool) -> Part:
+def _part(target: RunTarget, found: Json, dense: bool, alone: bool) -> Part:
     def fit(sheet: Sheet) -> Sheet:
         return Sheet(sheet.columns, sheet.rows, sheet.marks, dense and len(sheet.rows) > SHORT)
 
@@ -214,23 +213,23 @@ def _part(target: RunTarget, found: Json, retell: Retelling, dense: bool, alone:
         told=found,
         server=labels.server(found["engine"], found["version"]),
         status=str(Status(target.status).label),
-        because=retell(found["ended_because"]),
+        because=render(found["ended_because"]),
         times=f"{labels.moment(target.started_at)} – {labels.clock(target.finished_at)}",
         outage=charts.outage_words(target, found),
-        findings=fit(tables.findings(found, retell)),
-        grouped=tables.grouped(found, retell) if dense and len(found["findings"]) > SHORT else (),
+        findings=fit(tables.findings(found)),
+        grouped=tables.grouped(found) if dense and len(found["findings"]) > SHORT else (),
         timeline=SafeString("") if dense or alone else charts.steps(target, found),
-        journal=fit(tables.journal(found, retell)),
-        actions=fit(tables.actions(found, retell, dense)),
+        journal=fit(tables.journal(found)),
+        actions=fit(tables.actions(found, dense)),
         space=SafeString("") if dense else charts.space(found),
-        rollback=tables.rollback(found, retell),
+        rollback=tables.rollback(found),
         proof=fit(tables.proof(proof)) if proof else None,
-        proof_words=tables.checks(proof, retell) if proof else (),
+        proof_words=tables.checks(proof) if proof else (),
         losses=fit(tables.losses(found)),
         queries=fit(tables.queries(found)),
         query_chart=charts.queries(found, most),
         overall=charts.overall(found),
         load=charts.load_words(target),
         backups=tables.backups(found),
-        troubles=tables.troubles(found, retell),
+        troubles=tables.troubles(found),
     )

@@ -10,8 +10,8 @@ from django.utils.translation import gettext as _
 
 from maintenance.models import BackupFile, Node, StepState
 from maintenance.text import labels as words
+from maintenance.text.render import render
 
-from .retelling import Retelling
 from .sheets import Column, Sheet
 
 Json = Mapping[str, Any]
@@ -55,7 +55,7 @@ def overview(targets: Sequence[tuple[Json, str, str]]) -> Sheet:
     return Sheet(columns, rows, ["" if found["status"] == "succeeded" else "bad" for found, _status, _out in targets])
 
 
-def findings(found: Json, retell: Retelling) -> Sheet:
+def findings(found: Json) -> Sheet:
     columns = [
         Column(_("Severity"), width=9),
         Column(_("Finding"), width=15),
@@ -68,20 +68,20 @@ def findings(found: Json, retell: Retelling) -> Sheet:
             words.label(words.SEVERITIES, f["severity"]),
             f["code"].replace("_", " "),
             f["object"] or _("whole database"),
-            retell(f["evidence"]),
-            retell(f["hint"]),
+            render(f["evidence"]),
+            render(f["hint"]),
         ]
         for f in found["findings"]
     ]
     return Sheet(columns, rows, ["bad" if f["severity"] == "critical" else "" for f in found["findings"]])
 
 
-def grouped(found: Json, retell: Retelling) -> list[Trouble]:
+def grouped(found: Json) -> list[Trouble]:
     """Many findings as few paragraphs: one a kind, objects with the same evidence together."""
     kinds: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for f in found["findings"]:
-        kind = kinds.setdefault((f["severity"], f["code"], retell(f["hint"])), {})
-        kind.setdefault(retell(f["evidence"]), []).append(f["object"] or _("whole database"))
+        kind = kinds.setdefault((f["severity"], f["code"], render(f["hint"])), {})
+        kind.setdefault(render(f["evidence"]), []).append(f["object"] or _("whole database"))
     return [
         Trouble(
             "",
@@ -92,7 +92,7 @@ def grouped(found: Json, retell: Retelling) -> list[Trouble]:
     ]
 
 
-def causes(targets: Sequence[Json], retell: Retelling) -> Sheet:
+def causes(targets: Sequence[Json]) -> Sheet:
     """Findings by kind over all databases, the worst first; for the cover."""
     columns = [
         Column(_("Severity"), width=9),
@@ -103,7 +103,7 @@ def causes(targets: Sequence[Json], retell: Retelling) -> Sheet:
     ranks = list(words.SEVERITIES)
     kinds: dict[tuple[str, str], list[str]] = {}
     for f in (f for found in targets for f in found["findings"]):
-        kinds.setdefault((f["severity"], f["code"]), []).append(retell(f["hint"]))
+        kinds.setdefault((f["severity"], f["code"]), []).append(render(f["hint"]))
     worst = sorted(kinds.items(), key=lambda item: ranks.index(item[0][0]) if item[0][0] in ranks else len(ranks))
     rows = [
         [words.label(words.SEVERITIES, severity), code.replace("_", " "), words.count(len(hints)), _hints(hints)]
@@ -117,7 +117,7 @@ def _hints(hints: Sequence[str]) -> str:
     return different[0] if len(different) == 1 else "; ".join(different[:2]) + ("; …" if len(different) > 2 else "")
 
 
-def journal(found: Json, retell: Retelling) -> Sheet:
+def journal(found: Json) -> Sheet:
     """Every line, steps and the effects inside them."""
     columns = [
         Column(_("Time"), width=9),
@@ -125,7 +125,7 @@ def journal(found: Json, retell: Retelling) -> Sheet:
         Column(_("Took"), "number", 11),
         Column(_("What happened"), "name"),
     ]
-    rows = [[words.clock(s["started_at"]), _step(s), _took(s), retell(s["sentence"])] for s in found["steps"]]
+    rows = [[words.clock(s["started_at"]), _step(s), _took(s), render(s["sentence"])] for s in found["steps"]]
     return Sheet(columns, rows, ["bad" if s["state"] in BAD else "" if s["part"] else "step" for s in found["steps"]])
 
 
@@ -139,7 +139,7 @@ def _step(step: Json) -> str:
     return f"{step['node']}  {words.label(words.STEPS, step['step'])}"
 
 
-def actions(found: Json, retell: Retelling, dense: bool = False) -> Sheet:
+def actions(found: Json, dense: bool = False) -> Sheet:
     """With the reason of each below it; a long report leaves that to the findings, and failures to their list."""
     columns = [
         Column(_("Object"), "name"),
@@ -156,15 +156,15 @@ def actions(found: Json, retell: Retelling, dense: bool = False) -> Sheet:
             words.size(a["bytes_before"]),
             words.size(a["bytes_after"]),
             words.duration(a["seconds"]),
-            *([] if dense else [str(StepState(a["state"]).label), _why(a, retell)]),
+            *([] if dense else [str(StepState(a["state"]).label), _why(a)]),
         ]
         for a in found["actions"]
     ]
     return Sheet(columns, rows, ["bad" if a["state"] in BAD else "" for a in found["actions"]])
 
 
-def _why(action: Json, retell: Retelling) -> str:
-    return "; ".join(part.rstrip(".") for part in (retell(action["reason"]), retell(action["sentence"])) if part)
+def _why(action: Json) -> str:
+    return "; ".join(part.rstrip(".") for part in (render(action["reason"]), render(action["sentence"])) if part)
 
 
 def proof(integrity: Json) -> Sheet:
@@ -187,7 +187,7 @@ def _content(table: Json) -> str:
     return {True: _("equal"), False: _("differs"), None: _("not comparable")}[table["fingerprint_equal"]]
 
 
-def checks(integrity: Json, retell: Retelling) -> list[str]:
+def checks(integrity: Json) -> list[str]:
     """Passed checks by kind with their number, failed ones each with its words, then what the proof objected to."""
     kinds: dict[str, list[Json]] = {}
     for check in integrity["checks"]:
@@ -200,20 +200,20 @@ def checks(integrity: Json, retell: Retelling) -> list[str]:
     ]
     failed = [
         _("failed: {name} of {object}: {detail}").format(
-            name=words.label(words.CHECKS, c["name"]), object=c["object"], detail=retell(c["detail"]) or "—"
+            name=words.label(words.CHECKS, c["name"]), object=c["object"], detail=render(c["detail"]) or "—"
         )
         for c in integrity["checks"]
         if not c["passed"]
     ]
-    return told + failed + [_("problem: {problem}").format(problem=retell(p)) for p in integrity["problems"]]
+    return told + failed + [_("problem: {problem}").format(problem=render(p)) for p in integrity["problems"]]
 
 
-def rollback(found: Json, retell: Retelling) -> str:
+def rollback(found: Json) -> str:
     """What the rollback did to the data; '' without one."""
     done = [
         s for s in found["steps"] if (s["node"], s["part"], s["state"]) == (Node.ROLL_BACK, "data", StepState.FINISHED)
     ]
-    return retell(done[-1]["sentence"]) if done else ""
+    return render(done[-1]["sentence"]) if done else ""
 
 
 def losses(found: Json) -> Sheet:
@@ -274,24 +274,24 @@ def backups(found: Json) -> list[Json]:
     ]
 
 
-def troubles(found: Json, retell: Retelling) -> list[Trouble]:
+def troubles(found: Json) -> list[Trouble]:
     """Steps and actions that failed or were interrupted, backups that did not succeed, and what was done again."""
     steps = [
         Trouble(
             words.clock(s["started_at"]),
             f"{words.label(words.STEPS, s['step'])} {s['part'] or ''}".strip() + _again(s),
-            retell(s["sentence"]) or str(StepState(s["state"]).label),
+            render(s["sentence"]) or str(StepState(s["state"]).label),
         )
         for s in found["steps"]
         if s["state"] in BAD or s["attempt"] > 1 or (s["round"] > 1 and s["part"] is None)
     ]
     actions = [
-        Trouble("", words.work(a["object"], a["action"]), retell(a["sentence"]) or a["state"])
+        Trouble("", words.work(a["object"], a["action"]), render(a["sentence"]) or a["state"])
         for a in found["actions"]
         if a["state"] in BAD
     ]
     backups = [
-        Trouble("", f"{b['method']} {b['path']}", retell(b["error"])) for b in found["backup_files"] if b["error"]
+        Trouble("", f"{b['method']} {b['path']}", render(b["error"])) for b in found["backup_files"] if b["error"]
     ]
     return steps + actions + backups
 

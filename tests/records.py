@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from maintenance.auditing import chain
+from maintenance.engines.messages import msg
 from maintenance.models import (
     ActionRecord,
     Approval,
@@ -84,11 +85,9 @@ def finished_target(run: MaintenanceRun, database: str, tables: int = 4) -> RunT
         database,
         node="K",
         status=Status.SUCCEEDED,
-        ended_because=f"Maintenance of {database} is complete; health 98 of 100.",
-        ended_said={
-            "template": "Maintenance of {database} is complete; health {health} of 100.",
-            "values": {"database": database, "health": 98},
-        },
+        ended_because=msg(
+            "Maintenance of {database} is complete; health {health} of 100.", database=database, health=98
+        ),
         outage_started_at=at(20),
         outage_ended_at=at(61.5),
         black_box=f"/backups/{database}.blackbox",

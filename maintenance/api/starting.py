@@ -14,7 +14,6 @@ from ninja import Header
 from maintenance.engines.messages import msg
 from maintenance.models import MaintenanceRun, StoredPlan
 from maintenance.requests import launch
-from maintenance.requests.planning import plain
 from maintenance.results.estimates import usual_durations, usual_outage
 
 from .callers import Called, Scope, actor, open_to
@@ -95,7 +94,7 @@ def plan(request: Called, given: MaintenanceRequest) -> HttpResponse:
     again, and said so, where the database has changed since.
     """
     made = launch.plan_now(actor(request).name, launch.Request(**given.model_dump()))
-    targets = plain(made.targets)
+    targets = made.targets
     for target in targets:
         target["estimate"] = estimate(target["database"], given.maintenance_type)
     return JsonResponse(

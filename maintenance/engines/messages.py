@@ -1,30 +1,55 @@
-"""Sentences that can be said again in another language.
+"""Messages that can be shown in another language than the one they were made in.
 
-A sentence is plain English text wherever text is wanted (journal, log, test). It also keeps the
+A message is plain English text wherever text is wanted (journal, log, API, test). It also keeps the
 template and the values it was made of, so that a page can translate the template and fill in the
-same values. `makemessages` collects the first argument of `msg`.
+same values: `dump` and `load` are its way through JSON, `maintenance.text.render` translates it, and
+`makemessages` collects the first argument of `msg`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Self
+from typing import Any, Self
+
+SINGULAR = {"template", "values"}
+COUNTING = {*SINGULAR, "plural"}
+"""Keys of a stored message."""
 
 
 class Message(str):
-    """English text with its template (`str.format` style) and values. One that counts has a template for many too,
+    """English text with its template (`str.format` style) and values. One that counts has a plural template too,
     and its number in the value `n`."""
 
     template: str
     values: Mapping[str, object]
-    many: str
+    plural: str
 
-    def __new__(cls, template: str, values: Mapping[str, object] | None = None, many: str = "") -> Self:
+    def __new__(cls, template: str, values: Mapping[str, object] | None = None, plural: str = "") -> Self:
         values = dict(values or {})
-        said = many if many and values["n"] != 1 else template
-        text = super().__new__(cls, said.format(**values) if values else said)
-        text.template, text.values, text.many = template, values, many
+        chosen = plural if plural and values["n"] != 1 else template
+        text = super().__new__(cls, chosen.format(**values) if values else chosen)
+        text.template, text.values, text.plural = template, values, plural
         return text
+
+
+def dump(value: object) -> object:
+    """Return the value as JSON types: each message in it as its template, values and plural template."""
+    if isinstance(value, Message):
+        stored = {"template": value.template, "values": dump(value.values)}
+        return {**stored, "plural": value.plural} if value.plural else stored
+    if isinstance(value, Mapping):
+        return {key: dump(item) for key, item in value.items()}
+    return [dump(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def load(stored: Any) -> Any:
+    """Return what `dump` was given, with its messages."""
+    if isinstance(stored, list):
+        return [load(item) for item in stored]
+    if not isinstance(stored, dict):
+        return stored
+    loaded = {key: load(item) for key, item in stored.items()}
+    return Message(**loaded) if loaded.keys() in (SINGULAR, COUNTING) else loaded
 
 
 def msg(template: str, **values: object) -> Message:

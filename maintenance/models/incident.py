@@ -6,6 +6,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .fields import MessageField, MessagesField
 from .run import MaintenanceType, SeverityLevel
 
 
@@ -47,11 +48,9 @@ class Feed(models.Model):
     name = models.CharField(_("name"), max_length=40, unique=True)
     tried_at = models.DateTimeField(_("last try"), null=True)
     read_at = models.DateTimeField(_("last success"), null=True)
-    error = models.TextField(_("error"), blank=True)
-    problems = models.JSONField(_("problems"), default=dict)
-    """Database -> what of it could not be measured, one sentence each."""
-    said = models.JSONField(default=dict)
-    """Template and values of these sentences, for other languages."""
+    error = MessageField(_("error"))
+    problems = MessagesField(_("problems"), default=dict)
+    """Database -> what of it could not be measured, one message each."""
 
     class Meta:
         db_table = "feed"

@@ -8,6 +8,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .fields import MessageField, MessagesField
+
 
 class StoredPlan(models.Model):
     """Asked for, then made by a worker: `targets` when it could be made, else `refused`."""
@@ -15,9 +17,8 @@ class StoredPlan(models.Model):
     asked_by = models.CharField(_("asked by"), max_length=200)
     request = models.JSONField(_("request"))
     """The specification's parameters, as `Request` has them."""
-    targets = models.JSONField(_("plan"), default=list)
-    refused = models.TextField(_("refused because"), blank=True)
-    refused_said = models.JSONField(default=dict)
+    targets = MessagesField(_("plan"), default=list)
+    refused = MessageField(_("refused because"))
     asked_at = models.DateTimeField(_("asked"), default=timezone.now)
     made_at = models.DateTimeField(_("made"), null=True)
 
@@ -29,7 +30,7 @@ class StoredPlan(models.Model):
         return f"plan {self.pk}"
 
     def actions(self, database: str) -> list[dict[str, Any]]:
-        """The actions on one database, as `stored_action` gives them."""
+        """The actions on one database, as JSON types."""
         return next((target["actions"] for target in self.targets if target["database"] == database), [])
 
     def work(self) -> list[tuple[str, str, str]]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+
+from .fields import MessageField, MessagesField
 
 
 class StepState(models.TextChoices):
@@ -18,8 +22,7 @@ class StepState(models.TextChoices):
 class StepRecord(models.Model):
     """One line of the journal: a step of the flowchart, or (with `part`) one effect inside it.
 
-    Committed as 'started' before the effect and as 'finished' after it. `said` holds the template and
-    the values of the sentence, for other languages.
+    Committed as 'started' before the effect and as 'finished' after it.
     """
 
     target = models.ForeignKey("maintenance.RunTarget", on_delete=models.CASCADE, related_name="steps")
@@ -29,10 +32,9 @@ class StepRecord(models.Model):
     round = models.PositiveIntegerField(_("round"), default=1)
     attempt = models.PositiveIntegerField(_("attempt"), default=1)
     state = models.CharField(_("state"), max_length=12, choices=StepState, default=StepState.STARTED)
-    sentence = models.TextField(_("sentence"), blank=True)
-    said = models.JSONField(default=dict)
+    sentence = MessageField(_("sentence"))
     before = models.JSONField(_("state before"), null=True)
-    result = models.JSONField(_("result"), null=True)
+    result = MessagesField(_("result"), null=True)
     token = models.PositiveIntegerField(_("fencing token"))
     started_at = models.DateTimeField(_("started"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished"), null=True)
@@ -57,14 +59,12 @@ class ActionRecord(models.Model):
     round = models.PositiveIntegerField(_("round"), default=1)
     object = models.CharField(_("object"), max_length=500)
     action = models.CharField(_("action"), max_length=60)
-    reason = models.TextField(_("reason"))
-    reason_said = models.JSONField(default=dict)
+    reason = MessageField(_("reason"))
     state = models.CharField(_("state"), max_length=12, choices=StepState, default=StepState.STARTED)
-    sentence = models.TextField(_("sentence"), blank=True)
-    said = models.JSONField(default=dict)
+    sentence = MessageField(_("sentence"))
     bytes_before = models.BigIntegerField(_("bytes before"), null=True)
     bytes_after = models.BigIntegerField(_("bytes after"), null=True)
-    losses = models.JSONField(_("rows lost"), default=list)
+    losses = MessagesField(_("rows lost"), default=list)
     started_at = models.DateTimeField(_("started"), default=timezone.now)
     finished_at = models.DateTimeField(_("finished"), null=True)
 
@@ -119,8 +119,7 @@ class BackupFile(models.Model):
     bytes = models.BigIntegerField(_("bytes"), null=True)
     sha256 = models.CharField("SHA-256", max_length=64, blank=True)
     verified = models.BooleanField(_("read back whole"), default=False)
-    error = models.TextField(_("error"), blank=True)
-    error_said = models.JSONField(default=dict)
+    error = MessageField(_("error"))
     snapshot = models.JSONField(_("fingerprints of its content"), default=dict)
     created_at = models.DateTimeField(_("created"), default=timezone.now)
     removed_at = models.DateTimeField(_("removed"), null=True)
@@ -131,3 +130,8 @@ class BackupFile(models.Model):
 
     def __str__(self) -> str:
         return self.path
+
+    @property
+    def trouble(self) -> str:
+        """Why it does not count, without the kind of the error, which is for machines."""
+        return str(self.error) if "error" not in self.error.values else cast(str, self.error.values["error"])

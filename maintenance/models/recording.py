@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from maintenance.engines.values import Diagnosis
-from maintenance.text.stored import stored_finding
 
 from . import DatabaseState, RunTarget
 
@@ -30,7 +30,7 @@ def write_state(
         source=source,
         state=state,
         health=diagnosis.health,
-        findings=[stored_finding(f) for f in diagnosis.findings],
+        findings=[asdict(f) for f in diagnosis.findings],
         tables=[
             {
                 "name": t.name,

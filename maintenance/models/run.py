@@ -10,6 +10,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .fields import MessageField, MessagesField
 from .nodes import Node
 from .plan import StoredPlan
 from .setting import MaintenanceSetting
@@ -142,8 +143,7 @@ class RunTarget(models.Model):
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.QUEUED)
     node = models.CharField(_("node of the flowchart"), max_length=2, default=Node.START.value)
     ending = models.CharField(_("status to end in"), max_length=20, choices=Status, blank=True)
-    ended_because = models.TextField(_("ended because"), blank=True)
-    ended_said = models.JSONField(default=dict)
+    ended_because = MessageField(_("ended because"))
 
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     round = models.PositiveIntegerField(_("round"), default=1)
@@ -156,11 +156,11 @@ class RunTarget(models.Model):
     black_box = models.CharField(_("black box"), max_length=600, blank=True)
 
     tables = models.JSONField(_("tables, canonical names"), null=True)
-    plan = models.JSONField(_("plan"), null=True)
+    plan = MessagesField(_("plan"), null=True)
     gate = models.JSONField(_("connection settings before"), null=True)
     image = models.JSONField(_("image for a rollback"), null=True)
     hold_lost = models.BooleanField(_("others may have written since the baseline"), default=False)
-    progress = models.JSONField(_("progress"), default=dict)
+    progress = MessagesField(_("progress"), default=dict)
 
     started_at = models.DateTimeField(_("started"), null=True)
     finished_at = models.DateTimeField(_("finished"), null=True)

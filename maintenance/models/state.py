@@ -6,6 +6,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .fields import MessageField, MessagesField
+
 
 class DatabaseState(models.Model):
     """One look at a database: diagnosis, monitoring feed, after maintenance, or watch window."""
@@ -21,15 +23,14 @@ class DatabaseState(models.Model):
     source = models.CharField(_("source"), max_length=12, choices=Source)
     state = models.CharField(_("state"), max_length=20)
     health = models.PositiveIntegerField(_("health score"), null=True)
-    findings = models.JSONField(_("findings"), default=list)
+    findings = MessagesField(_("findings"), default=list)
     tables = models.JSONField(_("tables"), default=list)
     size_bytes = models.BigIntegerField(_("size (bytes)"), null=True)
     free_bytes = models.BigIntegerField(_("free (bytes)"), null=True)
     connections = models.IntegerField(_("connections"), null=True)
     max_connections = models.IntegerField(_("connections allowed"), null=True)
     version = models.CharField(_("server version"), max_length=200, blank=True)
-    error = models.TextField(_("error"), blank=True)
-    error_said = models.JSONField(default=dict)
+    error = MessageField(_("error"))
     measured_at = models.DateTimeField(_("measured"), default=timezone.now)
 
     class Meta:

@@ -16,10 +16,8 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
 from maintenance.conf import config
-from maintenance.engines.messages import Message
 from maintenance.models import ENDED, MaintenanceRun, Notification, Status
-from maintenance.text.render import again
-from maintenance.text.stored import said
+from maintenance.text.render import render
 
 log = logging.getLogger("maintenance")
 
@@ -112,14 +110,10 @@ def _told(run: MaintenanceRun, event: str, because: str, database: str, language
 def _said(run: MaintenanceRun, because: str, database: str) -> list[str]:
     """In the reader's language: what happened just now, or else how each database ended."""
     if because:
-        text = _again(because)
+        text = render(because)
         return [f"{database}: {text}" if database else text]
-    ended = run.targets.filter(status__in=ENDED).only("database", "ended_because", "ended_said")
-    return [f"{t.database}: {again(t.ended_because, t.ended_said)}" for t in ended if t.ended_because]
-
-
-def _again(sentence: str) -> str:
-    return again(str(sentence), said(sentence) if isinstance(sentence, Message) else {})
+    ended = run.targets.filter(status__in=ENDED).only("database", "ended_because")
+    return [f"{t.database}: {render(t.ended_because)}" for t in ended if t.ended_because]
 
 
 def remind() -> int:

@@ -21,7 +21,6 @@ from maintenance.conf import config
 from maintenance.conf.config import Prometheus
 from maintenance.engines.messages import Message, listed, msg
 from maintenance.models import DatabaseState, Feed, MaintenanceSetting
-from maintenance.text.stored import said
 
 log = logging.getLogger("maintenance")
 NAME = "prometheus"
@@ -85,7 +84,7 @@ def pull() -> int:
         findings = {code: ask(told, entry.query) for code, entry in told.findings.items()}
     except NotRead as error:
         log.error("Prometheus at %s could not be read: %s", told.url, error)
-        Feed.objects.filter(pk=feed.pk).update(error=str(error), said={"error": said(error.sentence)})
+        Feed.objects.filter(pk=feed.pk).update(error=error.sentence)
         return 0
     known = {s.name: s for s in MaintenanceSetting.objects.filter(enabled=True)}
     wanted = {name: {"database": name} for name in known} if told.databases is None else told.databases
@@ -101,8 +100,7 @@ def pull() -> int:
         kept += keep(known[database], seen)
     for database, sentences in problems.items():
         log.error("Prometheus tells not all of %s: %s", database, "; ".join(sentences))
-    words = {"problems": {database: [said(s) for s in sentences] for database, sentences in problems.items()}}
-    Feed.objects.filter(pk=feed.pk).update(error="", problems=problems, said=words, read_at=timezone.now())
+    Feed.objects.filter(pk=feed.pk).update(error="", problems=problems, read_at=timezone.now())
     return kept
 
 
@@ -229,8 +227,7 @@ def keep(setting: MaintenanceSetting, seen: Seen) -> bool:
         source=DatabaseState.Source.MONITORING,
         state="unreachable" if seen.up is False else STATES[worst] if told else "unknown",
         findings=seen.findings,
-        error="; ".join(seen.problems),
-        error_said=said(listed(seen.problems)),
+        error=listed(seen.problems),
         **seen.values,
     )
     return True

@@ -12,7 +12,6 @@ from maintenance.engines.errors import EngineError
 from maintenance.engines.values import Tag
 from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.models.recording import write_state
-from maintenance.text.stored import said
 
 
 def looking() -> Tag:
@@ -29,9 +28,7 @@ def look(setting_id: int, source: DatabaseState.Source | None = None) -> Databas
     try:
         return write_state(setting, source, engine.diagnostics.diagnose(setting.thresholds))
     except EngineError as error:
-        return DatabaseState.objects.create(
-            setting=setting, source=source, state="unreachable", error=str(error), error_said=said(error.sentence)
-        )
+        return DatabaseState.objects.create(setting=setting, source=source, state="unreachable", error=error.sentence)
     finally:
         engine.close()
 

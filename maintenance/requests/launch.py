@@ -29,7 +29,6 @@ from maintenance.models import (
     letters,
 )
 from maintenance.notifications import events
-from maintenance.text.stored import resaid, said
 from maintenance.workflow import conclusion
 
 from .planning import forget_unused, plan, plan_now
@@ -146,7 +145,7 @@ def _refuse_other_plan(actor: Actor, request: Request, agreed: StoredPlan) -> No
             msg("Plan {plan} was made for {who}; make one of your own.", plan=agreed.pk, who=agreed.asked_by)
         )
     if agreed.made_at is None or agreed.refused:
-        why = resaid(agreed.refused_said, agreed.refused) if agreed.refused else msg("it still waits")
+        why = agreed.refused or msg("it still waits")
         raise BadInput(msg("Plan {plan} was not made: {why}", plan=agreed.pk, why=why))
     if agreed.request != request.stored():
         raise BadInput(
@@ -289,8 +288,7 @@ def cancel(actor: Actor, run: MaintenanceRun) -> None:
         run.targets.filter(pk__in=_left_to_start(run), status=Status.QUEUED).update(status=Status.CANCELLING)
         run.targets.filter(status__in=[Status.AWAITING_APPROVAL, Status.QUEUED]).update(
             status=Status.CANCELLED,
-            ended_because=str(why),
-            ended_said=said(why),
+            ended_because=why,
             finished_at=timezone.now(),
         )
         run.targets.filter(status=Status.RUNNING).update(status=Status.CANCELLING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -11,8 +11,6 @@ from django.utils import timezone
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import Message, msg
 from maintenance.models import MaintenanceSetting, StoredPlan
-from maintenance.text.stored import said, stored_finding
-from maintenance.workflow.steps.context import stored_action
 from maintenance.workflow.steps.decide import refuse_without_room
 
 from .request import BadInput, Checked, Refused, Request, check, engine_of
@@ -26,17 +24,6 @@ def plan(request: Request) -> list[dict[str, Any]]:
     return [_plan_one(checked, setting) for setting in checked.settings]
 
 
-def plain(targets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A plan for machines: without the parts that its sentences are said again with."""
-    return [{k: _plain(v) for k, v in target.items() if k != "refused_said"} for target in targets]
-
-
-def _plain(value: object) -> object:
-    if not isinstance(value, list):
-        return value
-    return [{k: v for k, v in e.items() if k != "said"} if isinstance(e, dict) else e for e in value]
-
-
 def make(plan_id: int) -> None:
     """A worker's part: fills the plan that a person asked for, or says why there is none."""
     asked = StoredPlan.objects.filter(pk=plan_id, made_at=None).first()
@@ -45,16 +32,15 @@ def make(plan_id: int) -> None:
     try:
         asked.targets = plan(Request(**asked.request))
     except Refused as refusal:
-        asked.refused, asked.refused_said = str(refusal.sentence), said(refusal.sentence)
+        asked.refused = refusal.sentence
     except Exception as error:
         # Whoever waits before the page has to learn of it; the worker's own log gets the traceback.
-        sentence = msg(
+        asked.refused = msg(
             "A bug in the console during {step}: {kind}: {error}",
             step="plan",
             kind=type(error).__name__,
             error=str(error),
         )
-        asked.refused, asked.refused_said = str(sentence), said(sentence)
         raise
     finally:
         asked.made_at = timezone.now()
@@ -104,9 +90,8 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
         "free_bytes": diagnosis.free_bytes,
         "connections": diagnosis.connections,
         "applications": setting.applications,
-        "refused": None if refused is None else str(refused),
-        "refused_said": {} if refused is None else said(refused),
-        "findings": [stored_finding(f) for f in diagnosis.findings],
-        "actions": [stored_action(a) for a in actions],
+        "refused": refused,
+        "findings": [asdict(finding) for finding in diagnosis.findings],
+        "actions": [asdict(action) for action in actions],
         "disk_needed_bytes": sum(sorted((a.disk_bytes for a in actions), reverse=True)[: setting.limits.jobs]),
     }

@@ -71,8 +71,8 @@ def _target(target: RunTarget) -> dict[str, Any]:
             }
             for b in target.backup_files.all()
         ],
-        "integrity": _without_templates(integrity(target)),
-        "data_loss": [{k: v for k, v in loss.items() if k != "said"} for a in actions for loss in a.losses],
+        "integrity": integrity(target),
+        "data_loss": [loss for a in actions for loss in a.losses],
         "benchmark": [
             {
                 "query": q.query,
@@ -156,16 +156,7 @@ def integrity(target: RunTarget) -> dict[str, Any] | None:
         ],
         "checks": proof["checks"],
         "problems": proof["problems"],
-        "problems_said": proof.get("problems_said") or [],
     }
-
-
-def _without_templates(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """For machines, which read the sentences as they are."""
-    if found is None:
-        return None
-    checks = [{k: v for k, v in check.items() if k != "said"} for check in found["checks"]]
-    return {k: v for k, v in {**found, "checks": checks}.items() if k != "problems_said"}
 
 
 def _equal(before: dict[str, Any] | None, after: dict[str, Any]) -> bool | None:

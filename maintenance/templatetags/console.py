@@ -12,12 +12,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from maintenance.engines.messages import Message
 from maintenance.models import MaintenanceRun, MaintenanceType, Node, SeverityLevel, Status, StepState
 from maintenance.text import labels
 from maintenance.text.dates import passed
-from maintenance.text.render import again, each_again
-from maintenance.text.stored import said
+from maintenance.text.render import render
 
 register = template.Library()
 
@@ -76,6 +74,7 @@ register.filter("share", labels.share)
 register.filter("milliseconds", labels.milliseconds)
 register.filter("count", labels.count)
 register.filter("hms", labels.hms)
+register.filter("message", render)
 
 
 @register.simple_tag
@@ -139,74 +138,11 @@ def run_title(run: MaintenanceRun) -> str:
 
 
 @register.filter
-def retold(line: Any) -> str:
-    """The sentence of a journal line or an action, in the reader's language."""
-    return again(line.sentence, line.said)
-
-
-@register.filter
-def reason_retold(action: Any) -> str:
-    return again(action.reason, action.reason_said)
-
-
-@register.filter
-def ending_retold(target: Any) -> str:
-    return again(target.ended_because, target.ended_said)
-
-
-@register.filter
 def waits_for_people(target: Any) -> str:
     """That somebody must come, and why; said once where the ending begins with it."""
     needed = _("{database} needs an operator.").format(database=target.database)
-    ending = ending_retold(target)
+    ending = render(target.ended_because)
     return ending if ending.startswith(needed) else f"{needed} {ending}".strip()
-
-
-@register.filter
-def evidence(finding: dict[str, Any]) -> str:
-    return again(finding.get("evidence", ""), (finding.get("said") or {}).get("evidence") or {})
-
-
-@register.filter
-def hint(finding: dict[str, Any]) -> str:
-    return again(finding.get("hint", ""), (finding.get("said") or {}).get("hint") or {})
-
-
-@register.filter
-def unreachable(state: Any) -> str:
-    """Why the database could not be looked at."""
-    return again(state.error, state.error_said)
-
-
-@register.filter
-def not_read(feed: Any) -> str:
-    """Why the monitoring system could not be asked."""
-    return again(feed.error, feed.said.get("error") or {})
-
-
-@register.filter
-def not_measured(feed: Any) -> list[tuple[str, str]]:
-    """(database, what of it could not be measured)."""
-    told = feed.said.get("problems") or {}
-    return [(name, "; ".join(each_again(lines, told.get(name) or ()))) for name, lines in feed.problems.items()]
-
-
-@register.filter
-def check_told(check: dict[str, Any]) -> str:
-    """A check that failed: of what, and how."""
-    detail = again(check["detail"], check.get("said") or {})
-    return f"{labels.label(labels.CHECKS, check['name'])} · {check['object']}" + (f": {detail}" if detail else "")
-
-
-@register.filter
-def backup_trouble(file: Any) -> str:
-    """Why a backup does not count; the kind of the error before it is for machines."""
-    return again(file.error.split(": ", 1)[-1], file.error_said) if file.error_said else file.error
-
-
-@register.filter
-def loss_detail(loss: dict[str, Any]) -> str:
-    return again(loss["detail"], loss.get("said") or {})
 
 
 @register.simple_tag
@@ -236,6 +172,11 @@ def clock(at: datetime | None) -> str:
 @register.filter
 def action_name(kind: str) -> str:
     return labels.label(labels.ACTIONS, kind)
+
+
+@register.filter
+def check_name(name: str) -> str:
+    return labels.label(labels.CHECKS, name)
 
 
 @register.filter
@@ -296,32 +237,6 @@ def line_name(line: Any) -> str:
     """The step, and inside it the effect that the line is about."""
     name = labels.label(labels.STEPS, line.step)
     return f"{name}: {labels.part(line.part)}" if line.part else name
-
-
-@register.filter
-def why(action: dict[str, Any]) -> str:
-    """The reason of a planned action."""
-    return again(action["reason"], action["said"]["reason"])
-
-
-@register.filter
-def locks(action: dict[str, Any]) -> str:
-    """What a planned action locks, in plain words."""
-    return again(action["lock"], action["said"]["lock"])
-
-
-@register.filter
-def refusal(target: dict[str, Any]) -> str:
-    """Why a planned target cannot be maintained."""
-    return again(target["refused"], target["refused_said"])
-
-
-@register.filter
-def said_again(sentence: object) -> str:
-    """A sentence that is still in hand, in the reader's language; what is only text stays."""
-    if isinstance(sentence, Message):
-        return again(str(sentence), said(sentence))
-    return str(sentence)
 
 
 @register.filter

@@ -14,7 +14,7 @@ from django.utils.translation import gettext
 
 from maintenance.models import ENDED, Node, RunTarget, StepRecord
 from maintenance.text.labels import duration
-from maintenance.text.render import again
+from maintenance.text.render import render as rendered
 from maintenance.workflow.flowchart import FLOWCHART
 
 PITCH, NODE, TALL = 112.0, 96.0, 44.0
@@ -155,7 +155,7 @@ def _box(node: Node, place: tuple[float, int], target: RunTarget, steps: Sequenc
     mine = [line for line in steps if line.node == node]
     x = min(max(middle - wide / 2, 1.0), WIDTH - wide - 1)
     state = _state(node, target, mine)
-    sentence = again(mine[-1].sentence, mine[-1].said) if mine else ""
+    sentence = rendered(mine[-1].sentence) if mine else ""
     return Box(
         node, FLOWCHART[node].label, x, ROWS[row], wide, tall, state, _words(node, state, target, mine), sentence
     )

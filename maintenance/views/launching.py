@@ -22,7 +22,7 @@ from maintenance.models import Incident, MaintenanceRun, MaintenanceSetting, Sco
 from maintenance.observation.health import standings, worst_first
 from maintenance.requests import launch
 from maintenance.results.estimates import usual_outages
-from maintenance.text.render import again
+from maintenance.text.render import render as rendered
 
 from .access import actor, open_to, person
 from .numbers import number_in
@@ -101,7 +101,7 @@ def plan(request: HttpRequest) -> HttpResponseBase:
             request, "launching/planning.html", {"made": made, "asked": asked, "no_worker": not queue.workers_alive()}
         )
     if made.refused:
-        messages.error(request, again(made.refused, made.refused_said))
+        messages.error(request, rendered(made.refused))
         del request.session[PLANNED]
         return redirect(f"{reverse('maintenance:launch')}?change")
     told = described(made)

@@ -40,8 +40,7 @@ from maintenance.results.comparison import compare_target
 from maintenance.results.estimates import usual_outage
 from maintenance.results.outcome import integrity
 from maintenance.text import labels
-from maintenance.text.render import again, each_again
-from maintenance.text.stored import said
+from maintenance.text.render import render as rendered
 from maintenance.workflow.lease import worker_lost
 from reports.figures import figures
 
@@ -175,8 +174,8 @@ def left(target: RunTarget) -> dict[str, Any] | None:
         return None
     return {
         "seconds": told["left_seconds"],
-        "basis": again(told["left_basis"], told["left_said"]),
-        "late": again(told["late"], told["late_said"]),
+        "basis": rendered(told["left_basis"]),
+        "late": rendered(told["late"]),
     }
 
 
@@ -228,12 +227,12 @@ def _planned(
     record = done.get((entry["object"], entry["kind"]))
     state = record.state if record else "waiting"
     share = running.get(entry["object"]) if state == StepState.STARTED else None
-    reason = again(entry["reason"], (entry.get("said") or {}).get("reason") or {})
+    reason = rendered(entry["reason"])
     return Work(entry["object"], entry["kind"], reason, entry["bytes"], state, share, record)
 
 
 def _recorded(record: ActionRecord) -> Work:
-    reason = again(record.reason, record.reason_said)
+    reason = rendered(record.reason)
     return Work(record.object, record.action, reason, record.bytes_before, record.state, None, record)
 
 
@@ -247,7 +246,6 @@ def proof(target: RunTarget, lines: Sequence[StepRecord]) -> dict[str, Any] | No
     target._prefetched_objects_cache = {"steps": lines}  # type: ignore[attr-defined]
     found = integrity(target)
     if found is not None:
-        found["told"] = each_again(found["problems"], found["problems_said"])
         found["failed"] = [c for c in found["checks"] if not c["passed"]]
         found["rows"] = sum(t["rows_after"] or 0 for t in found["tables"])
         found["equal"] = sum(bool(t["fingerprint_equal"]) for t in found["tables"])
@@ -361,7 +359,7 @@ def acknowledge(request: HttpRequest, pk: int) -> HttpResponseBase:
 
 def refused(refusal: launch.Refused) -> str:
     """The sentence in the reader's language."""
-    return again(str(refusal.sentence), said(refusal.sentence))
+    return rendered(refusal.sentence)
 
 
 @open_to(*READING)

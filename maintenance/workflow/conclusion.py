@@ -23,7 +23,6 @@ from maintenance.models import (
 )
 from maintenance.notifications import events
 from maintenance.results.comparison import compare_target
-from maintenance.text.stored import resaid
 from maintenance.workflow.signals import run_ending
 
 log = logging.getLogger("maintenance")
@@ -70,7 +69,7 @@ def announce(run: MaintenanceRun, targets: Sequence[RunTarget]) -> None:
         return
     for target in targets:
         if target.status in WENT_WRONG:
-            events.announce(run, target.status, resaid(target.ended_said, target.ended_because), target.database)
+            events.announce(run, target.status, target.ended_because, target.database)
 
 
 def figures(target: RunTarget) -> dict[str, float | int | None]:

@@ -17,7 +17,6 @@ from django.utils import timezone
 from maintenance.engines.errors import Transient, Unreachable
 from maintenance.engines.values import Json
 from maintenance.notifications import events
-from maintenance.text.stored import resaid
 
 from .flowchart import row
 from .journal import LeaseLost
@@ -69,7 +68,7 @@ class Heart(threading.Thread):
             return
         with transaction.atomic():
             self.ctx.change(late_at=timezone.now())
-            events.announce(self.ctx.run, "late", resaid(seen["late_said"], seen["late"]), self.ctx.target.database)
+            events.announce(self.ctx.run, "late", seen["late"], self.ctx.target.database)
 
     def run(self) -> None:
         self._asking.start()

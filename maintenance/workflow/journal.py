@@ -24,7 +24,7 @@ from django.utils import timezone
 from maintenance.auditing import chain
 from maintenance.conf.control_database import patient
 from maintenance.engines.errors import EngineError
-from maintenance.engines.messages import Message
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
 from maintenance.models import (
     ACTIVE,
@@ -41,7 +41,6 @@ from maintenance.models import (
 )
 from maintenance.models.recording import write_state
 from maintenance.notifications import events
-from maintenance.text.stored import said
 
 from . import blackbox, crashpoints
 from .flowchart import row
@@ -248,10 +247,9 @@ class Journal:
 
         So do the messages of an `event`: who takes the next edge has told people, once.
         """
-        line.state, line.sentence, line.result = state, str(sentence), result
-        line.said, line.finished_at = said(sentence), timezone.now()
+        line.state, line.sentence, line.result, line.finished_at = state, sentence, result, timezone.now()
         with self._owning(**changes):
-            line.save(update_fields=["state", "sentence", "result", "said", "finished_at"])
+            line.save(update_fields=["state", "sentence", "result", "finished_at"])
             if event:
                 target = self._target()
                 events.announce(target.run, event, sentence, target.database)
@@ -281,8 +279,7 @@ class Journal:
                 round=round,
                 object=action.object,
                 action=action.kind,
-                reason=str(action.reason),
-                reason_said=said(action.reason),
+                reason=action.reason,
             )
         self._note("action started", object=action.object, action=action.kind)
         crashpoints.point("action.started")
@@ -291,18 +288,9 @@ class Journal:
     @patient
     def action_finished(self, line: ActionRecord, performed: Performed) -> None:
         line.state, line.finished_at = StepState.FINISHED, timezone.now()
-        line.sentence, line.said = str(performed.sentence), said(performed.sentence)
+        line.sentence = performed.sentence
         line.bytes_before, line.bytes_after = performed.bytes_before, performed.bytes_after
-        line.losses = [
-            {
-                "object": x.object,
-                "rows": x.rows,
-                "pages": list(x.pages),
-                "detail": str(x.detail),
-                "said": said(x.detail),
-            }
-            for x in performed.losses
-        ]
+        line.losses = [asdict(loss) for loss in performed.losses]
         with self._owning():
             line.save()
         sizes = {"bytes_before": line.bytes_before, "bytes_after": line.bytes_after}
@@ -314,7 +302,7 @@ class Journal:
     @patient
     def action_failed(self, line: ActionRecord, state: StepState, sentence: Message) -> None:
         line.state, line.finished_at = state, timezone.now()
-        line.sentence, line.said = str(sentence), said(sentence)
+        line.sentence = sentence
         with self._owning():
             line.save()
         told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
@@ -349,8 +337,8 @@ class Journal:
                 "cost_unit": sample.cost_unit,
                 "rows": sample.rows,
             }
-            said_ = sample.error or f"Measured {phase} the work: {sample.query}"
-            performance.info("%s", said_, extra={**self.about, "step": "measure", "figures": figures})
+            sentence = sample.error or f"Measured {phase} the work: {sample.query}"
+            performance.info("%s", sentence, extra={**self.about, "step": "measure", "figures": figures})
 
     @patient
     def backed_up(self, role: str, backup: Backup) -> None:
@@ -376,17 +364,14 @@ class Journal:
                 role=role,
                 method=method,
                 path=path,
-                error=f"{type(error).__name__}: {error}",
-                error_said=said(error.sentence),
+                error=_named(error),
             )
 
     @patient
     def backup_refused(self, path: str, error: EngineError) -> None:
         """The file is there and reads back, but nothing can be restored from it."""
         with self._owning():
-            BackupFile.objects.filter(target_id=self.target_id, path=path).update(
-                verified=False, error=f"{type(error).__name__}: {error}", error_said=said(error.sentence)
-            )
+            BackupFile.objects.filter(target_id=self.target_id, path=path).update(verified=False, error=_named(error))
         self._note("backup_refused", path=path, error=str(error))
 
     @patient
@@ -395,9 +380,7 @@ class Journal:
 
         People who are needed are called in it too: other databases of the run may be hours from their end.
         """
-        with self._owning(
-            ended_because=str(because), ended_said=said(because), finished_at=timezone.now(), progress={}, **changes
-        ):
+        with self._owning(ended_because=because, finished_at=timezone.now(), progress={}, **changes):
             target = RunTarget.objects.get(pk=self.target_id)
             chain.record(
                 self.worker,
@@ -411,3 +394,8 @@ class Journal:
                 events.announce(target.run, status, because, target.database)
         self._note("ended", status=status.value, sentence=str(because))
         crashpoints.point("target.ended")
+
+
+def _named(error: EngineError) -> Message:
+    """Return its own message after its kind, which machines read."""
+    return msg("{kind}: {error}", kind=type(error).__name__, error=error.sentence)

@@ -14,7 +14,6 @@ from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Json, Progress
 from maintenance.models import ActionRecord, RunTarget, StepState
 from maintenance.results.estimates import usual_outage
-from maintenance.text.stored import said
 
 SEEN_SHARE, SEEN_SECONDS = 0.02, 5.0
 """A pace is told after so much of the work in so much time; before that it would jump about."""
@@ -39,10 +38,8 @@ class Forecast:
         return {
             **told,
             "left_seconds": left,
-            "left_basis": "" if basis is None else str(basis),
-            "left_said": {} if basis is None else said(basis),
-            "late": "" if late is None else str(late),
-            "late_said": {} if late is None else said(late),
+            "left_basis": basis or "",
+            "late": late or "",
         }
 
     def _left(self, target: RunTarget, share: float | None) -> tuple[float | None, Message | None]:

@@ -18,7 +18,6 @@ from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Message, msg, plural
 from maintenance.engines.values import Tag
 from maintenance.models import Node, RunTarget, Status, StepState
-from maintenance.text.stored import resaid, said
 
 from . import conclusion
 from .blackbox import BlackBoxUnwritable
@@ -232,7 +231,7 @@ def _leaving(ctx: Context, node: Node, because: Message, status: Status | None) 
     """What to set on the way to `node`. The first reason to end counts, but for the call for people."""
     if status is None or (ctx.target.ending and node != Node.CALL_AN_OPERATOR):
         return {"node": node}
-    return {"node": node, "ending": status, "ended_because": str(because), "ended_said": said(because)}
+    return {"node": node, "ending": status, "ended_because": because}
 
 
 def _step(ctx: Context) -> bool:
@@ -327,8 +326,8 @@ def _last_failure(ctx: Context) -> Message:
     """Why the ordinary way was left: the last step's own words, or what kept it from being begun."""
     line = ctx.target.steps.filter(part="").exclude(state=StepState.STARTED).order_by("-id").first()
     if line is None:
-        return resaid(ctx.target.ended_said, ctx.target.ended_because)
-    return resaid(line.said, line.sentence)
+        return ctx.target.ended_because
+    return line.sentence
 
 
 def _deaths(target: RunTarget) -> Message:
@@ -345,7 +344,7 @@ def _end(ctx: Context, status: Status, sentence: Message) -> None:
             status, sentence = Status.NEEDS_OPERATOR, error.sentence
             ctx.change(ending="", ended_because="")
     if target.ending:
-        status, sentence = Status(target.ending), resaid(target.ended_said, target.ended_because)
+        status, sentence = Status(target.ending), target.ended_because
     # Before the last word: nobody comes after it to take away what a death would leave.
     back_up.remove_incomplete(ctx)
     ctx.engine.close()

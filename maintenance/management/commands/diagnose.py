@@ -38,7 +38,7 @@ class Command(terminal.PersonsCommand):
                     "size_bytes": state.size_bytes,
                     "free_bytes": state.free_bytes,
                     "connections": state.connections,
-                    "findings": [{k: v for k, v in f.items() if k != "said"} for f in state.findings],
+                    "findings": state.findings,
                     "tables": state.tables,
                     "error": state.error or None,
                     "measured_at": state.measured_at.isoformat(),

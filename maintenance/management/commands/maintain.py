@@ -13,7 +13,6 @@ from maintenance import queue, terminal
 from maintenance.models import MaintenanceRun
 from maintenance.notifications import delivery
 from maintenance.requests import launch
-from maintenance.requests.planning import plain
 from maintenance.results.outcome import outcome
 from maintenance.workflow import recovery, runner
 
@@ -78,7 +77,7 @@ class Command(terminal.PersonsCommand):
         sys.exit(code)
 
     def print_plan(self, request: launch.Request, as_json: bool) -> None:
-        targets = plain(launch.plan(request))
+        targets = launch.plan(request)
         if as_json:
             told = {"maintenance_type": request.maintenance_type, "severity_level": request.severity_level}
             terminal.write_json(self.stdout, {**told, "targets": targets})

@@ -18,7 +18,7 @@ from maintenance.results.comparison import load_statistics
 from maintenance.workflow.signals import outage_near
 
 from . import counted
-from .context import Context, Done, Outcome, checked_early, stored_checks
+from .context import Context, Done, Outcome, checked_early
 from .deep import damage, refuse_unplanned
 
 UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
@@ -56,7 +56,7 @@ def _check_early(ctx: Context) -> Done:
         msg(
             "{checks} before the cut, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
         ),
-        {"checks": stored_checks(checks)},
+        {"checks": [asdict(check) for check in checks]},
     )
 
 

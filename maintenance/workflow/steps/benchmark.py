@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import msg
 from maintenance.models import ActionRecord, StepState
 from maintenance.results.comparison import compare_target
 
 from . import counted, switch
-from .context import Context, Done, Outcome, stored_action
+from .context import Context, Done, Outcome
 from .decide import refuse_without_room
 from .measure import measure, queries
 
@@ -78,7 +80,7 @@ def further_work(ctx: Context) -> list[dict[str, object]]:
         "optimize", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss
     )
     refuse_without_room(actions, diagnosis, ctx.setting.limits.jobs, ctx.target.database)
-    return [stored_action(a) for a in actions]
+    return [asdict(a) for a in actions]
 
 
 def one_more_round(ctx: Context) -> Outcome:

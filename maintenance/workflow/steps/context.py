@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
 from maintenance.models import ActionRecord, BackupFile, MaintenanceRun, MaintenanceSetting, Node, RunTarget, StepState
-from maintenance.text.stored import resaid, said
 
 from ..flowchart import Edge
 from ..journal import Journal
@@ -100,7 +99,7 @@ class Context:
 
     @property
     def plan(self) -> list[Action]:
-        return [_action(entry) for entry in self.target.plan or []]
+        return [Action(**entry) for entry in self.target.plan or []]
 
     @property
     def image(self) -> Image | None:
@@ -201,15 +200,9 @@ def checked_early(ctx: Context) -> list[Check] | None:
 
 
 def checks(stored: object) -> list[Check]:
-    """Return what `stored_checks` stored."""
+    """Return checks from the JSON that the journal keeps of them."""
     assert isinstance(stored, list)
-    return [_check(entry) for entry in stored]
-
-
-def _check(entry: Mapping[str, Any]) -> Check:
-    values = dict(entry)
-    words = values.pop("said", None)
-    return Check(**{**values, "detail": resaid(words, values["detail"])} if words else values)
+    return [Check(**entry) for entry in stored]
 
 
 def fingerprints(stored: object) -> dict[str, Fingerprint]:
@@ -219,31 +212,6 @@ def fingerprints(stored: object) -> dict[str, Fingerprint]:
 
 def storable(prints: Mapping[str, Fingerprint]) -> Json:
     return {name: asdict(entry) for name, entry in prints.items()}
-
-
-def stored_checks(checks: Sequence[Check]) -> list[Json]:
-    """As the journal keeps them; with what it takes to tell a detail of ours in another language."""
-    return [
-        {**asdict(check), **({"said": said(check.detail)} if isinstance(check.detail, Message) else {})}
-        for check in checks
-    ]
-
-
-def stored_action(action: Action) -> Json:
-    return {
-        **asdict(action),
-        "reason": str(action.reason),
-        "lock": str(action.lock),
-        "said": {"reason": said(action.reason), "lock": said(action.lock)},
-    }
-
-
-def _action(entry: Mapping[str, Any]) -> Action:
-    values = dict(entry)
-    words = values.pop("said")
-    values["reason"] = resaid(words["reason"], values["reason"])
-    values["lock"] = resaid(words["lock"], values["lock"])
-    return Action(**values)
 
 
 NOTHING = msg("There was nothing to do.")

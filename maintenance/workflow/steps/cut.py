@@ -13,7 +13,7 @@ from maintenance.engines.values import Json
 from maintenance.models import ActionRecord
 
 from . import counted, switch
-from .context import Context, Done, Outcome, checked_early, fingerprints, storable, stored_checks
+from .context import Context, Done, Outcome, checked_early, fingerprints, storable
 from .deep import compare
 from .functional import functional_checks
 from .measure import measure
@@ -113,7 +113,7 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
             "{checks} before the work, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
         ),
         {
-            "checks": stored_checks(checks),
+            "checks": [asdict(check) for check in checks],
             "catalog": ctx.engine.verifier.definitions(),
             "encryption": ctx.engine.verifier.encryption(),
             "tls": ctx.engine.verifier.tls(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import cast
 
 from maintenance.engines.errors import Unable
@@ -10,7 +11,7 @@ from maintenance.engines.messages import Message, msg, size
 from maintenance.engines.values import Action, Diagnosis, Json, MaintenanceType
 
 from . import counted
-from .context import Context, Outcome, stored_action
+from .context import Context, Outcome
 
 SPARE = 1.2
 """Free space asked for beside the largest pieces of work, as a factor; rewrites need a little more than 1."""
@@ -77,7 +78,7 @@ def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:
     }
     agreed = ctx.run.agreed_plan
     if agreed is None or agreed.made_at is None:
-        return [stored_action(a) for a in fresh], msg("{work} on {objects}, {bytes} in all.", **amount)
+        return [asdict(a) for a in fresh], msg("{work} on {objects}, {bytes} in all.", **amount)
     at = f"{agreed.made_at:%Y-%m-%d %H:%M} UTC"
     promised = agreed.actions(ctx.target.database)
     before, now = {_work(a) for a in promised}, {(a.object, a.kind) for a in fresh}
@@ -88,7 +89,7 @@ def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:
             at=at,
         )
     refuse_unagreed_loss(ctx, fresh, before)
-    return [stored_action(a) for a in fresh], msg(
+    return [asdict(a) for a in fresh], msg(
         "Planned again, because {database} changed since the plan of {at} that was confirmed: "
         "{work} on {objects}, {bytes} in all. New: {added}. No longer needed: {dropped}.",
         **amount,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from maintenance.engines.errors import Damaged
 from maintenance.engines.messages import msg
 from maintenance.engines.values import Check, Fingerprint
 
 from . import counted
-from .context import Context, Done, stored_action
+from .context import Context, Done
 from .decide import refuse_unagreed_loss, refuse_without_room, unplanned
 
 NAMED = 5
@@ -78,7 +78,7 @@ def _plan_again(ctx: Context, found: Damage) -> Done:
         return Done(msg("Damaged: {objects}. All of it is in the plan.", objects=", ".join(found.tables[:NAMED])))
     refuse_unagreed_loss(ctx, added, planned)
     refuse_without_room([*ctx.plan, *added], informed, ctx.setting.limits.jobs, ctx.target.database)
-    ctx.change(plan=[*(ctx.target.plan or []), *(stored_action(action) for action in added)])
+    ctx.change(plan=[*(ctx.target.plan or []), *(asdict(action) for action in added)])
     return Done(
         msg(
             "Damaged: {objects}. Planned with it: {work}.",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from maintenance.engines.errors import Damaged
 from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Check, Fingerprint, Json
 from maintenance.models import ActionRecord, Node, StepState
-from maintenance.text.stored import resaid, said
 from maintenance.workflow.verdict import Evidence, differences, objections
 
 from . import counted
-from .context import Context, Done, Outcome, checked_early, storable, stored_checks
+from .context import Context, Done, Outcome, checked_early, storable
 from .functional import functional_checks
 from .maintain import work
 
@@ -35,7 +35,7 @@ def run(ctx: Context) -> Outcome:
                 ),
             )
         if ctx.target.repairs >= ctx.setting.integrity_retries:
-            raise Damaged("proving the integrity of", ctx.target.database, _told(result))
+            raise Damaged("proving the integrity of", ctx.target.database, listed(problems[:5]))
         ctx.wait(ctx.setting.integrity_wait_seconds, "waiting before the repair of")
         ctx.once(f"repair {ctx.target.repairs + 1}", lambda: _repair(ctx))
         ctx.change(repairs=ctx.target.repairs + 1)
@@ -88,12 +88,11 @@ def prove(ctx: Context) -> Done:
     result: Json = {
         "level": "full" if names is None else "named tables",
         "tables": {name: storable({name: p})[name] for name, p in after.items()},
-        "checks": stored_checks(checks),
+        "checks": [asdict(check) for check in checks],
         "checked": len(checks),
         "compared": len(compared),
         "rows": sum(after[name].rows or 0 for name in compared if name in after),
         "problems": problems,
-        "problems_said": [said(problem) for problem in problems],
     }
     if problems:
         return Done(msg("The proof found {problems}", problems=listed(problems[:5])), result)
@@ -123,14 +122,6 @@ def _all_there(compared: list[str], left_out: list[str], checks: int, failed: in
         tables=counted.tables(len(compared)),
         checks=counted.checks(checks),
     )
-
-
-def _told(result: Json) -> Message:
-    """What the proof objected to, from the journal."""
-    problems, known = result["problems"], result.get("problems_said") or []
-    assert isinstance(problems, list)
-    assert isinstance(known, list)
-    return listed(resaid(known[n] if n < len(known) else {}, str(p)) for n, p in enumerate(problems[:5]))
 
 
 def _read(ctx: Context, names: list[str] | None) -> dict[str, Fingerprint]:
