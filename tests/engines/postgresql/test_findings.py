@@ -283,9 +283,6 @@ CASES = [
     Case("wal_headroom", "high", "", r"5\.0 kB are free for the log \(pg_wal\); rewriting public\.t may need",
          (T, ROWS), hardly_any_room),
     Case("no_physical_backup", "low", "", r"The server has further tablespaces: space$"),
-    Case("runs_code_of_others", "medium", "", r"the first: constraint c on table public\.t$",
-         (T, "CREATE FUNCTION f(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT true'",
-          "ALTER FUNCTION f(int) OWNER TO shop_owner", "ALTER TABLE t ADD CONSTRAINT c CHECK (f(i))")),
     Case("free_space_unknown", "low", "", r"does not tell this account", (T, ROWS), nobody_tells),
 ]  # fmt: skip
 

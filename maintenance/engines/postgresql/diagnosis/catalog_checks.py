@@ -138,20 +138,6 @@ def _blocked(row: Row) -> Finding:
     )
 
 
-CODE = """
-WITH own AS (SELECT p.oid, 'pg_proc'::regclass AS class FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner
-    WHERE NOT r.rolsuper
-  UNION ALL SELECT o.oid, 'pg_operator' FROM pg_operator o JOIN pg_proc p ON p.oid = o.oprcode
-    JOIN pg_roles r ON r.oid = p.proowner WHERE NOT r.rolsuper)
-SELECT count(*), min(pg_describe_object(classid, objid, objsubid)) FROM (
-  SELECT DISTINCT d.classid, d.objid, d.objsubid FROM pg_depend d JOIN own ON own.class = d.refclassid
-    AND own.oid = d.refobjid
-  WHERE d.classid IN ('pg_constraint'::regclass, 'pg_attrdef'::regclass)
-    OR d.classid = 'pg_class'::regclass AND d.objid IN (SELECT indexrelid FROM pg_index)) called
-WHERE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) HAVING count(*) > 0
-"""
-
-
 # Below 90 % an OLTP database reads from disk what memory should hold; small counts say nothing.
 def _cache(row: Row) -> Finding:
     return Finding(
@@ -302,27 +288,7 @@ def _unlogged(row: Row) -> Finding:
     )
 
 
-def _code(row: Row) -> Finding:
-    count, first = row
-    return Finding(
-        "runs_code_of_others",
-        "medium",
-        "",
-        msg(
-            "{count} constraints, columns and indexes call functions of accounts that are no superusers, the first: "
-            "{first}",
-            count=int(count),
-            first=first,
-        ),
-        msg(
-            "A rollback from a dump runs these functions with the rights of the console's account, which is a "
-            "superuser: register one that is not. A rollback by copy, and all other work, does not"
-        ),
-    )
-
-
 QUESTIONS = (
-    Question("code that a restore runs", CODE, _code),
     Question(
         "invalid indexes",
         """SELECT n.nspname, i.relname, tn.nspname, t.relname
