@@ -11,7 +11,7 @@ from maintenance.auditing import chain
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Unable
 from maintenance.engines.messages import msg
-from maintenance.models import MaintenanceRun, MaintenanceSetting, StepState
+from maintenance.models import MaintenanceRun, MaintenanceSetting, Node, StepState
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 from maintenance.results.outcome import outcome
@@ -32,18 +32,18 @@ def spoil(lab: Lab, engine: Engine, statement: str) -> None:
         case "sqlite":
             lab.under_cut(engine, statement)  # type: ignore[attr-defined]
         case "postgresql":
-            with held.session("spoiling") as connection:
+            with held.session("spoiling", settings={"search_path": "public"}) as connection:
                 connection.exec_driver_sql(statement)
         case _:
             lab.sql(statement)
 
 
 @pytest.fixture
-def setting(lab: Lab, tmp_path: Any) -> MaintenanceSetting:
+def setting(lab: Lab, settings: Any) -> MaintenanceSetting:
     made = MaintenanceSetting(
         name="shop",
         url=lab.url.render_as_string(hide_password=False),
-        backup_dir=str(lab.folder),
+        backup_dir=f"{settings.HOME}/backups/{lab.folder.name}",
         stage_wait_seconds=0,
         load_seconds=0.1,
         benchmark_repeats=3,
@@ -114,7 +114,7 @@ def test_spoilt_data_is_rolled_back_with_the_rows_committed_after_the_backup(
     with lab.application() as client:
         client.execute("DELETE FROM orders WHERE id = 700001")
     if not fails:
-        parts = list(run.targets.get().steps.filter(node="H").values_list("part", flat=True))
+        parts = list(run.targets.get().steps.filter(node=Node.VERIFY).values_list("part", flat=True))
         assert parts == ["", "proof 1", "repair 1", "proof 2"]
     kept = [s["sentence"] for s in outcome(run)["targets"][0]["steps"] if s["node"] == "S"]
     assert any("the broken one is kept as" in sentence for sentence in kept)
