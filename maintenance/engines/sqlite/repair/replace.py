@@ -27,6 +27,7 @@ from ..names import Table, quoted, tables_in
 from ..sessions import DatabaseFile
 from ..table_scan import table_scan
 from ..verification import structure
+from .insertion import insert_rows
 from .pages import PageFile
 from .salvage import Found, Other, Row, Shape, rows_of_tree, shape_of, stray_rows
 
@@ -170,11 +171,10 @@ def _collect(
     rows.execute(f"DROP TABLE IF EXISTS {into}")
     # No types: a value stays what it is.
     rows.execute(f"CREATE TABLE {into} (id {key}, {', '.join(columns)})")
-    insert = f"INSERT OR IGNORE INTO {into} VALUES (?{', ?' * len(columns)})"
     with _together(rows):
         while batch := list(islice(source, BATCH)):
             file.raise_if_stopping("reading the rows of", file.name)
-            rows.executemany(insert, ((rowid, *values) for rowid, values in batch))
+            insert_rows(rows, f"INSERT OR IGNORE INTO {into}", ((rowid, *values) for rowid, values in batch))
 
 
 @contextmanager
@@ -343,8 +343,10 @@ def _put(connection: sqlite3.Connection, table: Table, shape: Shape, rows: sqlit
     picked = [f"c{place}" for place in range(len(columns))]
     if shape.rowid_name is not None:
         columns, picked = [shape.rowid_name, *columns], ["id", *picked]
-    insert = f"INSERT INTO {quoted(table.name)} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-    connection.executemany(insert, rows.execute(f"SELECT {', '.join(picked)} FROM found ORDER BY id"))
+    head = f"INSERT INTO {quoted(table.name)} ({', '.join(columns)})"
+    source = rows.execute(f"SELECT {', '.join(picked)} FROM found ORDER BY id")
+    while batch := source.fetchmany(BATCH):
+        insert_rows(connection, head, batch)
     for text in [*indexes, *triggers]:
         connection.execute(text)
     kept = int(connection.execute(f"SELECT count(*) FROM {quoted(table.name)} NOT INDEXED").fetchone()[0])
