@@ -14,7 +14,7 @@ packages:
 
 test-packages:
 	@sh deploy/packages.sh chromium=chromium npm=npm age=age redis-server=redis-server \
-	  prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager \
+	  prometheus=prometheus prometheus-alertmanager=prometheus-alertmanager systemd=systemd-analyze \
 	  prometheus-postgres-exporter=prometheus-postgres-exporter
 
 # mysqlclient is compiled; where that cannot be, the rest is installed and MariaDB/MySQL are left out.

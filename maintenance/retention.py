@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from .auditing import chain
 from .engines.values import Json
+from .identity import throttle
 from .models import BackupFile, DatabaseState, Incident, MaintenanceRun, Measurement, Status
 from .notifications import events
 from .workflow import crashpoints
@@ -61,6 +62,8 @@ def remove(by: str, dry: bool = False) -> Removed:
     _records(found, by, old)
     _looks(found, by, old)
     _audit(found, by, now - timedelta(days=settings.KEEP_AUDIT_DAYS))
+    if not dry:
+        throttle.forget_old()
     log.info("Retention: %s", found)
     for problem in found.problems:
         log.error("Retention: %s", problem)

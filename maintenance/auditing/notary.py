@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import uuid4
@@ -29,6 +30,9 @@ log = logging.getLogger("maintenance")
 EVERY = 2.0
 """Seconds between looks of a worker: as long what the web wrote is guarded by nobody's signature."""
 UNSIGNED = "The audit chain could not be signed: %s"
+COMPLAIN_EVERY = 60.0
+"""Seconds."""
+_complained = ("", 0.0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,16 @@ def sign() -> None:
             with transaction.atomic():
                 _sign()
     except (Error, OSError, KeyUnreadable) as error:
-        log.error(UNSIGNED, error)
+        _complain(error)
+
+
+def _complain(why: object) -> None:
+    """Logged once in a while, and when it is something else: a worker tries again every few seconds."""
+    global _complained
+    before, at = _complained
+    if before != str(why) or time.monotonic() - at > COMPLAIN_EVERY:
+        _complained = (str(why), time.monotonic())
+        log.error(UNSIGNED, why)
 
 
 def mark_broken(problem: str) -> None:
@@ -86,7 +99,7 @@ def _sign() -> None:
     head = AuditHead.objects.select_for_update().filter(pk=1).first()
     position = _position(checkpoints.last_outside())
     if position is None:
-        log.error(UNSIGNED, "the file of checkpoints is gone; see manage.py verify_audit")
+        _complain("the file of checkpoints is gone; see manage.py verify_audit")
         return
     begun = position.checkpoint
     new, problem = _followers(begun)

@@ -121,6 +121,13 @@ def known(account: str, address: str) -> bool:
     return KnownAddress.objects.filter(user__username=account, address=household(address), last_at__gt=since).exists()
 
 
+def forget_old() -> None:
+    """Delete counts that ended a day ago, and addresses that nobody came from for long."""
+    now = timezone.now()
+    FailedTries.objects.filter(last_at__lt=now - timedelta(days=1)).delete()
+    KnownAddress.objects.filter(last_at__lt=now - KNOWN_FOR).delete()
+
+
 def unlock(account: str) -> int:
     """Forget every failure of an account; returns how many counts that were."""
     return FailedTries.objects.filter(key__startswith=f"{SIGN_IN.name} account {account} ").delete()[0]

@@ -18,9 +18,18 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_otp.oath import TOTP
 
+from maintenance import retention
 from maintenance.api import tokens
 from maintenance.identity import throttle
-from maintenance.models import ApiToken, AuditEntry, Authenticator, FailedTries, MaintenanceRun, MaintenanceSetting
+from maintenance.models import (
+    ApiToken,
+    AuditEntry,
+    Authenticator,
+    FailedTries,
+    KnownAddress,
+    MaintenanceRun,
+    MaintenanceSetting,
+)
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 
@@ -226,6 +235,16 @@ def test_the_count_ends(people: dict[str, User]) -> None:
         log_in("dba", "guess")
     FailedTries.objects.update(last_at=timezone.now() - throttle.COOL_OFF - timedelta(seconds=1))
     assert log_in("dba", "dba-password").status_code == 302
+
+
+def test_counts_and_addresses_are_not_kept_for_ever(people: dict[str, User]) -> None:
+    log_in("dba", "dba-password")
+    log_in("nobody", "guess")
+    FailedTries.objects.update(last_at=timezone.now() - timedelta(days=2))
+    KnownAddress.objects.update(last_at=timezone.now() - timedelta(days=100))
+    retention.remove("test")
+    assert not FailedTries.objects.exists()
+    assert not KnownAddress.objects.exists()
 
 
 class TestHealth:
