@@ -37,6 +37,7 @@ COMMANDS = {
     "reset_second_factor": ("dba",),
     "retention": (),
     "seed_history": ("1",),
+    "unlock": ("dba",),
     "verify_audit": (),
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import Permission, User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -505,6 +505,15 @@ class TestAudited:
         with pytest.raises(launch.NotPermitted):
             launch.approve(Actor("dba", "web", people["dba"]), run)
         assert self.operations()[-1] == ("dba", "run.approve_refused", run.number)
+
+    @pytest.mark.parametrize("command", ["changepassword", "createsuperuser"])
+    def test_only_root_and_db_admin_set_passwords_by_command(
+        self, command: str, people: dict[str, User], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.getuid", lambda: 65534)
+        monkeypatch.setenv("LOGNAME", "root")
+        with pytest.raises(CommandError, match="Only root and db_admin"):
+            call_command(command)
 
     def test_people_groups_and_tokens(self, people: dict[str, User]) -> None:
         root = User.objects.create_superuser("root", password="root-password")

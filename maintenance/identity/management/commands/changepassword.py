@@ -9,14 +9,16 @@ from django.contrib.auth.management.commands import changepassword
 from django.db import transaction
 
 from maintenance.auditing import chain
+from maintenance.identity.operators import operator
 
 
 class Command(changepassword.Command):
     help = "Changes a person's password; audited. It ends their sessions and their tokens."
 
     def handle(self, *args: Any, **options: Any) -> Any:
+        by = operator()
         with transaction.atomic():
             told = super().handle(*args, **options)
             name = options["username"] or getpass.getuser()
-            chain.record(f"{getpass.getuser()} (command line)", "password.changed", name)
+            chain.record(by, "password.changed", name)
         return told

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 from django.db import transaction
 
+from maintenance import terminal
 from maintenance.auditing import chain
 from maintenance.identity import throttle
 
 
-class Command(BaseCommand):
+class Command(terminal.PersonsCommand):
     help = "Ends the waiting time of a person after too many wrong passwords or codes."
+    needs = ("change_user",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
@@ -27,5 +28,5 @@ class Command(BaseCommand):
             sys.exit(2)
         with transaction.atomic():
             throttle.unlock(name)
-            chain.record(f"{getpass.getuser()} (command line)", "login.unlocked", name)
+            chain.record(self.who.name, "login.unlocked", name)
         self.stdout.write(f"{name} may try again.")
