@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
+from random import Random
 from statistics import median, quantiles
-from typing import Any, Literal
+from typing import Literal
 
 from maintenance.engines.messages import Message, msg
 from maintenance.models import Measurement, RunTarget
@@ -148,35 +149,20 @@ def _median(measurement: Measurement) -> float | None:
 def interval_of(pairs: tuple[tuple[Times, Times], ...]) -> Interval | None:
     """Percentile bootstrap of the geometric mean, over pairs (before, after), of the ratios of medians.
 
-    None where too little was measured, or where a time is zero because the clock is too coarse.
+    Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13. None where too little was measured, or where a
+    time is zero because the clock is too coarse.
     """
     samples = [times for pair in pairs for times in pair]
     if not samples or any(len(times) < LEAST_SAMPLES or min(times) <= 0 for times in samples):
         return None
-    from scipy.stats import bootstrap
-
-    found = bootstrap(
-        samples,
-        _mean_ratio,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        vectorized=True,
-        rng=SEED,
-    ).confidence_interval
-    return Interval(float(found.low), float(found.high))
-
-
-def _mean_ratio(*samples: Any, axis: int) -> Any:
-    import numpy
-
-    medians = [numpy.log(numpy.median(times, axis=axis)) for times in samples]
-    return numpy.exp(sum(now - was for was, now in zip(medians[::2], medians[1::2], strict=True)) / (len(medians) // 2))
-
-
-def load_statistics() -> None:
-    """Scipy takes most of a second to import: before an outage, please, and not in it; and not for every command."""
-    import scipy.stats  # noqa: F401
+    chance = Random(SEED)  # noqa: S311  (statistics, no secret)
+    changes = [0.0] * RESAMPLES
+    for place, times in enumerate(samples):
+        sign = 1 if place % 2 else -1
+        for number in range(RESAMPLES):
+            changes[number] += sign * log(median(chance.choices(times, k=len(times))))
+    cuts = quantiles(changes, n=round(2 / (1 - CONFIDENCE)), method="inclusive")
+    return Interval(exp(cuts[0] / len(pairs)), exp(cuts[-1] / len(pairs)))
 
 
 def compare_target(target: RunTarget) -> Comparison:

@@ -14,7 +14,6 @@ from maintenance.conf import places
 from maintenance.engines.errors import Damaged, EngineError, Interrupted, Unable
 from maintenance.engines.messages import Message, listed, msg, size
 from maintenance.engines.values import Restored
-from maintenance.results.comparison import load_statistics
 from maintenance.workflow.signals import outage_near
 
 from . import counted
@@ -61,8 +60,7 @@ def _check_early(ctx: Context) -> Done:
 
 
 def load_what_reports_need() -> None:
-    """Load statistics and whatever reports need: now, while the server has the work, and not in the outage or after."""
-    load_statistics()
+    """Load whatever reports need: now, while the server has the work, and not in the outage or after."""
     outage_near.send(None)
 
 
