@@ -125,6 +125,9 @@ SECURE_HSTS_SECONDS = 31536000 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
+APPROVAL_HOURS = float(os.environ.get("DBMAINT_APPROVAL_HOURS", "24"))
+"""How long somebody may approve what was asked for, and how long it may wait for a worker then."""
+
 # What is kept how long (specification 7.2); see docs/reports.md.
 KEEP_RECORDS_DAYS = int(os.environ.get("DBMAINT_KEEP_RECORDS_DAYS", "365"))
 KEEP_PERFORMANCE_DAYS = int(os.environ.get("DBMAINT_KEEP_PERFORMANCE_DAYS", "183"))

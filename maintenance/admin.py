@@ -119,11 +119,20 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     def save_model(self, request: HttpRequest, obj: MaintenanceSetting, form: Any, change: bool) -> None:
         """Row and audit entry are one commit."""
         before = described(MaintenanceSetting.objects.get(pk=obj.pk)) if change else None
+        if obj.settle_rule(who(request)):
+            messages.warning(
+                request,
+                gettext("The weaker rule of approval waits until a second person saves the same."),
+            )
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             changed = {"password_changed": True} if form.cleaned_data["new_password"] else {}
             after = {**described(obj), **changed}
             chain.record(who(request), "setting.changed" if change else "setting.registered", obj.name, before, after)
+
+    def has_delete_permission(self, request: HttpRequest, obj: MaintenanceSetting | None = None) -> bool:
+        """Without its row a database would have no rule: first two people take the rule away."""
+        return (obj is None or not obj.approval_severities) and super().has_delete_permission(request, obj)
 
     def delete_model(self, request: HttpRequest, obj: MaintenanceSetting) -> None:
         with transaction.atomic():

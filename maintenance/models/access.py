@@ -61,6 +61,8 @@ class Approval(models.Model):
     at = models.DateTimeField(_("approved"), default=timezone.now)
     broken_glass = models.TextField(_("began without approval because"), blank=True)
     """Empty where a second person approved."""
+    digest = models.CharField(max_length=64, blank=True, editable=False)
+    """Of the plan and the settings that were approved."""
 
     class Meta:
         db_table = "approval"

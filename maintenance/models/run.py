@@ -78,6 +78,9 @@ class MaintenanceRun(models.Model):
         StoredPlan, verbose_name=_("confirmed plan"), null=True, on_delete=models.SET_NULL, related_name="runs"
     )
 
+    asked_settings = models.JSONField(_("settings when it was asked for"), default=dict, editable=False)
+    """By database; what an approval is bound to."""
+
     status = models.CharField(_("status"), max_length=20, choices=Status, default=Status.QUEUED)
     ended_because = models.TextField(_("ended because"), blank=True)
     created_at = models.DateTimeField(_("created"), default=timezone.now)

@@ -256,8 +256,12 @@ class MaintenanceSetting(models.Model):
         _("severities that need a second person"),
         default=list,
         blank=True,
-        help_text=_("A maintenance of this severity waits until somebody else approves it. None: nobody has to."),
+        help_text=_(
+            "Where one is named, every maintenance of this database waits until somebody else approves it: the "
+            "severity is the asker's own word. None: nobody has to. To name fewer takes two people."
+        ),
     )
+    proposed_rule = models.JSONField(_("rule that waits for a second person"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
 
@@ -298,6 +302,24 @@ class MaintenanceSetting(models.Model):
         self._refuse_folders()
         self._refuse_numbers()
         self._refuse_lists()
+
+    def settle_rule(self, by: str) -> bool:
+        """Keep a weaker rule for a second person to ask for; take it when `by` is the second. Call it before `save`.
+
+        Returns whether it waits. The stricter of two rules is taken at once, from anybody.
+        """
+        before = MaintenanceSetting.objects.filter(pk=self.pk).first()
+        wanted = sorted(self.approval_severities)
+        if before is None or set(before.approval_severities) <= set(wanted):
+            self.proposed_rule = None
+            return False
+        proposed = before.proposed_rule or {}
+        if proposed.get("approval_severities") == wanted and proposed["by"].casefold() != by.casefold():
+            self.proposed_rule = None
+            return False
+        self.approval_severities = before.approval_severities
+        self.proposed_rule = {"approval_severities": wanted, "by": by}
+        return True
 
     def _refuse_another_database(self) -> None:
         """A successor of a worker that died would go on with the new one where the first stopped with the old."""

@@ -28,9 +28,11 @@ from maintenance.models import (
     StoredPlan,
     letters,
 )
+from maintenance.models.asked import asked_with, digest
 from maintenance.notifications import events
 from maintenance.workflow import conclusion
 
+from .four_eyes import needs_second_person, refuse_outdated, refuse_same_person
 from .planning import forget_unused, plan, plan_now
 from .request import (
     Actor,
@@ -118,7 +120,9 @@ def launch(
     if agreed is not None:
         _refuse_other_plan(actor, request, agreed)
     checked = check(request)
-    waits = any(request.severity_level in s.approval_severities for s in checked.settings)
+    waits = needs_second_person(checked.settings)
+    if waits and agreed is None:
+        agreed = plan_now(actor.name, request)  # Nobody agrees to what they cannot see.
     try:
         with transaction.atomic():
             run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed)
@@ -169,6 +173,7 @@ def _create(
         origin=actor.origin,
         request_key=key,
         agreed_plan=agreed,
+        asked_settings=asked_with(checked.settings),
         status=status,
     )
     for setting in checked.settings:
@@ -239,13 +244,12 @@ def _locked(checked: Checked) -> Locked:
 def approve(actor: Actor, run: MaintenanceRun) -> None:
     """A second person's word starts the run. The one who asked cannot give it, superusers included."""
     actor.need("approve_maintenance", "approve a maintenance")
-    if actor.name == run.requested_by_name or (actor.user is not None and actor.user.pk == run.requested_by_id):
-        raise NotPermitted(
-            msg("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number)
-        )
+    refuse_same_person(actor, run)
     with transaction.atomic():
-        _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name))
-        chain.record(actor.name, "run.approved", run.number)
+        refuse_outdated(run)
+        bound = digest(run)
+        _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, digest=bound))
+        chain.record(actor.name, "run.approved", run.number, after={"digest": bound})
 
 
 @refusals_audited

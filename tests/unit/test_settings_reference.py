@@ -8,7 +8,7 @@ from pathlib import Path
 from maintenance.models import MaintenanceSetting
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_SETTINGS = {"id", "sealed_password", "created_at", "updated_at"}
+NOT_SETTINGS = {"id", "sealed_password", "proposed_rule", "created_at", "updated_at"}
 FOR_TESTS = {"DBMAINT_CRASH_AT", "DBMAINT_CRASH_STRIDE"}
 
 

@@ -56,12 +56,16 @@ class Command(terminal.PersonsCommand):
                 self.stderr.write(f"{field}: {' '.join(messages)}")
             sys.exit(2)
         with transaction.atomic():
+            waits = setting.settle_rule(self.who.name)
             setting.save()
             chain.record(self.who.name, "setting.registered", name, before, described(setting))
         if options["json"]:
             terminal.write_json(self.stdout, described(setting))
         else:
             self.stdout.write(f"Registered {name}: {setting.url}, backups in {setting.backup_dir}.")
+        if waits:
+            self.stderr.write("The weaker rule of approval waits until a second person asks for the same.")
+            sys.exit(4)
 
 
 def assign(setting: MaintenanceSetting, pair: str) -> None:
@@ -81,6 +85,6 @@ def assign(setting: MaintenanceSetting, pair: str) -> None:
 
 def described(setting: MaintenanceSetting) -> dict[str, Any]:
     """Everything but the password, as JSON types."""
-    hidden = {"id", "sealed_password", "created_at", "updated_at"}
+    hidden = {"id", "sealed_password", "proposed_rule", "created_at", "updated_at"}
     told = {f.name: getattr(setting, f.name) for f in MaintenanceSetting._meta.fields if f.name not in hidden}
     return {**told, "password_set": bool(setting.sealed_password)}

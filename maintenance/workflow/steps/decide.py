@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from typing import cast
+
+from django.conf import settings
+from django.utils import timezone
 
 from maintenance.engines.errors import Unable
 from maintenance.engines.messages import Message, msg, size
 from maintenance.engines.values import Action, Diagnosis, Json, MaintenanceType
+from maintenance.models import Approval
+from maintenance.models.asked import changed_since, digest
 
 from . import counted
 from .context import Context, Outcome
@@ -21,6 +27,7 @@ NAMED = 10
 
 def run(ctx: Context) -> Outcome:
     """Plans from what B has just seen, or after a crash from a fresh look: the findings in TBL-097 are for people."""
+    _refuse_other_settings(ctx)
     diagnosis = ctx.diagnosis or ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
     ctx.diagnosis = None
     actions = ctx.engine.planner.plan(
@@ -89,6 +96,7 @@ def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:
             at=at,
         )
     refuse_unagreed_loss(ctx, fresh, before)
+    _refuse_unapproved_work(ctx, before, now)
     return [asdict(a) for a in fresh], msg(
         "Planned again, because {database} changed since the plan of {at} that was confirmed: "
         "{work} on {objects}, {bytes} in all. New: {added}. No longer needed: {dropped}.",
@@ -125,6 +133,30 @@ def refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[st
                 at=f"{agreed.made_at:%Y-%m-%d %H:%M} UTC",
             ),
         )
+
+
+def _approval(ctx: Context) -> Approval | None:
+    """A second person's word; none where nobody had to give one, or the glass was broken."""
+    return Approval.objects.filter(run=ctx.run).exclude(digest="").first()
+
+
+def _refuse_other_settings(ctx: Context) -> None:
+    """Raises Unable where the approval was given for other settings, or so long ago that nobody remembers why."""
+    approval = _approval(ctx)
+    if approval is None:
+        return
+    changed = changed_since(ctx.run)
+    if approval.digest != digest(ctx.run) or changed:
+        words = msg("{names} changed since it was approved; ask again", names=", ".join(changed) or msg("its plan"))
+        raise Unable("planning the work on", ctx.target.database, words)
+    if timezone.now() - approval.at > timedelta(hours=settings.APPROVAL_HOURS):
+        raise Unable("planning the work on", ctx.target.database, "the approval is too old by now; ask again")
+
+
+def _refuse_unapproved_work(ctx: Context, before: set[tuple[str, str]], now: set[tuple[str, str]]) -> None:
+    if now - before and _approval(ctx) is not None:
+        words = msg("{work} was not in the plan that was approved; ask again", work=_listed(now - before))
+        raise Unable("planning the work on", ctx.target.database, words)
 
 
 def refuse_without_room(actions: list[Action], diagnosis: Diagnosis, jobs: int, database: str) -> None:

@@ -1,0 +1,195 @@
+"""One person tries to begin alone what needs two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+
+from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import runner
+from tests.web.test_settings_admin import save
+
+pytestmark = pytest.mark.django_db
+As = Callable[[str], Client]
+Register = Callable[..., MaintenanceSetting]
+Ask = Callable[..., Request]
+
+
+@pytest.fixture
+def ruled(fake: Register) -> MaintenanceSetting:
+    setting = fake()
+    setting.approval_severities = ["critical"]
+    setting.save()
+    return setting
+
+
+@pytest.fixture
+def asker(people: dict[str, User]) -> Actor:
+    return Actor("dba", "web", people["dba"])
+
+
+@pytest.fixture
+def second(people: dict[str, User]) -> Actor:
+    user = User.objects.create_user("dba2", email="dba2@example.org")
+    user.groups.set(people["dba"].groups.all())
+    return Actor("dba2", "web", user)
+
+
+@pytest.fixture
+def run(ruled: MaintenanceSetting, asker: Actor, request_for: Ask) -> MaintenanceRun:
+    return launch.launch(asker, request_for("shop"))
+
+
+class TestTheRule:
+    @pytest.mark.parametrize("severity", ["critical", "high", "medium"])
+    @pytest.mark.parametrize("kind", ["repair", "optimize", "rebuild"])
+    def test_is_not_avoided_by_a_lower_severity(
+        self, severity: str, kind: str, ruled: MaintenanceSetting, asker: Actor, request_for: Ask
+    ) -> None:
+        run = launch.launch(asker, request_for("shop", severity_level=severity, maintenance_type=kind))
+        assert run.status == "awaiting_approval"
+
+    def test_waits_for_a_second_person_when_it_becomes_weaker(
+        self, ruled: MaintenanceSetting, as_: As, people: dict[str, User]
+    ) -> None:
+        for _ in range(2):
+            assert "until a second person saves the same" in save(as_("administrator"), ruled, approval_severities=[])
+            ruled.refresh_from_db()
+            assert ruled.approval_severities == ["critical"]
+        other = User.objects.create_user("administrator2")
+        other.groups.set(people["administrator"].groups.all())
+        people["administrator2"] = other
+        save(as_("administrator2"), ruled, approval_severities=[])
+        ruled.refresh_from_db()
+        assert (ruled.approval_severities, ruled.proposed_rule) == ([], None)
+
+    def test_becomes_stricter_at_once(self, ruled: MaintenanceSetting, as_: As) -> None:
+        save(as_("administrator"), ruled, approval_severities=["critical", "high"])
+        ruled.refresh_from_db()
+        assert ruled.approval_severities == ["critical", "high"]
+
+    def test_does_not_go_with_its_row(self, ruled: MaintenanceSetting, as_: As) -> None:
+        path = f"/admin/maintenance/maintenancesetting/{ruled.pk}/delete/"
+        assert as_("administrator").post(path, {"post": "yes"}).status_code == 403
+        assert MaintenanceSetting.objects.exists()
+
+    def test_is_no_weaker_by_the_command_line(self, settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        command = ("register_target", "shop", "sqlite:////data/shop.db")
+        call_command(*command, '--set=approval_severities=["critical"]')
+        with pytest.raises(SystemExit) as ended:
+            call_command(*command, "--set=approval_severities=[]")
+        assert ended.value.code == 4
+        assert MaintenanceSetting.objects.get().approval_severities == ["critical"]
+
+
+class TestTheSecondPerson:
+    @pytest.mark.parametrize("name", ["dba", "DBA", "Dba ", "ｄｂａ"])
+    def test_is_not_the_first_under_another_name(self, name: str, run: MaintenanceRun, people: dict[str, User]) -> None:
+        user, _ = User.objects.get_or_create(username=name)
+        user.is_superuser = True
+        user.save()
+        with pytest.raises(launch.NotPermitted, match="a second person has to approve it"):
+            launch.approve(Actor(name, "api", user), run)
+        run.refresh_from_db()
+        assert run.status == "awaiting_approval"
+
+    def test_is_not_the_first_with_the_same_mail(
+        self, run: MaintenanceRun, second: Actor, people: dict[str, User]
+    ) -> None:
+        User.objects.filter(username="dba").update(email="DBA2@example.org")
+        run.refresh_from_db()
+        with pytest.raises(launch.NotPermitted):
+            launch.approve(second, run)
+
+    def test_agrees_to_plan_and_settings(self, run: MaintenanceRun, second: Actor) -> None:
+        assert run.agreed_plan is not None
+        assert run.agreed_plan.targets
+        launch.approve(second, run)
+        [word] = Approval.objects.all()
+        assert len(word.digest) == 64
+        assert (AuditEntry.objects.get(operation="run.approved").after or {})["digest"] == word.digest
+
+
+CHANGES = {
+    "backup_dir": "/elsewhere",
+    "alternate_backup_dir": "/elsewhere",
+    "bloat_share": 0.01,
+    "functional_checks": ["SELECT 1"],
+    "benchmark_queries": ["SELECT 1"],
+    "applications": ["shop-web"],
+    "jobs": 9,
+    "url": "fake:////elsewhere",
+    "timeout_minutes": 5,
+    "approval_severities": [],
+}
+
+
+class TestWhatWasAskedFor:
+    @pytest.mark.parametrize("field", CHANGES)
+    def test_is_asked_again_when_settings_changed_meanwhile(
+        self, field: str, run: MaintenanceRun, second: Actor
+    ) -> None:
+        MaintenanceSetting.objects.update(**{field: CHANGES[field]})
+        with pytest.raises(launch.BadInput, match=rf"shop\.{field} changed since EM-.* was asked for; cancel it and"):
+            launch.approve(second, run)
+        run.refresh_from_db()
+        assert run.status == "awaiting_approval"
+        assert not Approval.objects.exists()
+
+    def test_is_asked_again_when_the_commands_of_an_application_changed(
+        self, ruled: MaintenanceSetting, asker: Actor, second: Actor, request_for: Ask, settings: Any
+    ) -> None:
+        def describe(stop: str) -> None:
+            words = {"stop": [stop], "start": ["true"], "check": ["true"]}
+            settings.CONFIG_FILE.write_text(json.dumps({"applications": {"web": words}}))
+
+        describe("true")
+        MaintenanceSetting.objects.update(applications=["web"])
+        run = launch.launch(asker, request_for("shop"))
+        describe("false # another command")
+        with pytest.raises(launch.BadInput, match=r"shop\.commands changed"):
+            launch.approve(second, run)
+
+    def test_is_asked_again_after_a_day(self, run: MaintenanceRun, second: Actor, settings: Any) -> None:
+        MaintenanceRun.objects.update(created_at=timezone.now() - timedelta(hours=settings.APPROVAL_HOURS, minutes=1))
+        run.refresh_from_db()
+        with pytest.raises(launch.BadInput, match="more than 24 hours ago"):
+            launch.approve(second, run)
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("how", ["settings", "digest", "age"])
+    def test_is_not_begun_when_it_is_not_what_was_approved(self, how: str, fake: Register, request_for: Ask) -> None:
+        setting = fake()
+        MaintenanceSetting.objects.update(approval_severities=["critical"])
+        run = launch.launch(Actor("one (command line)", "command"), request_for("shop"))
+        launch.approve(Actor("two (command line)", "command"), run)
+        if how == "settings":
+            MaintenanceSetting.objects.update(bloat_share=0.01)
+        elif how == "digest":
+            Approval.objects.update(digest="0" * 64)
+        else:
+            Approval.objects.update(at=timezone.now() - timedelta(days=30))
+        runner.advance(run.targets.get().pk)
+        target = RunTarget.objects.get()
+        assert (target.status, target.outage_started_at) == ("failed", None)
+        assert "ask again" in target.ended_because
+        assert setting.name == "shop"
+
+    @pytest.mark.django_db(transaction=True)
+    def test_is_done_when_it_is(self, fake: Register, request_for: Ask) -> None:
+        fake()
+        MaintenanceSetting.objects.update(approval_severities=["critical"])
+        run = launch.launch(Actor("one (command line)", "command"), request_for("shop"))
+        launch.approve(Actor("two (command line)", "command"), run)
+        runner.advance(run.targets.get().pk)
+        assert RunTarget.objects.get().status == "succeeded"
