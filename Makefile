@@ -57,7 +57,7 @@ test-field: test-packages $(VENV)/.installed-dev messages
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
 test-mysql: test-packages $(VENV)/.installed-dev messages
-	@home=$$(sh deploy/mysql.sh) && DBMAINT_MYSQL_HOME=$$home $(BIN)/python -m pytest -n 2 -m mysql tests/engines tests/acceptance
+	@home=$$(sh deploy/mysql.sh) && DBMAINT_MYSQL_HOME=$$home $(BIN)/python -m pytest -n 2 -m mysql tests/engines tests/acceptance tests/security tests/field
 
 ## make lint    format, style, types, imports, settings, migrations, known vulnerabilities of the dependencies
 lint: $(VENV)/.installed-dev messages
