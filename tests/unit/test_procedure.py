@@ -494,6 +494,51 @@ def test_what_fails_before_the_first_change_is_opened_without_reading_it_all_aga
     assert_in_service(setting)
 
 
+def write_while_cut(monkeypatch: pytest.MonkeyPatch, damaging: bool = False) -> None:
+    """Somebody gets past the cut, and a row of his comes to customers while orders is worked on."""
+    perform = FakeEngine.perform
+
+    def beside(self: FakeEngine, action: Action, allow: bool) -> Performed:
+        done = perform(self, action, allow)
+        with fakes.opened(self.path) as state:
+            state["tables"]["customers"].append(99)
+            if damaging:
+                state["tables"]["orders"] = state["tables"]["orders"][1:]
+        return done
+
+    monkeypatch.setattr(FakeEngine, "perform", beside)
+    monkeypatch.setattr(FakeEngine, "writers", lambda self: ["job 7 of pg_cron"])
+
+
+def test_rows_that_others_wrote_stay_and_are_named(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = fake()
+    plan = FakeEngine.plan
+    monkeypatch.setattr(FakeEngine, "plan", lambda *given: [a for a in plan(*given) if a.object == "orders"])
+    write_while_cut(monkeypatch)
+    run = go(someone, request_for("shop"))
+    assert (run.status, walked(run)) == ("failed", "ABCDEFGHOSU")
+    assert "others wrote to customers" in run.ended_because
+    assert "job 7 of pg_cron" in run.ended_because
+    assert 99 in state_of(setting)["tables"]["customers"]
+    assert "restore_beside" not in " ".join(state_of(setting)["calls"])
+    assert_in_service(setting)
+
+
+def test_rows_that_others_wrote_are_not_rolled_away_with_what_the_work_spoilt(
+    fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = fake()
+    plan = FakeEngine.plan
+    monkeypatch.setattr(FakeEngine, "plan", lambda *given: [a for a in plan(*given) if a.object == "orders"])
+    write_while_cut(monkeypatch, damaging=True)
+    run = go(someone, request_for("shop"))
+    assert run.status == "needs_operator"
+    assert 99 in state_of(setting)["tables"]["customers"]
+    assert "restore_beside" not in " ".join(state_of(setting)["calls"])
+
+
 def test_transient_errors_are_tried_again(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake(perform=["transient", "transient"], cut=["transient"])
     run = go(someone, request_for("shop"))

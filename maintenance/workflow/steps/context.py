@@ -156,6 +156,13 @@ class Context:
         """Whether no piece of work was ever begun: then the data is as it was, and nothing has to be restored."""
         return not ActionRecord.objects.filter(target=self.target).exists()
 
+    @property
+    def worked_on(self) -> set[str] | None:
+        """Canonical names of the tables that work was begun on; None where it was on more than tables."""
+        objects = sorted(set(ActionRecord.objects.filter(target=self.target).values_list("object", flat=True)))
+        found, unknown = self.engine.sessions.resolve(objects) if objects else ([], [])
+        return None if unknown else set(found)
+
     def change(self, **changes: Any) -> None:
         """Sets fields of the run target, in the database and here."""
         self.journal.change(**changes)

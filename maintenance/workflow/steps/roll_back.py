@@ -7,13 +7,14 @@ import shlex
 from maintenance.engines.errors import Damaged, EngineError, Unable
 from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Fingerprint
-from maintenance.models import ActionRecord, ApplicationHold, Node
+from maintenance.models import ActionRecord, ApplicationHold, Node, Status
 
 from ..verdict import different, failed_checks, missing
 from . import counted, switch
 from .complete import tidy
 from .context import Context, Done, Outcome, fingerprints
 from .cut import close
+from .foreign import named, written_by_others
 from .resume import bring_back
 from .verify import kept
 
@@ -23,6 +24,7 @@ def run(ctx: Context) -> Outcome:
     ctx.engine.clear_interrupt()
     sentence = msg("Nothing had been changed.")
     keep: list[str] = []
+    changes: dict[str, object] = {}
     if ctx.target.gate is not None and ctx.target.outage_ended_at is None and not ctx.untouched:
         released = ctx.journal.done(Node.ROLL_BACK, "data", ctx.target.round)
         if released is None:
@@ -38,12 +40,15 @@ def run(ctx: Context) -> Outcome:
                 tables=counted.tables(result["tables"]),
                 kept=keep[0],
             )
+        if result.get("foreign"):
+            sentence = msg("The work is done and nothing was restored: the rows that others wrote stay.")
+            changes = {"ending": Status.FAILED}
         if result.get("image"):
             # Nobody can tell for sure who changed the data: the state of the cut stays for people.
             keep = [str(result["image"])]
     bring_back(ctx)
     tidy(ctx, keep)
-    return Outcome("finished", sentence)
+    return Outcome("finished", sentence, changes)
 
 
 def _bring_data_back(ctx: Context) -> Done:
@@ -68,6 +73,9 @@ def _bring_data_back(ctx: Context) -> Done:
         )
     if ctx.target.hold_lost and rows and not _same(_seen_last(ctx, baseline), now):
         return _keep_what_was_written(ctx, baseline, now, rows)
+    foreign, ours = written_by_others(ctx, baseline, now)
+    if foreign:
+        return _keep_what_others_wrote(ctx, foreign, rest=len(differing) > len(foreign) or bool(ours))
     backup, image, gate = ctx.backup, ctx.image, ctx.target.gate
     if backup is None or image is None or gate is None:
         raise Unable("rolling back", ctx.target.database, "there is no image to restore from")
@@ -125,6 +133,22 @@ def _swap(ctx: Context, side: str, tables: int) -> Done:
     return Done(
         msg("What was restored, {tables}, is in the place of what was broken.", tables=counted.tables(tables)),
         ctx.again("swap", work, {"side": side}),
+    )
+
+
+def _keep_what_others_wrote(ctx: Context, foreign: list[str], rest: bool) -> Done:
+    """Acknowledged rows stay. Raises Damaged when what the work did would have to be restored too."""
+    words = named(ctx, foreign)
+    if rest:
+        raise Damaged("rolling back", ctx.target.database, words)
+    image = ctx.image
+    return Done(
+        msg("Nothing is restored: {words}. Their rows stay.", words=words),
+        {
+            "tables": len(foreign),
+            "foreign": foreign,
+            "image": image.name if image is not None and image.kind == "copy" else "",
+        },
     )
 
 

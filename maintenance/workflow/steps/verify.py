@@ -13,6 +13,7 @@ from maintenance.workflow.verdict import Evidence, differences, objections
 
 from . import counted
 from .context import Context, Done, Outcome, checked_early, storable
+from .foreign import named, written_by_others
 from .functional import functional_checks
 from .maintain import work
 
@@ -34,6 +35,10 @@ def run(ctx: Context) -> Outcome:
                     checks=counted.checks(result["checked"]),
                 ),
             )
+        foreign = result["foreign"]
+        if foreign:
+            assert isinstance(foreign, list)
+            raise Damaged("proving the integrity of", ctx.target.database, named(ctx, foreign))
         if ctx.target.repairs >= ctx.setting.integrity_retries:
             raise Damaged("proving the integrity of", ctx.target.database, listed(problems[:5]))
         ctx.wait(ctx.setting.integrity_wait_seconds, "waiting before the repair of")
@@ -82,6 +87,7 @@ def prove(ctx: Context) -> Done:
             rows_stay=ctx.rows_stay,
         )
     )
+    foreign, ours = written_by_others(ctx, expected, after)
     failed = [c for c in checks if not c.passed]
     left_out = sorted(name for name, was in expected.items() if name in losses or not was.readable)
     compared = [name for name in expected if name not in left_out]
@@ -92,6 +98,7 @@ def prove(ctx: Context) -> Done:
         "checked": len(checks),
         "compared": len(compared),
         "rows": sum(after[name].rows or 0 for name in compared if name in after),
+        "foreign": foreign if not ours and len(problems) == len(foreign) else [],
         "problems": problems,
     }
     if problems:
