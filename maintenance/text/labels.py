@@ -80,6 +80,7 @@ PARTS: Mapping[str, Promise] = {
     "data": lazy("data"),
     "fingerprint": lazy("fingerprint"),
     "plan again": lazy("plan again"),
+    "restore test": lazy("restore test"),
     "image": lazy("image for a rollback"),
     "load test": lazy("load test"),
     "measure before": lazy("measure before"),
@@ -144,10 +145,8 @@ def work(object: str, action: str) -> str:
 
 def part(name: str) -> str:
     """'stop shop-web' in the active language; the name of the thing stays."""
-    if name in PARTS:
-        return str(PARTS[name])
-    verb, _space, thing = name.partition(" ")
-    return f"{PARTS[verb]} {thing}" if verb in PARTS else name
+    known = max((verb for verb in PARTS if f"{name} ".startswith(f"{verb} ")), key=len, default="")
+    return f"{PARTS[known]}{name[len(known) :]}" if known else name
 
 
 def unknown() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import Message, msg
+from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Fingerprint
 
 from ..verdict import differences
@@ -45,5 +45,5 @@ def named(ctx: Context, tables: list[str]) -> Message:
     return msg(
         "others wrote to {tables}, which the work did not touch, although connections were cut; there now: {writers}",
         tables=", ".join(tables[:NAMED]),
-        writers="; ".join(writers[:NAMED]),
+        writers=listed(writers[:NAMED]),
     )
