@@ -146,7 +146,10 @@ def work(object: str, action: str) -> str:
 def part(name: str) -> str:
     """'stop shop-web' in the active language; the name of the thing stays."""
     known = max((verb for verb in PARTS if f"{name} ".startswith(f"{verb} ")), key=len, default="")
-    return f"{PARTS[known]}{name[len(known) :]}" if known else name
+    thing = name[len(known) + 1 :]
+    if known == "restore test":
+        thing = part(thing)  # Of a backup, which has a label too.
+    return f"{PARTS[known]} {thing}".rstrip() if known else name
 
 
 def unknown() -> str:
