@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,6 +15,8 @@ from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import URLPattern, path
+from django.utils.formats import date_format
+from django.utils.timezone import localtime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_static.models import StaticDevice
@@ -34,6 +37,8 @@ from .identity.addresses import address
 from .management.commands.register_target import described
 from .models import Incident, MaintenanceSetting, Notification, RunTarget
 from .observation import privileges
+from .requests.request import Actor
+from .requests.rule import RULE, has_rule, pending, settle_rule
 
 if TYPE_CHECKING:
     SettingModelAdmin = admin.ModelAdmin[MaintenanceSetting]
@@ -53,7 +58,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     list_display = ("name", "shown_url", "enabled", "backup_dir", "updated_at")
     list_filter = ("enabled",)
     search_fields = ("name", "url")
-    readonly_fields = ("created_at", "updated_at")
+    readonly_fields = ("waiting_rule", "created_at", "updated_at")
     change_form_template = "admin/maintenance_setting.html"
     actions = None
     formfield_overrides = {
@@ -73,7 +78,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
                 )
             },
         ),
-        (_("Applications and approval"), {"fields": ("applications", "approval_severities")}),
+        (_("Applications and approval"), {"fields": ("applications", *RULE, "waiting_rule")}),
         (_("Thresholds"), {"fields": ("bloat_share", "dead_share", "stale_share", "minimum_bytes")}),
         (_("Proof of correctness"), {"fields": ("functional_checks",)}),
         (_("Benchmark"), {"fields": ("benchmark_queries", "benchmark_repeats", "load_seconds", "load_clients")}),
@@ -116,15 +121,30 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
     def shown_url(self, setting: MaintenanceSetting) -> str:
         return setting.url
 
+    @admin.display(description=_("rule that waits for a second person"), empty_value="-")
+    def waiting_rule(self, setting: MaintenanceSetting) -> str:
+        """Who proposed what; a second person saves the same."""
+        proposed = pending(setting)
+        if proposed is None:
+            return ""
+        names = {f.name: f.verbose_name for f in MaintenanceSetting._meta.fields}
+        rule = [f"{names[field]}: {told_value(proposed['rule'][field])}" for field in RULE]
+        return gettext("{who}, {at}: {rule}").format(
+            who=proposed["by"],
+            at=date_format(localtime(datetime.fromisoformat(proposed["at"])), "DATETIME_FORMAT"),
+            rule="; ".join(rule),
+        )
+
     def save_model(self, request: HttpRequest, obj: MaintenanceSetting, form: Any, change: bool) -> None:
         """Row and audit entry are one commit."""
         before = described(MaintenanceSetting.objects.get(pk=obj.pk)) if change else None
-        if obj.settle_rule(who(request)):
-            messages.warning(
-                request,
-                gettext("The weaker rule of approval waits until a second person saves the same."),
-            )
+        assert isinstance(request.user, User)
         with transaction.atomic():
+            if settle_rule(obj, Actor(who(request), "web", request.user)):
+                messages.warning(
+                    request,
+                    gettext("The weaker rule of approval waits until a second person saves the same."),
+                )
             super().save_model(request, obj, form, change)
             changed = {"password_changed": True} if form.cleaned_data["new_password"] else {}
             after = {**described(obj), **changed}
@@ -132,7 +152,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: MaintenanceSetting | None = None) -> bool:
         """Without its row a database would have no rule: first two people take the rule away."""
-        return (obj is None or not obj.approval_severities) and super().has_delete_permission(request, obj)
+        return (obj is None or not has_rule(obj)) and super().has_delete_permission(request, obj)
 
     def delete_model(self, request: HttpRequest, obj: MaintenanceSetting) -> None:
         with transaction.atomic():
@@ -217,6 +237,12 @@ def told(error: Exception) -> str:
     if isinstance(error, EngineError):
         return rendered(error.sentence)
     return str(error)
+
+
+def told_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return gettext("yes") if value else gettext("no")
+    return ", ".join(value) or gettext("none") if isinstance(value, list) else f"{value:g}"
 
 
 def who(request: HttpRequest) -> str:

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from maintenance.conf import config
 from maintenance.engines import ENGINES
-from maintenance.models import MaintenanceSetting, SeverityLevel
+from maintenance.models import MaintenanceSetting, MaintenanceType, SeverityLevel
 from maintenance.models.setting import rising_shares
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class SettingForm(SettingModelForm):
             made = ticked([(x, x) for x in self._applications()])
         elif name == "approval_severities":
             made = ticked(SeverityLevel.choices)
+        elif name == "approval_types":
+            made = ticked(MaintenanceType.choices)
         elif name == "release_stages":
             made = PercentField(required=False)
         elif name in ("benchmark_queries", "functional_checks"):

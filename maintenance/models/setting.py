@@ -29,8 +29,12 @@ ABOVE_ZERO = [MinValueValidator(0.001, _("Give a number above 0."))]
 READS = re.compile(r"(select|with|values|table)\b", re.IGNORECASE)
 SECRET_OPTIONS = {"password", "passwd", "sslpassword"}
 """Of a URL, which pages show."""
-LISTS = ("applications", "benchmark_queries", "functional_checks", "approval_severities")
-SEVERITIES = ("critical", "high", "medium")
+LISTS = ("applications", "benchmark_queries", "functional_checks", "approval_severities", "approval_types")
+NAMES = {
+    "approval_severities": ("critical", "high", "medium"),
+    "approval_types": ("repair", "optimize", "rebuild"),
+}
+"""What these lists may hold."""
 
 
 class MaintenanceSetting(models.Model):
@@ -261,6 +265,29 @@ class MaintenanceSetting(models.Model):
             "severity is the asker's own word. None: nobody has to. To name fewer takes two people."
         ),
     )
+    approval_types = models.JSONField(
+        _("types that need a second person"),
+        default=list,
+        blank=True,
+        help_text=_("A maintenance of such a type waits, whatever its severity. To name fewer takes two people."),
+    )
+    approval_data_loss = models.BooleanField(
+        _("data loss needs a second person"),
+        default=False,
+        help_text=_(
+            "Who allows that rows are lost waits for somebody else. So it is wherever another rule of approval is set. "
+            "To take it back takes two people."
+        ),
+    )
+    approval_outage_seconds = models.FloatField(
+        _("outage from which a second person is needed (s)"),
+        default=0,
+        validators=NOT_NEGATIVE,
+        help_text=_(
+            "It waits where one of the last outages by the same type was that long, or where there was none to tell "
+            "from. 0: never. A longer one takes two people."
+        ),
+    )
     proposed_rule = models.JSONField(_("rule that waits for a second person"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)
@@ -302,24 +329,6 @@ class MaintenanceSetting(models.Model):
         self._refuse_folders()
         self._refuse_numbers()
         self._refuse_lists()
-
-    def settle_rule(self, by: str) -> bool:
-        """Keep a weaker rule for a second person to ask for; take it when `by` is the second. Call it before `save`.
-
-        Returns whether it waits. The stricter of two rules is taken at once, from anybody.
-        """
-        before = MaintenanceSetting.objects.filter(pk=self.pk).first()
-        wanted = sorted(self.approval_severities)
-        if before is None or set(before.approval_severities) <= set(wanted):
-            self.proposed_rule = None
-            return False
-        proposed = before.proposed_rule or {}
-        if proposed.get("approval_severities") == wanted and proposed["by"].casefold() != by.casefold():
-            self.proposed_rule = None
-            return False
-        self.approval_severities = before.approval_severities
-        self.proposed_rule = {"approval_severities": wanted, "by": by}
-        return True
 
     def _refuse_another_database(self) -> None:
         """A successor of a worker that died would go on with the new one where the first stopped with the old."""
@@ -385,9 +394,10 @@ class MaintenanceSetting(models.Model):
                 raise ValidationError({field: _("Give a list of texts.")})
         for field in ("benchmark_queries", "functional_checks"):
             refuse_writing(field, getattr(self, field))
-        if set(self.approval_severities) - set(SEVERITIES):
-            known = ", ".join(SEVERITIES)
-            raise ValidationError({"approval_severities": gettext("It is one of: {names}.").format(names=known)})
+        for field, known in NAMES.items():
+            if set(getattr(self, field)) - set(known):
+                words = gettext("It is one of: {names}.").format(names=", ".join(known))
+                raise ValidationError({field: words})
         if not rising_shares(self.release_stages):
             raise ValidationError(
                 {"release_stages": _("Each is above 0, below 100, and larger than the one before it: 10, 50.")}

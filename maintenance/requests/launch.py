@@ -32,7 +32,7 @@ from maintenance.models.asked import asked_with, digest
 from maintenance.notifications import events
 from maintenance.workflow import conclusion
 
-from .four_eyes import needs_second_person, refuse_outdated, refuse_same_person
+from .four_eyes import refuse_outdated, refuse_same_person
 from .planning import forget_unused, plan, plan_now
 from .request import (
     Actor,
@@ -48,6 +48,7 @@ from .request import (
     identity_of,
     refuse_unreleased,
 )
+from .rule import needs_second_person
 
 __all__ = [
     "Actor",
@@ -120,7 +121,7 @@ def launch(
     if agreed is not None:
         _refuse_other_plan(actor, request, agreed)
     checked = check(request)
-    waits = needs_second_person(checked.settings)
+    waits = needs_second_person(checked.settings, request)
     if waits and agreed is None:
         agreed = plan_now(actor.name, request)  # Nobody agrees to what they cannot see.
     try:

@@ -21,7 +21,7 @@ from maintenance.forms.pages import ConfirmForm, LaunchForm
 from maintenance.models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
 from maintenance.observation.health import standings, worst_first
 from maintenance.requests import launch
-from maintenance.requests.four_eyes import needs_second_person
+from maintenance.requests.rule import needs_second_person
 from maintenance.results.estimates import usual_outages
 from maintenance.text.render import render as rendered
 
@@ -195,7 +195,7 @@ def needs_approval(asked: launch.Request) -> bool:
     settings = MaintenanceSetting.objects.filter(enabled=True)
     if asked.target_databases is not None:
         settings = settings.filter(name__in=asked.target_databases)
-    return needs_second_person(settings)
+    return needs_second_person(list(settings), asked)
 
 
 def described(made: StoredPlan) -> list[dict[str, Any]]:

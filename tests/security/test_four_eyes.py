@@ -16,6 +16,7 @@ from django.utils import timezone
 from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
+from maintenance.requests.rule import needs_second_person, settle_rule
 from maintenance.workflow import runner
 from tests.web.test_settings_admin import save
 
@@ -72,6 +73,107 @@ class TestTheRule:
         save(as_("administrator2"), ruled, approval_severities=[])
         ruled.refresh_from_db()
         assert (ruled.approval_severities, ruled.proposed_rule) == ([], None)
+
+    @pytest.mark.parametrize("severity", ["critical", "high", "medium"])
+    @pytest.mark.parametrize("kind", ["repair", "optimize", "rebuild"])
+    def test_knows_the_kind_of_work(
+        self, kind: str, severity: str, fake: Register, asker: Actor, request_for: Ask
+    ) -> None:
+        fake()
+        MaintenanceSetting.objects.update(approval_types=["rebuild"])
+        run = launch.launch(asker, request_for("shop", maintenance_type=kind, severity_level=severity))
+        assert (run.status == "awaiting_approval") is (kind == "rebuild")
+
+    @pytest.mark.parametrize(
+        "rule", [{"approval_data_loss": True}, {"approval_types": ["optimize"]}, {"approval_outage_seconds": 1e9}]
+    )
+    def test_knows_what_may_be_lost(self, rule: dict[str, Any], fake: Register, request_for: Ask) -> None:
+        setting = fake()
+        for name, value in rule.items():
+            setattr(setting, name, value)
+        asked = request_for("shop", maintenance_type="repair", allow_data_loss=True)
+        assert needs_second_person([setting], asked)
+
+    @pytest.mark.parametrize(
+        ("limit", "outages", "waits"),
+        [(0, [], False), (60, [], True), (60, [59], False), (60, [60], True), (60, [10, 10, 90, 10], True)],
+    )
+    def test_knows_how_long_the_outage_is(
+        self, limit: float, outages: list[int], waits: bool, fake: Register, request_for: Ask
+    ) -> None:
+        setting = fake()
+        setting.approval_outage_seconds = limit
+        for seconds in outages:
+            past = MaintenanceRun.objects.create(maintenance_type="repair", target_databases=["shop"])
+            began = timezone.now() - timedelta(days=1)
+            RunTarget.objects.create(
+                run=past,
+                setting=setting,
+                database="shop",
+                outage_started_at=began,
+                outage_ended_at=began + timedelta(seconds=seconds),
+            )
+        assert needs_second_person([setting], request_for("shop", maintenance_type="repair")) is waits
+
+    def test_is_none_where_nobody_set_one(self, fake: Register, request_for: Ask) -> None:
+        assert not needs_second_person([fake()], request_for("shop", allow_data_loss=True))
+
+    @pytest.mark.parametrize(
+        ("field", "strict", "weak"),
+        [
+            ("approval_severities", ["high"], []),
+            ("approval_types", ["optimize", "rebuild"], ["rebuild"]),
+            ("approval_data_loss", True, False),
+            ("approval_outage_seconds", 60, 61),
+            ("approval_outage_seconds", 60, 0),
+        ],
+    )
+    def test_takes_two_people_to_weaken_and_says_who_proposed_it(
+        self, field: str, strict: Any, weak: Any, fake: Register, people: dict[str, User]
+    ) -> None:
+        setting = fake()
+        MaintenanceSetting.objects.update(**{field: strict})
+        first, same = (
+            Actor("administrator", "web", people["administrator"]),
+            Actor("ＡＤＭＩＮＩＳＴＲＡＴＯＲ ", "command"),
+        )
+        second = Actor("other", "web", User.objects.create_user("other"))
+
+        def ask(actor: Actor) -> bool:
+            setting.refresh_from_db()
+            setattr(setting, field, weak)
+            waits = settle_rule(setting, actor)
+            setting.save()
+            return waits
+
+        assert [ask(first), ask(first), ask(same)] == [True, True, True]
+        assert getattr(setting, field) == strict
+        [entry] = AuditEntry.objects.filter(operation="rule.proposed")
+        assert (entry.actor, entry.object, (entry.after or {})[field]) == ("administrator", "shop", weak)
+        assert not ask(second)
+        setting.refresh_from_db()
+        assert (getattr(setting, field), setting.proposed_rule) == (weak, None)
+
+    def test_that_waits_stands_on_the_page_of_settings(self, ruled: MaintenanceSetting, as_: As) -> None:
+        page = save(as_("administrator"), ruled, approval_severities=[])
+        path = f"/admin/maintenance/maintenancesetting/{ruled.pk}/change/"
+        assert "administrator, " in as_("administrator").get(path).content.decode()
+        assert "waits until a second person" in page
+        ruled.refresh_from_db()
+        save(as_("administrator"), ruled, jobs=3)
+        ruled.refresh_from_db()
+        assert ruled.proposed_rule is not None, "it goes on waiting while other settings change"
+
+    def test_that_waited_too_long_is_proposed_anew(
+        self, ruled: MaintenanceSetting, people: dict[str, User], settings: Any
+    ) -> None:
+        ruled.approval_severities = []
+        assert settle_rule(ruled, Actor("administrator", "web", people["administrator"]))
+        assert ruled.proposed_rule is not None
+        ruled.proposed_rule["at"] = (timezone.now() - timedelta(hours=settings.APPROVAL_HOURS + 1)).isoformat()
+        ruled.save()
+        ruled.approval_severities = []
+        assert settle_rule(ruled, Actor("other", "command"))
 
     def test_becomes_stricter_at_once(self, ruled: MaintenanceSetting, as_: As) -> None:
         save(as_("administrator"), ruled, approval_severities=["critical", "high"])
@@ -131,6 +233,7 @@ CHANGES = {
     "url": "fake:////elsewhere",
     "timeout_minutes": 5,
     "approval_severities": [],
+    "approval_types": ["repair"],
 }
 
 

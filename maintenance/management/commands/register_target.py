@@ -16,6 +16,7 @@ from maintenance import terminal
 from maintenance.auditing import chain
 from maintenance.engines import ENGINES
 from maintenance.models import MaintenanceSetting
+from maintenance.requests.rule import settle_rule
 
 
 class Command(terminal.PersonsCommand):
@@ -56,7 +57,7 @@ class Command(terminal.PersonsCommand):
                 self.stderr.write(f"{field}: {' '.join(messages)}")
             sys.exit(2)
         with transaction.atomic():
-            waits = setting.settle_rule(self.who.name)
+            waits = settle_rule(setting, self.who)
             setting.save()
             chain.record(self.who.name, "setting.registered", name, before, described(setting))
         if options["json"]:
