@@ -28,6 +28,16 @@ class EngineError(Exception):
         super().__init__(str(self.sentence))
 
     @property
+    def guarded(self) -> Message:
+        """What people without rights on data may read of it: our own words, else its class. The server's may quote
+        rows and files."""
+        return (
+            self.words
+            if isinstance(self.words, Message)
+            else msg("an error of class {error}", error=type(self).__name__)
+        )
+
+    @property
     def sentence(self) -> Message:
         return msg(
             "Failed while {doing} {object}: {words}",

@@ -410,7 +410,7 @@ class Benchmark(ABC):
             except Interrupted:
                 raise
             except EngineError as error:
-                samples.append(Sample(query, (), None, self.cost_unit, error=str(error.words)))
+                samples.append(Sample(query, (), None, self.cost_unit, error=str(error.guarded)))
         return samples
 
     def load_test(self, queries: Sequence[str], seconds: float, clients: int) -> Load:

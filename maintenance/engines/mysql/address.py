@@ -1,9 +1,10 @@
 """The registered address: what of it reaches the driver and the native programs, and what never does.
 
 An address is input. The driver would also take statements to run first, files to send and flags from it; so its
-parameters go by an allow-list. And a server is believed nothing before it has proven who it is: it gets no file, and
-the password as it stands by no plugin. MariaDB's library has such plugins ready (mysql_clear_password, dialog); the
-driver is kept from them by an option file of ours, the programs by a plugin folder that does not hold them.
+parameters go by the allow-list of `addresses`. And a server is believed nothing before it has proven who it is: it gets
+no file, and the password as it stands by no plugin. MariaDB's library has such plugins ready (mysql_clear_password,
+dialog); the driver is kept from them by an option file of ours, the programs by a plugin folder that does not hold
+them.
 """
 
 from __future__ import annotations
@@ -20,30 +21,11 @@ import MySQLdb
 from MySQLdb.constants import CLIENT
 from sqlalchemy import URL
 
-from .. import programs
+from .. import addresses, programs
 from ..errors import Unable
 from ..messages import msg
 
-PARAMETERS = frozenset(
-    (
-        "charset",
-        "connect_timeout",
-        "read_timeout",
-        "server_public_key_path",
-        "ssl",
-        "ssl_ca",
-        "ssl_capath",
-        "ssl_cert",
-        "ssl_cipher",
-        "ssl_key",
-        "ssl_mode",
-        "unix_socket",
-        "write_timeout",
-    )
-)
-"""What may follow the question mark. The character set is always utf8mb4."""
-FILES = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher")
-SSL_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+FILES = ("ssl_ca", "ssl_capath", "ssl_cert", "ssl_key")
 VERIFIED = frozenset(("VERIFY_CA", "VERIFY_IDENTITY"))
 CONNECT_SECONDS = 10
 LOOPBACK = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -56,32 +38,20 @@ has proven who it is, or that no network lies before."""
 
 
 def parameters(url: URL) -> dict[str, str]:
-    """Return what follows the question mark. Raises Unable, by name, for what is not on the allow-list."""
-    given: dict[str, str] = {}
-    for name, value in url.query.items():
-        if name not in PARAMETERS or not isinstance(value, str):
-            words = msg(
-                "the address has the parameter {name}, which is not allowed; allowed are {names}",
-                name=name,
-                names=", ".join(sorted(PARAMETERS)),
-            )
-            raise Unable("connecting to", url.host or url.database or "", words)
-        given[name] = value
-    if given.get("ssl_mode", SSL_MODES[0]).upper() not in SSL_MODES:
-        words = msg("ssl_mode is one of {names}", names=", ".join(SSL_MODES))
-        raise Unable("connecting to", url.host or url.database or "", words)
-    return given
+    """Return what follows the question mark. Raises AddressRefused, by name, for what may not stand there."""
+    addresses.refuse(url)
+    return {name: str(value) for name, value in url.query.items()}
 
 
 def ssl_mode(url: URL) -> str | None:
-    """Return one of SSL_MODES; None where the address says nothing of TLS.
+    """Return one of MYSQL_SSL_MODES; None where the address says nothing of TLS.
 
     With authorities alone the certificate's chain is verified and TLS demanded, but not the name in it.
     """
     given = parameters(url)
     if "ssl_mode" in given:
-        return given["ssl_mode"].upper()
-    asked = given.get("ssl", "").lower() in ("1", "true", "yes", "on")
+        return given["ssl_mode"]
+    asked = given.get("ssl") == "true"
     return "REQUIRED" if asked or "ssl_ca" in given or "ssl_capath" in given else None
 
 

@@ -305,7 +305,7 @@ class Sessions(UndividedEngine):
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
-            "options": f"{self.url.query.get('options', '')} {further} {spelled({**OWN, **limits})}".strip(),
+            "options": f"{further} {spelled({**OWN, **limits})}".strip(),
         }
 
     def await_server(self, seconds: float = 60) -> None:

@@ -344,7 +344,7 @@ def single(sql: str) -> str:
     statement = sql.strip().rstrip("; \t\r\n")
     plain = statement if re.search(r"[\\$]|--|/\*", statement) else re.sub(r"'[^']*'|\"[^\"]*\"", "", statement)
     if ";" in plain:
-        raise Unable("asking", sql[:80], "only one statement is allowed")
+        raise Unable("asking", sql[:80], msg("only one statement is allowed"))
     return statement
 
 

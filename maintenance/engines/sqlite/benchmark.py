@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from ..errors import Damaged
+from ..messages import msg
 from ..parts import Benchmark, Measure, Rows
 from ..values import Sample
 from .driver_errors import translated
@@ -22,6 +23,8 @@ _IO = Path("/proc/thread-self/io")
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 COUNT_STEPS = 100
 LARGEST = 3
+LARGEST_BYTES = 32 << 20
+"""Of one value that a question makes or reads."""
 COST_UNIT = "pages read" if _IO.exists() else "VM steps"
 UNKNOWN = 1 << 62
 """Rows of a damaged table: it comes first, so that its repair shows."""
@@ -32,14 +35,23 @@ def _authorize(action: int, *_: object) -> int:
 
 
 @contextmanager
-def reading_only(connection: sqlite3.Connection) -> Iterator[None]:
-    """Nothing but SELECT: no write, no PRAGMA (it could end our lock), no ATTACH (it could make a file)."""
+def reading_only(connection: sqlite3.Connection, sql: str) -> Iterator[None]:
+    """Nothing but SELECT: no write, no PRAGMA (it could end our lock), no ATTACH (it could make a file).
+
+    No value grows beyond LARGEST_BYTES, and SQLite's words, which may quote rows, are left out of errors.
+    """
     connection.execute("PRAGMA query_only = ON")
+    largest = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST_BYTES)
     connection.set_authorizer(_authorize)
     try:
         yield
+    except sqlite3.Error as error:
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        told = type(translated(error, "asking", sql[:80]))
+        raise told("asking", sql[:80], msg("SQLite refused it: {error}", error=name)) from None
     finally:
         connection.set_authorizer(None)
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, largest)
         connection.execute("PRAGMA query_only = OFF")
 
 
@@ -83,7 +95,7 @@ def _first_indexed(connection: sqlite3.Connection, table: Table) -> str | None:
 def _measured(file: DatabaseFile, connection: sqlite3.Connection, sql: str, repeats: int) -> Sample:
     """The warm-up run counts the work, the others are timed."""
     rows, cost = _counted(file, connection, sql)
-    with reading_only(connection):
+    with reading_only(connection, sql):
         times = tuple(_timed(connection, sql) for _ in range(repeats))
     return Sample(sql, times, cost, COST_UNIT, rows=rows)
 
@@ -107,7 +119,7 @@ def _counted(file: DatabaseFile, connection: sqlite3.Connection, sql: str) -> tu
     try:
         connection.execute("PRAGMA cache_size = 10")
         connection.execute("PRAGMA shrink_memory")
-        with reading_only(connection):
+        with reading_only(connection, sql):
             if not _IO.exists():
                 return _steps(file, connection, sql)
             before = _bytes_read()
@@ -146,9 +158,21 @@ class FileBenchmark(Benchmark):
         return COST_UNIT
 
     def query(self, sql: str) -> Rows:
-        """See Benchmark.query."""
-        with self.file.working("asking", sql[:80]) as connection, reading_only(connection):
-            return connection.execute(sql).fetchall()
+        """See Benchmark.query. Only the first row is read."""
+        with self.file.working("asking", sql[:80]) as connection, reading_only(connection, sql):
+            return connection.execute(sql).fetchmany(1)
+
+    @contextmanager
+    def asking(self) -> Iterator[Callable[[str], Rows]]:
+        """Ask to the last row, and drop what is read."""
+
+        def whole(sql: str) -> Rows:
+            with self.file.working("asking", sql[:80]) as connection, reading_only(connection, sql):
+                for _ in connection.execute(sql):
+                    pass
+            return []
+
+        yield whole
 
     def queries(self, tables: Sequence[str] | None) -> list[str]:
         """Return for the largest tables: all rows, all rows in groups of the first index, and each with its parent."""

@@ -1,11 +1,15 @@
-"""The operator's own queries: the first value of the first row must be true."""
+"""The operator's own queries: the first value of the first row must be true.
+
+Who registers and reads them may have no rights on the data: what is kept and shown of an answer is true, false, a
+number, or the class of an error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from decimal import Decimal
 
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import msg
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Check
 from maintenance.models import Node
 
@@ -17,18 +21,25 @@ def functional_checks(ctx: Context) -> list[Check]:
     for query in ctx.setting.functional_checks:
         try:
             rows = ctx.engine.benchmark.query(query)
-            passed = bool(rows and rows[0] and rows[0][0])
-            detail = _answer(rows) if not passed else ""
         except Interrupted:
             raise
         except EngineError as error:
-            passed, detail = False, error.sentence
-        checks.append(Check("functional", query, passed, detail))
+            checks.append(Check("functional", query, False, error.guarded))
+            continue
+        refusal = refused(rows[0][0]) if rows and rows[0] else msg("returned no row")
+        checks.append(Check("functional", query, refusal is None, refusal or ""))
     return checks
 
 
-def _answer(rows: Sequence[tuple[object, ...]]) -> str:
-    return msg("returned {value}", value=repr(rows[0][0])) if rows and rows[0] else msg("returned no row")
+def refused(value: object) -> Message | None:
+    """Return why this answer does not pass; None where it is true."""
+    match value:
+        case None:
+            return msg("returned NULL")
+        case bool() | int() | float() | Decimal():
+            return None if value else msg("returned {value}", value="false" if value is False else f"{value:.15g}")
+        case _:
+            return msg("it answers neither true or false nor a number")
 
 
 def newly_failed(ctx: Context) -> list[Check]:
