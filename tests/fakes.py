@@ -20,7 +20,7 @@ from maintenance.engines import ENGINES
 from maintenance.engines.archive import Seal
 from maintenance.engines.base import UndividedEngine
 from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
-from maintenance.engines.messages import msg
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.parts import Measure
 from maintenance.engines.values import (
     Action,
@@ -133,6 +133,11 @@ class FakeEngine(UndividedEngine):
     def spellings(self) -> dict[str, list[str]]:
         with opened(self.path) as state:
             return {name: [name] for name in state["tables"]}
+
+    def writers(self) -> list[Message]:
+        """'writers' in the state."""
+        with opened(self.path) as state:
+            return [msg("{name}", name=name) for name in state.get("writers", [])]
 
     def acquire(self) -> int:
         return 0

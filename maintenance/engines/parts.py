@@ -86,9 +86,10 @@ class Sessions(ABC):
         """Return what the product compares of a name: a key of `spellings`."""
         return name
 
-    def writers(self) -> list[str]:
-        """Return who else may write to the target now (sessions, workers, jobs), in words; empty: nobody is seen."""
-        return []
+    @abstractmethod
+    def writers(self) -> list[Message]:
+        """Return who else may write to the target now (sessions, workers, jobs), in words; empty: nobody is seen.
+        Read-only."""
 
     @abstractmethod
     def end_statements(self) -> None:

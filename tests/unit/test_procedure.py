@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -56,11 +56,11 @@ def walked(run: MaintenanceRun) -> str:
     return "".join(lines.values_list("node", flat=True))
 
 
-def assert_in_service(setting: MaintenanceSetting) -> None:
+def assert_in_service(setting: MaintenanceSetting, kept: Collection[str] = ("broken",)) -> None:
     state = state_of(setting)
     assert state["gate"] == OPEN
     assert state["marker"] is None
-    assert not set(state["sides"]) - {"broken"}
+    assert not set(state["sides"]) - set(kept)
     assert not ScopeHold.objects.exists()
     assert chain.verify().whole
 
@@ -288,6 +288,7 @@ def test_lost_rows_are_found_repaired_at_most_once_and_rolled_back(
     before = state_of(setting)["tables"]
     run = go(someone, request_for("shop"))
     assert (run.status, walked(run)) == ("rolled_back", "ABCDEFGHOSU")
+    assert "broken" in state_of(setting)["sides"], "kept for people to look at"
     parts = list(run.targets.get().steps.filter(node="H").values_list("part", flat=True))
     assert parts == ["", "proof 1", "repair 1", "proof 2"]
     assert state_of(setting)["tables"] == before
@@ -507,7 +508,7 @@ def write_while_cut(monkeypatch: pytest.MonkeyPatch, damaging: bool = False) -> 
         return done
 
     monkeypatch.setattr(FakeEngine, "perform", beside)
-    monkeypatch.setattr(FakeEngine, "writers", lambda self: ["job 7 of pg_cron"])
+    monkeypatch.setattr(FakeEngine, "writers", lambda self: [msg("job 7 of pg_cron")])
 
 
 def test_rows_that_others_wrote_stay_and_are_named(
@@ -523,7 +524,9 @@ def test_rows_that_others_wrote_stay_and_are_named(
     assert "job 7 of pg_cron" in run.ended_because
     assert 99 in state_of(setting)["tables"]["customers"]
     assert "restore_beside" not in " ".join(state_of(setting)["calls"])
-    assert_in_service(setting)
+    image = f"image{run.targets.get().pk}"
+    assert set(state_of(setting)["sides"]) == {image}, "the state of the cut is kept for people to look at"
+    assert_in_service(setting, {image})
 
 
 def test_rows_that_others_wrote_are_not_rolled_away_with_what_the_work_spoilt(

@@ -36,6 +36,7 @@ from ..values import (
 from . import (
     access_gate,
     actions,
+    activity,
     address,
     backup,
     benchmark,
@@ -75,6 +76,9 @@ class Family(Server):
             self.need_schema(session)
             tables = [table.name for table in structure.tables(session, self.schema)]
         return names.spellings(self.schema, tables)
+
+    def writers(self) -> list[Message]:
+        return activity.writers(self)
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
         return diagnosis.diagnose(self, thresholds, tables)

@@ -31,7 +31,7 @@ from ..messages import listed, msg
 from ..values import Cut, Json
 from . import structure, writing
 from .address import way
-from .driver_errors import code_of
+from .driver_errors import ENDED_FROM_OUTSIDE, code_of, from_driver
 from .names import account, full, quoted, shortened
 from .server import Server
 from .session import Row, Session
@@ -168,6 +168,11 @@ def _events(server: Server, session: Session) -> list[Json]:
         *("charset", "collation", "database_collation", "last_due"),
     )
     return [dict(zip(keys, map(str, row), strict=True)) for row in rows]
+
+
+def enabled_events(server: Server, session: Session) -> list[Json]:
+    """Events that reach the schema as far as their text tells, and that are on now."""
+    return [event for event in _events(server, session) if event["status"] == "ENABLED"]
 
 
 # -- the mirror on the target ----------------------------------------------------------------------
@@ -442,34 +447,37 @@ def open_gate(server: Server, gate: Json, share: float | None) -> None:
     """See AccessGate.open. Accounts first, then events, the mirror last."""
     accounts = cast(list[dict[str, Any]], gate["accounts"])
     with local_session(server, "opening the gate of") as session:
-        refused = [
-            words
+        failed = [
+            error
             for one in accounts
-            if not one["locked"] and (words := _refused(_unlock, session, one, _limit(one, gate, share)))
+            if not one["locked"] and (error := _failed(_unlock, session, one, _limit(one, gate, share)))
         ]
         if share is None:
-            refused += [
-                words
+            failed += [
+                error
                 for event in cast(list[dict[str, str]], gate["events"])
-                if event["status"] == "ENABLED" and (words := _refused(_set_event, session, event, "ENABLE"))
+                if event["status"] == "ENABLED" and (error := _failed(_set_event, session, event, "ENABLE"))
             ]
-        if refused:
+        if failed:
             # Everything else is open by now; the mark stays, so that it can be done again.
-            raise AccessDenied("opening the gate of", server.schema, "; ".join(refused))
+            kind = next((type(error) for error in failed if isinstance(error, Transient)), type(failed[0]))
+            words = listed(error.sentence for error in failed)
+            raise kind("opening the gate of", server.schema, words)
         if share is None:
             _drop_mirror(server, session)
 
 
-def _refused(step: Callable[..., None], *args: object) -> str | None:
-    """Do one step of opening; return why this account may not do it. Other errors are raised."""
+def _failed(step: Callable[..., None], session: Session, one: Mapping[str, Any], *args: object) -> EngineError | None:
+    """Do one step of opening; return why it did not come about. A lost connection is raised: nothing else would."""
     try:
-        step(*args)
-    except AccessDenied as error:
-        return str(error)
+        step(session, one, *args)
+    except EngineError as error:
+        return error
     except DBAPIError as error:
-        if code_of(error) not in (1044, 1045, 1227):
+        if code_of(error) in ENDED_FROM_OUTSIDE:
             raise
-        return str(error.orig)
+        name = account(one["user"], one["host"]) if "user" in one else full(one["schema"], one["name"])
+        return from_driver(error, "opening", name, stopping=False)
     return None
 
 

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from .. import programs
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
-from ..messages import msg
+from ..messages import Message, msg
 from ..parts import Sessions
 from ..values import Facts, Limits, Tag
 from . import foreign_log
@@ -474,6 +474,13 @@ class FileSessions(Sessions):
     def folded(self, name: str) -> str:
         """See Sessions.folded."""
         return folded(name)
+
+    def writers(self) -> list[Message]:
+        """See Sessions.writers. Only who has the file open now can be told: a file keeps no record of who wrote."""
+        return [
+            *[msg("{process} has the file open", process=named([pid])) for pid in holders(self.file.path)],
+            msg("who wrote earlier is recorded nowhere: a file keeps no record of its writers"),
+        ]
 
     def end_statements(self) -> None:
         """See Sessions.end_statements."""

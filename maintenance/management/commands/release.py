@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -20,7 +21,8 @@ from maintenance.auditing import chain
 from maintenance.conf import config
 from maintenance.conf.secrets import SecretUnreadable, mark_signer
 from maintenance.engines import open_engine
-from maintenance.engines.errors import EngineError
+from maintenance.engines.base import Engine
+from maintenance.engines.errors import EngineError, Transient, Unable
 from maintenance.engines.messages import msg
 from maintenance.engines.values import Limits, Tag
 from maintenance.models import ACTIVE, RunTarget, Status
@@ -35,6 +37,14 @@ class Busy(Exception):
 
 class NotAsBefore(Exception):
     """Something of the state before could not be brought back."""
+
+
+class Held(Exception):
+    """Another maintenance has the target: nothing may be opened, nor started, behind its back."""
+
+
+FAILURES = (EngineError, SecretUnreadable, config.ConfigError, LookupError, OSError)
+"""What may go wrong with one part."""
 
 
 class Command(terminal.PersonsCommand):
@@ -67,7 +77,7 @@ class Command(terminal.PersonsCommand):
         except Busy as error:
             self.stderr.write(f"{name} is being worked on by {error}; cancel the run instead.")
             sys.exit(4)
-        except (EngineError, SecretUnreadable, config.ConfigError, LookupError, OSError, NotAsBefore) as error:
+        except (*FAILURES, Held, NotAsBefore) as error:
             self.stderr.write(f"{name} could not be released: {error}")
             sys.exit(3)
         self.stdout.write(f"{name} is open as before.")
@@ -106,30 +116,60 @@ class Remembered:
                 self.ended, self.released_at = "released by hand", at
 
     def release(self, token: int, tell: Callable[[str], object]) -> None:
-        """Whatever was done stays done and may be repeated. Raises EngineError or NotAsBefore."""
-        given, url = os.environ.get("DBMAINT_TARGET_PASSWORD"), make_url(self.url)
-        url = with_password(url, "").set(password=given) if given else with_password(url, self.sealed)
-        engine = open_engine(url, Tag(self.target, token, self.site, mark_signer()), Limits())
+        """Try each part, past the failure of another: what was done stays done and may be repeated. Raises Held,
+        before anything is done, or NotAsBefore with all that could not be brought back."""
+        failed = [*self._open_connections(token, tell), *self._start_applications(tell)]
+        if failed:
+            raise NotAsBefore("; ".join(failed))
+
+    def _open_connections(self, token: int, tell: Callable[[str], object]) -> list[str]:
+        """Return what could not be opened, and why."""
+        if self.gate is None:
+            tell("Connections had not been cut.")
+            return []
         try:
-            if self.gate is None:
-                tell("Connections had not been cut.")
-            else:
+            with closing(self._engine(token)) as engine:
                 engine.gate.recall(self.gate)
-                engine.lock.fence()
+                fence(engine)
                 engine.gate.open(self.gate, None)
                 left = engine.gate.differences(self.gate)
-                if left:
-                    raise NotAsBefore("; ".join(left))
-                tell("Connections are as before.")
-        finally:
-            engine.close()
-        known = config.load().applications
-        missing = [name for name in self.running if name not in known]
+        except FAILURES as error:
+            return [str(error)]
+        if not left:
+            tell("Connections are as before.")
+        return left
+
+    def _engine(self, token: int) -> Engine:
+        given, url = os.environ.get("DBMAINT_TARGET_PASSWORD"), make_url(self.url)
+        url = with_password(url, "").set(password=given) if given else with_password(url, self.sealed)
+        return open_engine(url, Tag(self.target, token, self.site, mark_signer()), Limits())
+
+    def _start_applications(self, tell: Callable[[str], object]) -> list[str]:
+        """Return what could not be started, and why."""
+        if not self.running:
+            return []
+        try:
+            known = config.load().applications
+        except FAILURES as error:
+            return [f"start {', '.join(self.running)} by hand: {error}"]
+        failed: list[str] = []
         for name in reversed(self.running):
-            if name in known:
-                tell(applications.start(known[name], engine.stopping))
-        if missing:
-            raise NotAsBefore(f"start {', '.join(missing)} by hand: config.json does not describe it any more")
+            if name not in known:
+                failed.append(f"start {name} by hand: config.json does not describe it any more")
+                continue
+            try:
+                tell(applications.start(known[name], Event()))
+            except EngineError as error:
+                failed.append(str(error))
+        return failed
+
+
+def fence(engine: Engine) -> None:
+    """Take the maintenance lock. Raises Held where another maintenance has it: its cut is not ours to open."""
+    try:
+        engine.lock.fence()
+    except (Transient, Unable) as error:
+        raise Held(str(error)) from error
 
 
 @contextmanager

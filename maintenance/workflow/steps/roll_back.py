@@ -195,8 +195,8 @@ def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> lis
 
 def fail(ctx: Context) -> Outcome:
     """U: the maintenance failed; the reason was written where it happened."""
-    if ctx.target.backup_files.exists():
-        tidy(ctx)  # A copy that a backup was restored into.
+    if ctx.target.backup_files.exists() and ctx.recorded(Node.ROLL_BACK, "clean") is None:
+        tidy(ctx)  # A copy that a backup was restored into. A rollback tidied, and kept what people have to look at.
     return Outcome(
         "finished",
         msg(

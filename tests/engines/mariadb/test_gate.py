@@ -32,6 +32,27 @@ class TestGate:
                 stalled.close()
                 engine.gate.open(gate, None)
 
+    def test_who_may_write_under_the_cut_is_told(self, family_lab: MariaDBLab) -> None:
+        lab = family_lab
+        with engine_of(lab) as engine:
+            gate = engine.gate.read_state()
+            engine.gate.cut(gate, MARKER)
+            scheduler = lab.sql("SELECT @@GLOBAL.event_scheduler")[0][0]
+            try:
+                assert engine.sessions.writers() == [], "neither our own sessions nor idle threads of the server"
+                lab.sql("SET GLOBAL event_scheduler = ON")
+                lab.sql("CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01 00:00:00' DO DO 1")
+                with lab._root(lab.database) as intruder:
+                    number = intruder.thread_id()  # type: ignore[no-untyped-call]
+                    session, event = engine.sessions.writers()
+                assert session.startswith(f"session {number} (Sleep for ")
+                assert ", account root, from localhost" in session
+                assert event.startswith(f"event {lab.database}.nightly, account ")
+            finally:
+                lab.sql("DROP EVENT IF EXISTS nightly")
+                lab.sql(f"SET GLOBAL event_scheduler = {scheduler}")
+                engine.gate.open(gate, None)
+
     def test_limits_and_locks_that_were_there_come_back_exactly(self, lab: MariaDBLab) -> None:
         name = f"x_{lab.database}"
         for statement in (

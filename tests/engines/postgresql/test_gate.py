@@ -71,6 +71,22 @@ def test_a_database_is_hidden_from_clients_with_our_own_power(lab: PostgreSQLLab
             assert next_one.rollback.leftovers() == []
 
 
+def test_who_got_past_the_cut_is_told(lab: PostgreSQLLab) -> None:
+    with engine(lab) as made:
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        try:
+            assert made.sessions.writers() == [], "neither our own sessions nor the server's"
+            with closing(lab.server.connect(str(gate["hidden"]))) as intruder:
+                intruder.cursor().execute("SET application_name = 'nightly import'")
+                [told] = made.sessions.writers()
+                number = intruder.info.backend_pid
+            assert told.startswith(f"client backend {number}, account {lab.url.username}, from 127.0.0.1, application")
+            assert "application nightly import, last statement begun 20" in told
+        finally:
+            made.gate.open(gate, None)
+
+
 def test_another_run_can_bring_back_what_a_crashed_one_hid(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as crashed, hammering(lab, "postgres"):

@@ -55,6 +55,16 @@ class TestTheCut:
                 assert not gets_in(lab)
         assert gets_in(lab)
 
+    def test_a_file_tells_who_has_it_open_and_that_it_keeps_no_record(self, wal_lab: SQLiteLab) -> None:
+        wal_lab.fill()
+        with wal_lab.engine() as engine:
+            with another_process(READER, str(wal_lab.path)) as reader:
+                held, record = engine.sessions.writers()
+            assert held.startswith(f"process {reader.pid} (")
+            assert held.endswith("has the file open")
+            assert engine.sessions.writers() == [record]
+            assert "a file keeps no record of its writers" in record
+
     def test_a_process_that_keeps_the_file_open_is_named(self, wal_lab: SQLiteLab) -> None:
         wal_lab.fill()
         with another_process(READER, str(wal_lab.path)) as reader, wal_lab.engine(limits=SHORT) as engine:
