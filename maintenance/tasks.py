@@ -17,7 +17,7 @@ from .auditing import chain
 from .models import DailyWork, MaintenanceRun, RunTarget, Status
 from .observation import prometheus, watch
 from .queue import enqueue, enqueue_look, send, workers_alive
-from .requests import planning
+from .requests import launch, planning
 from .workflow import conclusion, heartbeat, lease, recovery, runner
 
 log = logging.getLogger("maintenance")
@@ -93,6 +93,11 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     again = RunTarget.objects.filter(_lost_message(LOST_MESSAGE) | (Q(pk__in=waiting) & ~_enqueued_recently()))
     requeued = [target_id for target_id, at in again.values_list("pk", "enqueued_at") if _enqueued_again(target_id, at)]
     found = sorted({*orphans, *requeued})
+    for run in MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL):
+        try:
+            launch.end_outdated(run)
+        except Exception:
+            log.exception("%s waits for an approval and could not be looked at; the others go on", run.number)
     for run in MaintenanceRun.objects.filter(status__in=[Status.QUEUED, Status.RUNNING, Status.CANCELLING]):
         try:
             conclusion.conclude(run.pk)

@@ -15,7 +15,7 @@ from django.utils import timezone
 from maintenance import queue
 from maintenance.auditing import chain
 from maintenance.conf import config
-from maintenance.engines.messages import msg
+from maintenance.engines.messages import Message, msg
 from maintenance.models import (
     ACTIVE,
     Acknowledgement,
@@ -32,7 +32,7 @@ from maintenance.models.asked import asked_with, digest
 from maintenance.notifications import events
 from maintenance.workflow import conclusion
 
-from .four_eyes import refuse_outdated, refuse_same_person
+from .four_eyes import outdated, refuse_outdated, refuse_same_person, refuse_who_changed_it
 from .planning import forget_unused, plan, plan_now
 from .request import (
     Actor,
@@ -246,11 +246,35 @@ def approve(actor: Actor, run: MaintenanceRun) -> None:
     """A second person's word starts the run. The one who asked cannot give it, superusers included."""
     actor.need("approve_maintenance", "approve a maintenance")
     refuse_same_person(actor, run)
+    refuse_who_changed_it(actor, run)
     with transaction.atomic():
         refuse_outdated(run)
         bound = digest(run)
         _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, digest=bound))
         chain.record(actor.name, "run.approved", run.number, after={"digest": bound})
+
+
+def end_outdated(run: MaintenanceRun) -> bool:
+    """Ends a request that nobody may approve any more, so that it holds the lock no longer; returns whether it did."""
+    why = outdated(run)
+    if why is None or not _end_waiting(run, "console", "run.outdated", "outdated", msg("{why}; ask again.", why=why)):
+        return False
+    conclusion.conclude(run.pk)
+    return True
+
+
+def _end_waiting(run: MaintenanceRun, by: str, operation: str, event: str, why: Message) -> bool:
+    """By one compare-and-set; False when it no longer waits. The caller concludes it, or else the sweep."""
+    with transaction.atomic():
+        waiting = MaintenanceRun.objects.filter(pk=run.pk, status=Status.AWAITING_APPROVAL)
+        if not waiting.update(status=Status.CANCELLING):
+            return False
+        run.targets.filter(status=Status.AWAITING_APPROVAL).update(
+            status=Status.CANCELLED, ended_because=why, finished_at=timezone.now()
+        )
+        chain.record(by, operation, run.number, after={"because": str(why)})
+        events.announce(run, event, why)
+    return True
 
 
 @refusals_audited

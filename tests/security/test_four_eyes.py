@@ -13,11 +13,13 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget
+from maintenance import tasks
+from maintenance.auditing import chain
+from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 from maintenance.requests.rule import needs_second_person, settle_rule
-from maintenance.workflow import runner
+from maintenance.workflow import recovery, runner
 from tests.web.test_settings_admin import save
 
 pytestmark = pytest.mark.django_db
@@ -213,6 +215,27 @@ class TestTheSecondPerson:
         with pytest.raises(launch.NotPermitted):
             launch.approve(second, run)
 
+    @pytest.mark.parametrize("name", ["dba2", "DBA2 ", "ｄｂａ２"])
+    def test_is_not_who_changed_the_settings_meanwhile(self, name: str, run: MaintenanceRun, second: Actor) -> None:
+        chain.record(name, "setting.changed", "shop", before={"jobs": 2}, after={"jobs": 2})
+        chain.record("dba", "setting.changed", "shop", before={"jobs": 2}, after={"jobs": 2})
+        with pytest.raises(launch.NotPermitted, match="changed the settings of shop since"):
+            launch.approve(second, run)
+
+    def test_is_not_who_changed_the_settings_with_the_same_mail(self, run: MaintenanceRun, second: Actor) -> None:
+        User.objects.create_user("clerk", email="DBA2@example.org")
+        chain.record("clerk", "setting.changed", "shop")
+        with pytest.raises(launch.NotPermitted):
+            launch.approve(second, run)
+
+    def test_may_have_changed_them_before_or_those_of_others(self, run: MaintenanceRun, second: Actor) -> None:
+        chain.record("dba2", "setting.changed", "ledger")
+        chain.record("dba2", "setting.changed", "shop")
+        MaintenanceRun.objects.update(created_at=timezone.now() + timedelta(seconds=1))
+        run.refresh_from_db()
+        launch.approve(second, run)
+        assert Approval.objects.get().by_name == "dba2"
+
     def test_agrees_to_plan_and_settings(self, run: MaintenanceRun, second: Actor) -> None:
         assert run.agreed_plan is not None
         assert run.agreed_plan.targets
@@ -268,6 +291,33 @@ class TestWhatWasAskedFor:
         run.refresh_from_db()
         with pytest.raises(launch.BadInput, match="more than 24 hours ago"):
             launch.approve(second, run)
+
+    @pytest.mark.parametrize("how", ["settings", "age"])
+    def test_ends_by_itself_when_nobody_may_approve_it_any_more(
+        self, how: str, run: MaintenanceRun, asker: Actor, request_for: Ask, settings: Any
+    ) -> None:
+        settings.CONFIG_FILE.write_text(json.dumps({"notifications": {"dba": ["json://localhost/dba"]}}))
+        if how == "settings":
+            MaintenanceSetting.objects.update(bloat_share=0.01)
+        else:
+            past = timezone.now() - timedelta(hours=settings.APPROVAL_HOURS, minutes=1)
+            MaintenanceRun.objects.update(created_at=past)
+        tasks.sweep(recovery.Watch(), recovery.Recoverers())
+        tasks.sweep(recovery.Watch(), recovery.Recoverers())
+        run.refresh_from_db()
+        assert run.status == "cancelled"
+        assert "ask again" in run.ended_because
+        assert not ScopeHold.objects.exists()
+        [entry] = AuditEntry.objects.filter(operation="run.outdated")
+        assert (entry.actor, entry.object) == ("console", run.number)
+        assert run.notifications.filter(event="outdated").count() == 1
+        assert launch.launch(asker, request_for("shop")).status == "awaiting_approval"
+
+    def test_waits_while_somebody_may_approve_it(self, run: MaintenanceRun, second: Actor) -> None:
+        tasks.sweep(recovery.Watch(), recovery.Recoverers())
+        launch.approve(second, run)
+        assert not launch.end_outdated(MaintenanceRun.objects.get())
+        assert MaintenanceRun.objects.get().status == "queued"
 
     @pytest.mark.django_db(transaction=True)
     @pytest.mark.parametrize("how", ["settings", "digest", "age"])
