@@ -159,6 +159,8 @@ class PrivateServer(ABC):
                 "CREATE USER IF NOT EXISTS %s@'127.0.0.1' IDENTIFIED BY %s", (self.administrator, self.password)
             )
             cursor.execute("GRANT ALL ON *.* TO %s@'127.0.0.1' WITH GRANT OPTION", (self.administrator,))
+            # People's questions are asked by this account, and must reach no file of the server.
+            cursor.execute("REVOKE FILE ON *.* FROM %s@'127.0.0.1'", (self.administrator,))
         finally:
             connection.close()  # type: ignore[no-untyped-call]
 

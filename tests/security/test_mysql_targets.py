@@ -354,6 +354,41 @@ class TestAnOperatorsQuestion:
             else:
                 assert made.query(question) == [(answer,)]
 
+    def test_is_not_asked_by_an_account_that_may_read_files(self, family_lab: MariaDBLab) -> None:
+        lab = family_lab
+        lab.sql("CREATE TABLE t (id INT PRIMARY KEY, n INT, KEY t_n (n))")
+        lab.sql("INSERT INTO t VALUES (1, 2)")
+        account = f"{lab.server.administrator}@127.0.0.1"
+        lab.sql(f"GRANT FILE ON *.* TO {account}")
+        try:
+            with console(lab) as made:
+                with pytest.raises(Unable, match="not asked: the console's account may read files"):
+                    made.query("SELECT 1")
+                assert "not asked" in str(made.measure("SELECT id FROM t", 1).error)
+                own = made.queries(None)
+                assert len(own) == 2
+                assert [sample.error for sample in made.measure_all(own, 1)] == [None, None]
+                assert made.load_test(own, 0.2, 2).errors == 0
+        finally:
+            lab.sql(f"REVOKE FILE ON *.* FROM {account}")
+        with console(lab) as made:
+            assert made.query("SELECT 1") == [(1,)]
+            assert made.measure("SELECT id FROM t", 1).error is None
+
+    def test_is_not_asked_by_one_that_has_the_right_by_a_role(self, family_lab: MariaDBLab) -> None:
+        lab = family_lab
+        account = f"{lab.server.administrator}@127.0.0.1"
+        to = " FOR" if lab.server.program.startswith("maria") else ""
+        lab.sql("CREATE ROLE reader")
+        try:
+            lab.sql("GRANT FILE ON *.* TO reader")
+            lab.sql(f"GRANT reader TO {account}")
+            lab.sql(f"SET DEFAULT ROLE reader{to or ' TO'} {account}")
+            with console(lab) as made, pytest.raises(Unable, match="not asked"):
+                made.query("SELECT 1")
+        finally:
+            lab.sql("DROP ROLE reader")
+
     def test_never_shows_the_servers_words(self, family_lab: MariaDBLab) -> None:
         lab = family_lab
         lab.sql("CREATE TABLE people (id INT PRIMARY KEY, secret VARCHAR(40))")

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Unable
 from ..messages import Message, msg
-from .driver_errors import code_of
+from .driver_errors import LOST, code_of
 from .names import canonical, full
 from .server import Server
 from .session import Row, Session
@@ -38,11 +38,20 @@ CALLS = re.compile(rf"(?:{NAMES.pattern})\s*\(")
 REFUSED = frozenset(
     ("INTO", "OUTFILE", "DUMPFILE", "LOAD_FILE", "GET_LOCK", "RELEASE_LOCK", "RELEASE_ALL_LOCKS", "NEXTVAL", "SETVAL")
 )
+NAME = r"`(?:[^`]|``)+`"
+OURS = re.compile(
+    rf"SELECT COUNT\((?:\*|DISTINCT {NAME})\) FROM {NAME}\.{NAME} (?:USE INDEX \(\)|FORCE INDEX \({NAME}\))"  # noqa: S608
+)
+"""What the console measures with where nobody registered a query: it reads one table, whoever wrote it."""
+PROBE = "SELECT 1 INTO OUTFILE '/dev/null/dbmaint'"
+"""No file can be there. Without the right FILE the server says so before it looks."""
+NO_FILE_RIGHT = frozenset((1045, 1227))
 NEXT_VALUE = re.compile(r"\bNEXT\s+VALUE\s+FOR\b", re.IGNORECASE)
 
 
 def query(server: Server, sql: str) -> list[Row]:
-    """Return at most ROWS rows. Raises Unable for what does more than read; other errors without the server's words."""
+    """Return at most ROWS rows. Raises Unable for what does more than read, and for an account that may read files;
+    other errors without the server's words."""
     refuse_writing(sql)
     with session_for_questions(server, "asking") as session, reading(session, sql):
         return session.first(sql, ROWS)
@@ -66,6 +75,8 @@ def reading(session: Session, sql: str) -> Iterator[None]:
     """A transaction that cannot write, for this question. Raises Unable for what does more than read."""
     refuse_writing(sql)
     _refuse_functions(session, sql)
+    if not OURS.fullmatch(sql):
+        _refuse_file_right(session, sql)
     session.ask("START TRANSACTION READ ONLY")
     try:
         yield
@@ -116,6 +127,23 @@ def refuse_harm(server: Server) -> None:
     """Raise Damaged while a table may not be read: which tables a question of an operator reads, nobody knows."""
     for table, why in server.spared_tables().items():
         raise Damaged("asking", canonical(table), why)
+
+
+def _refuse_file_right(session: Session, sql: str) -> None:
+    """Raise Unable where the account has the right FILE, of its own or by a role: a view of somebody else's may use
+    it, and texts that use it may be spelled in ways that nobody has thought of."""
+    try:
+        session.verbatim(PROBE)
+    except DBAPIError as error:
+        if code_of(error) in NO_FILE_RIGHT:
+            return
+        if code_of(error) in LOST:
+            raise
+    words = msg(
+        "not asked: the console's account may read files of the server; give the console an account without the right"
+        " FILE"
+    )
+    raise Unable("asking", sql[:60], words)
 
 
 def _refuse_functions(session: Session, sql: str) -> None:
