@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,37 @@ def shared(folder: Path) -> bool:
     return bool(folder.stat().st_mode & stat.S_ISGID)
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder for this account alone. One that is there is closed to all but its owner and readers of its group,
+    unless two accounts share it."""
+    try:
+        path.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        if not shared(path):
+            _take_away(path, 0o027)
+
+
 def private_file(path: Path) -> None:
-    """Make SQLite's file before SQLite does, which would let everybody read it. Its log inherits the permissions."""
+    """Make SQLite's file before SQLite does, which would let everybody read it. Its log inherits the permissions.
+
+    One that is there, from a time when it was not so or copied back, is closed with its log.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except (FileExistsError, FileNotFoundError):
+    except FileNotFoundError:
+        return
+    except FileExistsError:
+        for beside in ("", "-wal", "-shm", "-journal"):
+            _take_away(path.with_name(path.name + beside), 0o007 if shared(path.parent) else 0o077)
         return
     os.fchmod(descriptor, 0o660 if shared(path.parent) else 0o600)
     os.close(descriptor)
+
+
+def _take_away(path: Path, rights: int) -> None:
+    """These permissions, where they are there and the path is ours: another account that shares the folder closes its
+    own."""
+    with suppress(FileNotFoundError, PermissionError):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & rights:
+            path.chmod(mode & ~rights)

@@ -11,7 +11,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from dbmaint_site.control import database_from_url, local_key
+from dbmaint_site.control import database_from_url, local_key, private_folder
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("DBMAINT_HOME", BASE_DIR / "var")).resolve()
@@ -23,7 +23,8 @@ AUDIT_KEY = Path(os.environ.get("DBMAINT_AUDIT_KEY", HOME / "audit.key"))
 """Signs the end of the audit chain; made on first use. Whoever has it and the database can forge the chain."""
 AUDIT_FILE = Path(os.environ.get("DBMAINT_AUDIT_FILE", HOME / "audit/checkpoints.jsonl"))
 """Every signed end of the chain, one a line: a disk that the control database's owner cannot write is best."""
-for folder in (HOME, LOGS_DIR, HOME / "static"):
+private_folder(HOME)
+for folder in (LOGS_DIR, HOME / "static"):
     folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
 SECRET_KEY = os.environ.get("DBMAINT_SECRET_KEY") or local_key(HOME / "secret.key")

@@ -73,7 +73,7 @@ def encryption() -> Found:
 def home() -> Found:
     folder = Path(settings.HOME)
     if folder.stat().st_mode & 0o007:
-        yield Error(f"Everybody may look into {folder}.", hint=f"chmod 750 {folder}", id="maintenance.E127")
+        yield Error(f"Everybody may look into {folder}.", hint=f"chmod o-rwx {folder}", id="maintenance.E127")
 
 
 def web() -> Found:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dbmaint_site.control import database_from_url, local_key
+from dbmaint_site.control import database_from_url, local_key, private_folder
 from maintenance.checks import accounts
 from maintenance.checks.production import production
 from maintenance.models import MaintenanceSetting
@@ -92,6 +92,34 @@ def test_the_control_database_is_nobody_elses(tmp_path: Path) -> None:
         os.umask(before)
     assert set(modes.values()) == {0o600}, modes
     assert "control.sqlite3-wal" in modes
+
+
+def test_a_control_database_that_lay_open_is_closed_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "control.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("CREATE TABLE t (x)")
+    for file in tmp_path.iterdir():
+        file.chmod(0o644)
+    database_from_url(f"sqlite:///{path}")
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    connection.close()
+    assert modes == dict.fromkeys(("control.sqlite3", "control.sqlite3-wal", "control.sqlite3-shm"), 0o600)
+
+
+def test_the_home_is_made_for_its_owner_alone_and_one_that_lay_open_is_closed(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        private_folder(tmp_path / "new")
+        (tmp_path / "open").mkdir(mode=0o777)
+        (tmp_path / "both").mkdir()
+    finally:
+        os.umask(before)
+    (tmp_path / "both").chmod(0o3770)
+    for name in ("new", "open", "both"):
+        private_folder(tmp_path / name)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == {"new": 0o700, "open": 0o750, "both": 0o3770}
 
 
 @as_root
