@@ -347,6 +347,10 @@ class Rollback(ABC):
         Return the name to give to `Verifier.fingerprint(side=…)` and `swap`.
         """
 
+    def differs(self, image: Image) -> bool:
+        """Whether the database, still closed, is another than its image although every row is as at the cut."""
+        return False
+
     @abstractmethod
     def swap(self, side: str, gate: Json, marker: Json) -> str:
         """Put the side copy in the place of the live one, gate still closed; the broken one is kept.

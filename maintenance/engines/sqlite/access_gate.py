@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
-from ..errors import Damaged, EngineError, Transient
+from ..errors import Damaged, EngineError, Transient, Unable
 from ..messages import msg
 from ..parts import AccessGate
 from ..values import Cut, Json
@@ -95,7 +95,7 @@ def journal_mode(file: DatabaseFile) -> str | None:
     The other modes are a matter of each connection.
     """
     if file.held is not None:
-        with file.working("reading the journal mode of", file.name) as connection:
+        with suppress(Damaged), file.working("reading the journal mode of", file.name) as connection:
             return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
     header = file.header()
     if not (header.magic and header.plausible):
@@ -108,7 +108,7 @@ def restore(file: DatabaseFile, gate: Mapping[str, object]) -> None:
     wanted = gate.get("journal_mode")
     if wanted is not None and file.raw is None and journal_mode(file) not in (wanted, None):
         # A file that SQLite refuses keeps the mode it has: `differences` tells, and nobody is kept out for it.
-        with suppress(Damaged), file.writing("restoring the journal mode of", file.name) as connection:
+        with suppress(Damaged, Unable), file.writing("restoring the journal mode of", file.name) as connection:
             _change_journal_mode(file, connection.execute(_JOURNAL_MODES[str(wanted)]).fetchone()[0], str(wanted))
     with saying("restoring the rights of", file.name), _place_of(file) as place:
         status = os.stat(place)
@@ -143,8 +143,8 @@ def _drop_cold_journal(file: DatabaseFile, gate: Mapping[str, object]) -> None:
         with file.writing("removing the journal of", file.name) as connection:
             connection.execute("PRAGMA journal_mode = PERSIST")
             connection.execute("PRAGMA journal_mode = DELETE")
-    except Transient:
-        pass  # applications are at work already, and the journal is theirs
+    except (Transient, Damaged, Unable):
+        pass  # applications are at work already and the journal is theirs, or SQLite refuses the file
 
 
 _JOURNAL_MODES = {
@@ -185,6 +185,7 @@ def differences(file: DatabaseFile, gate: Mapping[str, object]) -> list[str]:
     except EngineError as error:
         return [*found, msg("the file cannot be read: {words}", words=error.words or in_the_way(file))]
     # Per-connection modes (memory, off, truncate, persist) cannot be told from 'delete' by a newcomer.
-    if gate.get("journal_mode") is not None and mode != gate["journal_mode"]:
+    # A header that names none keeps nobody out, and no work of ours would change it.
+    if gate.get("journal_mode") is not None and mode not in (gate["journal_mode"], None):
         found.append(msg("the journal mode is {now} instead of {then}", now=mode, then=gate["journal_mode"]))
     return found

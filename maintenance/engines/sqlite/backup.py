@@ -22,7 +22,7 @@ from .driver_errors import saying
 from .fingerprints import fingerprint_all
 from .marker import note_elsewhere
 from .names import JOURNALS
-from .sessions import MAGIC, DatabaseFile, copied, synced
+from .sessions import MAGIC, DatabaseFile, Header, copied, synced
 
 METHODS = ("sqlite_backup", "file_copy")
 ROOM = 1.05
@@ -216,17 +216,17 @@ def raw_copy(file: DatabaseFile, target: Path) -> None:
 
 
 def _copy(file: DatabaseFile, target: Path) -> None:
-    """By way of `.part`; byte by byte when SQLite cannot open the file."""
+    """By way of `.part`, and byte by byte under our lock, so that the way back leads to the very file."""
     part = target.with_name(f"{target.name}.part")
     try:
         with saying("copying", file.name):
             part.unlink(missing_ok=True)
-            try:
-                with file.working("copying", file.name) as connection:
-                    copy_database(file, connection, part)
-            except Damaged:
-                _remove(part)
+            if file.raw is not None:
                 raw_copy(file, part)
+            elif written_back(file):
+                file.copy_bytes(file.path, part)
+            else:
+                _copy_by_sqlite(file, part)
             for ending in (*JOURNALS, ""):
                 journal = part.with_name(part.name + ending)
                 if journal.exists():
@@ -237,6 +237,26 @@ def _copy(file: DatabaseFile, target: Path) -> None:
     finally:
         for ending in ("", *JOURNALS):
             _remove(part.with_name(part.name + ending))
+
+
+def _copy_by_sqlite(file: DatabaseFile, part: Path) -> None:
+    try:
+        with file.working("copying", file.name) as connection:
+            copy_database(file, connection, part)
+    except Damaged:
+        _remove(part)
+        raw_copy(file, part)
+
+
+def written_back(file: DatabaseFile) -> bool:
+    """Whether the file holds all there is: we keep others out, and the log, if there is one, is written back."""
+    if file.held is None:
+        return False
+    try:
+        with file.working("copying", file.name) as connection:
+            return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except Damaged:
+        return False
 
 
 def image_copy(file: DatabaseFile) -> Path:
@@ -250,7 +270,20 @@ def image_copy(file: DatabaseFile) -> Path:
 
 def mended_copy(file: DatabaseFile) -> Path:
     """A copy that SQLite can read where only the magic or the end of the file is missing."""
-    copy, header = image_copy(file), file.header()
+    return _mended(image_copy(file), file.header())
+
+
+def mended_side(file: DatabaseFile, side: Path) -> Path:
+    """The side copy itself where SQLite can read it, else a mended copy of it as above."""
+    header = file.header_of(side)
+    if header.magic and not header.truncated:
+        return side
+    file.evidence_kept = False
+    file.copy_bytes(side, file.sides.evidence)
+    return _mended(file.sides.evidence, header)
+
+
+def _mended(copy: Path, header: Header) -> Path:
     if not header.magic and header.plausible:
         write_bytes(copy, ((0, MAGIC),))
     if header.claims_too_much(shutil.disk_usage(copy.parent).free):

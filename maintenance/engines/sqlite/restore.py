@@ -8,9 +8,11 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+from .. import programs
 from ..errors import Damaged, ResourceShortage, Unable
 from ..messages import msg
 from ..values import Image
+from .backup import written_back
 from .connection import connect
 from .driver_errors import saying
 from .exclusive_lock import hold
@@ -58,15 +60,42 @@ def put_in_place(file: DatabaseFile, side: Path, move_journals: bool = True) -> 
     Otherwise under the live name, in one rename; journals of the old file go first (unless the copy is the
     same file mended), because SQLite would play them into the new one.
     """
+    if _overwritten(file, side):
+        _remove_with_journals(side)
+    else:
+        _rename(file, side, move_journals)
+
+
+def put_back(file: DatabaseFile, side: Path) -> None:
+    """As `put_in_place`, and byte for byte: SQLite's backup leaves counters of its own in the header."""
+    log = side.with_name(f"{side.name}-wal")
+    if not (log.exists() and log.stat().st_size) and _overwritten(file, side) and written_back(file):
+        _copy_header(file, side)
+        if file.equals(side):
+            _remove_with_journals(side)
+            return
+    _rename(file, side, move_journals=True)
+
+
+def _overwritten(file: DatabaseFile, side: Path) -> bool:
+    """False, and nothing is changed, where SQLite refuses one of them."""
     try:
         with file.working("putting back", file.name) as live, closing(connect(side, "immutable")) as source:
             copied(source, live, file.stopping, file.name)
             # Read anew: what this connection knows of the schema is of the file before.
             live.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except Damaged:
-        _rename(file, side, move_journals)
-    else:
-        _remove_with_journals(side)
+        return False
+    return True
+
+
+def _copy_header(file: DatabaseFile, side: Path) -> None:
+    """By a child: see the top of sessions.py. One sector, so that it is written as a whole or not at all."""
+    target = [f"of={file.path}", "bs=100", "count=1", "conv=notrunc,fsync", "status=none"]
+    try:
+        programs.run(["dd", f"if={side}", *target], timeout=file.limits.statement_seconds)
+    except programs.CommandFailed as error:
+        raise ResourceShortage("putting back", file.name, str(error)) from error
 
 
 def _move_journals(file: DatabaseFile, side: Path) -> None:

@@ -12,10 +12,10 @@ from ..errors import Damaged, Unable
 from ..parts import Rollback
 from ..values import Backup, Image, Json
 from .access_gate import FileGate
-from .backup import copy_database
+from .backup import copy_database, written_back
 from .driver_errors import saying
 from .marker import marked, noted_elsewhere, remove_marker
-from .restore import put_in_place, restore_beside
+from .restore import put_back, restore_beside
 from .sessions import DatabaseFile, synced
 
 
@@ -29,6 +29,13 @@ class FileRollback(Rollback):
         """See Rollback.restore_beside."""
         self.file.raise_if_stopping("restoring", self.file.name)
         return restore_beside(self.file, image)
+
+    def differs(self, image: Image) -> bool:
+        """See Rollback.differs. Damage that rows do not show counts, too: of every byte of the file."""
+        file, copy = self.file, Path(image.name)
+        if image.kind != "copy" or not copy.is_file() or not file.holding:
+            return False
+        return not (written_back(file) or file.raw is not None) or not file.equals(copy)
 
     def swap(self, side: str, gate: Json, marker: Json) -> str:
         """See Rollback.swap."""
@@ -56,7 +63,7 @@ def _swapped(file: DatabaseFile, side: Path) -> str:
         raise Unable("putting back", side.name, "there is no such copy")
     if not broken.exists():
         _keep_broken(file, broken)
-    put_in_place(file, side)
+    put_back(file, side)
     return str(broken)
 
 
@@ -69,7 +76,7 @@ def _keep_broken(file: DatabaseFile, broken: Path) -> None:
         os.replace(part, broken)
         synced(broken)
     except Damaged:
-        # Its header is gone: the file itself is kept under a second name, see put_in_place.
+        # Its header is gone: the file itself is kept under a second name, see put_back.
         part.unlink(missing_ok=True)
         with saying("keeping the broken", file.name):
             os.link(file.path, broken)

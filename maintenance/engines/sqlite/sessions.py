@@ -199,6 +199,20 @@ class DatabaseFile:
             raise ResourceShortage("copying", self.name, str(error)) from error
         os.chmod(target, 0o600)
 
+    def equals(self, copy: Path) -> bool:
+        """Whether the file is byte for byte the copy. Read by a child: see the top of this file."""
+        try:
+            programs.run(
+                ["cmp", "--silent", "--", str(self.path), str(copy)],
+                stop=self.stopping,
+                timeout=self.limits.statement_seconds,
+            )
+        except programs.CommandFailed as error:
+            if error.returncode == 1:
+                return False
+            raise ResourceShortage("copying", self.name, str(error)) from error
+        return True
+
     def beside(self, ending: str) -> Path:
         """The file itself for '', or one that belongs to it: -wal, -shm, -journal."""
         return self.path.with_name(self.path.name + ending)
@@ -347,7 +361,11 @@ class DatabaseFile:
 
     def header(self) -> Header:
         """Read by a child; see the top of this file. Raises Unreachable when it cannot be read."""
-        raw = first_bytes(self.path, 100)
+        return self.header_of(self.path)
+
+    def header_of(self, path: Path) -> Header:
+        """As `header`, of a copy."""
+        raw = first_bytes(path, 100)
         size = int.from_bytes(raw[16:18], "big")
         return Header(
             magic=raw[:16] == MAGIC,
@@ -356,7 +374,7 @@ class DatabaseFile:
             write_ahead=raw[18:20] == b"\x02\x02",
             # The page count is only to be believed when the two change counters agree.
             pages=int.from_bytes(raw[28:32], "big") if raw[24:28] == raw[92:96] else 0,
-            file_bytes=self.path.stat().st_size,
+            file_bytes=path.stat().st_size,
         )
 
     def notice_truncation(self) -> bool:
@@ -466,10 +484,13 @@ class FileSessions(Sessions):
         )
 
     def spellings(self) -> dict[str, list[str]]:
-        """See Sessions.spellings; folded."""
+        """See Sessions.spellings; folded. Where the schema cannot be read there is no table to name."""
         self.file.require()
-        with self.file.working("listing the tables of", self.file.name) as connection:
-            return spellings(tables_in(connection))
+        try:
+            with self.file.working("listing the tables of", self.file.name) as connection:
+                return spellings(tables_in(connection))
+        except Damaged:
+            return {}
 
     def folded(self, name: str) -> str:
         """See Sessions.folded."""

@@ -14,7 +14,7 @@ from ..errors import Damaged, EngineError, Interrupted
 from ..messages import msg
 from ..parts import Verifier
 from ..values import Check, Fingerprint
-from .backup import mended_copy
+from .backup import mended_copy, mended_side
 from .definitions import definitions
 from .driver_errors import translated
 from .fingerprints import fingerprint_all, has_sequences
@@ -135,7 +135,7 @@ def _sequence(connection: sqlite3.Connection, table: Table) -> list[Check]:
 
 def _of(file: DatabaseFile, side: str | None, doing: str) -> AbstractContextManager[sqlite3.Connection]:
     if side is not None:
-        return file.side(Path(side), doing)
+        return file.side(mended_side(file, Path(side)), doing)
     # A file that SQLite refuses is locked by us all the same: what is in it is read from a mended copy.
     return file.working(doing, file.name) if file.raw is None else file.side(mended_copy(file), doing)
 

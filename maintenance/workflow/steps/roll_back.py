@@ -66,7 +66,7 @@ def _bring_data_back(ctx: Context) -> Done:
     differing = rows + _exposed(ctx, set(baseline)) + _gone(ctx)
     if swap and (not differing or _same(_seen_last(ctx, baseline), now)):
         return _swap(ctx, str(swap["side"]), len(baseline))
-    if not differing:
+    if not differing and not _differs_from_image(ctx):
         return Done(
             msg("As it was: {tables}. There is nothing to restore.", tables=counted.tables(len(baseline))),
             {"tables": len(baseline)},
@@ -89,6 +89,12 @@ def _bring_data_back(ctx: Context) -> Done:
             msg("the restored copy is not as at the cut: {problems}", problems=listed(wrong[:5])),
         )
     return _swap(ctx, side, len(restored))
+
+
+def _differs_from_image(ctx: Context) -> bool:
+    """Whether the work left traces that no row shows. With a lost hold they may be the applications' own."""
+    image = ctx.image
+    return not ctx.target.hold_lost and image is not None and ctx.engine.rollback.differs(image)
 
 
 def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Message]:
