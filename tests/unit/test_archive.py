@@ -1,10 +1,15 @@
-"""Writing a backup file takes no more memory for a large database than for a small one."""
+"""Writing a backup file takes little memory, and what is read back is what was written."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
+
+import pytest
+
+from maintenance.engines import archive
 
 WRITES = """
 import random, sys
@@ -41,3 +46,16 @@ def test_sixty_megabytes_are_written_with_little_memory(tmp_path: Path) -> None:
         timeout=60,
     )
     assert float(done.stdout) < MOST_MB
+
+
+@pytest.mark.parametrize("content", [b"other rows", b"the rowz"])
+def test_a_file_that_reads_back_as_another_whole_file_is_no_backup(tmp_path: Path, content: bytes) -> None:
+    """It decompresses without an error, so that nothing but the digest can tell."""
+    written = archive.write(BytesIO(b"the rows"), tmp_path / "dump.zst", archive.Seal())
+    archive.verify(written)
+    other = archive.write(BytesIO(content), tmp_path / "other.zst", archive.Seal())
+    written.path.write_bytes(other.path.read_bytes())
+    with pytest.raises(
+        archive.ArchiveError, match=f"reads back differently: sha256 {other.sha256}, written {written.sha256}"
+    ):
+        archive.verify(written)

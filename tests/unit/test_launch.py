@@ -93,6 +93,24 @@ class TestWhoMay:
         with pytest.raises(launch.BadInput, match="does not wait"):
             launch.approve(person(people["dba"]), run)
 
+    @pytest.mark.parametrize("name", ["boss", "someone else"])
+    def test_an_account_that_asked_cannot_approve_under_another_name(
+        self, fake: Register, request_for: Ask, name: str
+    ) -> None:
+        setting = fake()
+        setting.approval_severities = ["high"]
+        setting.save()
+        boss = User.objects.create_superuser("boss", password="boss-password")
+        run = launch.launch(person(boss), request_for("shop"))
+        boss.username = name
+        boss.save()
+        with pytest.raises(launch.NotPermitted, match="a second person has to approve it"):
+            launch.approve(person(boss), run)
+        run.refresh_from_db()
+        assert run.status == "awaiting_approval"
+        other = User.objects.create_superuser("other", password="other-password")
+        launch.approve(person(other), run)
+
     def test_breaking_the_glass_wants_its_permission_and_a_reason_and_is_told(
         self, people: dict[str, User], fake: Register, request_for: Ask, settings: Any
     ) -> None:
@@ -247,6 +265,19 @@ class TestWhatIsRefused:
         launch.launch(someone, request_for("shop"))
         launch.launch(someone, request_for("crm"))
         with pytest.raises(launch.Locked):
+            launch.launch(someone, request_for("crm"))
+
+    @pytest.mark.parametrize(("held", "asked"), [("database", "all"), ("all", "database")])
+    def test_one_lock_over_all_and_one_for_each_database_keep_each_other_out(
+        self, fake: Register, request_for: Ask, someone: Actor, settings: Any, held: str, asked: str
+    ) -> None:
+        """The rule may be changed while a maintenance runs."""
+        fake("shop")
+        fake("crm")
+        settings.CONFIG_FILE.write_text(json.dumps({"exclusive_scope": held}))
+        first = launch.launch(someone, request_for("shop"))
+        settings.CONFIG_FILE.write_text(json.dumps({"exclusive_scope": asked}))
+        with pytest.raises(launch.Locked, match=f"{first.number} of shop holds the lock since"):
             launch.launch(someone, request_for("crm"))
 
 

@@ -32,6 +32,28 @@ class TestBackup:
                     assert engine.backups.back_up(method, wal_lab.folder, method, PLAIN).snapshot == now
         assert now["orders"].rows == 8001
 
+    def test_a_sealed_file_that_nobody_here_can_open_is_still_read_back(
+        self, lab: SQLiteLab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without the identity the digest is all that can tell."""
+        lab.fill()
+        seal = Seal((str(pyrage.x25519.Identity.generate().to_public()),))
+        write = archive.write
+
+        def flipped(*args: object) -> archive.Archive:
+            written = write(*args)  # type: ignore[arg-type]
+            content = bytearray(written.path.read_bytes())
+            content[-1] ^= 1
+            written.path.write_bytes(content)
+            return written
+
+        monkeypatch.setattr(archive, "write", flipped)
+        with lab.engine() as engine:
+            for method in engine.backups.methods:
+                with pytest.raises(Damaged, match="reads back differently"):
+                    engine.backups.back_up(method, lab.folder, method, seal)
+        assert list(lab.folder.iterdir()) == []
+
     def test_a_damaged_table_is_copied_with_its_damage_and_the_backup_says_so(self, lab: SQLiteLab) -> None:
         lab.fill()
         lab.damage_table()

@@ -1,0 +1,87 @@
+"""How often a run whose worker died is continued, ended safely, and at last left to people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from maintenance.models import MaintenanceRun, MaintenanceSetting, RunTarget
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import crashpoints, runner
+from tests.unit.test_crashes import Died, state_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
+
+
+def die_at(target: RunTarget, *points: str) -> None:
+    """One worker after the other dies at the first of these points that it comes to."""
+
+    def die(name: str) -> None:
+        if name in points:
+            raise Died(name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crashpoints, "point", die)
+        with pytest.raises(Died):
+            runner.advance(target.pk)
+    RunTarget.objects.filter(pk=target.pk).update(lease_until=None)
+
+
+@pytest.mark.parametrize(
+    ("point", "deaths", "status", "way_out"),
+    [
+        ("action.started", 1, "succeeded", "K"),
+        ("action.started", 2, "failed", "SU"),
+        ("fake.back_up.after", 1, "succeeded", "K"),
+        ("fake.back_up.after", 2, "failed", "DU"),
+    ],
+)
+def test_a_run_is_continued_once_and_then_ended_safely(
+    point: str,
+    deaths: int,
+    status: str,
+    way_out: str,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+) -> None:
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    before = state_of(setting)["tables"]
+    for _ in range(deaths):
+        die_at(run.targets.get(), point)
+    runner.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == status, run.ended_because
+    nodes = run.targets.get().steps.filter(part="").order_by("id").values_list("node", flat=True)
+    assert "".join(nodes).endswith(way_out)
+    assert ("Its worker died 2 times." in run.ended_because) is (deaths == 2)
+    assert state_of(setting)["marker"] is None
+    assert state_of(setting)["tables"] == before
+
+
+@pytest.mark.parametrize(("deaths", "status"), [(3, "failed"), (4, "needs_operator")])
+def test_a_run_that_keeps_dying_on_its_way_out_is_left_to_people_the_fifth_time(
+    deaths: int,
+    status: str,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+) -> None:
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    for _ in range(2):
+        die_at(run.targets.get(), "action.started")
+    for _ in range(deaths - 2):
+        die_at(run.targets.get(), "fake.open_gate.before")
+    runner.advance(run.targets.get().pk)
+    ended = MaintenanceRun.objects.get(pk=run.pk)
+    assert ended.status == status, ended.ended_because
+    assert (state_of(setting)["marker"] is not None) is (status == "needs_operator"), "left closed for people only"
