@@ -6,6 +6,7 @@ from django.urls import path
 from .views import (
     account,
     alarm,
+    approving,
     auditing,
     dashboard,
     databases,
@@ -38,7 +39,8 @@ urlpatterns = [
     path("runs/<int:pk>/log/", runs.run_log, name="run_log"),
     path("runs/<int:pk>/log/live/", runs.run_log_live, name="run_log_live"),
     path("runs/<int:pk>/cancel/", runs.cancel, name="run_cancel"),
-    path("runs/<int:pk>/approve/", runs.approve, name="run_approve"),
+    path("runs/<int:pk>/approve/", approving.approve, name="run_approve"),
+    path("runs/<int:pk>/reject/", approving.reject, name="run_reject"),
     path("runs/<int:pk>/break-glass/", runs.break_glass, name="run_break_glass"),
     path("runs/<int:pk>/acknowledge/", runs.acknowledge, name="run_acknowledge"),
     path("runs/<int:pk>/report.pdf", runs.report, name="run_report"),

@@ -148,6 +148,17 @@ class GlassForm(Proven):
     wrong = "launch.wrong_password"
 
 
+class RejectForm(forms.Form):
+    """What the second person has against it."""
+
+    comment = forms.CharField(
+        label=_("Why not"),
+        max_length=2000,
+        widget=forms.Textarea({"rows": 2}),
+        help_text=_("Whoever asked is told, and it is audited."),
+    )
+
+
 class ConfirmForm(GlassForm):
     """Last screen: the names typed by hand. The button that breaks the glass is pressed only with a reason."""
 

@@ -31,12 +31,19 @@ def asked_with(settings: Iterable[MaintenanceSetting]) -> dict[str, Any]:
 
 def changed_since(run: MaintenanceRun) -> list[str]:
     """Names such as `shop.backup_dir` of what is not as it was when the run was asked for; empty where nothing is."""
+    return [name for name, _, _ in changes_since(run)]
+
+
+def changes_since(run: MaintenanceRun) -> list[tuple[str, Any, Any]]:
+    """The same with what it was then, and what it is now."""
     names = list(run.asked_settings)
     now = _json(asked_with(MaintenanceSetting.objects.filter(name__in=names)))
     found = []
     for name in names:
         before, after = run.asked_settings[name], now.get(name, {})
-        found += [f"{name}.{key}" for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+        for key in sorted({*before, *after}):
+            if before.get(key) != after.get(key):
+                found.append((f"{name}.{key}", before.get(key), after.get(key)))
     return found
 
 

@@ -49,6 +49,8 @@ EVENTS = {
     "not_improved": Event(_("The performance target was missed"), ("dba",)),
     "late": Event(_("Maintenance is late"), ("dba", "operations")),
     "awaiting_approval": Event(_("Maintenance waits for your approval"), ("dba",)),
+    "approved": Event(_("Maintenance was approved"), ("dba",)),
+    "rejected": Event(_("Maintenance was rejected"), ("dba",)),
     "outdated": Event(_("Nobody may approve the maintenance any more"), ("dba",)),
     "glass_broken": Event(_("Maintenance began without the approval it needs"), ("dba", "stakeholders")),
 }

@@ -1,4 +1,4 @@
-"""Plan, launch, approve, cancel: the only doors, for form, API and command line alike.
+"""Plan, launch, approve, reject, cancel: the only doors, for form, API and command line alike.
 
 Bad input gets one sentence and starts nothing.
 """
@@ -64,6 +64,7 @@ __all__ = [
     "launch",
     "plan",
     "plan_now",
+    "reject",
 ]
 
 
@@ -252,6 +253,19 @@ def approve(actor: Actor, run: MaintenanceRun) -> None:
         bound = digest(run)
         _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, digest=bound))
         chain.record(actor.name, "run.approved", run.number, after={"digest": bound})
+        events.announce(run, "approved", msg("{who} approved it.", who=actor.name))
+
+
+@refusals_audited
+def reject(actor: Actor, run: MaintenanceRun, comment: str) -> None:
+    """A second person's no: the request ends, frees the lock, and whoever asked hears why."""
+    actor.need("approve_maintenance", "reject a maintenance")
+    if not comment.strip():
+        raise BadInput(msg("A comment is required: say what would have to be otherwise."))
+    why = msg("{who} rejected it: {comment}", who=actor.name, comment=comment.strip())
+    if not _end_waiting(run, actor.name, "run.rejected", "rejected", why):
+        raise BadInput(msg("{run} does not wait for an approval.", run=run.number))
+    conclusion.conclude(run.pk)
 
 
 def end_outdated(run: MaintenanceRun) -> bool:

@@ -313,21 +313,6 @@ def cancel(request: HttpRequest, pk: int) -> HttpResponseBase:
     return redirect("maintenance:run", pk)
 
 
-@open_to("approve_maintenance")
-@require_http_methods(["GET", "POST"])
-def approve(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """A second person's word."""
-    found = _found(pk)
-    if request.method == "GET":
-        return render(request, "runs/approve.html", {"run": found})
-    try:
-        launch.approve(actor(request), found)
-        messages.success(request, _("Approved: the maintenance is on its way."))
-    except launch.Refused as refusal:
-        messages.error(request, refused(refusal))
-    return redirect("maintenance:run", pk)
-
-
 @sensitive_post_parameters("password")
 @open_to("break_glass")
 @require_http_methods(["GET", "POST"])

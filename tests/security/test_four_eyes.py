@@ -245,6 +245,75 @@ class TestTheSecondPerson:
         assert (AuditEntry.objects.get(operation="run.approved").after or {})["digest"] == word.digest
 
 
+@pytest.fixture
+def told(settings: Any) -> None:
+    settings.CONFIG_FILE.write_text(json.dumps({"notifications": {"dba": ["json://localhost/dba"]}}))
+
+
+@pytest.mark.usefixtures("told")
+class TestYesOrNo:
+    def page(self, as_: As, run: MaintenanceRun) -> str:
+        return as_("dba").get(f"/runs/{run.pk}/approve/").content.decode()
+
+    def test_is_said_before_plan_findings_lock_outage_and_disk(self, run: MaintenanceRun, as_: As) -> None:
+        page = self.page(as_, run)
+        assert run.agreed_plan is not None
+        [target] = run.agreed_plan.targets
+        assert target["findings"]
+        assert target["actions"]
+        assert all(action["object"] in page for action in target["actions"])
+        for words in ("What it locks", "What is wrong with shop", "Outage", "needed at one time", "holds the lock"):
+            assert words in page
+        assert "No setting changed." in page
+
+    @pytest.mark.parametrize("field", ["backup_dir", "bloat_share", "jobs"])
+    def test_is_said_before_what_changed(self, field: str, run: MaintenanceRun, as_: As) -> None:
+        MaintenanceSetting.objects.update(**{field: CHANGES[field]})
+        page = self.page(as_, run)
+        assert f">shop.{field}<" in page
+        assert f">{CHANGES[field]}<" in page
+        assert "No setting changed." not in page
+
+    def test_yes_is_audited_and_told(self, run: MaintenanceRun, second: Actor) -> None:
+        launch.approve(second, run)
+        assert AuditEntry.objects.filter(operation="run.approved", actor="dba2").count() == 1
+        assert "dba2 approved it." in run.notifications.get(event="approved").body
+
+    def test_no_ends_it_is_audited_and_told(
+        self, run: MaintenanceRun, second: Actor, asker: Actor, request_for: Ask
+    ) -> None:
+        assert second.user is not None
+        client = Client()
+        client.force_login(second.user)
+        client.post(f"/runs/{run.pk}/reject/", {"comment": "not before the month is closed"})
+        run.refresh_from_db()
+        assert run.status == "cancelled"
+        assert "dba2 rejected it: not before the month is closed" in run.ended_because
+        [entry] = AuditEntry.objects.filter(operation="run.rejected")
+        assert (entry.actor, entry.object) == ("dba2", run.number)
+        assert "not before the month is closed" in run.notifications.get(event="rejected").body
+        assert not ScopeHold.objects.exists()
+        with pytest.raises(launch.BadInput, match="does not wait"):
+            launch.approve(second, run)
+        launch.launch(asker, request_for("shop"))
+
+    @pytest.mark.parametrize("comment", ["", "  "])
+    def test_no_needs_a_comment(self, comment: str, run: MaintenanceRun, second: Actor) -> None:
+        with pytest.raises(launch.BadInput, match="A comment is required"):
+            launch.reject(second, run, comment)
+        run.refresh_from_db()
+        assert run.status == "awaiting_approval"
+
+    def test_no_is_not_for_everybody(self, run: MaintenanceRun, people: dict[str, User]) -> None:
+        with pytest.raises(launch.NotPermitted):
+            launch.reject(Actor("manager", "web", people["manager"]), run, "no")
+
+    def test_no_comes_too_late_after_yes(self, run: MaintenanceRun, second: Actor) -> None:
+        launch.approve(second, run)
+        with pytest.raises(launch.BadInput, match="does not wait"):
+            launch.reject(second, run, "no")
+
+
 CHANGES = {
     "backup_dir": "/elsewhere",
     "alternate_backup_dir": "/elsewhere",
