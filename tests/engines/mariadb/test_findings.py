@@ -108,6 +108,7 @@ CASES: dict[str, tuple[str, Provoking]] = {
     "long_transaction": ("", open_transaction),
     "connections_near_limit": ("", crowd),
     "unsafe_commit": ("", variable("innodb_flush_log_at_trx_commit", 2, 1)),
+    "init_connect": ("", variable("init_connect", "'SELECT 1'", "''")),
     "read_only": ("", variable("read_only", "ON", "OFF")),
     "no_binary_log": ("", sql()),
     "damaged_page": ("orders", damaged_page),

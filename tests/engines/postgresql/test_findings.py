@@ -282,6 +282,11 @@ CASES = [
          (T, ROWS), hardly_any_room),
     Case("wal_headroom", "high", "", r"5\.0 kB are free for the log \(pg_wal\); rewriting public\.t may need",
          (T, ROWS), hardly_any_room),
+    Case("event_trigger", "low", "", r"Event trigger watching of postgres runs at ddl_command_end",
+         ("CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+          "CREATE EVENT TRIGGER watching ON ddl_command_end EXECUTE FUNCTION f()")),
+    Case("scheduler", "low", "", r"^pgagent starts work in this database by itself",
+         ("CREATE SCHEMA pgagent", "CREATE TABLE pgagent.pga_job (i int)")),
     Case("no_physical_backup", "low", "", r"The server has further tablespaces: space$"),
     Case("free_space_unknown", "low", "", r"does not tell this account", (T, ROWS), nobody_tells),
 ]  # fmt: skip

@@ -164,6 +164,13 @@ def findings_of_server(server: Server, session: Session) -> list[Finding]:
             msg("innodb_flush_log_at_trx_commit is {value}", value=int(flush)),
             msg("A crash of the machine can lose committed rows"),
         )
+    if session.value("SELECT @@GLOBAL.init_connect"):
+        tell(
+            "init_connect",
+            "low",
+            msg("The server begins sessions with statements of its own (init_connect)"),
+            msg("They run in sessions of the console as well, unless its account has CONNECTION ADMIN"),
+        )
     used = int(session.ask("SHOW GLOBAL STATUS LIKE 'Threads_connected'")[0][1])
     if used >= 0.9 * int(most):
         tell(

@@ -288,6 +288,27 @@ def _unlogged(row: Row) -> Finding:
     )
 
 
+def _event_trigger(row: Row) -> Finding:
+    name, event, owner = row
+    return Finding(
+        "event_trigger",
+        "low",
+        "",
+        msg("Event trigger {name} of {owner} runs at {event}", name=quoted(name), owner=owner, event=event),
+        msg("In sessions of the console it is silenced only while its account is a superuser"),
+    )
+
+
+def _scheduler(row: Row) -> Finding:
+    return Finding(
+        "scheduler",
+        "low",
+        "",
+        msg("{name} starts work in this database by itself", name=row[0]),
+        msg("The cut ends such work and keeps it out: jobs that fall due meanwhile fail, run them again afterwards"),
+    )
+
+
 QUESTIONS = (
     Question(
         "invalid indexes",
@@ -446,6 +467,22 @@ QUESTIONS = (
         f"""SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE {USER_TABLES} AND c.relpersistence = 'u' AND pg_relation_size(c.oid) > 0""",
         _unlogged,
+    ),
+    Question(
+        "event triggers",
+        """SELECT e.evtname, e.evtevent, r.rolname FROM pg_event_trigger e JOIN pg_roles r ON r.oid = e.evtowner
+           WHERE e.evtenabled <> 'D' ORDER BY 1 LIMIT 10""",
+        _event_trigger,
+    ),
+    # pg_cron lives in one database and may work in any; the other two have tables in the database of their jobs.
+    Question(
+        "schedulers",
+        """SELECT extname FROM pg_extension WHERE extname IN ('pg_cron', 'timescaledb', 'pgagent')
+           UNION SELECT 'pg_cron' FROM pg_settings WHERE name = 'shared_preload_libraries' AND setting ~ 'pg_cron'
+           UNION SELECT CASE n.nspname WHEN 'timetable' THEN 'pg_timetable' ELSE 'pgagent' END
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE (n.nspname, c.relname) IN (('timetable', 'chain'), ('pgagent', 'pga_job'))""",
+        _scheduler,
     ),
 )
 
