@@ -22,11 +22,15 @@ from .names import Table, quoted, tables_in
 from .sessions import DatabaseFile
 from .table_scan import table_scan
 
+MOST = 100
+"""Lines that a check of one table gives at most."""
+VIOLATED = re.compile(r"(?:NULL value|CHECK constraint failed|(?:TEXT|NUMERIC) value|non-[A-Z]+ value) in (.+)")
+"""Lines of the check about rows that can be read and contradict the schema: they are no damage."""
 NUMBER = re.compile(r"[-+]?\d")
 PAGES = re.compile(r"(?:page|tree|root) (\d+)", re.IGNORECASE)
 
 
-def structure(connection: sqlite3.Connection, table: str | None, most: int = 100, thorough: bool = True) -> list[str]:
+def structure(connection: sqlite3.Connection, table: str | None, most: int = MOST, thorough: bool = True) -> list[str]:
     """Lines of integrity_check; empty when all is well. An error while checking is a line too.
 
     Not `thorough`: quick_check, which does not compare indexes with rows.
@@ -34,7 +38,7 @@ def structure(connection: sqlite3.Connection, table: str | None, most: int = 100
     https://sqlite.org/pragma.html#pragma_integrity_check
     """
     # The name of a table that begins with a digit would be taken for a number of errors: then the file is asked.
-    whole = table is None or NUMBER.match(table) is not None
+    whole = table is None or most > MOST or NUMBER.match(table) is not None
     argument = str(most) if table is None or whole else quoted(table)
     try:
         check = "integrity_check" if thorough else "quick_check"
@@ -47,8 +51,10 @@ def structure(connection: sqlite3.Connection, table: str | None, most: int = 100
             return []  # the check gave up on something else in the file
         return [told.words]
     lines = [line for row in rows for line in str(row[0]).splitlines() if not line.startswith("***")]
-    if lines == ["ok"]:
-        return []
+    if len(rows) >= most and any(VIOLATED.match(line) for line in lines):
+        # So many rows contradict the schema that they would hide what is damaged.
+        return structure(connection, table, len(rows) * 100, thorough)
+    lines = [line for line in lines if line != "ok" and not VIOLATED.match(line)]
     return lines if table is None or not whole else [line for line in lines if _is_of(connection, line, table)]
 
 

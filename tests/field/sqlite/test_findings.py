@@ -11,7 +11,7 @@ import pytest
 
 from maintenance.engines.errors import Unable
 from tests.engines.lab_sqlite import SQLiteLab
-from tests.engines.sqlite.world import SMALL, plan
+from tests.engines.sqlite.world import SMALL, perform_all, plan, under_cut
 
 
 @pytest.fixture
@@ -81,3 +81,45 @@ def test_no_measurement_stands_before_a_repair(lab: SQLiteLab) -> None:
     lab.write(0, b"\xff" * 16)
     with lab.engine() as engine:
         assert engine.benchmark.queries(None) == []
+
+
+def relaxed(lab: SQLiteLab, written: str, insert: str, now: str) -> None:
+    """Rows that came before their constraint did."""
+    with closing(sqlite3.connect(lab.path, isolation_level=None)) as connection:
+        connection.execute(written)
+        connection.execute(insert)
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 't'", (now,))
+
+
+@pytest.mark.parametrize(
+    ("written", "insert", "now"),
+    [
+        ("CREATE TABLE t (a)", "SELECT NULL", "CREATE TABLE t (a NOT NULL)"),
+        ("CREATE TABLE t (a)", "SELECT -1", "CREATE TABLE t (a CHECK (a > 0))"),
+        ("CREATE TABLE t (a)", "SELECT '12'", "CREATE TABLE t (a NUMERIC)"),
+        ("CREATE TABLE t (a)", "SELECT 12", "CREATE TABLE t (a TEXT)"),
+        ("CREATE TABLE t (a ANY) STRICT", "SELECT 'x'", "CREATE TABLE t (a INTEGER) STRICT"),
+    ],
+)
+@pytest.mark.parametrize("rows", [3, 250])
+def test_rows_that_contradict_the_schema_are_no_damage(
+    lab: SQLiteLab, written: str, insert: str, now: str, rows: int
+) -> None:
+    relaxed(lab, written, f"INSERT INTO t {insert} FROM orders LIMIT {rows}", now)
+    assert "table_damaged" not in codes(lab)
+    with lab.engine() as engine, under_cut(engine):
+        found = {finding.code: finding for finding in engine.diagnostics.diagnose(SMALL).findings}
+        assert "table_damaged" not in found
+        assert found["constraint_violated"].severity == "medium"
+        assert str(found["constraint_violated"].evidence).startswith(f"{rows} values")
+        before = engine.verifier.fingerprint(None)
+        perform_all(engine, plan(engine, "rebuild"))
+        assert engine.verifier.fingerprint(None) == before
+        assert [check for check in engine.verifier.check(None) if not check.passed] == []
+
+
+@pytest.mark.parametrize("rule", ["a REGEXP 'x'", "myown(a) > 0"])
+def test_a_function_of_the_application_in_a_constraint_is_named(lab: SQLiteLab, rule: str) -> None:
+    relaxed(lab, "CREATE TABLE t (a)", "INSERT INTO t VALUES ('x')", f"CREATE TABLE t (a CHECK ({rule}))")
+    assert "application_code_needed" in codes(lab)

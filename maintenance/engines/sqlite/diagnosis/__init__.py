@@ -16,7 +16,7 @@ from ..processes import holders
 from ..sessions import DatabaseFile
 from .application_functions import findings as foreign_findings
 from .application_functions import tables_of_others
-from .constraints import orphans
+from .constraints import orphans, violated
 from .corruption import Harm
 from .folder import folder_findings
 from .header import ENCRYPTED, UNPARSED, header_findings, schema_unreadable, unreadable
@@ -88,4 +88,6 @@ def _inside(
         findings += whole_file(connection, thresholds)
         findings += search_index_findings(file, connection)
     findings += orphans(connection, ours, harm)
+    if not foreign:
+        findings += violated(connection, ours)
     return facts, findings

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 
 from ...messages import msg
 from ...values import Finding
+from ..connection import connect_in_memory
 from ..names import Table, quoted
 
 NEEDS_APPLICATION = "application_code_needed"
@@ -35,6 +37,16 @@ def missing(connection: sqlite3.Connection, table: Table) -> str | None:
         except sqlite3.OperationalError as error:
             if str(error).startswith(UNKNOWN):
                 return str(error)
+    return _missing_in_constraints(table)
+
+
+def _missing_in_constraints(table: Table) -> str | None:
+    """An existing file is opened whatever its CHECK constraints call; only a new table is refused for it."""
+    with closing(connect_in_memory()) as connection:
+        try:
+            connection.execute(table.sql)
+        except sqlite3.Error as error:
+            return str(error) if str(error).startswith(UNKNOWN) else None
     return None
 
 
