@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import socket
 import time
+from typing import Any, cast
 
 import MySQLdb
 import pytest
 
-from maintenance.engines.errors import Transient
+from maintenance.engines.errors import EngineError, Transient
+from maintenance.engines.mysql import access_gate
+from maintenance.engines.mysql.session import Session
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import MARKER, background, crash_everywhere, engine_of, event_states, shown
 
@@ -52,6 +55,37 @@ class TestGate:
                 lab.sql("DROP EVENT IF EXISTS nightly")
                 lab.sql(f"SET GLOBAL event_scheduler = {scheduler}")
                 engine.gate.open(gate, None)
+
+    def test_an_account_that_cannot_be_unlocked_does_not_keep_the_others_locked(
+        self, lab: MariaDBLab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        unlock = access_gate._unlock
+
+        def failing(session: Session, one: dict[str, Any], limit: int) -> None:
+            if one["user"] == "a_first":
+                session.ask("SELECT something_that_the_server_refuses")
+            unlock(session, one, limit)
+
+        lab.sql("CREATE USER 'a_first'@'10.%' IDENTIFIED BY 'a'")
+        lab.sql(f"GRANT SELECT ON {lab.database}.* TO 'a_first'@'10.%'")
+        try:
+            with engine_of(lab) as engine:
+                gate = engine.gate.read_state()
+                engine.gate.cut(gate, MARKER)
+                first_of_all = sorted(
+                    cast(list[dict[str, Any]], gate["accounts"]), key=lambda a: a["user"] != "a_first"
+                )
+                with monkeypatch.context() as patch:
+                    patch.setattr(access_gate, "_unlock", failing)
+                    with pytest.raises(EngineError, match=r"a_first.*something_that_the_server_refuses"):
+                        engine.gate.open({**gate, "accounts": first_of_all}, None)
+                assert "ACCOUNT LOCK" in shown(lab, "a_first", "10.%")
+                assert "ACCOUNT LOCK" not in shown(lab, lab.account, "127.0.0.1")
+                assert engine.lock.mark() is not None, "the mark stays, so that it can be done again"
+                engine.gate.open(gate, None)
+                assert engine.gate.differences(gate) == []
+        finally:
+            lab.sql("DROP USER 'a_first'@'10.%'")
 
     def test_limits_and_locks_that_were_there_come_back_exactly(self, lab: MariaDBLab) -> None:
         name = f"x_{lab.database}"
