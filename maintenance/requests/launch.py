@@ -48,7 +48,7 @@ from .request import (
     identity_of,
     refuse_unreleased,
 )
-from .rule import needs_second_person
+from .rule import needs_second_person, with_other_names
 
 __all__ = [
     "Actor",
@@ -122,7 +122,7 @@ def launch(
     if agreed is not None:
         _refuse_other_plan(actor, request, agreed)
     checked = check(request)
-    waits = needs_second_person(checked.settings, request)
+    waits = needs_second_person(with_other_names(checked), request)
     if waits and agreed is None:
         agreed = plan_now(actor.name, request)  # Nobody agrees to what they cannot see.
     try:

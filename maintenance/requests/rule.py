@@ -10,13 +10,15 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
+from sqlalchemy.engine import make_url
 
 from maintenance.auditing import chain
-from maintenance.models import MaintenanceSetting
+from maintenance.engines.errors import EngineError
+from maintenance.models import MaintenanceSetting, RunTarget
 from maintenance.results.estimates import usual_outages
 
 from .persons import same_person
-from .request import Actor, Request
+from .request import Actor, BadInput, Checked, Request, engine_of, identity_of
 
 RULE = ("approval_severities", "approval_types", "approval_data_loss", "approval_outage_seconds")
 
@@ -41,6 +43,40 @@ def needs_second_person(targets: Sequence[MaintenanceSetting], request: Request)
         or 0 < setting.approval_outage_seconds <= _longest(last[setting.name])
         for setting in targets
     )
+
+
+def with_other_names(checked: Checked) -> list[MaintenanceSetting]:
+    """Return the settings of a request, and all others with a rule that lead to one of its databases.
+
+    Connects to those: a second name for a database does not avoid the rule of the first.
+    """
+    found = list(checked.settings)
+    ruled = MaintenanceSetting.objects.exclude(pk__in=[setting.pk for setting in found])
+    for setting in filter(has_rule, ruled):
+        if any(_may_be_same(setting, asked) for asked in checked.settings) and _leads_to(setting, checked):
+            found.append(setting)
+    return found
+
+
+def _may_be_same(one: MaintenanceSetting, other: MaintenanceSetting) -> bool:
+    """Judge by what two names of one database surely share; a host may be written in many ways."""
+    first, second = make_url(one.url), make_url(other.url)
+    if first.host is None or second.host is None:
+        return True  # Files and sockets are quickly asked.
+    return (first.database or "").casefold() == (second.database or "").casefold()
+
+
+def _leads_to(setting: MaintenanceSetting, checked: Checked) -> bool:
+    """Return whether it is a database of the request; of one that cannot be asked, whether a run of it was."""
+    identities = {identity_of(facts) for facts in checked.facts.values()}
+    try:
+        engine = engine_of(setting)
+        try:
+            return identity_of(engine.sessions.facts()) in identities
+        finally:
+            engine.close()
+    except (BadInput, EngineError):
+        return RunTarget.objects.filter(setting=setting, identity__in=identities).exists()
 
 
 def _longest(outages: dict[str, Any] | None) -> float:

@@ -62,6 +62,25 @@ class TestTheRule:
         run = launch.launch(asker, request_for("shop", severity_level=severity, maintenance_type=kind))
         assert run.status == "awaiting_approval"
 
+    @pytest.mark.parametrize("answers", [True, False])
+    def test_is_not_avoided_by_a_second_name_of_the_database(
+        self, answers: bool, ruled: MaintenanceSetting, asker: Actor, request_for: Ask
+    ) -> None:
+        if not answers:
+            earlier = launch.launch(asker, request_for("shop"))
+            launch.cancel(asker, earlier)
+            MaintenanceSetting.objects.filter(pk=ruled.pk).update(url="fake:////nowhere/shop.json")
+        other = MaintenanceSetting.objects.get(pk=ruled.pk)
+        other.pk, other.name, other.url, other.approval_severities = None, "shop-2", ruled.url, []
+        other.save()
+        assert launch.launch(asker, request_for("shop-2")).status == "awaiting_approval"
+
+    def test_is_not_that_of_another_database(
+        self, ruled: MaintenanceSetting, fake: Register, asker: Actor, request_for: Ask
+    ) -> None:
+        fake("other")
+        assert launch.launch(asker, request_for("other")).status == "queued"
+
     def test_waits_for_a_second_person_when_it_becomes_weaker(
         self, ruled: MaintenanceSetting, as_: As, people: dict[str, User]
     ) -> None:
