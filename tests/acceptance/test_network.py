@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from sqlalchemy import URL
 
 from chaos.faults import part_with
@@ -39,6 +42,7 @@ def line(lab: Lab, tmp_path: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 
 def registered(lab: Lab, url: URL) -> None:
     """As target `shop`, with short waits."""
+    Path(settings.CONFIG_FILE).write_text(json.dumps({"backup_roots": [str(lab.folder)]}))
     setting = MaintenanceSetting(
         name="shop",
         url=url.render_as_string(hide_password=False),
