@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group, User
+from django.db import connections
+from django.db.models.signals import post_migrate
 
 from maintenance.models import MaintenanceSetting
 from maintenance.requests.launch import Actor, Request
 from tests import fakes
 
+write_groups = import_module("maintenance.migrations.0002_groups").create
 GROUPS = {"dba": "DBA", "manager": "Management", "administrator": "Maintenance administrators", "auditor": "Auditors"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _groups_again() -> None:
+    """A test that commits empties all tables after itself; what migrations wrote is written anew then."""
+    post_migrate.connect(
+        lambda using, **_: write_groups(apps, connections[using].schema_editor()),
+        sender=apps.get_app_config("maintenance"),
+        weak=False,
+    )
 
 
 @pytest.fixture(autouse=True)

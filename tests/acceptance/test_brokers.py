@@ -75,6 +75,7 @@ def test_two_clusters_share_the_work(broker: str, control: str, request: pytest.
     home = short_folder()
     console = Spread(home)
     console.database = control
+    console.configure()
     console.broker = request.getfixturevalue("redis") if broker == "redis" else ""
     done = console.run("migrate", "-v0")
     assert done.returncode == 0, done.stderr

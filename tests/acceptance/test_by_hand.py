@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from chaos.case import Case
 from chaos.console import Console
 from chaos.judge import MORE_OF, locked_out
 from chaos.on_sqlite import OnSQLite
+from maintenance.engines.messages import load
 from tests.engines.conftest import short_folder
 
 pytestmark = pytest.mark.sqlite
@@ -41,7 +43,8 @@ def test_the_commands_of_a_file_that_needs_an_operator_bring_service_back(file: 
         assert status == "needs_operator"
         [(sentence,)] = console.asked("SELECT sentence FROM step_record WHERE node = 'X' AND part = ''")
         assert not console.flag.exists(), "applications wait for the person"
-        commands = str(sentence).partition("without this console: ")[2]
+        sentence = load(json.loads(str(sentence)))
+        commands = sentence.partition("without this console: ")[2]
         typed = subprocess.run(["sh", "-ec", commands], capture_output=True, text=True, timeout=30)
         assert (typed.returncode, typed.stderr) == (0, "")
         assert list(locked_out(file, console)) == []

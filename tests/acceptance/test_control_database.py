@@ -86,6 +86,7 @@ def away() -> Iterator[Away]:
         console = Away(short_folder())
         console.database = server.fresh().url.render_as_string(hide_password=False)
         console.server = server.server
+        console.configure()
         migrated = console.run("migrate", "-v0")
         assert migrated.returncode == 0, migrated.stderr
         yield console

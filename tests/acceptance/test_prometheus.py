@@ -141,7 +141,7 @@ def world(migrated: Path) -> Iterator[World]:
         console = Console(folder / "home")
         shutil.copytree(migrated, console.home)
         made = World(console, f"http://127.0.0.1:{ports['web']}", f"http://127.0.0.1:{ports['prometheus']}", server)
-        done = console.run("register_target", "shop", server.url("shop"), "--backup-dir", str(folder))
+        done = console.run("register_target", "shop", server.url("shop"), "--backup-dir", str(console.home / "backups"))
         assert done.returncode == 0, done.stderr
         (folder / "token").write_text(made.shell(WORLD))
         write_configuration(folder, made, ports)
