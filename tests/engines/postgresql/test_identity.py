@@ -17,7 +17,7 @@ def test_two_ways_to_the_same_database_have_one_identity_and_another_database_ha
     server: PostgreSQLServer,
 ) -> None:
     first, second = server.fresh(), server.fresh()
-    by_socket = make_url(f"postgresql://postgres@/{first.name}?host={server.server.folder}&port={server.server.port}")
+    by_socket = make_url(f"postgresql://postgres@:{server.server.port}/{first.name}?host={server.server.folder}")
     with engine(first) as a, engine(second) as b:
         c = open_engine(by_socket, Tag(8, 1), Limits())
         assert a.sessions.facts().identity == c.sessions.facts().identity != b.sessions.facts().identity
