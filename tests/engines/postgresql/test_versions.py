@@ -99,7 +99,10 @@ def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
         assert made.verifier.fingerprint(None) == baseline
         assert made.verifier.definitions() == definitions
         assert [check for check in made.verifier.check(None) if not check.passed] == []
-        assert made.benchmark.measure(made.benchmark.queries(None)[0], 2).error is None
+        # Before 14 there is nobody but the owner to ask in the name of, and this one is a superuser.
+        measurable = made.benchmark.queries(None)
+        assert bool(measurable) is made.ways.read_all_data
+        assert [q for q in measurable[:1] if made.benchmark.measure(q, 2).error is not None] == []
         with made.session("spoiling") as connection:
             connection.exec_driver_sql("DELETE FROM public.orders")
         side = made.rollback.restore_beside(image, backup, PLAIN)
