@@ -26,7 +26,7 @@ def test_who_comes_back_while_it_opens_learns_so_and_does_not_wait_for_ever(fami
         engine.lock.fence()
         gate = engine.gate.read_state()
         engine.gate.cut(gate, {"run": 5, "target": 7})
-        engine.switch.arm(gate, 2)
+        engine.switch.arm(gate, 5)
         assert engine.gate.is_cut()
         with lab._root() as reader:
             # As a dump of the whole server would: it keeps every table that it has read from being dropped.
