@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from .callers import Called, Scope, actor, open_to
 from .problems import Conflict
 from .routers import maintenance as routes
 from .shapes.problems import NO_BODY, WRONG, Problem
-from .shapes.starting import Accepted, MaintenanceRequest, Plan, StartRequest
+from .shapes.starting import Accepted, MaintenanceRequest, Plan, Rejection, StartRequest
 
 Key = Annotated[
     str | None,
@@ -136,6 +137,16 @@ def cancel(request: Called, id: int) -> HttpResponse:
 def approve(request: Called, id: int) -> HttpResponse:
     """A second person's word; the one who asked cannot give it."""
     return told_to(launch.approve, request, id)
+
+
+@routes.post(
+    "/{int:id}/reject",
+    auth=open_to(Scope.APPROVE, "approve_maintenance"),
+    response={202: Accepted, 404: Problem, 409: Problem, **NO_BODY, **WRONG},
+)
+def reject(request: Called, id: int, given: Rejection) -> HttpResponse:
+    """A second person's no: the request ends, and whoever asked is told why."""
+    return told_to(partial(launch.reject, comment=given.comment), request, id)
 
 
 @routes.post(

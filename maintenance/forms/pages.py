@@ -148,6 +148,12 @@ class GlassForm(Proven):
     wrong = "launch.wrong_password"
 
 
+class ApproveForm(Proven):
+    """A second person's yes: an open session alone gives none."""
+
+    wrong = "approve.wrong_password"
+
+
 class RejectForm(forms.Form):
     """What the second person has against it."""
 

@@ -62,7 +62,7 @@ class Approval(models.Model):
     broken_glass = models.TextField(_("began without approval because"), blank=True)
     """Empty where a second person approved."""
     digest = models.CharField(max_length=64, blank=True, editable=False)
-    """Of the plan and the settings that were approved."""
+    """Of the plan and the settings that were approved, or with which the glass was broken."""
 
     class Meta:
         db_table = "approval"

@@ -298,8 +298,11 @@ def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
     if not reason.strip():
         raise BadInput(msg("A reason is required: say why nobody can approve, and what waiting would cost."))
     with transaction.atomic():
-        _let_begin(run, Approval(run=run, by=actor.user, by_name=actor.name, broken_glass=reason.strip()))
-        chain.record(actor.name, "run.glass_broken", run.number, after={"reason": reason.strip()})
+        refuse_outdated(run)
+        bound = digest(run)
+        word = Approval(run=run, by=actor.user, by_name=actor.name, digest=bound, broken_glass=reason.strip())
+        _let_begin(run, word)
+        chain.record(actor.name, "run.glass_broken", run.number, after={"reason": reason.strip(), "digest": bound})
         told = msg("{who} began it without the approval it needs: {reason}", who=actor.name, reason=reason.strip())
         events.announce(run, "glass_broken", told)
 

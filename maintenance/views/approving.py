@@ -9,9 +9,10 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from maintenance.forms.pages import RejectForm
+from maintenance.forms.pages import ApproveForm, RejectForm
 from maintenance.models import MaintenanceRun, ScopeHold
 from maintenance.models.asked import changes_since
 from maintenance.requests import launch
@@ -23,13 +24,15 @@ from .launching import described
 from .runs import refused
 
 
+@sensitive_post_parameters("password")
 @open_to("approve_maintenance")
 @require_http_methods(["GET", "POST"])
 def approve(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """A second person's word."""
+    """A second person's word, with the password again."""
     found = get_object_or_404(MaintenanceRun, pk=pk)
-    if request.method == "GET":
-        return render(request, "runs/approve.html", seen(found))
+    form = ApproveForm(request, request.POST or None)
+    if request.method == "GET" or not form.is_valid():
+        return render(request, "runs/approve.html", {**seen(found), "yes": form})
     try:
         launch.approve(actor(request), found)
         messages.success(request, _("Approved: the maintenance is on its way."))
@@ -63,5 +66,5 @@ def seen(run: MaintenanceRun) -> dict[str, Any]:
         "settings": run.asked_settings,
         "changes": changes_since(run),
         "outdated": rendered(why) if why else "",
-        "form": RejectForm(),
+        "no": RejectForm(),
     }

@@ -31,6 +31,7 @@ COMMANDS = {
     "grants": ("shop",),
     "maintain": LAUNCH[1:],
     "recover": (),
+    "reject": ("1", "--comment", "no"),
     "register_target": ("other", "sqlite:////data/other.db"),
     "release": ("shop",),
     "report": ("1",),

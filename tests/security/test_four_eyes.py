@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
 from maintenance import tasks
+from maintenance.api import tokens
 from maintenance.auditing import chain
 from maintenance.models import Approval, AuditEntry, MaintenanceRun, MaintenanceSetting, RunTarget, ScopeHold
 from maintenance.requests import launch
@@ -316,6 +317,49 @@ class TestYesOrNo:
             launch.approve(second, run)
         launch.launch(asker, request_for("shop"))
 
+    def test_yes_wants_the_password_again(self, run: MaintenanceRun, second: Actor) -> None:
+        assert second.user is not None
+        second.user.set_password("second-password")
+        second.user.save()
+        client = Client()
+        client.force_login(second.user)
+        assert 'type="password"' in client.get(f"/runs/{run.pk}/approve/").content.decode()
+        for sent in ({}, {"password": ""}, {"password": "guess"}):
+            assert client.post(f"/runs/{run.pk}/approve/", sent).status_code == 200
+            assert MaintenanceRun.objects.get().status == "awaiting_approval"
+        assert AuditEntry.objects.filter(operation="approve.wrong_password", actor="dba2").count() == 1
+        assert client.post(f"/runs/{run.pk}/approve/", {"password": "second-password"}).status_code == 302
+        assert MaintenanceRun.objects.get().status == "queued"
+
+    def test_no_is_said_by_machines_too(self, run: MaintenanceRun, second: Actor) -> None:
+        assert second.user is not None
+
+        def call(scope: str, comment: str) -> int:
+            plain, _ = tokens.issue(second.user, scope, [scope], timedelta(days=1), "test")  # type: ignore[arg-type]
+            sent = {"Authorization": f"Bearer {plain}"}
+            address = f"/api/v1/maintenance/{run.pk}/reject"
+            return int(Client().post(address, {"comment": comment}, "application/json", headers=sent).status_code)
+
+        assert [call("launch", "no"), call("approve", ""), call("approve", "  "), call("approve", "not now")] == [
+            403,
+            422,
+            409,
+            202,
+        ]
+        run.refresh_from_db()
+        assert (run.status, "dba2 rejected it: not now" in run.ended_because) == ("cancelled", True)
+        assert call("approve", "again") == 409
+
+    def test_no_is_said_from_the_command_line_too(self, run: MaintenanceRun, capsys: Any) -> None:
+        for words, code in ((("4711", "--comment=no"), 2), ((run.number, "--comment= "), 2)):
+            with pytest.raises(SystemExit) as ended:
+                call_command("reject", *words)
+            assert ended.value.code == code
+        call_command("reject", run.number, "--comment=not now")
+        run.refresh_from_db()
+        assert run.status == "cancelled"
+        assert AuditEntry.objects.filter(operation="run.rejected", actor="root (command line)").count() == 1
+
     @pytest.mark.parametrize("comment", ["", "  "])
     def test_no_needs_a_comment(self, comment: str, run: MaintenanceRun, second: Actor) -> None:
         with pytest.raises(launch.BadInput, match="A comment is required"):
@@ -379,6 +423,38 @@ class TestWhatWasAskedFor:
         run.refresh_from_db()
         with pytest.raises(launch.BadInput, match="more than 24 hours ago"):
             launch.approve(second, run)
+
+    @pytest.mark.parametrize("how", ["settings", "age"])
+    def test_is_asked_again_although_the_glass_is_broken(
+        self, how: str, run: MaintenanceRun, people: dict[str, User], settings: Any
+    ) -> None:
+        if how == "settings":
+            MaintenanceSetting.objects.update(backup_dir="/elsewhere")
+        else:
+            past = timezone.now() - timedelta(hours=settings.APPROVAL_HOURS, minutes=1)
+            MaintenanceRun.objects.update(created_at=past)
+        run.refresh_from_db()
+        people["dba"].groups.add(Group.objects.get(name="Break glass"))
+        dba = Actor("dba", "web", User.objects.get(username="dba"))
+        with pytest.raises(launch.BadInput, match="cancel it and ask again"):
+            launch.go_without_approval(dba, run, "nobody answers the phone")
+        run.refresh_from_db()
+        assert run.status == "awaiting_approval"
+        assert not Approval.objects.exists()
+
+    @pytest.mark.django_db(transaction=True)
+    def test_is_not_begun_with_other_settings_although_the_glass_was_broken(
+        self, fake: Register, request_for: Ask
+    ) -> None:
+        fake()
+        MaintenanceSetting.objects.update(approval_severities=["critical"])
+        run = launch.launch(Actor("one (command line)", "command"), request_for("shop"))
+        launch.go_without_approval(Actor("one (command line)", "command"), run, "nobody answers the phone")
+        MaintenanceSetting.objects.update(bloat_share=0.01)
+        runner.advance(run.targets.get().pk)
+        target = RunTarget.objects.get()
+        assert (target.status, target.outage_started_at) == ("failed", None)
+        assert "shop.bloat_share changed" in target.ended_because
 
     @pytest.mark.parametrize("how", ["settings", "age"])
     def test_ends_by_itself_when_nobody_may_approve_it_any_more(

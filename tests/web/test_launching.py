@@ -175,12 +175,12 @@ def test_a_second_person_approves_and_never_the_one_who_asked(as_: As, fake: Reg
     confirm(asking)
     run = MaintenanceRun.objects.get()
     assert run.status == Status.AWAITING_APPROVAL
-    own = page(asking.post(f"/runs/{run.pk}/approve/", follow=True))  # type: ignore[arg-type]
+    own = page(asking.post(f"/runs/{run.pk}/approve/", {"password": "dba-password"}, follow=True))  # type: ignore[arg-type]
     assert "a second person has to approve it" in own
     second = django_user_model.objects.create_superuser("second", password="second-password")
     other = Client()
     other.force_login(second)
-    other.post(f"/runs/{run.pk}/approve/")
+    other.post(f"/runs/{run.pk}/approve/", {"password": "second-password"})
     run.refresh_from_db()
     assert run.status == Status.QUEUED
 

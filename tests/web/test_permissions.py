@@ -42,7 +42,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "run_cancel"): DBA,
     ("POST", "run_cancel"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "run_approve"): DBA,
-    ("POST", "run_approve"): (LOGIN, NO, NO, GOES, NO, NO),
+    ("POST", "run_approve"): DBA,
     ("POST", "run_reject"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),
     ("POST", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),

@@ -44,6 +44,10 @@ class StartRequest(MaintenanceRequest):
     )
 
 
+class Rejection(Sent):
+    comment: Annotated[Text, Field(min_length=1, max_length=2000, description="What would have to be otherwise.")]
+
+
 class Accepted(Answered):
     id: str
     number: str

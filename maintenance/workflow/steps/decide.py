@@ -136,7 +136,7 @@ def refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[st
 
 
 def _approval(ctx: Context) -> Approval | None:
-    """A second person's word; none where nobody had to give one, or the glass was broken."""
+    """The word on which it began: a second person's, or that the glass was broken; None: nobody had to give one."""
     return Approval.objects.filter(run=ctx.run).exclude(digest="").first()
 
 
@@ -154,7 +154,9 @@ def _refuse_other_settings(ctx: Context) -> None:
 
 
 def _refuse_unapproved_work(ctx: Context, before: set[tuple[str, str]], now: set[tuple[str, str]]) -> None:
-    if now - before and _approval(ctx) is not None:
+    approval = _approval(ctx)
+    # Whoever broke the glass spoke for the plan of that hour: nobody is there to be asked about a later one.
+    if now - before and approval is not None and not approval.broken_glass:
         words = msg("{work} was not in the plan that was approved; ask again", work=_listed(now - before))
         raise Unable("planning the work on", ctx.target.database, words)
 

@@ -85,6 +85,7 @@ CALLS: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "maintenance/{id}"): ("read", READ_RUNS),
     ("POST", "maintenance/{id}/cancel"): ("launch", START),
     ("POST", "maintenance/{id}/approve"): ("approve", START),
+    ("POST", "maintenance/{id}/reject"): ("approve", START),
     ("POST", "maintenance/{id}/acknowledge"): ("launch", START),
     ("GET", "maintenance/{id}/report.pdf"): ("read", READ_RUNS),
     ("GET", "maintenance/{id}/performance.csv"): ("read", READ_RUNS),
