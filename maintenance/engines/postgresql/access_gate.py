@@ -24,7 +24,7 @@ from ..messages import msg
 from ..values import Cut, Json
 from .driver_errors import lost
 from .identity import Entry, is_of
-from .server import Server
+from .relations import Server
 from .sql import Row, ask, quoted, transaction, words_of
 
 Method = Literal["hide", "revoke"]

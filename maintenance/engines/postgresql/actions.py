@@ -17,16 +17,16 @@ from ..errors import Damaged, EngineError, Unable
 from ..messages import listed, msg, size
 from ..values import Action, Performed, Progress
 from .capabilities import Ways
-from .collations import Collations
-from .duplicates import duplicates
 from .fingerprints import PINNED, fingerprint_of
 from .least_account import UNKNOWN_NAMES, usual_path
-from .salvage import Salvage
+from .relations import Relation, Server
+from .repair.collations import Collations
+from .repair.duplicates import duplicates
+from .repair.salvage import Salvage
+from .repair.system_catalogs import System
 from .sequences import OWNED_SEQUENCES, sequence_behind
-from .server import Relation, Server
 from .sql import ask, canonical, configure, quoted, transaction
 from .structure import extension
-from .system import System
 
 ADVICE = msg("run a repair that is allowed to lose data, or restore these rows from an older backup")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..messages import Message, msg
 from ..writers import told
-from .server import Server
+from .relations import Server
 from .sql import ask
 
 

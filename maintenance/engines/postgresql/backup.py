@@ -30,7 +30,7 @@ from ..messages import msg
 from ..programs import PIPE, running
 from ..values import Backup, Fingerprint, Limits, Tag
 from .driver_errors import from_system, lost
-from .server import Server
+from .relations import Server
 from .sessions import OWN, arguments_of, spelled
 from .sql import ask, canonical
 from .verification import Proof

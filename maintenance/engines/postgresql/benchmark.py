@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from ..parts import Measure
 from ..values import Sample
 from .least_account import asker, lend, readable, usual_path
-from .server import Server
+from .relations import Server
 from .sql import ask, quoted
 from .verification import Proof, found_by, reading, single
 

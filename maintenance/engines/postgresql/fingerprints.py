@@ -15,7 +15,7 @@ from ..errors import EngineError, Interrupted, Transient, Unreachable
 from ..values import Fingerprint, Limits, Tag
 from .definitions import DEFINITIONS
 from .least_account import ask_as, lend
-from .server import Server
+from .relations import Server
 from .sql import ask
 
 PINNED: dict[str, object] = {

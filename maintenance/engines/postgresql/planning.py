@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from ..messages import Message, msg, size
 from ..values import Action, Check, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
-from .server import Server
-from .system import mends_of_system
+from .relations import Server
+from .repair.system_catalogs import mends_of_system
 
 
 def exclusive() -> Message:

@@ -23,7 +23,7 @@ from ..messages import msg
 from ..values import Finding, Grant
 from .definitions import OURS
 from .dump_limits import SPACES, for_superusers
-from .server import Server
+from .relations import Server
 from .sql import ask, canonical, quoted
 
 PLAIN_NAME = re.compile(r"\w+", re.ASCII)

@@ -28,11 +28,11 @@ from ..values import Backup, Image, RestoreBudget, Restored
 from .access_gate import literal
 from .backup import BackingUp
 from .definitions import FIRST_OWN
-from .disk import ROOM, Disk
+from .diagnosis.disk import ROOM, Disk
 from .dump_limits import SUBSCRIPTIONS
 from .fingerprints import differing
-from .leftovers import Leftovers
 from .sessions import give_back
+from .side_databases import Leftovers
 from .sql import ask, quoted
 
 LISTS = {

@@ -17,8 +17,8 @@ from .access_gate import Method
 from .backup import SEQUENCES
 from .diagnosis import Diagnosing
 from .fingerprints import LARGE_OBJECTS, differing
+from .relations import Server
 from .restore import Restoring
-from .server import Server
 from .sql import ask, quoted, transaction
 
 log = logging.getLogger("maintenance")

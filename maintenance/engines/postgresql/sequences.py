@@ -4,21 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
-from ..messages import msg
-from ..values import Finding
-from .driver_errors import lost
-from .inconclusive import refused
 from .least_account import HAS_CODE, OWNER, ask_as
-from .server import USER_TABLES, Server
-from .sql import Row, ask, canonical, quoted
-
-AT_ONCE = 200
-"""Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""
+from .relations import USER_TABLES
+from .sql import Row, canonical, quoted
 
 OWNED_SEQUENCES = f"""
     SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,
@@ -36,34 +28,6 @@ OWNED_SEQUENCES = f"""
 """
 """Sequences of whole numbers and numeric (20, 21, 23, 1700), which belong to a serial or identity column and count
 upwards; cheap where an index begins with the column. A cast from any other type may be somebody's own function."""
-
-
-class Sequences(Server):
-    """Looks at all of them."""
-
-    def sequence_findings(self, connection: Connection) -> list[Finding]:
-        """Where the column's highest value is known cheaply: a valid b-tree begins with the column."""
-        try:
-            rows = [row for row in ask(connection, OWNED_SEQUENCES) if row[7]]
-        except DBAPIError as error:
-            return refused(error, "sequences")
-        return [finding for group in grouped(rows, AT_ONCE) for finding in self._group_behind(connection, group)]
-
-    def _group_behind(self, connection: Connection, group: Sequence[Row]) -> list[Finding]:
-        """One statement for many sequences; where one of them cannot be read, for each half."""
-        self.raise_if_stopping("diagnosing", self.database)
-        try:
-            return [behind(row) for row in sequences_behind(connection, group)]
-        except DBAPIError as error:
-            if len(group) == 1 or lost(error.orig):
-                return refused(error, "sequences")
-        middle = len(group) // 2
-        return self._group_behind(connection, group[:middle]) + self._group_behind(connection, group[middle:])
-
-
-def grouped(items: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
-    for first in range(0, len(items), most):
-        yield items[first : first + most]
 
 
 def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
@@ -94,20 +58,3 @@ def part(number: int, row: Row) -> str:
 def sequence_behind(connection: Connection, row: Row) -> Row | None:
     """As `sequences_behind`, of one."""
     return next(iter(sequences_behind(connection, [row])), None)
-
-
-def behind(row: Row) -> Finding:
-    schema, table, column, sequence_schema, sequence, last, highest = row
-    return Finding(
-        "sequence_behind",
-        "high",
-        canonical(schema, table),
-        msg(
-            "Sequence {sequence} stands at {last} but {column} already has {highest}",
-            sequence=canonical(sequence_schema, sequence),
-            last=last,
-            column=quoted(column),
-            highest=highest,
-        ),
-        msg("The next insert fails with a duplicate key"),
-    )

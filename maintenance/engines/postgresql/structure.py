@@ -22,7 +22,7 @@ from ..messages import msg
 from ..values import Limits, Tag
 from .driver_errors import lost
 from .least_account import UNKNOWN_NAMES
-from .server import Relation, Server
+from .relations import Relation, Server
 from .sql import ask, canonical, configure, quoted, words_of
 
 GROUP_BYTES, GROUP_PARTS = 16_000_000, 500

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .server import Server
+from .relations import Server
 from .sql import ask
 
 

@@ -19,8 +19,8 @@ from ..values import Check
 from .driver_errors import from_driver, lost
 from .fingerprints import PINNED, Fingerprints
 from .least_account import CALLING, HAS_CODE, OWNER, READER, ask_as, asker, lend, names_unknown, usual_path
+from .relations import USER_TABLES, Server
 from .sequences import OWNED_SEQUENCES, sequence_behind
-from .server import USER_TABLES, Server
 from .sessions import SAFE_PATH
 from .sql import Row, ask, canonical, configure, words_of
 from .structure import Structure

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import Connection
 
 from maintenance.engines.errors import EngineError
-from maintenance.engines.postgresql import PostgreSQL, disk
+from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.diagnosis import disk
 from maintenance.engines.values import Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
 

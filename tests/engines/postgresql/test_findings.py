@@ -18,8 +18,8 @@ import psycopg2
 import pytest
 from psycopg2.extras import LogicalReplicationConnection
 
-from maintenance.engines.postgresql import diagnosis, disk
-from maintenance.engines.postgresql.diagnosis import catalog_checks
+from maintenance.engines.postgresql import diagnosis
+from maintenance.engines.postgresql.diagnosis import catalog_checks, disk
 from maintenance.engines.values import Thresholds
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PAGE, PostgreSQLLab

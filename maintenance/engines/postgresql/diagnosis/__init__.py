@@ -12,23 +12,23 @@ from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import msg
 from maintenance.engines.values import Diagnosis, Finding, Thresholds
 
-from ..collations import Collations, dependent, mismatch
-from ..disk import Disk
 from ..driver_errors import lost
-from ..files import FILES, missing, orphans
-from ..inconclusive import cannot_tell, refused
-from ..lost_pages import Emptied
 from ..privileges import Privileges
-from ..sequences import Sequences
-from ..server import Server
-from ..sizes import INDEXES, NOT_EXAMINED, UNKNOWN, tables_sql
+from ..relations import Server
+from ..repair.collations import Collations, dependent, mismatch
+from ..repair.lost_pages import Emptied
+from ..repair.system_catalogs import System, findings_about_system
 from ..sql import Row, ask, canonical, words_of
 from ..structure import Examined
-from ..system import System, findings_about_system
-from ..tables import findings_about, table_facts
 from .bloat import Measuring
 from .catalog_checks import CONFIGURATION, QUESTIONS, Question
+from .disk import Disk
+from .files import FILES, missing, orphans
+from .inconclusive import cannot_tell, refused
+from .sequences import Sequences
 from .server_log import log_findings
+from .sizes import INDEXES, NOT_EXAMINED, UNKNOWN, tables_sql
+from .tables import findings_about, table_facts
 
 READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
 EXAMINE_SECONDS = 15.0

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from maintenance.engines.values import TableFacts, Thresholds
 
 from ..driver_errors import lost
-from ..server import Server
+from ..relations import Server
 from ..sql import Row, ask
 from ..structure import installed
 

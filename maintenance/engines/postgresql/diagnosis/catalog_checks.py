@@ -15,7 +15,7 @@ from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Finding, Severity
 
 from ..capabilities import Ways
-from ..server import USER_TABLES
+from ..relations import USER_TABLES
 from ..sql import Row, canonical, quoted
 
 

@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from maintenance.engines.messages import msg
 from maintenance.engines.values import Finding
 
-from ..inconclusive import refused
 from ..sql import ask
+from .inconclusive import refused
 
 TAIL = 256 * 1024
 """Bytes of the log's end that are read."""

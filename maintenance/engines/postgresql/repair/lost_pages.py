@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import Message, msg
-from ..values import Finding
-from .driver_errors import lost
-from .server import Relation, Server
-from .sql import ask, canonical, configure
-from .structure import Part, extension, together
+from maintenance.engines.messages import Message, msg
+from maintenance.engines.values import Finding
+
+from ..driver_errors import lost
+from ..relations import Relation, Server
+from ..sql import ask, canonical, configure
+from ..structure import Part, extension, together
 
 AT_ONCE = 5000, 256_000_000
 """Tables in one statement, and their bytes: half a second of looking."""

@@ -10,10 +10,11 @@ from pathlib import Path
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import Message, msg, size
-from ..values import Finding
-from .server import Server
-from .sql import Row, ask, canonical, data_directory, transaction
+from maintenance.engines.messages import Message, msg, size
+from maintenance.engines.values import Finding
+
+from ..relations import Server
+from ..sql import Row, ask, canonical, data_directory, transaction
 
 ROOM = 1.2
 """A rewrite needs the table once more, and its sorting some space beside that."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..errors import Damaged
-from ..messages import msg
-from ..values import Action, Diagnosis, Finding, Performed
-from .server import Relation
-from .sql import ask, canonical, configure, quoted
-from .structure import Examined, Part, Structure
+from maintenance.engines.errors import Damaged
+from maintenance.engines.messages import msg
+from maintenance.engines.values import Action, Diagnosis, Finding, Performed
+
+from ..relations import Relation
+from ..sql import ask, canonical, configure, quoted
+from ..structure import Examined, Part, Structure
 
 STATISTICS = ("pg_catalog.pg_statistic", "pg_catalog.pg_statistic_ext_data")
 CATALOGS = """

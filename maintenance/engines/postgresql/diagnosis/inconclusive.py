@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import msg
-from ..values import Finding
-from .driver_errors import lost
-from .sql import words_of
+from maintenance.engines.messages import msg
+from maintenance.engines.values import Finding
+
+from ..driver_errors import lost
+from ..sql import words_of
 
 
 def refused(error: DBAPIError, topic: str) -> list[Finding]:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from ..errors import Unable
-from ..messages import msg
-from ..values import Action, Finding, Performed
-from .capabilities import Ways
-from .definitions import OURS
-from .server import Server
-from .sql import ask, canonical, quoted
+from maintenance.engines.errors import Unable
+from maintenance.engines.messages import msg
+from maintenance.engines.values import Action, Finding, Performed
+
+from ..capabilities import Ways
+from ..definitions import OURS
+from ..relations import Server
+from ..sql import ask, canonical, quoted
 
 OF_THE_DATABASE = 100
 """Number of the collation `default`, which is the database's own. Only from version 15 on it has a version."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from .least_account import ask_as
-from .server import Relation
-from .sql import ask, canonical
+from ..least_account import ask_as
+from ..relations import Relation
+from ..sql import ask, canonical
 
 SHOWN = 5
 

@@ -24,16 +24,17 @@ from dataclasses import asdict, dataclass, field
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import Damaged, Unable
-from ..messages import msg
-from ..values import Action, Loss, Performed
-from .driver_errors import lost
-from .fingerprints import PINNED
-from .least_account import OWNER, ask_as, insert_as, lend, run_as
+from maintenance.engines.errors import Damaged, Unable
+from maintenance.engines.messages import msg
+from maintenance.engines.values import Action, Loss, Performed
+
+from ..driver_errors import lost
+from ..fingerprints import PINNED
+from ..least_account import OWNER, ask_as, insert_as, lend, run_as
+from ..relations import Relation, Server
+from ..sql import Row, ask, quoted, transaction, words_of
+from ..structure import Structure, extension
 from .lost_pages import Emptied
-from .server import Relation, Server
-from .sql import Row, ask, quoted, transaction, words_of
-from .structure import Structure, extension
 
 MOST_ITEMS = 291
 """No page of 8 kB holds more rows."""

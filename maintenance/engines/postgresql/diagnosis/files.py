@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from ..messages import msg, size
-from ..values import Finding
-from .sql import Row, ask, canonical
+from maintenance.engines.messages import msg, size
+from maintenance.engines.values import Finding
+
+from ..sql import Row, ask, canonical
 
 FILES = """
 SELECT n.nspname, c.relname, pg_relation_filepath(c.oid) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..messages import Message, msg, size
-from ..values import Finding, TableFacts, Thresholds
-from .sql import Row, canonical
-from .structure import Examined
+from maintenance.engines.messages import Message, msg, size
+from maintenance.engines.values import Finding, TableFacts, Thresholds
+
+from ..sql import Row, canonical
+from ..structure import Examined
 
 LOSING = ("file_missing", "file_shorter_than_catalog", "lost_pages")
 """Findings that mean rows are absent."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .server import USER_TABLES
+from ..relations import USER_TABLES
 
 PACKED = """
 SELECT schemaname, tablename, count(*) AS known,

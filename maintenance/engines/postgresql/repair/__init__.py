@@ -1,0 +1,1 @@
+"""Damage on PostgreSQL: finding what can still be read, and mending the rest."""
