@@ -86,7 +86,7 @@ def spoil(engine: Any) -> None:
             with engine.file.working("spoiling", "ledger") as connection:
                 connection.execute(SPOIL)
         case "postgresql":
-            with engine.session("spoiling") as connection:
+            with engine.target.session("spoiling") as connection:
                 connection.exec_driver_sql(SPOIL.replace("%", "%%"))
         case _:
             with engine.session("spoiling", database=True) as session:

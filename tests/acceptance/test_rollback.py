@@ -32,7 +32,7 @@ def spoil(lab: Lab, engine: Engine, statement: str) -> None:
         case "sqlite":
             lab.under_cut(engine, statement)  # type: ignore[attr-defined]
         case "postgresql":
-            with held.session("spoiling", settings={"search_path": "public"}) as connection:
+            with held.target.session("spoiling", settings={"search_path": "public"}) as connection:
                 connection.exec_driver_sql(statement)
         case _:
             lab.sql(statement)

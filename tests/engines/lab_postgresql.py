@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 from demo.postgresql import ThrowawayPostgreSQL
 from maintenance.engines.base import Engine
 from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.database_access import access_of
 
 from .lab import Application, Lab
 
@@ -130,8 +131,8 @@ class PostgreSQLLab(Lab):
     def under_cut(self, engine: Engine, statement: str) -> None:
         """Where the database is meanwhile: hidden under another name."""
         assert isinstance(engine, PostgreSQL)
-        with engine.control("spoiling") as connection:
-            name = engine.door(connection).name
+        with engine.target.control("spoiling") as connection:
+            name = access_of(engine.target, connection).name
         self.server.run(name, statement)
 
     @contextmanager

@@ -161,8 +161,8 @@ def test_a_key_of_another_installation_signs_nothing_for_this_one(lab: PostgreSQ
     about: Json = {"dbmaint": 1, "target": 7, "site": SITE, "role": "image"}
     with engine(lab) as made:
         mallory.comment("hers", json.dumps(Signer(b"another").signed(about, place(int(str(oid))))))
-        with made.control("looking") as connection:
-            entry = made.identity.named(connection, "hers")
+        with made.target.control("looking") as connection:
+            entry = made.target.identity.named(connection, "hers")
         assert entry is not None
         assert entry.mark is None
 
@@ -204,7 +204,7 @@ def test_a_planted_side_database_is_neither_dropped_nor_put_in_the_targets_place
 ) -> None:
     with engine(lab) as made:
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
-        name = made.identity.side_name(role)
+        name = made.target.identity.side_name(role)
         with hidden(lab) as gate:
             [genuine] = mallory.marks().values()
             forged = json.dumps({**json.loads(genuine), "role": role, "complete": True, "replaced_by": gate["oid"]})

@@ -19,6 +19,7 @@ import pytest
 
 from maintenance.engines import open_engine
 from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.image import Images
 from maintenance.engines.values import Limits, MaintenanceType, Tag, Thresholds
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
@@ -120,7 +121,7 @@ def whole_run(lab: PostgreSQLLab, user: str, method: str) -> None:
     made = open_engine(lab.url.set(username=user), Tag(7, 1), Limits(jobs=2, lock_seconds=5, cut_seconds=10))
     assert isinstance(made, PostgreSQL)
     try:
-        made.facts()
+        made.sessions.facts()
         made.lock.fence()
         found = made.diagnostics.diagnose(SMALL)
         backup = made.backups.back_up("pg_dump", lab.folder, f"of-{user}-{method}", PLAIN)
@@ -217,7 +218,7 @@ def plant(server: PostgreSQLServer, database: str, statements: list[str]) -> int
 def test_nothing_that_was_planted_for_our_statements_is_called(
     server: PostgreSQLServer, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PostgreSQL, "_little", lambda *_: False)
+    monkeypatch.setattr(Images, "_little", lambda *_: False)
     lab = prepared(server)
     whole_run(lab, user, "first")
     log = logged(server)

@@ -9,7 +9,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from maintenance.engines.errors import EngineError, Unable
 from maintenance.engines.postgresql import PostgreSQL
-from maintenance.engines.postgresql.sessions import connected
+from maintenance.engines.postgresql.connection import connected
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 from tests.engines.postgresql.conftest import opened
 from tests.engines.postgresql.world import engine

@@ -90,7 +90,7 @@ def calls(path: Path) -> Iterator[str]:
 
 DOORS = {
     "maintenance/engines/mysql/address.py: MySQLdb.connect",
-    "maintenance/engines/postgresql/sessions.py: psycopg2.connect",
+    "maintenance/engines/postgresql/connection.py: psycopg2.connect",
 }
 """Where SQLAlchemy's connections come from: their statements are heard."""
 

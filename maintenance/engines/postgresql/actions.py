@@ -15,26 +15,42 @@ from sqlalchemy import Connection
 
 from ..errors import Damaged, EngineError, Unable
 from ..messages import listed, msg, size
+from ..parts import Actions
 from ..values import Action, Performed, Progress
-from .capabilities import Ways
+from .capabilities import Capabilities
 from .fingerprints import PINNED, fingerprint_of
 from .least_account import UNKNOWN_NAMES, usual_path
-from .relations import Relation, Server
+from .maintenance_lock import PostgresLock
+from .relations import Relation, relations
 from .repair.collations import Collations
 from .repair.duplicates import duplicates
+from .repair.lost_pages import lost_pages
 from .repair.salvage import Salvage
-from .repair.system_catalogs import System
+from .repair.system_catalogs import SystemCatalogs
 from .sequences import OWNED_SEQUENCES, sequence_behind
+from .sessions import TargetDatabase
 from .sql import ask, canonical, configure, quoted, transaction
-from .structure import extension
+from .structure import Structure, drop_extension, extension
 
 ADVICE = msg("run a repair that is allowed to lose data, or restore these rows from an older backup")
 
 
-class Work(Salvage, System, Collations, Server):
+class PostgresActions(Actions):
     """Performs one action at a time in each thread."""
 
+    def __init__(
+        self,
+        target: TargetDatabase,
+        lock: PostgresLock,
+        structure: Structure,
+        catalogs: SystemCatalogs,
+    ) -> None:
+        self.target, self.lock, self.structure, self.catalogs = target, lock, structure, catalogs
+        self.collations = Collations(target)
+        self.salvage = Salvage(target, structure)
+
     def perform(self, action: Action, allow_data_loss: bool) -> Performed:
+        """See Actions.perform."""
         kinds: dict[str, Callable[[Action], Performed]] = {
             "vacuum_full": self._vacuum_full,
             "vacuum": self._vacuum,
@@ -43,11 +59,11 @@ class Work(Salvage, System, Collations, Server):
             "drop_index": self._drop_index,
             "set_sequences": self._set_sequences,
             "reset_visibility": self._reset_visibility,
-            "refresh_collation": self.refresh_collation,
-            "rebuild_system_indexes": self.rebuild_system_indexes,
-            "renew_statistics": self.renew_statistics,
+            "refresh_collation": self.collations.refresh,
+            "rebuild_system_indexes": self.catalogs.rebuild_indexes,
+            "renew_statistics": self.catalogs.renew_statistics,
             "read_test": self._read_test,
-            "salvage": self.salvage,
+            "salvage": self.salvage.perform,
         }
         if action.kind not in kinds:
             raise Unable("performing", action.object, msg("unknown action {action}", action=action.kind))
@@ -57,13 +73,14 @@ class Work(Salvage, System, Collations, Server):
                 action.object,
                 msg("{reason}; only a salvage that may lose rows would help", reason=action.reason),
             )
-        self.keep_turn()
+        self.lock.reacquire()
         return kinds[action.kind](action)
 
     def progress(self) -> list[Progress]:
+        """See Actions.progress."""
         try:
-            with self.session("asking for progress") as connection:
-                rows = ask(connection, progress_sql(self.ways), mine=self.tag.session)
+            with self.target.session("asking for progress") as connection:
+                rows = ask(connection, progress_sql(self.target.capabilities), mine=self.target.tag.session)
         except EngineError:
             return []
         return [
@@ -81,9 +98,9 @@ class Work(Salvage, System, Collations, Server):
     # -- actions -----------------------------------------------------------------------------------
 
     def _vacuum_full(self, action: Action) -> Performed:
-        with self.session("rewriting", action.object) as connection:
+        with self.target.session("rewriting", action.object) as connection:
             self._make_room(connection, action)
-            relation = self.relation(connection, action)
+            relation = relation_of(connection, action)
             before, node = relation.bytes, filenode(connection, relation.oid)
             self._unique(action, relation, lambda: self._run(connection, action, f"VACUUM (FULL) {relation.name}"))
             if filenode(connection, relation.oid) == node:
@@ -100,25 +117,25 @@ class Work(Salvage, System, Collations, Server):
         )
 
     def _vacuum(self, action: Action) -> Performed:
-        with self.session("cleaning", action.object) as connection:
+        with self.target.session("cleaning", action.object) as connection:
             self._make_room(connection, action)
-            relation = self.relation(connection, action)
+            relation = relation_of(connection, action)
             self._counted(connection, relation, action, f"VACUUM (ANALYZE) {relation.name}", "vacuum_count")
-            self.cleaned.add(relation.name)
+            self.structure.cleaned.add(relation.name)
             after = total_bytes(connection, relation.oid)
         return Performed(msg("Cleaned and analyzed {table}", table=action.object), relation.bytes, after)
 
     def _analyze(self, action: Action) -> Performed:
-        with self.session("analyzing", action.object) as connection:
-            relation = self.relation(connection, action)
+        with self.target.session("analyzing", action.object) as connection:
+            relation = relation_of(connection, action)
             self._counted(connection, relation, action, f"ANALYZE {relation.name}", "analyze_count")
             after = total_bytes(connection, relation.oid)
         return Performed(msg("Took new statistics of {table}", table=action.object), relation.bytes, after)
 
     def _reindex(self, action: Action) -> Performed:
-        with self.session("building the indexes anew of", action.object) as connection:
+        with self.target.session("building the indexes anew of", action.object) as connection:
             self._make_room(connection, action)
-            relation = self.relation(connection, action)
+            relation = relation_of(connection, action)
             before = index_nodes(connection, relation.oid)
             self._unique(action, relation, lambda: self._run(connection, action, f"REINDEX TABLE {relation.name}"))
             after = index_nodes(connection, relation.oid)
@@ -144,7 +161,7 @@ class Work(Salvage, System, Collations, Server):
 
     def _drop_index(self, action: Action) -> Performed:
         """Only one that is still not valid; gone already is fine."""
-        with self.session("dropping", action.object) as connection:
+        with self.target.session("dropping", action.object) as connection:
             rows = ask(
                 connection,
                 """SELECT n.nspname, i.relname, pg_relation_size(i.oid), x.indisvalid FROM pg_index x
@@ -160,8 +177,8 @@ class Work(Salvage, System, Collations, Server):
 
     def _set_sequences(self, action: Action) -> Performed:
         done: list[str] = []
-        with self.session("setting the sequences of", action.object) as connection:
-            relation = self.relation(connection, action)
+        with self.target.session("setting the sequences of", action.object) as connection:
+            relation = relation_of(connection, action)
             for row in ask(connection, OWNED_SEQUENCES):
                 behind = sequence_behind(connection, row) if row[6] == relation.oid else None
                 if behind:
@@ -179,10 +196,10 @@ class Work(Salvage, System, Collations, Server):
     def _read_test(self, action: Action) -> Performed:
         """Reads every value. Raises Damaged when that fails."""
         try:
-            with self.session("reading", action.object, settings=PINNED) as connection:
-                relation = self.relation(connection, action)
-                whole = self._pages_whole(connection, relation)
-                emptied, _ = self.lost_pages([relation], 600)
+            with self.target.session("reading", action.object, settings=PINNED) as connection:
+                relation = relation_of(connection, action)
+                whole = pages_whole(connection, relation)
+                emptied, _ = lost_pages(self.target, [relation], 600)
                 found = fingerprint_of(connection, relation.name, relation.reader)
         except EngineError as error:
             if error.kind in ("integrity", "transient"):
@@ -194,7 +211,8 @@ class Work(Salvage, System, Collations, Server):
             raise Damaged("reading", action.object, msg("{words}; {advice}", words=emptied[0].words, advice=ADVICE))
         if not whole or str(action.reason.values.get("fault")) != "None":
             # It reads, yet its structure was found faulty: rows may be absent without any error.
-            faults = [x.fault for x in self.examine([relation.name], 600, deep=True) if x.fault and not x.part.index]
+            examined = self.structure.examine([relation.name], 600, deep=True)
+            faults = [x.fault for x in examined if x.fault and not x.part.index]
             if faults or not whole:
                 raise Damaged(
                     "reading",
@@ -209,34 +227,17 @@ class Work(Salvage, System, Collations, Server):
             msg("Read all {rows:,} rows of {table}", rows=found.rows or 0, table=action.object), None, None
         )
 
-    def _pages_whole(self, connection: Connection, relation: Relation) -> bool:
-        [(whole,)] = ask(
-            connection,
-            """SELECT relpersistence <> 'p'
-                OR relpages <= pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class
-              WHERE oid = %(oid)s""",
-            oid=relation.oid,
-        )
-        return bool(whole)
-
     # -- how ---------------------------------------------------------------------------------------
-
-    def relation(self, connection: Connection, action: Action) -> Relation:
-        """The table that the action names; its name is then the catalog's own, not the caller's text."""
-        found = self.relations(connection, [action.object])
-        if not found:
-            raise Unable("looking for", action.object, "there is no such table any more")
-        return found[0]
 
     def _make_room(self, connection: Connection, action: Action) -> None:
         """256 MB: more did not make rebuilds faster. Parallel workers only for a table that outweighs the rest:
         with several tables, sessions beside each other gain more than workers inside one."""
         [(whole,)] = ask(connection, "SELECT pg_database_size(current_database())")
         dominant = action.bytes * 2 > int(whole)
-        memory = max(32, min(256, self.limits.memory_mb // max(1, 4 * self.limits.jobs)))
+        memory = max(32, min(256, self.target.limits.memory_mb // max(1, 4 * self.target.limits.jobs)))
         room = {
             "maintenance_work_mem": f"{memory}MB",
-            "max_parallel_maintenance_workers": max(0, self.limits.jobs - 1) if dominant else 0,
+            "max_parallel_maintenance_workers": max(0, self.target.limits.jobs - 1) if dominant else 0,
             "vacuum_cost_delay": 0,
         }
         configure(connection, room)
@@ -245,13 +246,13 @@ class Work(Salvage, System, Collations, Server):
         """With the plain driver: SQLAlchemy drops the notices in which the server says that it skipped."""
         driver = connection.connection.driver_connection
         assert driver is not None
-        with self.translated(action.kind.replace("_", " "), action.object):
+        with self.target.translated(action.kind.replace("_", " "), action.object):
             del driver.notices[:]
             with driver.cursor() as cursor:
                 try:
                     cursor.execute(statement)
                 except psycopg2.Error as error:
-                    if self.ways.fixed_path or error.pgcode not in UNKNOWN_NAMES:
+                    if self.target.capabilities.fixed_path or error.pgcode not in UNKNOWN_NAMES:
                         raise
                     # A function of an index counts on the usual path of names; the server runs it as the owner.
                     configure(connection, {"search_path": f"pg_catalog, {usual_path(connection)}, pg_temp"})
@@ -269,19 +270,19 @@ class Work(Salvage, System, Collations, Server):
         except Damaged as error:
             if "could not create unique index" not in error.words:
                 raise
-            with self.session("looking for equal keys in", action.object, settings=PINNED) as connection:
+            with self.target.session("looking for equal keys in", action.object, settings=PINNED) as connection:
                 found = duplicates(connection, relation)
             raise Damaged(error.doing, action.object, "; ".join(found) or error.words) from error
 
     def _reset_visibility(self, action: Action) -> Performed:
         """Forgets which pages are wholly visible; the next cleaning finds out anew."""
-        with self.session("resetting the visibility map of", action.object) as connection:
-            relation = self.relation(connection, action)
+        with self.target.session("resetting the visibility map of", action.object) as connection:
+            relation = relation_of(connection, action)
             with transaction(connection):
-                schema = extension(connection, "pg_visibility", self.tag.suffix)
+                schema = extension(connection, "pg_visibility", self.target.tag.suffix)
                 ask(connection, f"SELECT {schema}.pg_truncate_visibility_map(%(oid)s::regclass)", oid=relation.oid)
-                self._drop_own(connection, "pg_visibility")
-        if wrong := self.invisible([relation.name], 600).get(relation.name):
+                drop_extension(connection, "pg_visibility", self.target.tag.suffix)
+        if wrong := self.structure.invisible([relation.name], 600).get(relation.name):
             raise Damaged(
                 "resetting the visibility map of",
                 action.object,
@@ -301,6 +302,26 @@ class Work(Salvage, System, Collations, Server):
             if time.monotonic() > until:
                 raise Unable(action.kind, action.object, "the server says done, but did not count it")
             time.sleep(0.1)
+
+
+def relation_of(connection: Connection, action: Action) -> Relation:
+    """Return the table that the action names; its name is then the catalog's own, not the caller's text."""
+    found = relations(connection, [action.object])
+    if not found:
+        raise Unable("looking for", action.object, "there is no such table any more")
+    return found[0]
+
+
+def pages_whole(connection: Connection, relation: Relation) -> bool:
+    """Return whether its file has all the pages that the catalog knows."""
+    [(whole,)] = ask(
+        connection,
+        """SELECT relpersistence <> 'p'
+            OR relpages <= pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class
+          WHERE oid = %(oid)s""",
+        oid=relation.oid,
+    )
+    return bool(whole)
 
 
 def filenode(connection: Connection, oid: int) -> int:
@@ -332,7 +353,7 @@ def index_nodes(connection: Connection, oid: int) -> dict[str, tuple[int, bool, 
     }
 
 
-def progress_sql(ways: Ways) -> str:
+def progress_sql(capabilities: Capabilities) -> str:
     """What our sessions run, since when, and who blocks them. Shares as the phases of the manual's chapter 'Progress
     Reporting' allow; a phase without figures gives none."""
     parts = [
@@ -344,12 +365,12 @@ def progress_sql(ways: Ways) -> str:
         """SELECT pid, relid, command, phase, CASE WHEN phase = 'seq scanning heap' AND heap_blks_total > 0
            THEN heap_blks_scanned::float / heap_blks_total END FROM pg_stat_progress_cluster""",
     ]
-    if ways.analyze_progress:
+    if capabilities.analyze_progress:
         parts.append(
             """SELECT pid, relid, 'ANALYZE', phase, CASE WHEN sample_blks_total > 0
                THEN sample_blks_scanned::float / sample_blks_total END FROM pg_stat_progress_analyze"""
         )
-    if ways.copy_progress:
+    if capabilities.copy_progress:
         parts.append(
             """SELECT pid, relid, command, type, CASE WHEN bytes_total > 0 THEN bytes_processed::float / bytes_total END
                FROM pg_stat_progress_copy"""

@@ -4,19 +4,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from psycopg2.errors import lookup
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..parts import Measure
+from ..errors import EngineError, Interrupted, Unable
+from ..messages import msg
+from ..parts import Benchmark, Measure
 from ..values import Sample
-from .least_account import asker, lend, readable, usual_path
-from .relations import Server
-from .sql import ask, quoted
-from .verification import Proof, found_by, reading, single
+from .driver_errors import from_driver
+from .least_account import asker, found_by, lend, readable, reading, usual_path
+from .relations import relations
+from .sessions import TargetDatabase
+from .sql import Row, ask, quoted
 
 QUIET: dict[str, object] = {
     "row_security": "on",
@@ -25,11 +30,77 @@ QUIET: dict[str, object] = {
     "max_parallel_workers_per_gather": 0,
     "jit": "off",
 }
+QUESTIONS: dict[str, object] = {"client_min_messages": "error", "row_security": "on"}
+"""In the name of a role that policies may hold for."""
+
 LARGEST = 3
 
 
-class Benchmark(Proof, Server):
-    """Asks and measures."""
+class PostgresBenchmark(Benchmark):
+    """Asks and measures, in the name of a role that cannot reach the server's host."""
+
+    cost_unit = "blocks"
+
+    def __init__(self, target: TargetDatabase) -> None:
+        self.target, self.stopping = target, target.stopping
+
+    def query(self, sql: str) -> list[Row]:
+        """See Benchmark.query. Return true, false, a number or nothing. Raises Unable for anything else.
+
+        Neither rows nor the server's words come out, which people without rights on the data would read.
+        """
+        with self.target.session("asking", settings=QUESTIONS) as connection:
+            role, path = self._asker(connection), usual_path(connection)
+            names = lend(connection, role)
+
+            def answer(way: str) -> list[Row]:
+                binds = {"statement": single(sql), "path": way}
+                return reading(connection, f"SELECT pg_temp.{names['answer']}(%(statement)s, %(path)s)", binds=binds)
+
+            try:
+                rows = found_by(path, answer)
+            except DBAPIError as error:
+                raise self._without_words(error, sql) from error
+        return answered(rows[0][0], sql)
+
+    @contextmanager
+    def asking(self) -> Iterator[Callable[[str], list[Row]]]:
+        """See Benchmark.asking. Questions run to their end in the account of `query`; what they return is dropped."""
+        with self.target.session("asking", settings=QUESTIONS) as connection:
+            role, path = self._asker(connection), usual_path(connection)
+            lend(connection, role)
+
+            def question(sql: str) -> list[Row]:
+                statement = f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {single(sql)}"
+                try:
+                    found_by(path, lambda way: reading(connection, statement, role, "line text", way))
+                except DBAPIError as error:
+                    raise self._without_words(error, sql) from error
+                return []
+
+            yield question
+
+    def _asker(self, connection: Connection) -> str:
+        """Return the role in whose name questions of people are asked. Raises Unable where none is poor enough."""
+        role = asker(connection, self.target.capabilities.read_all_data)
+        if role is None:
+            raise Unable(
+                "asking",
+                self.target.name,
+                msg(
+                    "the account could reach files and programs of the server's host; give the database an owner that "
+                    "is no superuser"
+                ),
+            )
+        return role
+
+    def _without_words(self, error: DBAPIError, sql: str) -> EngineError:
+        cause = error.orig or error
+        code = getattr(cause, "pgcode", None)
+        told = from_driver(cause, "asking", sql[:80], stopping=self.target.stopping.is_set(), connecting=False)
+        if code is None or isinstance(told, Interrupted):
+            return told
+        return type(told)("asking", sql[:80], msg("the server refused it: {error}", error=name_of(code)))
 
     def queries(self, tables: Sequence[str] | None) -> list[str]:
         """For the three largest tables: a full read, and for a few of their indexes a range or equal values.
@@ -38,13 +109,13 @@ class Benchmark(Proof, Server):
         it touches no suspect row. None where no role is poor enough to ask: that stops no maintenance.
         """
         queries: list[str] = []
-        with self.session("choosing queries") as connection:
-            role = asker(connection, self.ways.read_all_data)
+        with self.target.session("choosing queries") as connection:
+            role = asker(connection, self.target.capabilities.read_all_data)
             if role is None:
                 return []
-            relations = self.relations(connection, tables)
-            open_ = readable(connection, role, [relation.oid for relation in relations])
-            for relation in [relation for relation in relations if relation.oid in open_][:LARGEST]:
+            chosen = relations(connection, tables)
+            open_ = readable(connection, role, [relation.oid for relation in chosen])
+            for relation in [relation for relation in chosen if relation.oid in open_][:LARGEST]:
                 columns = ask(
                     connection,
                     """SELECT attname FROM pg_attribute
@@ -57,12 +128,10 @@ class Benchmark(Proof, Server):
                     queries.append(index_query(relation.name, quoted(column), bool(numeric)))
         return queries
 
-    cost_unit = "blocks"
-
     @contextmanager
     def measuring(self, query: str) -> Iterator[Measure]:
         """See Benchmark.measuring."""
-        with self.session("measuring", query[:80], settings=QUIET) as connection:
+        with self.target.session("measuring", query[:80], settings=QUIET) as connection:
             role = self._asker(connection)
             lend(connection, role)
             yield partial(self._timed, connection, role, usual_path(connection))
@@ -73,7 +142,7 @@ class Benchmark(Proof, Server):
         rows: int | None = None
         statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {single(query)}"
         for turn in range(repeats + 1):
-            self.raise_if_stopping("measuring", query[:80])
+            self.target.raise_if_stopping("measuring", query[:80])
             try:
                 [(plans,)] = found_by(path, lambda way: reading(connection, statement, role, "plans json", way))
             except DBAPIError as error:
@@ -85,6 +154,38 @@ class Benchmark(Proof, Server):
             cost = int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
             rows = round(float(top["Actual Rows"]) * float(top.get("Actual Loops", 1)))
         return Sample(query, tuple(times), cost, self.cost_unit, rows)
+
+
+def name_of(code: str) -> str:
+    """Of the server's own errors. One that somebody made up may carry anything."""
+    try:
+        return f"{lookup(code).__name__} ({code})"
+    except KeyError:
+        return "UserDefinedError"
+
+
+def answered(text: str | None, sql: str) -> list[Row]:
+    """The first value of a row in its text form, e.g. `(t,12)`. Raises Unable where it is neither truth nor number."""
+    first = re.match(r"\((?:(t)|(f)|(-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?))?[,)]", text or "()")
+    if first is None:
+        raise Unable("asking", sql[:80], msg("it answers neither true or false nor a number"))
+    true, false, number = first.groups()
+    if number:
+        return [(float(number) if re.search("[.e]", number) else int(number),)]
+    return [(True,)] if true else [(False,)] if false else [(None,)] if text else []
+
+
+def single(sql: str) -> str:
+    """The statement without its semicolon. Several could end our read-only transaction and write: Unable.
+
+    Where backslashes, dollars or comments may quote too, only the server's own scanner knows where a text ends:
+    there a semicolon in a text is refused as well.
+    """
+    statement = sql.strip().rstrip("; \t\r\n")
+    plain = statement if re.search(r"[\\$]|--|/\*", statement) else re.sub(r"'[^']*'|\"[^\"]*\"", "", statement)
+    if ";" in plain:
+        raise Unable("asking", sql[:80], msg("only one statement is allowed"))
+    return statement
 
 
 def index_query(table: str, column: str, numeric: bool) -> str:

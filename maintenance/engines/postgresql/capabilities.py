@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Ways:
+class Capabilities:
     """What this version of the server can, and how it calls things."""
 
     major: int
@@ -37,7 +37,7 @@ class Ways:
 
     @property
     def session_settings(self) -> dict[str, object]:
-        """For every session of ours, over what the role or the database has set; besides `sessions.OWN`."""
+        """For every session of ours, over what the role or the database has set; besides `connection.OWN`."""
         settings: dict[str, object] = {}
         if self.checks_client:
             # Without it a backend works on, and commits, after our process was killed.
@@ -56,10 +56,10 @@ class Ways:
         return ("bt_index_check(regclass, boolean)", *heap, *gin)
 
 
-def ways_of(number: int) -> Ways:
+def capabilities_of(number: int) -> Capabilities:
     """From `server_version_num`, e.g. 150006."""
     major = number // 10000
-    return Ways(
+    return Capabilities(
         major=major,
         drop_with_force=major >= 13,
         analyze_progress=major >= 13,

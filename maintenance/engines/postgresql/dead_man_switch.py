@@ -1,19 +1,17 @@
 """The dead man's switch: the server opens the database by itself when this console is heard of no more.
 
 A session beside the target runs one block that looks every second whether a session of our role holds the
-maintenance lock. The server frees that lock with the session that holds it - at once when our process dies, and within
-25 s by TCP keep-alive (turn.KEEP_ALIVE) when the whole host does, and from version 14 on also when only the line
-is silent. The block runs on when its client is gone, because
-nothing makes the server look at that connection (client_connection_check_interval is 0 in it). It counts its
-own seconds, so no clock moves it, and ends when the mark of the cut is gone, whoever opened. It does not
-outlive a restart of the server. It opens the database of the oid, the owner and the very mark that it was armed
-for, whatever names and marks others put up meanwhile.
+maintenance lock. The server frees that lock with the session that holds it - at once when our process dies, within 25 s
+by TCP keep-alive (maintenance_lock.KEEP_ALIVE) when the whole host does, and from version 14 on also when only the line
+is silent. The block runs on when its client is gone, because nothing makes the server look at that connection
+(client_connection_check_interval is 0 in it). It counts its own seconds, so no clock moves it, and ends when the mark
+of the cut is gone, whoever opened. It does not outlive a restart of the server. It opens the database of the oid, the
+owner and the very mark that it was armed for, whatever names and marks others put up meanwhile.
 """
 
 from __future__ import annotations
 
 import secrets
-import shlex
 import threading
 from contextlib import suppress
 
@@ -21,9 +19,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import Transient, Unable
+from ..parts import DeadManSwitch
 from ..values import Json
-from .access_gate import Gate, literal
-from .sessions import give_back
+from .access_gate import PostgresGate
+from .connection import give_back
+from .database_access import access_of, literal
+from .maintenance_lock import PostgresLock
+from .sessions import TargetDatabase
 from .sql import ask, words_of
 
 LEAST_IDLE_SECONDS = 15
@@ -34,85 +36,80 @@ UNLIMITED = (
 )
 
 
-class Switch(Gate):
-    """Arming and disarming; the rest of the gate knows nothing of it."""
+class PostgresSwitch(DeadManSwitch):
+    """Arming and disarming; the gate knows nothing of it."""
+
+    def __init__(self, target: TargetDatabase, lock: PostgresLock, gate: PostgresGate) -> None:
+        self.target, self.lock, self.gate = target, lock, gate
 
     def arm(self, gate: Json, seconds: float) -> None:
+        """See DeadManSwitch.arm."""
         if self._switch_runs():
             return  # The block counts from when we were heard of last, so there is nothing to begin anew.
-        connection = self._open(self.control_database(), "arming the switch of", self.database)
+        connection = self.target.open(self.target.control_database(), "arming the switch of", self.target.name)
         try:
             statement = self._block(connection, gate, max(1, round(seconds)))
             for setting in UNLIMITED.split(";"):
                 ask(connection, setting)
-            if self.ways.checks_client:
+            if self.target.capabilities.checks_client:
                 ask(connection, "SET client_connection_check_interval = 0")
             ask(connection, "SELECT set_config('application_name', %(name)s, false)", name=self._switch_name())
         except DBAPIError as error:
             give_back(connection)
-            raise Unable("arming the switch of", self.database, words_of(error)) from error
+            raise Unable("arming the switch of", self.target.name, words_of(error)) from error
         threading.Thread(target=_run, args=(connection, statement), name="switch", daemon=True).start()
         self._need_running()
-        self.give_up_turn_when_idle(max(seconds, LEAST_IDLE_SECONDS))
+        self.lock.release_when_idle(max(seconds, LEAST_IDLE_SECONDS))
 
     def disarm(self) -> None:
-        """Ends the block, also one that an earlier object armed, and waits until it is gone."""
-        self.keep_turn()
-        self.give_up_turn_when_idle(0)
-        with self.control("disarming the switch of") as connection:
+        """See DeadManSwitch.disarm. End the block, also one that an earlier object armed, and wait until it is gone."""
+        self.lock.reacquire()
+        self.lock.release_when_idle(0)
+        with self.target.control("disarming the switch of") as connection:
             for _ in range(500):
                 pids = self._switches(connection)
                 if not pids:
                     break
                 for pid in pids:
                     ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
-                self.stopping.wait(0.01)
+                self.target.stopping.wait(0.01)
             else:
-                raise Transient("disarming the switch of", self.database, "its session stays")
+                raise Transient("disarming the switch of", self.target.name, "its session stays")
 
     def keepalive(self) -> None:
-        """The lock that the block looks at is ours as long as our session lives: see that it does."""
-        self.keep_turn()
-
-    def manual_commands(self, gate: Json) -> list[str]:
-        with self.control("looking how it can be opened by hand") as connection:
-            url = self.url.set(drivername="postgresql", database=self.control_database(), query={})
-            address = url._replace(password=None).render_as_string(hide_password=False)
-            return [
-                f"psql {shlex.quote(address)} -c {shlex.quote(statement)}"
-                for statement in self.opening(connection, gate)
-            ]
+        """See DeadManSwitch.keepalive. The lock that the block looks at is ours as long as our session lives."""
+        self.lock.reacquire()
 
     # -- the block ---------------------------------------------------------------------------------
 
     def _switch_name(self) -> str:
-        return f"{self.tag.session}:switch"
+        return f"{self.target.tag.session}:switch"
 
     def _block(self, connection: Connection, gate: Json, seconds: int) -> str:
-        door = self.door(connection)
+        access = access_of(self.target, connection)
         return BLOCK.format(
             tag=f"$s{secrets.token_hex(6)}$",
-            oid=door.oid,
-            name=literal(connection, self.database),
-            found=literal(connection, door.name),
-            owner=literal(connection, door.owner),
-            mark=literal(connection, door.comment),
-            key=literal(connection, self.lock_key()),
+            oid=access.oid,
+            name=literal(connection, self.target.name),
+            found=literal(connection, access.name),
+            owner=literal(connection, access.owner),
+            mark=literal(connection, access.comment),
+            key=literal(connection, self.lock.lock_key()),
             seconds=seconds,
-            hidden="true" if door.name != self.database else "false",
-            steps=", ".join(literal(connection, step) for step in self.opening(connection, gate)),
+            hidden="true" if access.name != self.target.name else "false",
+            steps=", ".join(literal(connection, step) for step in self.gate.opening(connection, gate)),
         )
 
     def _need_running(self) -> None:
-        with self.control("looking for the switch of") as connection:
+        with self.target.control("looking for the switch of") as connection:
             for _ in range(200):
                 if self._runs(connection):
                     return
-                self.stopping.wait(0.01)
-        raise Unable("arming the switch of", self.database, "the server does not run its block")
+                self.target.stopping.wait(0.01)
+        raise Unable("arming the switch of", self.target.name, "the server does not run its block")
 
     def _switch_runs(self) -> bool:
-        with self.control("looking for the switch of") as connection:
+        with self.target.control("looking for the switch of") as connection:
             return self._runs(connection)
 
     def _runs(self, connection: Connection) -> bool:
@@ -130,7 +127,7 @@ class Switch(Gate):
             """SELECT pid FROM pg_stat_activity
                WHERE starts_with(application_name, %(family)s) AND application_name LIKE '%%:switch'
                  AND usename = session_user""",
-            family=self.tag.family,
+            family=self.target.tag.family,
         )
         return [int(pid) for (pid,) in rows]
 

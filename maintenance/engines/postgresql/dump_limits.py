@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from .capabilities import Ways
+from .capabilities import Capabilities
 from .definitions import OURS
 from .sql import ask
 
@@ -58,8 +58,8 @@ WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 
 
-def for_superusers(connection: Connection, ways: Ways) -> list[str]:
+def for_superusers(connection: Connection, capabilities: Capabilities) -> list[str]:
     """The objects by name, without the tables that `grants` has given away."""
-    trusted = " AND NOT coalesce(v.trusted, false)" if ways.trusted_extensions else ""
+    trusted = " AND NOT coalesce(v.trusted, false)" if capabilities.trusted_extensions else ""
     statements = (f"{EXTENSIONS}{trusted} ORDER BY 1", SUBSCRIPTIONS, KINDS)
     return [str(name) for statement in statements for (name,) in ask(connection, statement)]

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import Connection
 
 from ..errors import EngineError, Interrupted, Transient, Unreachable
-from ..values import Fingerprint, Limits, Tag
+from ..values import Fingerprint
 from .definitions import DEFINITIONS
 from .least_account import ask_as, lend
-from .relations import Server
+from .relations import relations
+from .sessions import TargetDatabase
 from .sql import ask
 
 PINNED: dict[str, object] = {
@@ -49,42 +50,37 @@ class Seen:
         return self.print.readable and bool(self.oldest) and self.definitions == definitions
 
 
-class Fingerprints(Server):
+class Fingerprints:
     """Of the target, or of a side copy."""
 
-    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
-        super().__init__(url, tag, limits)
+    def __init__(self, target: TargetDatabase) -> None:
+        self.target = target
         self._seen: dict[str, Seen] = {}
 
-    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
-        """A table whose reading ends the server (that happens with damaged values) is told with the server's words.
-
-        The tables that were being read beside it are read again, one at a time.
-        """
-        return self.fingerprints(tables, side)
-
-    def fingerprints(
+    def read(
         self,
         tables: Sequence[str] | None,
         side: str | None = None,
         snapshot: str | None = None,
         definitions: Mapping[str, str] | None = None,
     ) -> dict[str, Fingerprint]:
-        """As `fingerprint`, of the rows that an exported snapshot sees when one is given.
+        """Return the fingerprints of these tables (None: all), of the rows that an exported `snapshot` sees if given.
 
-        With the `definitions` that were in force before, what was read is remembered for `recount`.
+        A table whose reading ends the server (that happens with damaged values) is told with the server's words. The
+        tables that were being read beside it are read again, one at a time. With the `definitions` that were in force
+        before, what was read is remembered for `recount`.
         """
-        side = self.standing(side)
-        with self.session("looking for tables", database=side) as connection:
-            readers = {relation.name: relation.reader for relation in self.relations(connection)}
-            blobs = self._has_large_objects(connection)
+        side = self.target.standing(side)
+        with self.target.session("looking for tables", database=side) as connection:
+            readers = {relation.name: relation.reader for relation in relations(connection)}
+            blobs = has_large_objects(connection)
         wanted = list(readers) if tables is None else [name for name in tables if name != LARGE_OBJECTS]
         found = {name: Fingerprint(None, None, "there is no such table") for name in wanted if name not in readers}
         names = [name for name in wanted if name in readers]
         if blobs and (tables is None or LARGE_OBJECTS in tables):
             names.append(LARGE_OBJECTS)
         alone = len(names) == 1
-        with ThreadPoolExecutor(max(1, self.limits.jobs)) as pool:
+        with ThreadPoolExecutor(max(1, self.target.limits.jobs)) as pool:
             results = dict(
                 zip(
                     names,
@@ -93,10 +89,10 @@ class Fingerprints(Server):
                 )
             )
         for name in [name for name, result in results.items() if result is None]:
-            self.await_server()
+            self.target.await_server()
             again = None if snapshot else self._one(name, readers.get(name), side, snapshot, True)
             if again is None and not snapshot:
-                self.await_server()
+                self.target.await_server()
             results[name] = again or Seen(
                 Fingerprint(None, None, "the server ended the session while the table was read")
             )
@@ -105,32 +101,33 @@ class Fingerprints(Server):
         return {**found, **{name: seen.print for name, seen in results.items() if seen}}
 
     def recount(self, tables: Sequence[str] | None) -> dict[str, Fingerprint]:
-        """A table keeps the fingerprint that this object read before where no row came, went or changed since.
+        """Return fingerprints; a table keeps the one that was read before where no row came, went or changed since.
 
         That is so when the rows are as many and none has a version of a transaction that the earlier reading may
         not have seen, as long as everything is defined as before it; anything else is read again.
         """
         now = self.definitions()
-        with self.session("looking for tables") as connection:
-            readers = {relation.name: relation.reader for relation in self.relations(connection)}
+        with self.target.session("looking for tables") as connection:
+            readers = {relation.name: relation.reader for relation in relations(connection)}
         wanted = list(readers) if tables is None else list(tables)
         held = [
             (name, readers[name])
             for name in wanted
             if name in readers and name in self._seen and self._seen[name].holds_for(now)
         ]
-        same = dict(self.shared(held, self._unchanged, max(1, self.limits.jobs)))
+        same = dict(self.target.shared(held, self._unchanged, max(1, self.target.limits.jobs)))
         rest = [name for name in wanted if not same.get(name)]
-        read = self.fingerprints([*rest, LARGE_OBJECTS] if tables is None else rest, definitions=now)
+        read = self.read([*rest, LARGE_OBJECTS] if tables is None else rest, definitions=now)
         recounted = {name: replace(self._seen[name].print, recounted=True) for name in wanted if same.get(name)}
         return {**{name: recounted[name] for name in wanted if name in recounted}, **read}
 
     def _unchanged(self, tables: Sequence[tuple[str, str | None]]) -> list[tuple[str, bool]]:
         found: list[tuple[str, bool]] = []
         try:
-            with self.session("counting", settings={**PINNED, "max_parallel_workers_per_gather": 0}) as connection:
+            settings = {**PINNED, "max_parallel_workers_per_gather": 0}
+            with self.target.session("counting", settings=settings) as connection:
                 for name, reader in tables:
-                    self.raise_if_stopping("counting", name)
+                    self.target.raise_if_stopping("counting", name)
                     seen = self._seen[name]
                     [(rows, new)] = ask_as(
                         connection,
@@ -143,14 +140,14 @@ class Fingerprints(Server):
                     found.append((name, new == 0 and rows == seen.print.rows))
         except EngineError:
             # Whatever it is, the reading of every row meets it too, and knows what it means.
-            self.raise_if_stopping("counting", tables[len(found)][0])
+            self.target.raise_if_stopping("counting", tables[len(found)][0])
         return found
 
     def _one(self, name: str, reader: str | None, side: str | None, snapshot: str | None, alone: bool) -> Seen | None:
         """None when the session was lost."""
-        settings = {**PINNED, "max_parallel_workers_per_gather": self.limits.jobs if alone else 0}
+        settings = {**PINNED, "max_parallel_workers_per_gather": self.target.limits.jobs if alone else 0}
         try:
-            with self.session("reading", name, database=side, settings=settings) as connection:
+            with self.target.session("reading", name, database=side, settings=settings) as connection:
                 if reader is not None:
                     lend(connection, reader)
                 ask(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -177,13 +174,15 @@ class Fingerprints(Server):
         except EngineError as error:
             return Seen(Fingerprint(None, None, error.words))
 
-    def _has_large_objects(self, connection: Connection) -> bool:
-        return bool(ask(connection, "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)")[0][0])
-
     def definitions(self, side: str | None = None) -> dict[str, str]:
-        side = self.standing(side)
-        with self.session("reading definitions", database=side) as connection:
+        """Return object -> digest of its definition; of the side copy when given."""
+        side = self.target.standing(side)
+        with self.target.session("reading definitions", database=side) as connection:
             return {str(object): str(digest) for object, digest in ask(connection, DEFINITIONS)}
+
+
+def has_large_objects(connection: Connection) -> bool:
+    return bool(ask(connection, "SELECT EXISTS (SELECT 1 FROM pg_largeobject_metadata)")[0][0])
 
 
 def fingerprint_of(connection: Connection, name: str, reader: str | None) -> Fingerprint:

@@ -11,13 +11,13 @@ https://www.postgresql.org/docs/current/sql-createfunction.html (SECURITY DEFINE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from .sessions import SAFE_PATH
-from .sql import Row, ask, quoted, transaction
+from .connection import SAFE_PATH
+from .sql import Row, ask, configure, quoted, transaction
 
 CALLING = """
 SELECT d.classid, d.objid FROM pg_depend d
@@ -157,6 +157,40 @@ def usual_path(connection: Connection) -> str:
 def names_unknown(error: DBAPIError) -> bool:
     """Whether a function may have counted on the usual path of names."""
     return getattr(error.orig, "pgcode", None) in UNKNOWN_NAMES
+
+
+def found_by(path: str, asking: Callable[[str], list[Row]]) -> list[Row]:
+    """What `asking` finds with the server's own names alone; where that leaves some unknown, with the usual `path`."""
+    try:
+        return asking(SAFE_PATH)
+    except DBAPIError as error:
+        if not names_unknown(error):
+            raise
+    return asking(path)
+
+
+def reading(
+    connection: Connection,
+    statement: str,
+    role: str | None = None,
+    columns: str = "",
+    path: str = SAFE_PATH,
+    binds: Mapping[str, object] | None = None,
+) -> list[Row]:
+    """Run it in a transaction that cannot write, whatever functions it calls: owners of tables wrote those.
+
+    As `role`, where that is not None: `lend` to it before.
+    """
+    # After the first query the transaction cannot be made writable any more.
+    ask(connection, "BEGIN READ ONLY; SELECT 1")
+    try:
+        if role is None:
+            configure(connection, {"search_path": path}, local=True)
+            return ask(connection, statement, **(binds or {}))
+        return ask_as(connection, role, columns, statement, path)
+    finally:
+        if not connection.invalidated:
+            ask(connection, "ROLLBACK")
 
 
 def asker(connection: Connection, read_all_data: bool) -> str | None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..messages import Message, msg, size
+from ..parts import Planner
 from ..values import Action, Check, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
-from .relations import Server
 from .repair.system_catalogs import mends_of_system
 
 
@@ -23,7 +23,7 @@ def light() -> Message:
     return msg("the table can be read and written meanwhile")
 
 
-class Planning(Server):
+class PostgresPlanner(Planner):
     """Stages: below 0 system catalogs, 0 salvage and leftovers, 1 rewrite or reindex, 2 sequences, 3 clean, analyze."""
 
     def plan(
@@ -34,6 +34,7 @@ class Planning(Server):
         tables: Sequence[str] | None,
         allow_data_loss: bool,
     ) -> list[Action]:
+        """See Planner.plan."""
         named = set(tables) if tables is not None else None
         facts = [fact for fact in diagnosis.tables if named is None or fact.name in named]
         actions = mends_of_system(diagnosis)

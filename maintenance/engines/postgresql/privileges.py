@@ -20,10 +20,11 @@ from urllib.parse import quote
 from sqlalchemy import Connection
 
 from ..messages import msg
+from ..parts import Privileges
 from ..values import Finding, Grant
 from .definitions import OURS
 from .dump_limits import SPACES, for_superusers
-from .relations import Server
+from .sessions import TargetDatabase
 from .sql import ask, canonical, quoted
 
 PLAIN_NAME = re.compile(r"\w+", re.ASCII)
@@ -98,13 +99,17 @@ class Account:
     passes_policies: bool = False
 
 
-class Privileges(Server):
+class PostgresPrivileges(Privileges):
     """Tells rights, and findings for those that are missing."""
 
+    def __init__(self, target: TargetDatabase) -> None:
+        self.target = target
+
     def grants(self, role: str | None = None) -> list[Grant]:
+        """See Privileges.grants."""
         with (
-            self.session("asking for the rights of the account") as inside,
-            self.control("asking for the rights of the account") as beside,
+            self.target.session("asking for the rights of the account") as inside,
+            self.target.control("asking for the rights of the account") as beside,
         ):
             account = account_of(inside, role)
             if account.superuser:
@@ -113,7 +118,7 @@ class Privileges(Server):
             return [replace(grant, enter=entering(grant.where)) if grant.where else grant for grant in needed]
 
     def missing_rights(self) -> list[Finding]:
-        """One finding for each right that the target's own account lacks."""
+        """Return one finding for each right that the target's own account lacks."""
         return [grant.finding for grant in self.grants() if not grant.given]
 
     def _needed(self, inside: Connection, beside: Connection, account: Account) -> Iterator[Grant]:
@@ -150,7 +155,7 @@ class Privileges(Server):
         )
 
     def _ownership(self, inside: Connection, account: Account, me: str) -> Iterator[Grant]:
-        name = self.place()
+        name = self.target.place()
         [(owner, of_superuser, owns)] = ask(
             inside,
             """SELECT r.rolname, r.rolsuper, r.oid = %(me)s OR pg_has_role(%(me)s::oid, r.oid, 'USAGE')
@@ -186,7 +191,7 @@ class Privileges(Server):
         rows = ask(inside, OF_SUPERUSERS, me=account.oid)
         if not rows:
             return
-        if self.ways.maintain_privilege:
+        if self.target.capabilities.maintain_privilege:
             for role, purpose in (
                 (
                     "pg_maintain",
@@ -205,7 +210,7 @@ class Privileges(Server):
                         ),
                         bool(may),
                         "medium",
-                        self.place(),
+                        self.target.place(),
                     )
             return
         words = {"S": "SEQUENCE", "m": "MATERIALIZED VIEW"}
@@ -220,12 +225,12 @@ class Privileges(Server):
                 ),
                 False,
                 "high",
-                self.place(),
+                self.target.place(),
             )
 
     def _everywhere(self, beside: Connection, account: Account, me: str) -> Iterator[Grant]:
         """Rights on the server as a whole."""
-        control = self.control_database()
+        control = self.target.control_database()
         yield Grant(
             f"GRANT CONNECT ON DATABASE {quoted(control)} TO {me}",
             msg("Without it the console cannot work beside the database while that is closed"),
@@ -284,7 +289,7 @@ class Privileges(Server):
                WHERE e.extname = 'amcheck'""",
         )
         schema = quoted(str(rows[0][0])) if rows else "public"
-        functions = [f"{schema}.{function}" for function in self.ways.amcheck_functions]
+        functions = [f"{schema}.{function}" for function in self.target.capabilities.amcheck_functions]
         yield Grant(
             "; ".join(
                 ["CREATE EXTENSION IF NOT EXISTS amcheck" + ("" if rows else f" SCHEMA {schema}")]
@@ -293,7 +298,7 @@ class Privileges(Server):
             msg("Without it the console cannot check the structure of tables and indexes (amcheck)"),
             bool(rows) and all(runs(inside, account, function) for function in functions),
             "medium",
-            self.place(),
+            self.target.place(),
         )
 
     def _restoring(self, inside: Connection, account: Account, me: str) -> Iterator[Grant]:
@@ -304,7 +309,7 @@ class Privileges(Server):
                 msg("Without it the console cannot restore from a dump what lies in tablespace {name}", name=space),
                 bool(may),
             )
-        names = for_superusers(inside, self.ways)
+        names = for_superusers(inside, self.target.capabilities)
         if names:
             yield Grant(
                 "",
@@ -329,7 +334,7 @@ class Privileges(Server):
                 account.creates_roles,
             )
         for role, admin in roles:
-            if self.ways.role_creators_need_admin:
+            if self.target.capabilities.role_creators_need_admin:
                 yield Grant(
                     f"GRANT {quoted(role)} TO {me} WITH ADMIN OPTION",
                     msg(
@@ -339,7 +344,7 @@ class Privileges(Server):
                     bool(admin),
                 )
         for (name,) in ask(inside, SUPERUSER_SETTINGS):
-            grantable = self.ways.parameter_privilege
+            grantable = self.target.capabilities.parameter_privilege
             [(may,)] = (
                 ask(inside, "SELECT has_parameter_privilege(%(me)s::oid, %(name)s, 'SET')", me=account.oid, name=name)
                 if grantable

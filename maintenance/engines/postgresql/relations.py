@@ -1,4 +1,4 @@
-"""The server and the target in it: who it is, and which tables keep rows."""
+"""The tables that keep rows, and what people call them."""
 
 # ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
 
@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from ..values import Facts
 from .least_account import READER
-from .maintenance_lock import Turn
-from .sql import ask, canonical, data_directory, quoted
+from .sql import ask, canonical, quoted
 
 USER_TABLES = """
     c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
@@ -37,82 +35,53 @@ class Relation:
         return canonical(self.schema, self.table)
 
 
-class Server(Turn):
-    """What every topic builds on: sessions, the turn, and the tables."""
+def relations(connection: Connection, tables: Sequence[str] | None = None) -> list[Relation]:
+    """Return the tables with rows, largest first; only those of `tables` (canonical names) when given.
 
-    def facts(self) -> Facts:
-        """The identity is the cluster's identifier and port with the database's name.
+    The size of a table waits for its lock, so that of the others is not asked for: they may be in work.
+    """
+    rows = ask(
+        connection,
+        f"""SELECT c.oid, n.nspname, c.relname, {READER}
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES}""",
+    )
+    wanted = None if tables is None else set(tables)
+    chosen = [row for row in rows if wanted is None or canonical(row[1], row[2]) in wanted]
+    measured = ask(
+        connection,
+        "SELECT oid, pg_total_relation_size(oid) FROM pg_class WHERE oid = ANY(%(oids)s::oid[])",
+        oids=[row[0] for row in chosen],
+    )
+    bytes_of = {oid: int(bytes_ or 0) for oid, bytes_ in measured}
+    found = [Relation(oid, schema, table, bytes_of.get(oid, 0), reader) for oid, schema, table, reader in chosen]
+    return sorted(found, key=lambda relation: (-relation.bytes, relation.name))
 
-        The name, not the oid: after a rollback by renaming it is still the same database to everybody.
-        """
-        with self.session("asking who it is") as connection:
-            [(version, replica, size, system, port)] = ask(
-                connection,
-                """SELECT current_setting('server_version'), pg_is_in_recovery(), pg_database_size(current_database()),
-                          (SELECT system_identifier FROM pg_control_system()), current_setting('port')""",
-            )
-            return Facts(
-                version=f"PostgreSQL {str(version).split()[0]}",
-                identity=f"postgresql:{system}:{port}:{self.database}",
-                data_directory=data_directory(connection),
-                is_replica=bool(replica),
-                size_bytes=int(size),
-            )
 
-    def relations(self, connection: Connection, tables: Sequence[str] | None = None) -> list[Relation]:
-        """Tables with rows, largest first; only those of `tables` (canonical names) when given.
-
-        The size of a table waits for its lock, so that of the others is not asked for: they may be in work.
-        """
-        rows = ask(
-            connection,
-            f"""SELECT c.oid, n.nspname, c.relname, {READER}
-                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES}""",
-        )
-        wanted = None if tables is None else set(tables)
-        chosen = [row for row in rows if wanted is None or canonical(row[1], row[2]) in wanted]
-        measured = ask(
-            connection,
-            "SELECT oid, pg_total_relation_size(oid) FROM pg_class WHERE oid = ANY(%(oids)s::oid[])",
-            oids=[row[0] for row in chosen],
-        )
-        bytes_of = {oid: int(bytes_ or 0) for oid, bytes_ in measured}
-        found = [Relation(oid, schema, table, bytes_of.get(oid, 0), reader) for oid, schema, table, reader in chosen]
-        return sorted(found, key=lambda relation: (-relation.bytes, relation.name))
-
-    def spellings(self) -> dict[str, list[str]]:
-        """See Sessions.spellings. A partitioned table stands for the partitions that hold its rows."""
-        with self.session("looking for tables") as connection:
-            return self._called(connection)
-
-    def _called(self, connection: Connection) -> dict[str, list[str]]:
-        """What people may call a table -> canonical names. Bare names only where they are unique."""
-        known: dict[str, list[str]] = {}
-        bare: dict[str, list[list[str]]] = {}
-        for relation in self.relations(connection):
-            known[relation.name] = [relation.name]
-            known.setdefault(f"{relation.schema}.{relation.table}", [relation.name])
-            bare.setdefault(relation.table, []).append([relation.name])
-        parents = ask(
-            connection,
-            """SELECT n.nspname, c.relname, ln.nspname, l.relname
-               FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-               CROSS JOIN pg_partition_tree(c.oid) p
-               JOIN pg_class l ON l.oid = p.relid AND l.relkind = 'r' JOIN pg_namespace ln ON ln.oid = l.relnamespace
-               WHERE c.relkind = 'p' AND p.isleaf ORDER BY 1, 2, 3, 4""",
-        )
-        leaves: dict[tuple[str, str], list[str]] = {}
-        for schema, table, leaf_schema, leaf in parents:
-            leaves.setdefault((schema, table), []).append(canonical(leaf_schema, leaf))
-        for (schema, table), names in leaves.items():
-            known[canonical(schema, table)] = names
-            known.setdefault(f"{schema}.{table}", names)
-            bare.setdefault(table, []).append(names)
-        for name, choices in bare.items():
-            if len(choices) == 1:
-                known.setdefault(name, choices[0])
-                known.setdefault(quoted(name), choices[0])
-        return known
-
-    def is_superuser(self, connection: Connection) -> bool:
-        return bool(ask(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0][0])
+def spellings(connection: Connection) -> dict[str, list[str]]:
+    """Return what people may call a table -> canonical names. Bare names only where they are unique."""
+    known: dict[str, list[str]] = {}
+    bare: dict[str, list[list[str]]] = {}
+    for relation in relations(connection):
+        known[relation.name] = [relation.name]
+        known.setdefault(f"{relation.schema}.{relation.table}", [relation.name])
+        bare.setdefault(relation.table, []).append([relation.name])
+    parents = ask(
+        connection,
+        """SELECT n.nspname, c.relname, ln.nspname, l.relname
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           CROSS JOIN pg_partition_tree(c.oid) p
+           JOIN pg_class l ON l.oid = p.relid AND l.relkind = 'r' JOIN pg_namespace ln ON ln.oid = l.relnamespace
+           WHERE c.relkind = 'p' AND p.isleaf ORDER BY 1, 2, 3, 4""",
+    )
+    leaves: dict[tuple[str, str], list[str]] = {}
+    for schema, table, leaf_schema, leaf in parents:
+        leaves.setdefault((schema, table), []).append(canonical(leaf_schema, leaf))
+    for (schema, table), names in leaves.items():
+        known[canonical(schema, table)] = names
+        known.setdefault(f"{schema}.{table}", names)
+        bare.setdefault(table, []).append(names)
+    for name, choices in bare.items():
+        if len(choices) == 1:
+            known.setdefault(name, choices[0])
+            known.setdefault(quoted(name), choices[0])
+    return known

@@ -22,18 +22,21 @@ from sqlalchemy.exc import DBAPIError
 
 from .. import archive
 from ..archive import ArchiveError, Seal
-from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Unable
+from ..errors import Damaged, EngineError, ResourceShortage, Unable
 from ..messages import Message, listed, msg
 from ..values import Backup, Image, RestoreBudget, Restored
-from .access_gate import literal
-from .backup import BackingUp
+from .connection import give_back
+from .database_access import access_of, keeps_its_name, literal
 from .definitions import FIRST_OWN
-from .diagnosis.disk import ROOM, Disk
+from .diagnosis.disk import ROOM, free_bytes
 from .dump_limits import SUBSCRIPTIONS
-from .fingerprints import differing
-from .sessions import give_back
-from .side_databases import Leftovers
-from .sql import ask, quoted
+from .fingerprints import Fingerprints, differing
+from .native_programs import NativePrograms
+from .relations import relations
+from .sequences import sequence_values
+from .sessions import TargetDatabase
+from .side_databases import SideDatabases
+from .sql import ask, is_superuser, quoted
 
 LISTS = {
     "local_preload_libraries",
@@ -71,58 +74,41 @@ SELECT 1 FROM pg_trigger WHERE tgrelid = ANY(%(oids)s::oid[]) AND tgenabled IN (
 """
 
 
-class Restoring(Leftovers, Disk, BackingUp):
+class Restores:
     """Restores a dump into a side database."""
 
-    # -- the test of a backup ----------------------------------------------------------------------
+    def __init__(
+        self, target: TargetDatabase, sides: SideDatabases, programs: NativePrograms, fingerprints: Fingerprints
+    ) -> None:
+        self.target, self.sides, self.programs, self.fingerprints = target, sides, programs, fingerprints
 
-    def restore_test(self, backup: Backup, seal: Seal, budget: RestoreBudget) -> Restored | None:
-        if not self.can_open(seal):
-            return None
-        self.keep_turn()
-        begun = time.monotonic()
-        if backup.method != "pg_dump":
-            # Read back whole, but nothing that this server could restore beside: the way back is a copy by file.
-            self.refuse_uncopyable()
-            return Restored("", "copy", 0, 0, time.monotonic() - begun)
-        extent, why = self._extent(budget)
-        try:
-            return self._tested(backup, seal, extent, why, budget.seconds if extent == "full" else None)
-        except Interrupted:
-            raise
-        except EngineError:
-            if extent != "full" or time.monotonic() - begun < budget.seconds:
-                raise
-            why = msg("restoring every row takes longer than {seconds:,.0f} s", seconds=budget.seconds)
-            return self._tested(backup, seal, "definitions", why, None)
-
-    def _extent(self, budget: RestoreBudget) -> tuple[str, Message | None]:
+    def extent(self, budget: RestoreBudget) -> tuple[str, Message | None]:
         """How much can be restored beside within the budget, and why not all."""
         if budget.extent != "full":
             return budget.extent, msg("the setting asks for no more")
-        with self.session("measuring") as connection:
+        with self.target.session("measuring") as connection:
             [(size,)] = ask(connection, "SELECT pg_database_size(current_database())")
-            free = self._free_bytes(connection)
+            free = free_bytes(connection)
         if free is not None and free * budget.disk_share < int(size):
             words = msg("{free:,} bytes are free, and a copy takes about {size:,}", free=free, size=int(size))
             return "definitions", words
         return "full", None
 
-    def _tested(self, backup: Backup, seal: Seal, extent: str, why: Message | None, seconds: float | None) -> Restored:
+    def tested(self, backup: Backup, seal: Seal, extent: str, why: Message | None, seconds: float | None) -> Restored:
         """Raises Damaged where the copy is not as the backup's own snapshot; nothing is left of such a copy."""
         begun = time.monotonic()
-        name = self.identity.side_name("restore")
+        name = self.target.identity.side_name("restore")
         try:
-            with self.control("creating a database to restore into") as connection:
-                self.drop_side(connection, "restore")
-                self._create_like(connection, name)
-            self._fill(name, Image("dump", str(backup.path), 0), backup, seal, extent, seconds)
-            with self.control("setting up the restored copy") as connection:
-                self._carry_settings(connection, name)
+            with self.target.control("creating a database to restore into") as connection:
+                self.sides.drop(connection, "restore")
+                self.create_like(connection, name)
+            self.fill(name, Image("dump", str(backup.path), 0), backup, seal, extent, seconds)
+            with self.target.control("setting up the restored copy") as connection:
+                self.carry_settings(connection, name)
             problems = self._unlike(backup, name, extent == "full")
             if problems:
                 raise Damaged("restoring", backup.path.name, listed(problems[:5]))
-            bytes_ = self._settled(name) if extent == "full" else 0
+            bytes_ = self.settle(name) if extent == "full" else 0
         except BaseException:
             self._give_up(name)
             raise
@@ -131,51 +117,47 @@ class Restoring(Leftovers, Disk, BackingUp):
         tables = len(backup.snapshot)
         return Restored(name if extent == "full" else "", extent, tables, bytes_, time.monotonic() - begun, why)
 
-    def _settled(self, name: str) -> int:
+    def settle(self, name: str) -> int:
         """Statistics, the mark of a whole copy; returns its size."""
-        with self.session("taking statistics of the restored copy", database=name) as connection:
+        with self.target.session("taking statistics of the restored copy", database=name) as connection:
             ask(connection, "ANALYZE")
             [(size,)] = ask(connection, "SELECT pg_database_size(current_database())")
-        with self.control("marking the restored copy") as connection:
-            self._mark_restored(connection, name, True)
+        with self.target.control("marking the restored copy") as connection:
+            self.sides.mark_restored(connection, name, True)
         return int(size)
 
     def _give_up(self, name: str) -> None:
         """Drops the copy, also after an interrupt; what cannot be dropped now is found among the leftovers."""
         try:
-            connection = self._open(self.control_database(), "dropping", name)
+            connection = self.target.open(self.target.control_database(), "dropping", name)
         except EngineError:
             return
         try:
-            with self.translated("dropping", name), suppress(DBAPIError, EngineError):
-                self.drop_side(connection, "restore")
+            with self.target.translated("dropping", name), suppress(DBAPIError, EngineError):
+                self.sides.drop(connection, "restore")
         finally:
             give_back(connection)
 
-    def _mark_restored(self, connection: Connection, name: str, complete: bool) -> None:
-        about = {"role": "restore", "complete": complete, "owner": self.door(connection).owner}
-        self.mark_side(connection, self.door(connection, name).oid, name, about)
-
     def _unlike(self, backup: Backup, side: str, rows_too: bool) -> list[Message]:
         """What in the copy is not as in the snapshot that the backup was made of."""
-        dumped = self.dumped.get(backup.sha256)
-        before = dumped.definitions if dumped else self.definitions()
-        restored = self.definitions(side)
+        dumped = self.programs.dumped.get(backup.sha256)
+        before = dumped.definitions if dumped else self.fingerprints.definitions()
+        restored = self.fingerprints.definitions(side)
         wrong = [name for name in sorted({*before, *restored}) if before.get(name) != restored.get(name)]
         if wrong:
             # What was redefined while the dump was made may be in it or not.
-            now = self.definitions()
+            now = self.fingerprints.definitions()
             wrong = [name for name in wrong if now.get(name) == before.get(name)]
         found = [msg("{object} is not as it was", object=name) for name in wrong]
         found += self._other_attributes(side)
         if not rows_too:
             return found
-        prints = self.fingerprints(None, side)
+        prints = self.fingerprints.read(None, side)
         found += [
             msg("the rows of {table} are not as they were", table=name) for name in differing(backup.snapshot, prints)
         ]
         if dumped and dumped.sequences is not None:
-            then, now_ = self.sequence_values(side) or {}, self.sequence_values() or {}
+            then, now_ = sequence_values(self.target, side) or {}, sequence_values(self.target) or {}
             found += [
                 msg("the sequence {sequence} stands elsewhere", sequence=name)
                 for name, value in dumped.sequences.items()
@@ -184,9 +166,13 @@ class Restoring(Leftovers, Disk, BackingUp):
         return found
 
     def _other_attributes(self, side: str) -> list[Message]:
-        locale = f"d.{self.ways.locale_column}, d.datlocprovider" if self.ways.locale_provider else "NULL, NULL"
-        rules = "d.daticurules" if self.ways.icu_rules else "NULL"
-        with self.control("comparing the restored copy") as connection:
+        locale = (
+            f"d.{self.target.capabilities.locale_column}, d.datlocprovider"
+            if self.target.capabilities.locale_provider
+            else "NULL, NULL"
+        )
+        rules = "d.daticurules" if self.target.capabilities.icu_rules else "NULL"
+        with self.target.control("comparing the restored copy") as connection:
             rows = [
                 ask(
                     connection,
@@ -194,74 +180,46 @@ class Restoring(Leftovers, Disk, BackingUp):
                         FROM pg_database d WHERE d.datname = %(name)s""",
                     name=name,
                 )
-                for name in (self.door(connection).name, side)
+                for name in (access_of(self.target, connection).name, side)
             ]
         return [] if rows[0] == rows[1] else [msg("the attributes of the database are not as they were")]
 
-    def refuse_uncopyable(self) -> None:
-        """Raise what keeps the database from being copied by file."""
-        with self.session("measuring") as inside:
-            if ask(inside, SUBSCRIPTIONS):
-                raise Unable("copying", self.database, "a copy does not hold its subscriptions; a dump does")
-            [(size,)] = ask(inside, "SELECT pg_database_size(current_database())")
-            free = self._free_bytes(inside)
-        if free is not None and free < int(size) * ROOM:
-            raise ResourceShortage(
-                "copying",
-                self.database,
-                msg("{free:,} bytes are free, {needed:,} are needed", free=free, needed=int(int(size) * ROOM)),
-            )
-        with self.control("looking what keeps from copying") as connection:
-            if self.keeps_its_name(connection, self.door(connection).name):
-                raise Unable(
-                    "copying", self.database, "a prepared transaction or replication is in it; a dump can be made"
-                )
-            [(may,)] = ask(connection, "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user")
-            if not may:
-                raise Unable("copying", self.database, "the account may not create databases")
-
     # -- catching up -------------------------------------------------------------------------------
-
-    def restored_copy(self) -> str | None:
-        """The name of the copy that was restored whole and proven before the cut."""
-        with self.control("looking for the restored copy") as connection:
-            entry = self.identity.side(connection, "restore")
-        return entry.name if entry and entry.mark and entry.mark.get("complete") else None
 
     def bring_up_to_date(self, path: Path | None, seal: Seal, changed: Sequence[str]) -> None:
         """Puts the rows and sequence values of the dump `path` into the restored copy in place of what it holds.
 
         Marked as incomplete meanwhile. Raises Unable where triggers would fire, or the account may not silence them.
         """
-        name = self.identity.side_name("restore")
-        with self.control("catching up in the restored copy") as connection:
-            if not self.is_superuser(connection):
+        name = self.target.identity.side_name("restore")
+        with self.target.control("catching up in the restored copy") as connection:
+            if not is_superuser(connection):
                 raise Unable("catching up", name, "only a superuser may load rows without firing triggers")
-            self._mark_restored(connection, name, False)
+            self.sides.mark_restored(connection, name, False)
         if path is not None:
             settings = "-c session_replication_role=replica"
-            with self.session("catching up", database=name, options=settings) as connection:
-                tables = self.relations(connection, changed)
+            with self.target.session("catching up", database=name, options=settings) as connection:
+                tables = relations(connection, changed)
                 if ask(connection, FIRING, oids=[table.oid for table in tables]):
                     raise Unable("catching up", name, "its triggers fire for rows that are loaded as well")
                 for table in tables:
                     ask(connection, f"DELETE FROM ONLY {table.name}")
             self._load(name, lambda: self._restore(path, seal, [*self._into(name, settings), "--section=data"]))
-        with self.control("marking the restored copy") as connection:
-            self._mark_restored(connection, name, True)
+        with self.target.control("marking the restored copy") as connection:
+            self.sides.mark_restored(connection, name, True)
 
     # -- how ---------------------------------------------------------------------------------------
 
     def _into(self, name: str, settings: str = "", seconds: float | None = None) -> list[str]:
         """Options of pg_restore; its sessions write whatever the server's defaults say."""
-        options = parse_dsn(self.conninfo(name))
+        options = parse_dsn(self.programs.conninfo(name))
         further = f"{options.get('options', '')} -c default_transaction_read_only=off {settings}"
         if seconds is not None:
             further += f" -c statement_timeout={int(seconds * 1000)}"
         dsn = make_dsn(**{**options, "options": further.strip()})
         return ["--exit-on-error", "--no-password", f"--dbname={dsn}"]
 
-    def _fill(
+    def fill(
         self, name: str, image: Image, backup: Backup, seal: Seal, extent: str = "full", seconds: float | None = None
     ) -> None:
         into = self._into(name, seconds=seconds)
@@ -280,15 +238,15 @@ class Restoring(Leftovers, Disk, BackingUp):
 
     def _load(self, name: str, work: Callable[[], None]) -> None:
         try:
-            with self.translated("restoring", name):
+            with self.target.translated("restoring", name):
                 work()
         except ArchiveError as error:
             raise ResourceShortage("restoring", name, str(error)) from error
 
     def _refuse_calling(self, name: str) -> None:
         """Raise Unable where loading rows would call volatile functions of the server with a superuser's rights."""
-        with self.session("looking at constraints", database=name) as connection:
-            if not self.is_superuser(connection):
+        with self.target.session("looking at constraints", database=name) as connection:
+            if not is_superuser(connection):
                 return
             found = ask(connection, CALLING)
         if found:
@@ -307,21 +265,21 @@ class Restoring(Leftovers, Disk, BackingUp):
     def _as_owners(self, name: str) -> Iterator[None]:
         """Within the block functions of the copy that belong to no superuser run as their owners, who cannot change the
         role in there."""
-        with self.session("looking at functions", database=name) as connection:
+        with self.target.session("looking at functions", database=name) as connection:
             found = [str(function) for (function,) in ask(connection, OWNERS_CODE)]
-            found = found if self.is_superuser(connection) else []
+            found = found if is_superuser(connection) else []
             for function in found:
                 ask(connection, f"ALTER ROUTINE {function} SECURITY DEFINER")
         try:
             yield
         finally:
-            with self.session("looking at functions", database=name) as connection:
+            with self.target.session("looking at functions", database=name) as connection:
                 for function in found:
                     ask(connection, f"ALTER ROUTINE {function} SECURITY INVOKER")
 
     def _restore(self, path: Path, seal: Seal, options: Sequence[str]) -> None:
         with archive.reading(path, seal) as stream:
-            self.restore_from(stream, options)
+            self.programs.restore_from(stream, options)
 
     def _restore_data(self, path: Path, seal: Seal, target: Sequence[str], without: set[str]) -> None:
         """The rows of all tables but those `without`, whose newer rows come from the second dump."""
@@ -334,13 +292,13 @@ class Restoring(Leftovers, Disk, BackingUp):
 
     def _tags(self, without: set[str]) -> dict[str, bool]:
         """How the archive's list calls each table -> whether to leave it out."""
-        with self.session("looking for tables") as connection:
-            return {f"{x.schema} {x.table}": x.name in without for x in self.relations(connection)}
+        with self.target.session("looking for tables") as connection:
+            return {f"{x.schema} {x.table}": x.name in without for x in relations(connection)}
 
-    def _create_like(self, connection: Connection, name: str) -> None:
-        locale = f"d.{self.ways.locale_column}" if self.ways.locale_provider else "NULL"
-        rules = "quote_literal(d.daticurules)" if self.ways.icu_rules else "NULL"
-        provider = "d.datlocprovider" if self.ways.locale_provider else "'c'"
+    def create_like(self, connection: Connection, name: str) -> None:
+        locale = f"d.{self.target.capabilities.locale_column}" if self.target.capabilities.locale_provider else "NULL"
+        rules = "quote_literal(d.daticurules)" if self.target.capabilities.icu_rules else "NULL"
+        provider = "d.datlocprovider" if self.target.capabilities.locale_provider else "'c'"
         [(encoding, collate, ctype, space, provider_is, icu, icu_rules)] = ask(
             connection,
             f"""SELECT quote_literal(pg_encoding_to_char(d.encoding)), quote_literal(d.datcollate),
@@ -348,7 +306,7 @@ class Restoring(Leftovers, Disk, BackingUp):
                        nullif(t.spcname, 'pg_default'), {provider}, quote_literal({locale}),
                        {rules}
                 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = %(name)s""",
-            name=self.door(connection).name,
+            name=access_of(self.target, connection).name,
         )
         special = ""
         if provider_is == "i":
@@ -357,7 +315,7 @@ class Restoring(Leftovers, Disk, BackingUp):
             special = f"LOCALE_PROVIDER builtin BUILTIN_LOCALE {icu}"
         # To name the usual one takes a right that only superusers have.
         place = f"TABLESPACE {quoted(space)}" if space else ""
-        limit = "CONNECTION LIMIT 0" if self.is_superuser(connection) else ""
+        limit = "CONNECTION LIMIT 0" if is_superuser(connection) else ""
         ask(
             connection,
             f"""CREATE DATABASE {quoted(name)} TEMPLATE template0 ENCODING {encoding}
@@ -367,13 +325,13 @@ class Restoring(Leftovers, Disk, BackingUp):
         if not limit:
             ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
         # Before it has another owner: until it bears the mark, our account as its owner is all that shows it is ours.
-        self._mark_restored(connection, name, False)
+        self.sides.mark_restored(connection, name, False)
         # The owner of the database owns the schema `public`, and so may own what is restored into it.
-        ask(connection, f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(self.door(connection).owner)}")
+        ask(connection, f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(access_of(self.target, connection).owner)}")
 
-    def _carry_settings(self, connection: Connection, to: str) -> None:
+    def carry_settings(self, connection: Connection, to: str) -> None:
         """The settings of the database, those of roles in it, and its labels: neither a copy nor a dump holds them."""
-        source = self.door(connection).name
+        source = access_of(self.target, connection).name
         for role, setting, value in ask(connection, SETTINGS, name=source):
             whom = f"ROLE {quoted(role)} IN DATABASE {quoted(to)}" if role else f"DATABASE {quoted(to)}"
             name = ".".join(quoted(part) for part in str(setting).split("."))
@@ -385,6 +343,27 @@ class Restoring(Leftovers, Disk, BackingUp):
                 connection,
                 f"SECURITY LABEL FOR {quoted(provider)} ON DATABASE {quoted(to)} IS {literal(connection, label)}",
             )
+
+
+def refuse_uncopyable(target: TargetDatabase) -> None:
+    """Raise what keeps the database from being copied by file."""
+    with target.session("measuring") as inside:
+        if ask(inside, SUBSCRIPTIONS):
+            raise Unable("copying", target.name, "a copy does not hold its subscriptions; a dump does")
+        [(size,)] = ask(inside, "SELECT pg_database_size(current_database())")
+        free = free_bytes(inside)
+    if free is not None and free < int(size) * ROOM:
+        raise ResourceShortage(
+            "copying",
+            target.name,
+            msg("{free:,} bytes are free, {needed:,} are needed", free=free, needed=int(int(size) * ROOM)),
+        )
+    with target.control("looking what keeps from copying") as connection:
+        if keeps_its_name(connection, access_of(target, connection).name):
+            raise Unable("copying", target.name, "a prepared transaction or replication is in it; a dump can be made")
+        [(may,)] = ask(connection, "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user")
+        if not may:
+            raise Unable("copying", target.name, "the account may not create databases")
 
 
 def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:

@@ -7,10 +7,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
+from .driver_errors import lost
 from .least_account import HAS_CODE, OWNER, ask_as
 from .relations import USER_TABLES
-from .sql import Row, canonical, quoted
+from .sessions import TargetDatabase
+from .sql import Row, ask, canonical, quoted
 
 OWNED_SEQUENCES = f"""
     SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,
@@ -28,6 +31,14 @@ OWNED_SEQUENCES = f"""
 """
 """Sequences of whole numbers and numeric (20, 21, 23, 1700), which belong to a serial or identity column and count
 upwards; cheap where an index begins with the column. A cast from any other type may be somebody's own function."""
+
+
+EVERY_SEQUENCE = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' AND c.relpersistence <> 't'
+"""
+AT_ONCE = 200
+"""Sequences in one statement."""
 
 
 def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
@@ -58,3 +69,21 @@ def part(number: int, row: Row) -> str:
 def sequence_behind(connection: Connection, row: Row) -> Row | None:
     """As `sequences_behind`, of one."""
     return next(iter(sequences_behind(connection, [row])), None)
+
+
+def sequence_values(target: TargetDatabase, side: str | None = None) -> dict[str, tuple[int, bool]] | None:
+    """Return sequence -> its last value, and whether that was given out. None where they may not all be read."""
+    found: dict[str, tuple[int, bool]] = {}
+    with target.session("reading sequences", database=side) as connection:
+        names = [canonical(schema, name) for schema, name in ask(connection, EVERY_SEQUENCE)]
+        try:
+            for first in range(0, len(names), AT_ONCE):
+                group = names[first : first + AT_ONCE]
+                asked = [f"SELECT {number}, last_value, is_called FROM {name}" for number, name in enumerate(group)]
+                rows = ask(connection, " UNION ALL ".join(asked))
+                found.update({group[number]: (int(value), bool(called)) for number, value, called in rows})
+        except DBAPIError as error:
+            if lost(error.orig):
+                raise
+            return None
+    return found

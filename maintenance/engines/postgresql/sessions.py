@@ -2,124 +2,53 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg2
 from sqlalchemy import URL, Connection, create_engine
-from sqlalchemy import Engine as Door
+from sqlalchemy import Engine as SqlEngine
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.pool import NullPool
 
-from ..base import UndividedEngine
-from ..errors import EngineError, Interrupted, Transient, Unable, Unreachable
-from ..messages import msg
+from ..errors import EngineError, Interrupted, Transient, Unreachable
+from ..messages import Message, msg
+from ..parts import Sessions, raise_if_stopping
 from ..programs import CommandFailed, CommandStopped
 from ..sockets import abort_connections
-from ..values import Json, Limits, Tag
-from .capabilities import Ways, ways_of
+from ..values import Facts, Limits, Tag
+from ..writers import told
+from .capabilities import Capabilities, capabilities_of
+from .connection import OF_SUPERUSERS, OWN, arguments_of, connected, give_back, silent, spelled
 from .driver_errors import by_words, from_driver
 from .identity import Identity
-from .sql import ask, configure
+from .relations import spellings
+from .sql import ask, configure, data_directory
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-SAFE_PATH = "pg_catalog, pg_temp"
-"""Where names without a schema are looked for: others may create in any other schema, and a function, an operator or
-a type of theirs would be taken for the server's own. Temporary ones last, which by default come first."""
 
-OWN = {
-    "search_path": SAFE_PATH.replace(" ", ""),
-    "row_security": "off",  # Policies are the owner's code: an error instead of running them, or of rows left out.
-    "constraint_exclusion": "off",  # Planning a query would call functions of CHECK constraints.
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": r"read\ committed",
-    "synchronous_commit": "local",  # A standby that is gone must not hold up the cut, or the opening.
-    "idle_in_transaction_session_timeout": "0",
-    "jit": "off",  # Questions to a large catalog would be compiled for seconds.
-}
-"""For every session of ours, as libpq's `options` spells it: in force before the first statement, over what ALTER ROLE
-and ALTER DATABASE say."""
-
-OF_SUPERUSERS = {
-    "session_replication_role": "replica",  # Neither triggers of the target nor its event triggers fire for us.
-    "lc_messages": "C",
-}
-"""Besides these, where the account may set them. Until its first session has told, it may not."""
-
-
-def spelled(settings: Mapping[str, object]) -> str:
-    """As libpq's `options`."""
-    return " ".join(f"-c {name}={value}" for name, value in settings.items())
-
-
-def arguments_of(url: URL) -> dict[str, object]:
-    """What the driver is called with."""
-    _, arguments = url.get_dialect()().create_connect_args(url)
-    return dict(arguments)
-
-
-def connected(arguments: Mapping[str, Any], database: str) -> Any:
-    """A driver's connection to the server itself, with the settings that were asked for in force.
-
-    Whoever stands between us and the server drops them, or lends us another session for each transaction: a lock, a
-    setting, or the end of our sessions would then be somebody else's. Raises Unable.
-    """
-    connection = psycopg2.connect(**arguments)
-    try:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            # Qualified, as the path may be anybody's still.
-            cursor.execute("SELECT pg_catalog.current_setting('search_path'), pg_catalog.pg_backend_pid()")
-            path, process = cursor.fetchone()
-        if path != OWN["search_path"] or process != connection.info.backend_pid:
-            raise Unable(
-                "connecting to",
-                database,
-                msg(
-                    "a pooler stands between the console and the server, and drops what every session of the console "
-                    "is opened with; register the address of the server itself"
-                ),
-            )
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def give_back(connection: Connection) -> None:
-    """Close a session, also one whose line is lost: what its work brought counts, not that it cannot be closed."""
-    with suppress(DBAPIError, psycopg2.Error):
-        connection.close()
-
-
-def silent(error: EngineError) -> bool:
-    """Whether nobody answered, so that asking for another database would wait as long again. The words are libpq's own,
-    in the language of our process: English."""
-    return "timeout expired" in error.words
-
-
-class Sessions(UndividedEngine):
+class TargetDatabase:
     """Sessions to the target database and to the maintenance database `postgres` beside it."""
 
-    name = "postgresql"
-    methods = ("pg_dump", "pg_basebackup")
-
-    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
-        super().__init__(url.set(drivername="postgresql+psycopg2"), tag, limits)
-        self.database = url.database or url.username or "postgres"
-        self.identity = Identity(self.database, tag)
-        self._doors: dict[tuple[str, str], Door] = {}
+    def __init__(self, url: URL, tag: Tag, limits: Limits, stopping: threading.Event) -> None:
+        self.url, self.tag, self.limits, self.stopping = url, tag, limits, stopping
+        self.name = url.database or url.username or "postgres"
+        self.identity = Identity(self.name, tag)
+        self._sql_engines: dict[tuple[str, str], SqlEngine] = {}
         self._place: str | None = None
         self._control: str | None = None
         self._version = 0
         self._superuser = False
 
-    # -- sessions ----------------------------------------------------------------------------------
+    def raise_if_stopping(self, doing: str, object: str = "") -> None:
+        """Call between pieces of long work. Raises Interrupted once the engine was asked to stop."""
+        raise_if_stopping(self.stopping, doing, object or self.name)
 
     @contextmanager
     def session(
@@ -137,9 +66,9 @@ class Sessions(UndividedEngine):
 
         Raises Interrupted after `interrupt()`, otherwise the server's errors in our words.
         """
-        object = object or self.database
+        object = object or self.name
         self.raise_if_stopping(doing, object)
-        connection = self._open(database, doing, object, options)
+        connection = self.open(database, doing, object, options)
         try:
             with self.translated(doing, object):
                 configure(connection, settings or {})
@@ -173,17 +102,17 @@ class Sessions(UndividedEngine):
     def place(self) -> str:
         """The name under which the target is now: its own, or the one it has while it is hidden."""
         with self.session("looking for the database"):
-            return self._place or self.database
+            return self._place or self.name
 
     def control_database(self) -> str:
         """`postgres`, or `template1` where that is missing or is the target itself."""
         if self._control is None:
             refusal: Unreachable | None = None
             for name in ("postgres", "template1"):
-                if name == self.database:
+                if name == self.name:
                     continue
                 try:
-                    give_back(self._enter(name, "connecting to", name))
+                    give_back(self.enter(name, "connecting to", name))
                 except Unreachable as error:
                     if silent(error):
                         raise
@@ -196,8 +125,18 @@ class Sessions(UndividedEngine):
                 raise refusal
         return self._control
 
-    def recall(self, gate: Json) -> None:
-        self.identity.recall(gate)
+    def renamed(self, name: str) -> None:
+        """Note the name that the target was given."""
+        self._place = name
+
+    def close(self) -> None:
+        """Give back what sessions were opened through."""
+        for sql_engine in self._sql_engines.values():
+            sql_engine.dispose()
+
+    def control_if_known(self) -> str:
+        """As `control_database`, without asking: what interrupts must not wait."""
+        return self._control or "postgres"
 
     def standing(self, side: str | None) -> str | None:
         """The side database; None, the live one, when an earlier attempt has put it in place already."""
@@ -209,24 +148,21 @@ class Sessions(UndividedEngine):
         return None if swapped and not there else side
 
     @property
-    def ways(self) -> Ways:
+    def capabilities(self) -> Capabilities:
         """What the server's version can; connects when nobody did yet."""
         if not self._version:
             with self.session("asking for the version"):
                 pass
-        return ways_of(self._version)
+        return capabilities_of(self._version)
 
-    def major(self) -> int:
-        return self.ways.major
-
-    def _open(self, database: str | None, doing: str, object: str, options: str = "") -> Connection:
+    def open(self, database: str | None, doing: str, object: str, options: str = "") -> Connection:
         if database is not None:
-            return self._enter(database, doing, object, options)
+            return self.enter(database, doing, object, options)
         missing: Unreachable | None = None
-        for name in (self._place or self.database, None):
+        for name in (self._place or self.name, None):
             try:
                 place = name or self._look_up(doing)
-                connection = self._enter(place, doing, object, options)
+                connection = self.enter(place, doing, object, options)
             except Unreachable as error:
                 if missing or silent(error):
                     raise missing or error from None
@@ -243,13 +179,13 @@ class Sessions(UndividedEngine):
     def _look_up(self, doing: str) -> str:
         """The name that the target has now, by the catalog: a refused connection has no code, and its words are of any
         language. Raises Unreachable when it is nowhere."""
-        connection = self._enter(self.control_database(), doing, self.database)
+        connection = self.enter(self.control_database(), doing, self.name)
         try:
             entry = self.identity.target(connection)
         finally:
             give_back(connection)
         if entry is None:
-            raise Unreachable(doing, self.database, "it is not hidden either")
+            raise Unreachable(doing, self.name, "it is not hidden either")
         return entry.name
 
     def _is_target(self, connection: Connection) -> bool:
@@ -260,12 +196,12 @@ class Sessions(UndividedEngine):
         [(name,)] = ask(connection, "SELECT current_database()")
         return entry is not None and entry.name == name
 
-    def _enter(self, database: str, doing: str, object: str, options: str = "") -> Connection:
+    def enter(self, database: str, doing: str, object: str, options: str = "") -> Connection:
         """Raises Unable where what we asked for is not in force from the very start."""
-        key = (database, f"{options} {spelled(self._silence())}")
-        if key not in self._doors:
+        key = (database, f"{options} {spelled(self.silence())}")
+        if key not in self._sql_engines:
             url = self.url.set(database=database)
-            self._doors[key] = create_engine(
+            self._sql_engines[key] = create_engine(
                 url,
                 isolation_level="AUTOCOMMIT",
                 poolclass=NullPool,
@@ -273,25 +209,22 @@ class Sessions(UndividedEngine):
                 use_native_hstore=False,  # To look for that type is a query of the catalogs, and they may be damaged.
             )
         try:
-            connection = self._doors[key].connect()
+            connection = self._sql_engines[key].connect()
             driver = connection.connection.driver_connection
             assert driver is not None
             self._version = int(driver.server_version)
             self._superuser = driver.get_parameter_status("is_superuser") == "on"
-            configure(connection, ways_of(self._version).session_settings)
+            configure(connection, capabilities_of(self._version).session_settings)
         except DBAPIError as error:
             cause = error.orig or error
             raise from_driver(cause, doing, object, stopping=self.stopping.is_set(), connecting=True) from error
         return connection
 
-    def _silence(self) -> dict[str, str]:
+    def silence(self) -> dict[str, str]:
         """Settings of a superuser's sessions, known from the second on."""
         if not self._superuser:
             return {}
-        return {**OF_SUPERUSERS, **({"event_triggers": "off"} if ways_of(self._version).event_triggers else {})}
-
-    def abort_connections(self) -> None:
-        abort_connections(self.url, 5432)
+        return {**OF_SUPERUSERS, **({"event_triggers": "off"} if capabilities_of(self._version).event_triggers else {})}
 
     def _arguments(self, further: str) -> dict[str, object]:
         limits = {
@@ -323,20 +256,69 @@ class Sessions(UndividedEngine):
                 time.sleep(0.3)
 
     def shared(self, items: Sequence[T], work: Callable[[Sequence[T]], list[R]], jobs: int) -> list[R]:
-        """What `work` finds, called in `jobs` threads with a share of the items each, dealt out in turn."""
+        """Return what `work` finds, called in `jobs` threads with a share of the items each, dealt out in turn."""
         shares = [items[first::jobs] for first in range(jobs) if items[first::jobs]]
         if not shares:
             return []
         with ThreadPoolExecutor(len(shares)) as pool:
             return [result for found in pool.map(work, shares) for result in found]
 
-    # -- how we stop -------------------------------------------------------------------------------
+
+class PostgresSessions(Sessions):
+    """Who the server is, its tables, and who else is in."""
+
+    def __init__(self, target: TargetDatabase) -> None:
+        self.target = target
+
+    def facts(self) -> Facts:
+        """See Sessions.facts. The identity is the cluster's identifier and port with the database's name.
+
+        The name, not the oid: after a rollback by renaming it is still the same database to everybody.
+        """
+        with self.target.session("asking who it is") as connection:
+            [(version, replica, size, system, port)] = ask(
+                connection,
+                """SELECT current_setting('server_version'), pg_is_in_recovery(), pg_database_size(current_database()),
+                          (SELECT system_identifier FROM pg_control_system()), current_setting('port')""",
+            )
+            return Facts(
+                version=f"PostgreSQL {str(version).split()[0]}",
+                identity=f"postgresql:{system}:{port}:{self.target.name}",
+                data_directory=data_directory(connection),
+                is_replica=bool(replica),
+                size_bytes=int(size),
+            )
+
+    def spellings(self) -> dict[str, list[str]]:
+        """See Sessions.spellings. A partitioned table stands for the partitions that hold its rows."""
+        with self.target.session("looking for tables") as connection:
+            return spellings(connection)
+
+    def writers(self) -> list[Message]:
+        """See Sessions.writers. An account without pg_read_all_stats sees neither kind nor address of others."""
+        with self.target.control("looking who is in the database") as connection:
+            entry = self.target.identity.target(connection)
+            rows = ask(connection, OTHERS, oid=entry.oid if entry else None, mine=self.target.tag.session)
+        return [
+            told(
+                msg("{kind} {number}", kind=kind, number=number),
+                account=account,
+                address=address,
+                application=application,
+                since=since,
+            )
+            for number, kind, account, address, application, since in rows
+        ]
+
+    def abort_connections(self) -> None:
+        """See Sessions.abort_connections."""
+        abort_connections(self.target.url, 5432)
 
     def end_statements(self) -> None:
-        """Cancels what our sessions run; a session that is still busy after 2 s is ended."""
-        control = self._control or "postgres"
+        """See Sessions.end_statements. A session that is still busy 2 s after it was cancelled is ended."""
+        control = self.target.control_if_known()
         try:
-            connection = self._enter(control, "stopping our work on", self.database)
+            connection = self.target.enter(control, "stopping our work on", self.target.name)
         except EngineError:
             return  # Nobody to ask: the server is gone, and our sessions with it.
         try:
@@ -353,7 +335,7 @@ class Sessions(UndividedEngine):
                 """SELECT pid FROM pg_stat_activity WHERE application_name = %(mine)s AND pid <> pg_backend_pid()
                    AND state IN ('active', 'idle in transaction', 'idle in transaction (aborted)',
                      'fastpath function call')""",
-                mine=self.tag.session,
+                mine=self.target.tag.session,
             )
             if not busy and passed > 0.3:
                 return
@@ -361,3 +343,17 @@ class Sessions(UndividedEngine):
                 how = "pg_cancel_backend" if passed < 2 else "pg_terminate_backend"
                 ask(connection, f"SELECT {how}(%(pid)s)", pid=pid)
             time.sleep(0.1)
+
+
+OTHERS = """
+SELECT pid, coalesce(backend_type, 'backend'), coalesce(usename::text, ''),
+  coalesce(host(client_addr), CASE WHEN client_port = -1 THEN 'local socket' END, ''),
+  coalesce(application_name, ''), coalesce(date_trunc('second', query_start)::text, '')
+FROM pg_stat_activity
+WHERE datid = %(oid)s AND pid <> pg_backend_pid()
+  AND coalesce(backend_type, '') NOT IN ('autovacuum worker', 'parallel worker', 'walsender')
+  AND (application_name IS DISTINCT FROM %(mine)s OR usename IS DISTINCT FROM session_user)
+ORDER BY query_start DESC NULLS LAST, pid
+"""
+"""Workers of extensions and of subscriptions too. Left out is who changes no row: autovacuum, senders, and the parallel
+workers of a session that is named itself. Ours have our name and our role: any session may call itself as ours do."""

@@ -69,3 +69,8 @@ def words_of(error: BaseException) -> str:
     cause = getattr(error, "orig", None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     return re.sub(r"\s+", " ", str(primary or cause)).strip()
+
+
+def is_superuser(connection: Connection) -> bool:
+    """Return whether our account is one."""
+    return bool(ask(connection, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")[0][0])

@@ -14,16 +14,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError
 from ..messages import msg
-from ..values import Limits, Tag
 from .driver_errors import lost
 from .least_account import UNKNOWN_NAMES
-from .relations import Relation, Server
-from .sql import ask, canonical, configure, quoted, words_of
+from .relations import Relation, relations
+from .sessions import TargetDatabase
+from .sql import ask, canonical, configure, is_superuser, quoted, words_of
 
 GROUP_BYTES, GROUP_PARTS = 16_000_000, 500
 HARMLESS = {"55P03", "57014", "42501", *UNKNOWN_NAMES}
@@ -71,11 +71,11 @@ class Examined:
     unknown: str | None = None
 
 
-class Structure(Server):
+class Structure:
     """Examines tables and indexes."""
 
-    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
-        super().__init__(url, tag, limits)
+    def __init__(self, target: TargetDatabase) -> None:
+        self.target = target
         self.cleaned: set[str] = set()
         """Tables that this object has vacuumed, so that their indexes can be counted without their rows."""
 
@@ -85,31 +85,31 @@ class Structure(Server):
         `deep` also compares every b-tree with the rows of its table. A part whose examination ends the
         server counts as faulty. Raises nothing for what is damaged. `jobs` sessions look at once where they can.
         """
-        with self.session("looking for tables and indexes") as connection:
-            relations = self.relations(connection, tables)
-        return self.examine_these(relations, seconds, deep, jobs)
+        with self.target.session("looking for tables and indexes") as connection:
+            chosen = relations(connection, tables)
+        return self.examine_these(chosen, seconds, deep, jobs)
 
     def examine_these(
-        self, relations: Sequence[Relation], seconds: float, deep: bool = False, jobs: int = 1, options: str = ""
+        self, chosen: Sequence[Relation], seconds: float, deep: bool = False, jobs: int = 1, options: str = ""
     ) -> list[Examined]:
         """As `examine`, in sessions with these `options`."""
-        with self.session("looking for tables and indexes", options=options) as connection:
+        with self.target.session("looking for tables and indexes", options=options) as connection:
             waiting = sorted(
-                parts_of(connection, relations, self.ways.examined_indexes),
+                parts_of(connection, chosen, self.target.capabilities.examined_indexes),
                 key=lambda part: (part.bytes, part.table, part.index or ""),
             )
-            if not self.is_superuser(connection) and not installed(connection, "amcheck"):
+            if not is_superuser(connection) and not installed(connection, "amcheck"):
                 jobs = 1
         until = time.monotonic() + seconds
         done: list[Examined] = []
         groups = [[part] for part in waiting] if deep else together(waiting)
         if jobs > 1 and len(groups) > 1:
-            looked = self.shared(groups, lambda share: self._examine_share(share, until, deep), jobs)
+            looked = self.target.shared(groups, lambda share: self._examine_share(share, until, deep), jobs)
             done = [result for _, results in looked for result in results or ()]
             # One of those in work may have ended the server, and all sessions with it: which, is seen one by one.
             groups = [group for group, results in looked if results is None]
             if groups:
-                self.await_server()
+                self.target.await_server()
         return done + self._examine_one_by_one(groups, until, deep, options)
 
     def _examine_share(
@@ -122,7 +122,7 @@ class Structure(Server):
                 for group in share:
                     found.append((group, self._examine(connection, schema, group, until, deep)))
         except EngineError:
-            self.raise_if_stopping("examining", share[len(found)][0].table)
+            self.target.raise_if_stopping("examining", share[len(found)][0].table)
         return found + [(group, None) for group in share[len(found) :]]
 
     def _examine_one_by_one(
@@ -140,14 +140,14 @@ class Structure(Server):
                     done += [Examined(part, unknown=error.words) for group in groups for part in group]
                     break
                 group = groups.pop(0)
-                self.raise_if_stopping("examining", group[0].table)
+                self.target.raise_if_stopping("examining", group[0].table)
                 if len(group) > 1:
                     groups[:0] = [[part] for part in group]
                 else:
                     done.append(
                         Examined(group[0], fault=msg("the server ended the session: {words}", words=error.words))
                     )
-                self.await_server()
+                self.target.await_server()
         return done
 
     def invisible(self, tables: Sequence[str] | None, seconds: float) -> dict[str, int]:
@@ -157,13 +157,14 @@ class Structure(Server):
         """
         found: dict[str, int] = {}
         until = time.monotonic() + seconds
-        with self.session("looking for tables") as connection:
-            relations = sorted(self.relations(connection, tables), key=lambda relation: relation.bytes)
-        with self.session("looking at the visibility map of", settings={"client_min_messages": "error"}) as connection:
+        with self.target.session("looking for tables") as connection:
+            chosen = sorted(relations(connection, tables), key=lambda relation: relation.bytes)
+        quiet = {"client_min_messages": "error"}
+        with self.target.session("looking at the visibility map of", settings=quiet) as connection:
             ask(connection, "BEGIN")
             try:
-                schema = extension(connection, "pg_visibility", self.tag.suffix)
-                for group in together([Part(x.name, None, x.oid, x.bytes) for x in relations]):
+                schema = extension(connection, "pg_visibility", self.target.tag.suffix)
+                for group in together([Part(x.name, None, x.oid, x.bytes) for x in chosen]):
                     configure(
                         connection, {"statement_timeout": max(1, int((until - time.monotonic()) * 1000))}, local=True
                     )
@@ -188,7 +189,7 @@ class Structure(Server):
     def _examiner(self, options: str = "") -> Iterator[tuple[Connection, str]]:
         """A session inside a transaction that is rolled back at the end, and where amcheck is in it."""
         quiet = {"client_min_messages": "error"}
-        with self.session("examining the structure of", settings=quiet, options=options) as connection:
+        with self.target.session("examining the structure of", settings=quiet, options=options) as connection:
             ask(connection, "BEGIN")
             try:
                 yield connection, self._amcheck(connection)
@@ -198,12 +199,12 @@ class Structure(Server):
 
     def _amcheck(self, connection: Connection) -> str:
         """The quoted schema of its functions, to be called inside a transaction that is rolled back."""
-        if installed(connection, "amcheck") or not self.is_superuser(connection):
-            return extension(connection, "amcheck", self.tag.suffix)
+        if installed(connection, "amcheck") or not is_superuser(connection):
+            return extension(connection, "amcheck", self.target.tag.suffix)
         ask(connection, AMCHECK_INDEX)
-        if self.ways.heap_check:
+        if self.target.capabilities.heap_check:
             ask(connection, AMCHECK_HEAP)
-        if "gin" in self.ways.examined_indexes:
+        if "gin" in self.target.capabilities.examined_indexes:
             ask(connection, AMCHECK_GIN)
         return "pg_temp"
 
@@ -214,7 +215,7 @@ class Structure(Server):
         left = until - time.monotonic()
         if left <= 0:
             return [Examined(part, unknown="the time for looking was over") for part in group]
-        self.raise_if_stopping("examining", group[0].index or group[0].table)
+        self.target.raise_if_stopping("examining", group[0].index or group[0].table)
         ask(connection, "SAVEPOINT part")
         configure(connection, {"statement_timeout": max(1, int(left * 1000))}, local=True)
         try:
@@ -223,7 +224,7 @@ class Structure(Server):
             if lost(error.orig):
                 raise
             ask(connection, "ROLLBACK TO part")
-            self.raise_if_stopping("examining", group[0].index or group[0].table)
+            self.target.raise_if_stopping("examining", group[0].index or group[0].table)
             if len(group) > 1 and getattr(error.orig, "pgcode", None) not in ENDLESS:
                 middle = len(group) // 2
                 return [
@@ -256,7 +257,7 @@ class Structure(Server):
                 oids=others,
             )
         # Before version 14 the fingerprint alone reads every row.
-        if not tables or not self.ways.heap_check:
+        if not tables or not self.target.capabilities.heap_check:
             return {}
         rows = ask(
             connection,
@@ -307,9 +308,17 @@ def extension(connection: Connection, name: str, suffix: str) -> str:
     return schema
 
 
-def parts_of(connection: Connection, relations: Sequence[Relation], methods: Sequence[str]) -> list[Part]:
+def drop_extension(connection: Connection, name: str, suffix: str) -> None:
+    """Drop the extension that `extension()` made, before the transaction commits."""
+    schema = f"{suffix}_{name}"
+    if ask(connection, "SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s", schema=schema):
+        ask(connection, f"DROP EXTENSION IF EXISTS {quoted(name)}")
+        ask(connection, f"DROP SCHEMA {quoted(schema)}")
+
+
+def parts_of(connection: Connection, chosen: Sequence[Relation], methods: Sequence[str]) -> list[Part]:
     """The tables, where their long values lie (TOAST), and the valid indexes of these methods of both."""
-    names = {relation.oid: relation.name for relation in relations}
+    names = {relation.oid: relation.name for relation in chosen}
     rows = ask(
         connection,
         """SELECT t.oid, NULL, NULL, t.oid, pg_relation_size(t.oid), ''

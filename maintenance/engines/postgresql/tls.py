@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from .relations import Server
+from .sessions import TargetDatabase
 from .sql import ask
 
 
-class Transport(Server):
-    """Reads pg_hba.conf through the server."""
+def tls_rules(target: TargetDatabase) -> dict[str, list[str]]:
+    """Return the lines of pg_hba.conf that let somebody into the database over TLS only.
 
-    def tls(self) -> dict[str, list[str]]:
-        """The lines that let somebody into this database over TLS only. Empty where the account may not read them."""
-        with self.session("reading who must use TLS for") as connection:
-            [(readable,)] = ask(connection, MAY_READ_RULES)
-            rows = ask(connection, RULES, database=self.database) if readable else []
-        return {f"pg_hba.conf: {rule}": ["hostssl"] for (rule,) in rows}
+    Empty where the account may not read them.
+    """
+    with target.session("reading who must use TLS for") as connection:
+        [(readable,)] = ask(connection, MAY_READ_RULES)
+        rows = ask(connection, RULES, database=target.name) if readable else []
+    return {f"pg_hba.conf: {rule}": ["hostssl"] for (rule,) in rows}
 
 
 MAY_READ_RULES = """

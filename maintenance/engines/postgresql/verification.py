@@ -5,25 +5,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from psycopg2.errors import lookup
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..errors import EngineError, Interrupted, Unable
+from ..errors import EngineError, Interrupted
 from ..messages import msg
-from ..values import Check
-from .driver_errors import from_driver, lost
+from ..parts import Verifier
+from ..values import Check, Fingerprint
+from .driver_errors import lost
 from .fingerprints import PINNED, Fingerprints
-from .least_account import CALLING, HAS_CODE, OWNER, READER, ask_as, asker, lend, names_unknown, usual_path
-from .relations import USER_TABLES, Server
+from .least_account import CALLING, HAS_CODE, OWNER, READER, found_by, lend, reading, usual_path
+from .relations import USER_TABLES, relations
 from .sequences import OWNED_SEQUENCES, sequence_behind
-from .sessions import SAFE_PATH
+from .sessions import TargetDatabase
 from .sql import Row, ask, canonical, configure, words_of
 from .structure import Structure
+from .tls import tls_rules
 
 CHECK_SECONDS = 3600.0
 
@@ -51,11 +51,31 @@ class Readable:
         return canonical(self.index_schema, self.index)
 
 
-class Proof(Structure, Fingerprints, Server):
-    """Checks."""
+class PostgresVerifier(Verifier):
+    """Fingerprints, definitions and checks."""
+
+    def __init__(self, target: TargetDatabase, structure: Structure, fingerprints: Fingerprints) -> None:
+        self.target, self.structure, self.fingerprints = target, structure, fingerprints
+
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        """See Verifier.fingerprint."""
+        return self.fingerprints.read(tables, side)
+
+    def recount(self, tables: Sequence[str] | None) -> dict[str, Fingerprint]:
+        """See Verifier.recount."""
+        return self.fingerprints.recount(tables)
+
+    def definitions(self, side: str | None = None) -> dict[str, str]:
+        """See Verifier.definitions."""
+        return self.fingerprints.definitions(side)
+
+    def tls(self) -> dict[str, list[str]]:
+        """See Verifier.tls."""
+        return tls_rules(self.target)
 
     def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
-        """amcheck with every index compared to its table; then constraints, uniqueness and sequences from the rows.
+        """See Verifier.check. amcheck compares every index with its table; then constraints, uniqueness and sequences
+        are asked of the rows.
 
         Constraints of a table whose own pages are faulty are not asked: reading those pages may end the server.
         """
@@ -64,30 +84,34 @@ class Proof(Structure, Fingerprints, Server):
         return structure + constraints + self._sequences(tables)
 
     def check_again(self, tables: Sequence[str] | None) -> list[Check]:
-        """Constraints follow from the rows. An index of a table that was vacuumed now, after whatever else was done to
-        it, is examined page by page and its entries are counted; where that cannot be, and of any other table, each
-        key is compared with its row."""
-        with self.session("looking for tables") as connection:
-            names = [relation.name for relation in self.relations(connection, tables)]
-        counts, uncounted = self._count_entries([name for name in names if name in self.cleaned])
-        light = [name for name in names if name in self.cleaned and name not in uncounted]
+        """See Verifier.check_again. Constraints follow from the rows.
+
+        An index of a table that was vacuumed now, after whatever else was done to it, is examined page by page and its
+        entries are counted; where that cannot be, and of any other table, each key is compared with its row.
+        """
+        with self.target.session("looking for tables") as connection:
+            names = [relation.name for relation in relations(connection, tables)]
+        counts, uncounted = self._count_entries([name for name in names if name in self.structure.cleaned])
+        light = [name for name in names if name in self.structure.cleaned and name not in uncounted]
         deep = [name for name in names if name not in light]
         found = self._structure(light, False)[0] if light else []
         found += self._structure(deep, True)[0] if deep else []
         return found + counts + self._sequences(tables)
 
     def check_early(self, tables: Sequence[str] | None) -> list[Check]:
+        """See Verifier.check_early."""
         structure, faulty = self._structure(tables, False)
         return structure + self._constraints(tables, faulty)
 
     def check_rest(self, tables: Sequence[str] | None) -> list[Check]:
+        """See Verifier.check_rest."""
         return self._sequences(tables)
 
     def _structure(self, tables: Sequence[str] | None, deep: bool) -> tuple[list[Check], set[str]]:
         checks: list[Check] = []
         faulty: set[str] = set()
         unknown: list[str] = []
-        for result in self.examine(tables, CHECK_SECONDS, deep, max(1, self.limits.jobs)):
+        for result in self.structure.examine(tables, CHECK_SECONDS, deep, max(1, self.target.limits.jobs)):
             what = "index structure" if result.part.index else "table structure"
             if result.unknown:
                 unknown.append(result.part.index or result.part.table)
@@ -109,13 +133,13 @@ class Proof(Structure, Fingerprints, Server):
 
     def _count_through(self, wanted: Callable[[Readable], bool]) -> tuple[list[Check], set[str]]:
         """Entries of indexes, read in their order, beside the rows; and tables with one that is not read so."""
-        with self.session("looking for indexes") as connection:
+        with self.target.session("looking for indexes") as connection:
             readable = [Readable(*row) for row in ask(connection, READABLE_INDEXES)]
         groups: dict[tuple[str, str], list[Readable]] = {}
         for index in readable:
             if wanted(index):
                 groups.setdefault((index.table, index.condition), []).append(index)
-        checks = self.shared(list(groups.values()), self._count_share, max(1, self.limits.jobs))
+        checks = self.target.shared(list(groups.values()), self._count_share, max(1, self.target.limits.jobs))
         return [check for _, check in checks if check], {index.table for index, check in checks if check is None}
 
     def _count_share(self, groups: Sequence[list[Readable]]) -> list[tuple[Readable, Check | None]]:
@@ -125,7 +149,7 @@ class Proof(Structure, Fingerprints, Server):
         """Of indexes over the same rows; None where counting would prove nothing."""
         base = f"FROM ONLY {group[0].table} WHERE {group[0].condition}"
         try:
-            with self.session("reading", group[0].name, settings=THROUGH_INDEX) as connection:
+            with self.target.session("reading", group[0].name, settings=THROUGH_INDEX) as connection:
                 if group[0].reader is not None:
                     lend(connection, group[0].reader)
                 path = usual_path(connection)
@@ -158,21 +182,21 @@ class Proof(Structure, Fingerprints, Server):
 
     def _constraints(self, tables: Sequence[str] | None, faulty: set[str]) -> list[Check]:
         """Each of the sessions asks its part of them."""
-        with self.session("checking constraints", settings=PINNED) as connection:
+        with self.target.session("checking constraints", settings=PINNED) as connection:
             rows = ask(connection, CONSTRAINTS)
         asked = [(row, canonical(row[1], row[2])) for row in rows]
         wanted = [(row, name) for row, name in asked if (tables is None or name in tables) and name not in faulty]
 
         def client(share: Sequence[tuple[Row, str]]) -> list[Check]:
-            with self.session("checking constraints", settings=PINNED) as connection:
+            with self.target.session("checking constraints", settings=PINNED) as connection:
                 path = usual_path(connection)
                 found: list[Check] = []
                 for (what, _, _, name, statement, role), object in share:
-                    self.raise_if_stopping("checking", object)
+                    self.target.raise_if_stopping("checking", object)
                     found.append(self._none(connection, what, object, name, statement, role, path))
                 return found
 
-        return self.shared(wanted, client, max(1, self.limits.jobs))
+        return self.target.shared(wanted, client, max(1, self.target.limits.jobs))
 
     def _none(
         self,
@@ -191,7 +215,7 @@ class Proof(Structure, Fingerprints, Server):
             # Statements name everything in full, but a function that one calls may count on the usual path.
             [(wrong,)] = found_by(path, lambda way: reading(connection, statement, role, "wrong bigint", way))
         except DBAPIError as error:
-            self.raise_if_stopping("checking", object)
+            self.target.raise_if_stopping("checking", object)
             if lost(error.orig):
                 raise
             return Check(what, object, False, f"{name}: {words_of(error)}", of_rows=True)
@@ -200,7 +224,7 @@ class Proof(Structure, Fingerprints, Server):
 
     def _sequences(self, tables: Sequence[str] | None) -> list[Check]:
         checks: list[Check] = []
-        with self.session("checking sequences") as connection:
+        with self.target.session("checking sequences") as connection:
             for row in ask(connection, OWNED_SEQUENCES):
                 object = canonical(row[0], row[1])
                 if tables is not None and object not in tables:
@@ -223,130 +247,6 @@ class Proof(Structure, Fingerprints, Server):
                     checks.append(Check("sequence", object, behind is None, detail))
         return checks
 
-    def query(self, sql: str) -> list[Row]:
-        """The answer to a question of people: true, false, a number or nothing. Raises Unable for anything else.
-
-        Neither rows nor the server's words come out, which people without rights on the data would read.
-        """
-        with self.session("asking", settings=QUESTIONS) as connection:
-            role, path = self._asker(connection), usual_path(connection)
-            names = lend(connection, role)
-
-            def answer(way: str) -> list[Row]:
-                binds = {"statement": single(sql), "path": way}
-                return reading(connection, f"SELECT pg_temp.{names['answer']}(%(statement)s, %(path)s)", binds=binds)
-
-            try:
-                rows = found_by(path, answer)
-            except DBAPIError as error:
-                raise self._without_words(error, sql) from error
-        return answered(rows[0][0], sql)
-
-    @contextmanager
-    def asking(self) -> Iterator[Callable[[str], list[Row]]]:
-        """Run questions to their end, in the same account as `query`, and drop what they return."""
-        with self.session("asking", settings=QUESTIONS) as connection:
-            role, path = self._asker(connection), usual_path(connection)
-            lend(connection, role)
-
-            def question(sql: str) -> list[Row]:
-                statement = f"EXPLAIN (ANALYZE, TIMING OFF, COSTS OFF, SUMMARY OFF) {single(sql)}"
-                try:
-                    found_by(path, lambda way: reading(connection, statement, role, "line text", way))
-                except DBAPIError as error:
-                    raise self._without_words(error, sql) from error
-                return []
-
-            yield question
-
-    def _asker(self, connection: Connection) -> str:
-        """The role in whose name questions of people are asked. Raises Unable where none is poor enough."""
-        role = asker(connection, self.ways.read_all_data)
-        if role is None:
-            raise Unable(
-                "asking",
-                self.database,
-                msg(
-                    "the account could reach files and programs of the server's host; give the database an owner that "
-                    "is no superuser"
-                ),
-            )
-        return role
-
-    def _without_words(self, error: DBAPIError, sql: str) -> EngineError:
-        cause = error.orig or error
-        code = getattr(cause, "pgcode", None)
-        told = from_driver(cause, "asking", sql[:80], stopping=self.stopping.is_set(), connecting=False)
-        if code is None or isinstance(told, Interrupted):
-            return told
-        return type(told)("asking", sql[:80], msg("the server refused it: {error}", error=name_of(code)))
-
-
-def found_by(path: str, asking: Callable[[str], list[Row]]) -> list[Row]:
-    """What `asking` finds with the server's own names alone; where that leaves some unknown, with the usual `path`."""
-    try:
-        return asking(SAFE_PATH)
-    except DBAPIError as error:
-        if not names_unknown(error):
-            raise
-    return asking(path)
-
-
-def name_of(code: str) -> str:
-    """Of the server's own errors. One that somebody made up may carry anything."""
-    try:
-        return f"{lookup(code).__name__} ({code})"
-    except KeyError:
-        return "UserDefinedError"
-
-
-def answered(text: str | None, sql: str) -> list[Row]:
-    """The first value of a row in its text form, e.g. `(t,12)`. Raises Unable where it is neither truth nor number."""
-    first = re.match(r"\((?:(t)|(f)|(-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?))?[,)]", text or "()")
-    if first is None:
-        raise Unable("asking", sql[:80], msg("it answers neither true or false nor a number"))
-    true, false, number = first.groups()
-    if number:
-        return [(float(number) if re.search("[.e]", number) else int(number),)]
-    return [(True,)] if true else [(False,)] if false else [(None,)] if text else []
-
-
-def reading(
-    connection: Connection,
-    statement: str,
-    role: str | None = None,
-    columns: str = "",
-    path: str = SAFE_PATH,
-    binds: Mapping[str, object] | None = None,
-) -> list[Row]:
-    """Run it in a transaction that cannot write, whatever functions it calls: owners of tables wrote those.
-
-    As `role`, where that is not None: `lend` to it before.
-    """
-    # After the first query the transaction cannot be made writable any more.
-    ask(connection, "BEGIN READ ONLY; SELECT 1")
-    try:
-        if role is None:
-            configure(connection, {"search_path": path}, local=True)
-            return ask(connection, statement, **(binds or {}))
-        return ask_as(connection, role, columns, statement, path)
-    finally:
-        if not connection.invalidated:
-            ask(connection, "ROLLBACK")
-
-
-def single(sql: str) -> str:
-    """The statement without its semicolon. Several could end our read-only transaction and write: Unable.
-
-    Where backslashes, dollars or comments may quote too, only the server's own scanner knows where a text ends:
-    there a semicolon in a text is refused as well.
-    """
-    statement = sql.strip().rstrip("; \t\r\n")
-    plain = statement if re.search(r"[\\$]|--|/\*", statement) else re.sub(r"'[^']*'|\"[^\"]*\"", "", statement)
-    if ";" in plain:
-        raise Unable("asking", sql[:80], msg("only one statement is allowed"))
-    return statement
-
 
 def counted(connection: Connection, statement: str, role: str | None, path: str) -> int:
     [(count,)] = found_by(path, lambda way: reading(connection, statement, role, "rows bigint", way))
@@ -362,9 +262,6 @@ def entries_of(connection: Connection, index: Readable, base: str, path: str) ->
         return None
     return counted(connection, through, index.reader, path)
 
-
-QUESTIONS: dict[str, object] = {"client_min_messages": "error", "row_security": "on"}
-"""In the name of a role that policies may hold for."""
 
 THROUGH_INDEX: dict[str, object] = {
     **PINNED,

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.image import Images
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 
@@ -58,4 +58,4 @@ def lab_with_checksums(server_with_checksums: PostgreSQLServer) -> Iterator[Post
 @pytest.fixture
 def whole_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if so much had changed since the backup that dumping it again took longer than a copy of everything."""
-    monkeypatch.setattr(PostgreSQL, "_little", lambda *_: False)
+    monkeypatch.setattr(Images, "_little", lambda *_: False)

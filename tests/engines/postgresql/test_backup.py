@@ -12,6 +12,7 @@ from maintenance.engines import open_engine
 from maintenance.engines.archive import Seal
 from maintenance.engines.errors import AccessDenied, Damaged, EngineError, ResourceShortage
 from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.native_programs import NativePrograms
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_postgresql import PostgreSQLLab
 
@@ -65,7 +66,7 @@ def test_the_password_reaches_the_programs_and_nothing_else(lab: PostgreSQLLab) 
         made = open_engine(url, Tag(7, 1), Limits())
         assert isinstance(made, PostgreSQL)
         assert made.backups.back_up("pg_dump", lab.folder, "one", PLAIN).verified
-        assert "geheim" not in made.conninfo(lab.name)
+        assert "geheim" not in NativePrograms(made.target).conninfo(lab.name)
         made.close()
         wrong = open_engine(url.set(password="falsch-123"), Tag(7, 1), Limits())
         with pytest.raises(AccessDenied, match="password authentication failed") as caught:

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import Connection
 
 from maintenance.engines.errors import EngineError
-from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.postgresql.diagnosis import disk
+from maintenance.engines.postgresql.image import Images
 from maintenance.engines.values import Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
 
@@ -122,9 +122,9 @@ def test_everything_around_the_rows_is_as_before(
     before = around(lab)
     with engine(lab) as made:
         if kind == "dump":
-            monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+            monkeypatch.setattr(disk, "_free", lambda _, places: [1000] * len(places))
         else:
-            monkeypatch.setattr(PostgreSQL, "_little", lambda *_: False)
+            monkeypatch.setattr(Images, "_little", lambda *_: False)
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         definitions = made.verifier.definitions()
         gate = made.gate.read_state()
@@ -170,7 +170,7 @@ def test_a_database_that_subscribes_is_rolled_back_from_a_dump_as_a_copy_has_no_
     lab.sql(f"CREATE SUBSCRIPTION mine {nowhere} WITH (connect = false, slot_name = NONE, enabled = false)")
     before = around(lab)
     with engine(lab) as made:
-        broken = made.identity.side_name("broken")
+        broken = made.target.identity.side_name("broken")
         told = [f for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "logical_replication"]
         assert [str(f.evidence) for f in told] == ["Subscription mine brings rows into this database"]
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
@@ -239,15 +239,15 @@ CHANGES = {
 
 
 def test_a_tablespace_that_is_too_full_is_told(lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = disk.Disk._free
+    free = disk._free
 
-    def little(self: disk.Disk, connection: Connection, places: list[str]) -> list[int | None]:
+    def little(connection: Connection, places: list[str]) -> list[int | None]:
         return [
             amount if place in (".", "pg_wal") else 7000
-            for place, amount in zip(places, free(self, connection, places), strict=True)
+            for place, amount in zip(places, free(connection, places), strict=True)
         ]
 
-    monkeypatch.setattr(disk.Disk, "_free", little)
+    monkeypatch.setattr(disk, "_free", little)
     with engine(lab) as made:
         [found] = [f for f in made.diagnostics.diagnose(Thresholds()).findings if f.code == "tablespace_headroom"]
     assert found.evidence.startswith("7.0 kB are free for tablespace space; rewriting public.orders may need")

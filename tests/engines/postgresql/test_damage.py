@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maintenance.engines.errors import Damaged
-from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.repair.salvage import Salvage
 from maintenance.engines.values import Thresholds
 from tests.engines.lab_postgresql import PAGE, PostgreSQLLab
 
@@ -65,7 +65,7 @@ def test_a_salvage_broken_off_after_the_rewrite_is_brought_to_its_end(
     lab.damage_table()
     with engine(lab) as made:
         [salvage, *_] = made.planner.plan("repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, True)
-        monkeypatch.setattr(PostgreSQL, "_put_back", lambda *_: 1 / 0)
+        monkeypatch.setattr(Salvage, "_put_back", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             made.actions.perform(salvage, True)
         assert made.rollback.leftovers() == ["schema dbm7_salvage"]
@@ -90,7 +90,7 @@ def test_of_a_page_whose_checksum_is_wrong_every_row_that_reads_is_kept_once(
     with engine(lab) as made:
         [salvage, *_] = made.planner.plan("repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), None, True)
         if broken_off:
-            monkeypatch.setattr(PostgreSQL, broken_off, lambda *_: 1 / 0)
+            monkeypatch.setattr(Salvage, broken_off, lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 made.actions.perform(salvage, True)
             monkeypatch.undo()

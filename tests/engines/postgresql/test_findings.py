@@ -191,7 +191,7 @@ def hardly_any_room(lab: PostgreSQLLab) -> Iterator[None]:
 @contextmanager
 def nobody_tells(lab: PostgreSQLLab) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(disk.Disk, "_is_local", lambda *_: False)
+        patch.setattr(disk, "_is_local", lambda *_: False)
         patch.setenv("PATH", "/nowhere")
         patch.setattr(disk, "DATA", "/no/such/place")
         yield

@@ -16,7 +16,7 @@ from maintenance.engines import archive
 from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.postgresql import PostgreSQL
-from maintenance.engines.postgresql.sessions import Sessions
+from maintenance.engines.postgresql.sessions import TargetDatabase
 from maintenance.engines.postgresql.sql import ask
 from maintenance.engines.values import MaintenanceType, Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
@@ -34,15 +34,15 @@ def test_every_session_of_a_whole_procedure_has_a_lock_and_a_statement_timeout(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, str]] = []
-    enter = Sessions._enter
+    enter = TargetDatabase.enter
 
-    def watched(self: Sessions, database: str, doing: str, object: str, options: str = "") -> Connection:
+    def watched(self: TargetDatabase, database: str, doing: str, object: str, options: str = "") -> Connection:
         connection = enter(self, database, doing, object, options)
         asked = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
         seen.extend((str(a), str(b)) for a, b in connection.exec_driver_sql(asked))
         return connection
 
-    monkeypatch.setattr(Sessions, "_enter", watched)
+    monkeypatch.setattr(TargetDatabase, "enter", watched)
     with engine(lab, statement_seconds=77, lock_seconds=3) as made:
         made.lock.fence()
         diagnosis = made.diagnostics.diagnose(Thresholds())
@@ -76,7 +76,7 @@ def test_what_a_role_or_a_database_has_set_does_not_reach_our_sessions(lab: Post
     for name, value in theirs.items():
         lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '{value}'")
     with engine(lab) as made:
-        with made.session("looking") as connection:
+        with made.target.session("looking") as connection:
             [ours] = ask(connection, "SELECT " + ", ".join(f"current_setting('{name}')" for name in theirs))
         assert ours == ("off", "read committed", "0", "0", "off")
         untold = [

@@ -9,7 +9,7 @@ import pytest
 
 from maintenance.engines.errors import AccessDenied, EngineError
 from maintenance.engines.messages import msg
-from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.diagnosis import disk
 from maintenance.engines.postgresql.privileges import entering
 from maintenance.engines.postgresql.sql import quoted
 from maintenance.engines.values import Grant, Thresholds
@@ -167,7 +167,7 @@ def test_it_also_rolls_back_from_a_dump_but_for_what_diagnosis_names(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give(lab, needed(lab, "db_admin"))
-    monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+    monkeypatch.setattr(disk, "_free", lambda _, places: [1000] * len(places))
     try:
         with engine(lab, user="db_admin") as made:
             gate = made.gate.read_state()

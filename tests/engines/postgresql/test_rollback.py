@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.diagnosis import disk
 from maintenance.engines.postgresql.restore import entries_without, names_in
 from tests.engines.lab_postgresql import PostgreSQLLab
 
@@ -30,7 +30,7 @@ def test_the_copy_made_under_the_cut_takes_the_place_with_everything_around_it(
         baseline = made.verifier.fingerprint(None)
         image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert image.kind == "copy"
-        with made.session("spoiling") as connection:
+        with made.target.session("spoiling") as connection:
             connection.exec_driver_sql("DELETE FROM public.orders")
         side = made.rollback.restore_beside(image, backup, PLAIN)
         assert made.verifier.fingerprint(None, side) == baseline
@@ -55,7 +55,7 @@ def test_without_room_for_a_copy_the_tables_that_changed_are_dumped_again(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = lab.difficult()
-    monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+    monkeypatch.setattr(disk, "_free", lambda _, places: [1000] * len(places))
     with engine(lab) as made:
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         definitions = made.verifier.definitions()
@@ -82,7 +82,7 @@ def test_without_room_after_a_crash_everything_is_dumped_again(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.fill()
-    monkeypatch.setattr(PostgreSQL, "_free_bytes", lambda *_: 1000)
+    monkeypatch.setattr(disk, "_free", lambda _, places: [1000] * len(places))
     with engine(lab) as made:
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
     with engine(lab, token=2) as made:
@@ -94,13 +94,13 @@ def test_without_room_after_a_crash_everything_is_dumped_again(
         assert image.path == lab.folder / "image.dump.zst"
         assert made.verifier.fingerprint(None, made.rollback.restore_beside(image, backup, PLAIN)) == baseline
         made.gate.open(gate, None)
-        assert made.rollback.clean() == [made.identity.side_name("restore")]
+        assert made.rollback.clean() == [made.target.identity.side_name("restore")]
 
 
 def test_a_side_database_of_somebody_else_is_never_dropped(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as made:
-        name = made.identity.side_name("image")
+        name = made.target.identity.side_name("image")
         lab.server.run("postgres", f"CREATE DATABASE {name}")
         lab.server.run("postgres", f"COMMENT ON DATABASE {name} IS 'mine'")
         assert made.rollback.clean() == []

@@ -47,4 +47,4 @@ def test_a_rule_that_demands_tls_and_is_gone_fails_the_proof(lab: PostgreSQLLab,
             "TLS of pg_hba.conf: hostssl all shop_app 10.0.0.0 255.0.0.0 scram-sha-256: lost: hostssl"
         ]
         assert made.verifier.encryption() == {}
-        assert PostgreSQL(lab.url.set(username="plain_owner"), Tag(8, 1), Limits()).tls() == {}
+        assert PostgreSQL(lab.url.set(username="plain_owner"), Tag(8, 1), Limits()).verifier.tls() == {}

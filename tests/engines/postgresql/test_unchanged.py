@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.structure import Structure
 from tests.engines.lab_postgresql import PostgreSQLLab
 
 from .world import MARKER, PLAIN, action, engine
@@ -81,7 +82,7 @@ def test_where_nothing_changed_the_backup_is_what_a_rollback_restores_from(lab: 
         baseline = made.verifier.recount(None)
         image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert (image.kind, image.bytes, image.tables, image.path) == ("dump", 0, (), None)
-        with made.session("spoiling") as connection:
+        with made.target.session("spoiling") as connection:
             connection.exec_driver_sql("DELETE FROM public.orders")
         side = made.rollback.restore_beside(image, backup, PLAIN)
         assert made.verifier.fingerprint(None, side) == baseline
@@ -141,7 +142,7 @@ def test_several_sessions_examine_at_once_and_leave_no_function_behind(lab: Post
     before = lab.sql("SELECT count(*) FROM pg_proc"), lab.sql("SELECT count(*) FROM pg_namespace")
     lab.damage_index()
     with engine(lab) as made:
-        results = made.examine(None, 60, deep=True, jobs=2)
+        results = Structure(made.target).examine(None, 60, deep=True, jobs=2)
         assert {x.part.index for x in results if x.fault} == {"public.orders_status"}
         assert len({x.part.oid for x in results}) == len(results)
     assert (lab.sql("SELECT count(*) FROM pg_proc"), lab.sql("SELECT count(*) FROM pg_namespace")) == before

@@ -14,7 +14,8 @@ import pytest
 
 from maintenance.engines.errors import Unable
 from maintenance.engines.postgresql.actions import progress_sql
-from maintenance.engines.postgresql.capabilities import ways_of
+from maintenance.engines.postgresql.capabilities import capabilities_of
+from maintenance.engines.postgresql.diagnosis import disk
 from maintenance.engines.postgresql.sql import ask
 from maintenance.engines.values import Thresholds
 from tests.engines.conftest import short_folder
@@ -64,11 +65,11 @@ def brings(lab: PostgreSQLLab, extension: str) -> bool:
 def test_no_session_of_ours_has_a_limit_that_its_role_or_database_gave_it(lab: PostgreSQLLab) -> None:
     lab.fill()
     with engine(lab) as made:
-        ours = made.ways.session_settings
+        ours = made.target.capabilities.session_settings
         for name in ours:
             lab.server.run("postgres", f"ALTER DATABASE {lab.name} SET {name} = '1s'")
         for name, value in ours.items():
-            with made.session("looking") as connection:
+            with made.target.session("looking") as connection:
                 rows = ask(connection, "SELECT setting FROM pg_settings WHERE name = %(name)s", name=name)
             assert rows == [(str(value),)]
 
@@ -84,8 +85,8 @@ def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
         untold = {f.evidence.values["topic"] for f in diagnosis.findings if f.code == "cannot_tell"}
         assert untold == (set() if brings(lab, "amcheck") else {"the structure of tables and indexes"})
         assert len(diagnosis.tables) == 10
-        with made.session("asking for progress") as connection:
-            ask(connection, progress_sql(made.ways), mine="nobody")
+        with made.target.session("asking for progress") as connection:
+            ask(connection, progress_sql(made.target.capabilities), mine="nobody")
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         assert made.backups.back_up("pg_basebackup", lab.folder, "two", PLAIN).verified
         gate = made.gate.read_state()
@@ -101,9 +102,9 @@ def test_the_whole_procedure_with_a_rollback(lab: PostgreSQLLab) -> None:
         assert [check for check in made.verifier.check(None) if not check.passed] == []
         # Before 14 there is nobody but the owner to ask in the name of, and this one is a superuser.
         measurable = made.benchmark.queries(None)
-        assert bool(measurable) is made.ways.read_all_data
+        assert bool(measurable) is made.target.capabilities.read_all_data
         assert [q for q in measurable[:1] if made.benchmark.measure(q, 2).error is not None] == []
-        with made.session("spoiling") as connection:
+        with made.target.session("spoiling") as connection:
             connection.exec_driver_sql("DELETE FROM public.orders")
         side = made.rollback.restore_beside(image, backup, PLAIN)
         made.rollback.swap(side, gate, MARKER)
@@ -119,7 +120,7 @@ def test_a_rollback_from_the_dump(lab: PostgreSQLLab, monkeypatch: pytest.Monkey
     lab.fill()
     lab.difficult()
     with engine(lab) as made:
-        monkeypatch.setattr(type(made), "_free_bytes", lambda *_: 1000)
+        monkeypatch.setattr(disk, "_free", lambda _, places: [1000] * len(places))
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
         definitions = made.verifier.definitions()
         lab.sql('INSERT INTO "Order" (total) VALUES (1000)')
@@ -150,7 +151,7 @@ def test_what_a_broken_build_a_restored_column_and_a_damaged_page_left_is_repair
         lab.sql("DROP INDEX orders_y")
         diagnosis = made.diagnostics.diagnose(Thresholds())
         told = {f.code: str(f.evidence) for f in diagnosis.findings}
-        if "gin" in made.ways.examined_indexes:
+        if "gin" in made.target.capabilities.examined_indexes:
             assert "index_not_examined" not in told
             assert "public.orders_words" in str([fact.notes["faulty_indexes"] for fact in diagnosis.tables])
         else:
@@ -195,7 +196,7 @@ def test_another_role_is_told_its_rights_and_works_with_them(lab: PostgreSQLLab)
 
 @pytest.mark.parametrize("major", [12, 13, 14, 15, 16, 17, 18])
 def test_every_version_in_scope_has_its_ways(major: int) -> None:
-    ways = ways_of(major * 10000 + 3)
+    ways = capabilities_of(major * 10000 + 3)
     assert ways.major == major
     assert ways.heap_check == (major >= 14)
     assert ways.maintain_privilege == (major >= 17)

@@ -106,7 +106,7 @@ def test_an_interrupt_ends_work_on_the_server_and_what_comes_later(lab: PostgreS
         assert time.monotonic() - begun < 5
         assert isinstance(caught[0], Interrupted)
         with pytest.raises(Interrupted):
-            made.facts()
+            made.sessions.facts()
         assert lab.sql(f"SELECT count(*) {sleeping}") == [(0,)]
         made.clear_interrupt()
         assert made.benchmark.query("SELECT 1") == [(1,)]

@@ -10,6 +10,7 @@ import pytest
 
 from maintenance.engines.errors import Damaged
 from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.postgresql.structure import Structure
 from maintenance.engines.values import Diagnosis, Performed, Thresholds
 from tests.engines.lab_postgresql import PAGE, PostgreSQLLab, PostgreSQLServer
 
@@ -149,7 +150,7 @@ def test_rows_marked_as_visible_to_all_that_are_not(lab: PostgreSQLLab) -> None:
             assert lab.sql("SHOW data_checksums") == [("on",)]
             return
         repaired(made, diagnosis)
-        assert made.invisible(None, 60) == {}
+        assert Structure(made.target).invisible(None, 60) == {}
         whole(made)
     assert lab.sql("SELECT count(*) FROM orders") == [(left,)]
 

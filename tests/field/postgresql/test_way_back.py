@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from maintenance.engines.errors import EngineError
-from maintenance.engines.postgresql.backup import program
+from maintenance.engines.postgresql.native_programs import program
+from maintenance.engines.postgresql.sequences import sequence_values
 from maintenance.engines.postgresql.sql import ask
 from maintenance.engines.values import Backup, RestoreBudget, Restored
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
@@ -81,7 +82,7 @@ def walk_back(lab: PostgreSQLLab, budget: RestoreBudget = WHOLE) -> list[Restore
         made.gate.cut(gate, MARKER)
         baseline = made.verifier.fingerprint(None)
         image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
-        with made.session("spoiling") as connection:
+        with made.target.session("spoiling") as connection:
             ask(connection, "DELETE FROM public.orders WHERE id % 2 = 0")
         side = made.rollback.restore_beside(image, backup, PLAIN)
         assert made.verifier.fingerprint(None, side) == baseline
@@ -138,7 +139,7 @@ def test_rows_that_change_after_the_backup_are_caught_up_in_the_copy(lab: Postgr
         image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
         assert (image.kind, image.name) == ("copy", tested.side)
         assert made.verifier.fingerprint(None, image.name) == baseline
-        assert made.sequence_values(image.name) == made.sequence_values()
+        assert sequence_values(made.target, image.name) == sequence_values(made.target)
         made.gate.open(gate, None)
         made.rollback.clean()
         assert made.rollback.leftovers() == []

@@ -10,22 +10,24 @@ from sqlalchemy.exc import DBAPIError
 
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import msg
+from maintenance.engines.parts import Diagnostics
 from maintenance.engines.values import Diagnosis, Finding, Thresholds
 
 from ..driver_errors import lost
-from ..privileges import Privileges
-from ..relations import Server
+from ..privileges import PostgresPrivileges
+from ..relations import relations
 from ..repair.collations import Collations, dependent, mismatch
-from ..repair.lost_pages import Emptied
-from ..repair.system_catalogs import System, findings_about_system
+from ..repair.lost_pages import lost_pages
+from ..repair.system_catalogs import SystemCatalogs, findings_about_system
+from ..sessions import TargetDatabase
 from ..sql import Row, ask, canonical, words_of
-from ..structure import Examined
-from .bloat import Measuring
+from ..structure import Examined, Structure
+from .bloat import measured
 from .catalog_checks import CONFIGURATION, QUESTIONS, Question
-from .disk import Disk
+from .disk import free_bytes, headroom
 from .files import FILES, missing, orphans
 from .inconclusive import cannot_tell, refused
-from .sequences import Sequences
+from .sequences import sequence_findings
 from .server_log import log_findings
 from .sizes import INDEXES, NOT_EXAMINED, UNKNOWN, tables_sql
 from .tables import findings_about, table_facts
@@ -38,18 +40,30 @@ VISIBILITY_SECONDS = 5.0
 EMPTY_SECONDS = 5.0
 
 
-class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collations, Server):
+class PostgresDiagnostics(Diagnostics):
     """Collects facts about tables, and findings."""
 
+    def __init__(
+        self,
+        target: TargetDatabase,
+        structure: Structure,
+        catalogs: SystemCatalogs,
+        privileges: PostgresPrivileges,
+    ) -> None:
+        self.target, self.structure, self.catalogs, self.privileges = target, structure, catalogs, privileges
+        self.collations = Collations(target)
+
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        """See Diagnostics.diagnose."""
         return self._look(thresholds, tables, whole=True)
 
     def survey(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        """See Diagnostics.survey."""
         return self._look(thresholds, tables, whole=False)
 
     def _look(self, thresholds: Thresholds, tables: Sequence[str] | None, whole: bool) -> Diagnosis:
         """Not `whole`: without what is not about sizes and shares."""
-        with self.session("diagnosing", settings=READ_ONLY) as connection:
+        with self.target.session("diagnosing", settings=READ_ONLY) as connection:
             [(version, bytes_, connected, most)] = ask(
                 connection,
                 """SELECT current_setting('server_version'), pg_database_size(current_database()),
@@ -58,13 +72,13 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
                      current_setting('max_connections')::int""",
             )
             findings = self._answers(connection, QUESTIONS) if whole else []
-            findings += self.sequence_findings(connection) if whole else []
+            findings += sequence_findings(self.target, connection) if whole else []
             findings += self._not_examined(connection) if whole else []
             files = ask(connection, FILES) if whole else []
-            free = self._free_bytes(connection)
+            free = free_bytes(connection)
             rows, packed = self._sizes(connection, findings)
             collated = self._collated(connection, findings)
-            findings += self.headroom(connection, rows)
+            findings += headroom(connection, rows)
         examined: dict[str, list[Examined]] = {}
         if whole:
             findings += self._of_the_server(files)
@@ -82,7 +96,7 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
             for name in [canonical(row[1], row[2])]
             if wanted is None or name in wanted
         ]
-        facts = self.measured(facts, thresholds)
+        facts = measured(self.target, facts, thresholds)
         facts.sort(key=lambda fact: (-fact.bytes, fact.name))
         for fact in facts:
             findings += findings_about(fact, thresholds)
@@ -99,8 +113,8 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
     def _answers(self, connection: Connection, questions: Iterable[Question]) -> list[Finding]:
         findings: list[Finding] = []
         for question in questions:
-            self.raise_if_stopping("diagnosing", self.database)
-            if not question.asked(self.ways):
+            self.target.raise_if_stopping("diagnosing", self.target.name)
+            if not question.asked(self.target.capabilities):
                 continue
             try:
                 answers = [question.answer(row) for row in ask(connection, question.sql)]
@@ -111,7 +125,7 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
         return findings
 
     def _not_examined(self, connection: Connection) -> list[Finding]:
-        rows = ask(connection, NOT_EXAMINED, examined=list(self.ways.examined_indexes))
+        rows = ask(connection, NOT_EXAMINED, examined=list(self.target.capabilities.examined_indexes))
         return [
             Finding(
                 "index_not_examined",
@@ -132,7 +146,7 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
         """Table -> its indexes that are ordered by a collation that changed."""
         found: dict[int, list[str]] = {}
         try:
-            changed = self.changed_collations(connection)
+            changed = self.collations.changed(connection)
             findings += [mismatch(collation) for collation in changed]
             for table, index, _ in dependent(connection, changed):
                 found.setdefault(table, []).append(index)
@@ -141,10 +155,11 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
         return found
 
     def _of_the_server(self, files: Sequence[Row]) -> list[Finding]:
-        """What needs rights on the server's files; those are given in the maintenance database."""
-        with self.session("diagnosing", database=self.control_database(), settings=READ_ONLY) as connection:
+        """Return findings that need rights on the server's files; those are given in the maintenance database."""
+        control = self.target.control_database()
+        with self.target.session("diagnosing", database=control, settings=READ_ONLY) as connection:
             findings = self._answers(connection, [CONFIGURATION])
-            findings += log_findings(connection, {self.database, self.place(), self.control_database()})
+            findings += log_findings(connection, {self.target.name, self.target.place(), control})
             for topic, look in (("files that are missing", missing), ("files that belong to nothing", orphans)):
                 try:
                     findings += look(connection, files)
@@ -154,9 +169,9 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
 
     def _marked_wrongly(self, tables: Sequence[str] | None) -> list[Finding]:
         try:
-            wrong = self.invisible(tables, VISIBILITY_SECONDS)
+            wrong = self.structure.invisible(tables, VISIBILITY_SECONDS)
         except EngineError as error:
-            self.raise_if_stopping("diagnosing", self.database)
+            self.target.raise_if_stopping("diagnosing", self.target.name)
             return [cannot_tell("the visibility maps", error.words)]
         return [
             Finding(
@@ -173,11 +188,11 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
         """Of tables whose pages can be read."""
         faulty = {name for name, results in examined.items() if any(result.fault for result in results)}
         try:
-            with self.session("looking for tables") as connection:
-                relations = [x for x in self.relations(connection, tables) if x.name not in faulty]
-            found, whole = self.lost_pages(relations, EMPTY_SECONDS)
+            with self.target.session("looking for tables") as connection:
+                chosen = [x for x in relations(connection, tables) if x.name not in faulty]
+            found, whole = lost_pages(self.target, chosen, EMPTY_SECONDS)
         except EngineError as error:
-            self.raise_if_stopping("diagnosing", self.database)
+            self.target.raise_if_stopping("diagnosing", self.target.name)
             return [cannot_tell("pages that were emptied", error.words)]
         findings = [emptied.finding for emptied in found]
         if not whole:
@@ -186,19 +201,19 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
 
     def _rights(self) -> list[Finding]:
         try:
-            return self.missing_rights()
+            return self.privileges.missing_rights()
         except EngineError as error:
-            self.raise_if_stopping("diagnosing", self.database)
+            self.target.raise_if_stopping("diagnosing", self.target.name)
             return [cannot_tell("the rights of the account", error.words)]
 
     def _sizes(
         self, connection: Connection, findings: list[Finding]
     ) -> tuple[list[Row], dict[int, tuple[float, float]]]:
         try:
-            rows = ask(connection, tables_sql(self.ways.examined_indexes))
+            rows = ask(connection, tables_sql(self.target.capabilities.examined_indexes))
         except DBAPIError as error:
             findings += refused(error, "the share of empty space")
-            rows = ask(connection, tables_sql(self.ways.examined_indexes, UNKNOWN))
+            rows = ask(connection, tables_sql(self.target.capabilities.examined_indexes, UNKNOWN))
         try:
             packed = {int(oid): (float(now), float(ideal)) for oid, now, ideal in ask(connection, INDEXES)}
         except DBAPIError as error:
@@ -211,16 +226,16 @@ class Diagnosing(Privileges, Disk, System, Emptied, Sequences, Measuring, Collat
     def _examined(self, tables: Sequence[str] | None, findings: list[Finding]) -> dict[str, list[Examined]]:
         by_table: dict[str, list[Examined]] = {}
         try:
-            system = self.examine_system(EXAMINE_SECONDS)
+            system = self.catalogs.examine(EXAMINE_SECONDS)
             findings += findings_about_system(system)
             begun = time.monotonic()
-            results = self.examine(tables, EXAMINE_SECONDS, deep=False)
+            results = self.structure.examine(tables, EXAMINE_SECONDS, deep=False)
             left = EXAMINE_SECONDS - (time.monotonic() - begun)
             if left > 0 and not any(result.fault or result.unknown for result in results):
                 # Only comparing every entry with its row shows what an index or a long value lacks.
-                results += [result for result in self.examine(tables, left, deep=True) if result.fault]
+                results += [result for result in self.structure.examine(tables, left, deep=True) if result.fault]
         except EngineError as error:
-            self.raise_if_stopping("diagnosing", self.database)
+            self.target.raise_if_stopping("diagnosing", self.target.name)
             findings.append(cannot_tell("the structure of tables and indexes", error.words))
             return {}
         for result in results:

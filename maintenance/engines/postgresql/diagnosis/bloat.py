@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from maintenance.engines.values import TableFacts, Thresholds
 
 from ..driver_errors import lost
-from ..relations import Server
+from ..sessions import TargetDatabase
 from ..sql import Row, ask
 from ..structure import installed
 
@@ -33,28 +33,28 @@ FROM (SELECT c.oid, coalesce((SELECT (regexp_match(o, 'fillfactor=([0-9]+)'))[1]
 that do not follow each other on disk: https://www.postgresql.org/docs/current/pgstattuple.html"""
 
 
-class Measuring(Server):
-    """Reads only pages that are not wholly visible, of indexes every page, and trusts none of them."""
+def measured(target: TargetDatabase, facts: list[TableFacts], thresholds: Thresholds) -> list[TableFacts]:
+    """Return the facts with the shares measured of what is estimated as bloated, or cannot be judged: largest first.
 
-    def measured(self, facts: list[TableFacts], thresholds: Thresholds) -> list[TableFacts]:
-        """With the shares measured of what is estimated as bloated, or cannot be judged: largest first."""
+    Reads only pages that are not wholly visible, of indexes every page, and trusts none of them.
+    """
 
-        def doubtful(share: Callable[[TableFacts], object], bytes_: Callable[[TableFacts], int]) -> list[TableFacts]:
-            return [
-                fact
-                for fact in sorted(facts, key=lambda fact: -bytes_(fact))
-                if bytes_(fact) >= thresholds.minimum_bytes and not fact.damaged and at_least(share(fact), thresholds)
-            ][:MOST]
+    def doubtful(share: Callable[[TableFacts], object], bytes_: Callable[[TableFacts], int]) -> list[TableFacts]:
+        return [
+            fact
+            for fact in sorted(facts, key=lambda fact: -bytes_(fact))
+            if bytes_(fact) >= thresholds.minimum_bytes and not fact.damaged and at_least(share(fact), thresholds)
+        ][:MOST]
 
-        tables = doubtful(lambda fact: fact.bloat_share, lambda fact: fact.bytes)
-        indexed = doubtful(lambda fact: fact.notes["index_bloat_share"], index_bytes)
-        with self.session("measuring", settings=SETTINGS) as connection:
-            schema = installed(connection, "pgstattuple")
-            if schema is None:
-                return facts
-            spaces = {fact.name: answer(connection, TABLE, schema, fact.name) for fact in tables}
-            inside = {fact.name: answer(connection, INDEXES, schema, fact.name) for fact in indexed}
-        return [with_measures(fact, spaces.get(fact.name), inside.get(fact.name)) for fact in facts]
+    tables = doubtful(lambda fact: fact.bloat_share, lambda fact: fact.bytes)
+    indexed = doubtful(lambda fact: fact.notes["index_bloat_share"], index_bytes)
+    with target.session("measuring", settings=SETTINGS) as connection:
+        schema = installed(connection, "pgstattuple")
+        if schema is None:
+            return facts
+        spaces = {fact.name: answer(connection, TABLE, schema, fact.name) for fact in tables}
+        inside = {fact.name: answer(connection, INDEXES, schema, fact.name) for fact in indexed}
+    return [with_measures(fact, spaces.get(fact.name), inside.get(fact.name)) for fact in facts]
 
 
 def at_least(share: object, thresholds: Thresholds) -> bool:

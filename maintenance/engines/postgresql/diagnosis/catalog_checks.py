@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Finding, Severity
 
-from ..capabilities import Ways
+from ..capabilities import Capabilities
 from ..relations import USER_TABLES
 from ..sql import Row, canonical, quoted
 
@@ -24,7 +24,7 @@ class Question:
     topic: str
     sql: str
     answer: Callable[[Row], Finding | None]
-    asked: Callable[[Ways], bool] = lambda ways: True
+    asked: Callable[[Capabilities], bool] = lambda capabilities: True
     """Whether this version of the server knows what the question asks for."""
 
 

@@ -11,8 +11,8 @@ from maintenance.engines.messages import msg
 from maintenance.engines.values import Finding
 
 from ..driver_errors import lost
-from ..relations import Server
 from ..sequences import OWNED_SEQUENCES, sequences_behind
+from ..sessions import TargetDatabase
 from ..sql import Row, ask, canonical, quoted
 from .inconclusive import refused
 
@@ -20,27 +20,25 @@ AT_ONCE = 200
 """Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""
 
 
-class Sequences(Server):
-    """Looks at all of them."""
+def sequence_findings(target: TargetDatabase, connection: Connection) -> list[Finding]:
+    """Where the column's highest value is known cheaply: a valid b-tree begins with the column."""
+    try:
+        rows = [row for row in ask(connection, OWNED_SEQUENCES) if row[7]]
+    except DBAPIError as error:
+        return refused(error, "sequences")
+    return [finding for group in grouped(rows, AT_ONCE) for finding in _group_behind(target, connection, group)]
 
-    def sequence_findings(self, connection: Connection) -> list[Finding]:
-        """Where the column's highest value is known cheaply: a valid b-tree begins with the column."""
-        try:
-            rows = [row for row in ask(connection, OWNED_SEQUENCES) if row[7]]
-        except DBAPIError as error:
+
+def _group_behind(target: TargetDatabase, connection: Connection, group: Sequence[Row]) -> list[Finding]:
+    """One statement for many sequences; where one of them cannot be read, for each half."""
+    target.raise_if_stopping("diagnosing", target.name)
+    try:
+        return [behind(row) for row in sequences_behind(connection, group)]
+    except DBAPIError as error:
+        if len(group) == 1 or lost(error.orig):
             return refused(error, "sequences")
-        return [finding for group in grouped(rows, AT_ONCE) for finding in self._group_behind(connection, group)]
-
-    def _group_behind(self, connection: Connection, group: Sequence[Row]) -> list[Finding]:
-        """One statement for many sequences; where one of them cannot be read, for each half."""
-        self.raise_if_stopping("diagnosing", self.database)
-        try:
-            return [behind(row) for row in sequences_behind(connection, group)]
-        except DBAPIError as error:
-            if len(group) == 1 or lost(error.orig):
-                return refused(error, "sequences")
-        middle = len(group) // 2
-        return self._group_behind(connection, group[:middle]) + self._group_behind(connection, group[middle:])
+    middle = len(group) // 2
+    return _group_behind(target, connection, group[:middle]) + _group_behind(target, connection, group[middle:])
 
 
 def grouped(items: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:

@@ -17,9 +17,9 @@ from maintenance.engines.errors import Unable
 from maintenance.engines.messages import msg
 from maintenance.engines.values import Action, Finding, Performed
 
-from ..capabilities import Ways
+from ..capabilities import Capabilities
 from ..definitions import OURS
-from ..relations import Server
+from ..sessions import TargetDatabase
 from ..sql import ask, canonical, quoted
 
 OF_THE_DATABASE = 100
@@ -44,7 +44,7 @@ class Changed:
         return canonical(self.schema, self.name) if self.schema else self.name
 
 
-def changed_sql(ways: Ways) -> str:
+def changed_sql(capabilities: Capabilities) -> str:
     ranges = f"""ARRAY(SELECT format('%I.%I', n.nspname, c.relname) FROM pg_partitioned_table p
       JOIN pg_class c ON c.oid = p.partrelid JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE p.partstrat = 'r' AND x.oid = ANY(p.partcollation::oid[]) AND {OURS} ORDER BY 1)"""
@@ -55,7 +55,7 @@ def changed_sql(ways: Ways) -> str:
         WHERE d.refclassid = 'pg_collation'::regclass AND d.refobjid = c.oid)"""
     database = f"""SELECT {OF_THE_DATABASE}, NULL, datname, datcollversion, pg_database_collation_actual_version(oid),
         pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()"""
-    every = f"{named} UNION ALL {database}" if ways.database_collation_version else named
+    every = f"{named} UNION ALL {database}" if capabilities.database_collation_version else named
     return f"SELECT x.*, {ranges} FROM ({every}) x WHERE x.collversion <> x.actual"
 
 
@@ -106,25 +106,29 @@ def mismatch(found: Changed) -> Finding:
     )
 
 
-class Collations(Server):
+class Collations:
     """Records new versions, after the indexes of tables were built anew."""
 
-    def changed_collations(self, connection: Connection) -> list[Changed]:
-        return [Changed(*row) for row in ask(connection, changed_sql(self.ways))]
+    def __init__(self, target: TargetDatabase) -> None:
+        self.target = target
 
-    def refresh_collation(self, action: Action) -> Performed:
-        """Also builds the indexes of materialized views, which no other action does."""
-        with self.session("recording the version of", action.object) as connection:
-            before = [found for found in self.changed_collations(connection) if self._is(found, action.object)]
+    def changed(self, connection: Connection) -> list[Changed]:
+        """Return the collations whose rules are no longer those that indexes were built by."""
+        return [Changed(*row) for row in ask(connection, changed_sql(self.target.capabilities))]
+
+    def refresh(self, action: Action) -> Performed:
+        """Record the new version; also build the indexes of materialized views, which no other action does."""
+        with self.target.session("recording the version of", action.object) as connection:
+            before = [found for found in self.changed(connection) if self._is(found, action.object)]
             for found in before:
                 for _, index, kind in dependent(connection, [found]):
                     if kind == "m":
                         ask(connection, f"REINDEX INDEX {index}")
                 if found.schema is None:
-                    ask(connection, f"ALTER DATABASE {quoted(self.place())} REFRESH COLLATION VERSION")
+                    ask(connection, f"ALTER DATABASE {quoted(self.target.place())} REFRESH COLLATION VERSION")
                 else:
                     ask(connection, f"ALTER COLLATION {found.object} REFRESH VERSION")
-            if any(self._is(found, action.object) for found in self.changed_collations(connection)):
+            if any(self._is(found, action.object) for found in self.changed(connection)):
                 raise Unable("recording the version of", action.object, "it still differs")
         if not before:
             return Performed(msg("The version of {collation} is right already", collation=action.object), None, None)
@@ -136,4 +140,4 @@ class Collations(Server):
 
     def _is(self, found: Changed, object: str) -> bool:
         """The database may be hidden under another name."""
-        return object == (found.object if found.schema else self.database)
+        return object == (found.object if found.schema else self.target.name)

@@ -31,10 +31,11 @@ from maintenance.engines.values import Action, Loss, Performed
 from ..driver_errors import lost
 from ..fingerprints import PINNED
 from ..least_account import OWNER, ask_as, insert_as, lend, run_as
-from ..relations import Relation, Server
+from ..relations import Relation, relations
+from ..sessions import TargetDatabase
 from ..sql import Row, ask, quoted, transaction, words_of
-from ..structure import Structure, extension
-from .lost_pages import Emptied
+from ..structure import Structure, drop_extension, extension
+from .lost_pages import lost_pages
 
 MOST_ITEMS = 291
 """No page of 8 kB holds more rows."""
@@ -63,14 +64,18 @@ class Saved:
     """Pages that the catalog knows and the file has no more."""
 
 
-class Salvage(Structure, Emptied, Server):
+class Salvage:
     """Gets out of a damaged table what can be read."""
 
-    def salvage(self, action: Action) -> Performed:
-        if not self.ways.heap_check:
+    def __init__(self, target: TargetDatabase, structure: Structure) -> None:
+        self.target, self.structure = target, structure
+
+    def perform(self, action: Action) -> Performed:
+        """Save what can be read, remove what cannot, put the saved rows back. Raises Unable, Damaged."""
+        if not self.target.capabilities.heap_check:
             raise Unable("salvaging", action.object, "that needs PostgreSQL 14 or later")
-        with self.session("salvaging", action.object) as connection:
-            found = self.relations(connection, [action.object])
+        with self.target.session("salvaging", action.object) as connection:
+            found = relations(connection, [action.object])
             if not found:
                 raise Unable("salvaging", action.object, "there is no such table any more")
             relation = found[0]
@@ -114,7 +119,7 @@ class Salvage(Structure, Emptied, Server):
     def _bisect(
         self, connection: Connection, schema: str, relation: Relation, first: int, last: int, faults: Faults
     ) -> None:
-        self.raise_if_stopping("salvaging", relation.name)
+        self.target.raise_if_stopping("salvaging", relation.name)
         try:
             rows = self._verified(connection, schema, relation, first, last)
         except DBAPIError as error:
@@ -147,7 +152,7 @@ class Salvage(Structure, Emptied, Server):
         return rows
 
     def _side(self, relation: Relation) -> tuple[str, str]:
-        schema = quoted(f"{self.tag.suffix}_salvage")
+        schema = quoted(f"{self.target.tag.suffix}_salvage")
         return schema, f"{schema}.rows_of_{relation.oid}"
 
     @contextmanager
@@ -165,7 +170,7 @@ class Salvage(Structure, Emptied, Server):
             connection,
             """SELECT pg_get_userbyid(nspowner) FROM pg_namespace
                WHERE nspname = %(schema)s AND pg_get_userbyid(nspowner) <> current_user""",
-            schema=f"{self.tag.suffix}_salvage",
+            schema=f"{self.target.tag.suffix}_salvage",
         )
         if rows:
             raise Unable(
@@ -183,20 +188,20 @@ class Salvage(Structure, Emptied, Server):
     def _save(self, relation: Relation, node: int) -> Saved:
         """One transaction: after a crash there is a whole side table or none."""
         schema, side = self._side(relation)
-        emptied, _ = self.lost_pages([relation], 3600)
+        emptied, _ = lost_pages(self.target, [relation], 3600)
         settings = {**PINNED, "ignore_checksum_failure": "off", "client_min_messages": "error"}
         with (
-            self.session("saving rows of", relation.name, settings=settings) as connection,
+            self.target.session("saving rows of", relation.name, settings=settings) as connection,
             self._lent(connection, relation),
         ):
-            amcheck = extension(connection, "amcheck", self.tag.suffix)
+            amcheck = extension(connection, "amcheck", self.target.tag.suffix)
             faults = self._find(connection, amcheck, relation)
             ask(connection, f"CREATE SCHEMA IF NOT EXISTS {schema}")
             self._must_be_ours(connection, relation)
             ask(connection, f"DROP TABLE IF EXISTS {side}")
             ask(connection, f"CREATE TABLE {side} (LIKE {relation.name})")
             rescued, unreadable = self._save_pages(connection, amcheck, relation, side, faults)
-            self._drop_own(connection, "amcheck")
+            drop_extension(connection, "amcheck", self.target.tag.suffix)
             freeze = {(page, item) for page, item, words in faults.items if FREEZABLE.match(words)}
             kill = {(page, item) for page, item, words in faults.items} - freeze
             cut_off, counted = self._cut_off(connection, relation)
@@ -324,10 +329,10 @@ class Salvage(Structure, Emptied, Server):
             return
         settings = {"ignore_checksum_failure": "on", "client_min_messages": "error"}
         with (
-            self.session("removing unreadable rows of", relation.name, settings=settings) as connection,
+            self.target.session("removing unreadable rows of", relation.name, settings=settings) as connection,
             transaction(connection),
         ):
-            surgery = extension(connection, "pg_surgery", self.tag.suffix)
+            surgery = extension(connection, "pg_surgery", self.target.tag.suffix)
             for function, items in (("heap_force_freeze", saved.freeze), ("heap_force_kill", saved.kill)):
                 tids = [f"({page},{item})" for page, item in items]
                 if tids:
@@ -337,14 +342,7 @@ class Salvage(Structure, Emptied, Server):
                         oid=relation.oid,
                         tids=tids,
                     )
-            self._drop_own(connection, "pg_surgery")
-
-    def _drop_own(self, connection: Connection, name: str) -> None:
-        """The extension that `extension()` made, before the transaction commits."""
-        schema = f"{self.tag.suffix}_{name}"
-        if ask(connection, "SELECT 1 FROM pg_namespace WHERE nspname = %(schema)s", schema=schema):
-            ask(connection, f"DROP EXTENSION IF EXISTS {quoted(name)}")
-            ask(connection, f"DROP SCHEMA {quoted(schema)}")
+            drop_extension(connection, "pg_surgery", self.target.tag.suffix)
 
     def _tell(self, connection: Connection, relation: Relation, faults: Faults, readable: int) -> str:
         parts = [f"page {page}: {words}" for page, words in sorted(faults.pages.items())[:5]]
@@ -369,12 +367,12 @@ class Salvage(Structure, Emptied, Server):
 
     def _rewrite(self, relation: Relation) -> None:
         settings: dict[str, object] = {"zero_damaged_pages": "on", "client_min_messages": "error"}
-        with self.session("rewriting", relation.name, settings=settings) as connection:
+        with self.target.session("rewriting", relation.name, settings=settings) as connection:
             ask(connection, f"VACUUM (FULL) {relation.name}")
 
     def _put_back(self, relation: Relation) -> None:
         schema, side = self._side(relation)
-        with self.session("putting rows back into", relation.name) as connection:
+        with self.target.session("putting rows back into", relation.name) as connection:
             if not ask(connection, "SELECT 1 WHERE to_regclass(%(side)s) IS NOT NULL", side=side):
                 return
             columns = self._columns(connection, relation)
@@ -400,10 +398,10 @@ class Salvage(Structure, Emptied, Server):
                 ask(connection, f"DROP SCHEMA {schema}")
 
     def _verify(self, relation: Relation) -> tuple[int, int]:
-        faults = [x.fault for x in self.examine([relation.name], 3600, deep=True) if x.fault]
+        faults = [x.fault for x in self.structure.examine([relation.name], 3600, deep=True) if x.fault]
         if faults:
             raise Damaged("salvaging", relation.name, "; ".join(str(fault) for fault in faults))
-        with self.session("counting", relation.name, settings=PINNED) as connection:
+        with self.target.session("counting", relation.name, settings=PINNED) as connection:
             [(rows,)] = ask_as(connection, relation.reader, "rows bigint", f"SELECT count(*) FROM ONLY {relation.name}")
             [(size,)] = ask(connection, "SELECT pg_total_relation_size(%(oid)s::regclass)", oid=relation.oid)
         return int(rows), int(size)

@@ -13,6 +13,7 @@ from maintenance.engines.messages import msg
 from maintenance.engines.values import Action, Diagnosis, Finding, Performed
 
 from ..relations import Relation
+from ..sessions import TargetDatabase
 from ..sql import ask, canonical, configure, quoted
 from ..structure import Examined, Part, Structure
 
@@ -30,20 +31,23 @@ WHERE n.nspname IN ('pg_catalog', 'pg_toast') AND pg_relation_filepath(c.oid) = 
 WITHOUT_INDEXES = "-c ignore_system_indexes=on"
 
 
-class System(Structure):
+class SystemCatalogs:
     """Examines and mends catalogs."""
 
-    def examine_system(self, seconds: float) -> list[Examined]:
-        """As `examine`, of the catalogs: some megabytes even where there are 10,000 tables.
+    def __init__(self, target: TargetDatabase, structure: Structure) -> None:
+        self.target, self.structure = target, structure
+
+    def examine(self, seconds: float) -> list[Examined]:
+        """As `Structure.examine`, of the catalogs: some megabytes even where there are 10,000 tables.
 
         Where a damaged index is in the way of looking, its use is forbidden, which takes longer; where the damage is
         still in the way the server's words name its file.
         """
-        with self.session("looking for system catalogs") as connection:
-            relations = [Relation(*row) for row in ask(connection, CATALOGS)]
-        results = self.examine_these(relations, seconds)
+        with self.target.session("looking for system catalogs") as connection:
+            catalogs = [Relation(*row) for row in ask(connection, CATALOGS)]
+        results = self.structure.examine_these(catalogs, seconds)
         if any(path_in(result.unknown) for result in results):
-            results = self.examine_these(relations, seconds, options=WITHOUT_INDEXES)
+            results = self.structure.examine_these(catalogs, seconds, options=WITHOUT_INDEXES)
         words = {result.unknown for result in results if path_in(result.unknown)}
         return [result for result in results if result.unknown not in words] + self._named(sorted(map(str, words)))
 
@@ -51,24 +55,24 @@ class System(Structure):
         """The parts whose files these words name."""
         if not faults:
             return []
-        with self.session("looking for system catalogs", options=WITHOUT_INDEXES) as connection:
+        with self.target.session("looking for system catalogs", options=WITHOUT_INDEXES) as connection:
             rows = [(words, *row) for words in faults for row in ask(connection, LYING_IN, path=path_in(words))]
         return [
             Examined(Part(canonical(schema, table), canonical(schema, index) if index else None, oid, 0), fault=words)
             for words, oid, schema, table, index in rows
         ]
 
-    def rebuild_system_indexes(self, action: Action) -> Performed:
+    def rebuild_indexes(self, action: Action) -> Performed:
         """The session that does it uses none of them."""
-        with self.session("building the indexes anew of", action.object, options=WITHOUT_INDEXES) as connection:
+        with self.target.session("building the indexes anew of", action.object, options=WITHOUT_INDEXES) as connection:
             configure(connection, {"maintenance_work_mem": "64MB"})
-            ask(connection, f"REINDEX SYSTEM {quoted(self.place())}")
+            ask(connection, f"REINDEX SYSTEM {quoted(self.target.place())}")
         self._must_be_whole(action)
         return Performed(msg("Built the indexes of the system catalogs anew"), None, None)
 
     def renew_statistics(self, action: Action) -> Performed:
         """Nothing but the planner's figures is in these tables, so they are emptied, and taken anew of every table."""
-        with self.session("taking new statistics of", action.object) as connection:
+        with self.target.session("taking new statistics of", action.object) as connection:
             configure(connection, {"allow_system_table_mods": "on"})
             ask(connection, f"TRUNCATE {', '.join(STATISTICS)}")
             configure(connection, {"allow_system_table_mods": "off"})
@@ -78,7 +82,7 @@ class System(Structure):
 
     def _must_be_whole(self, action: Action) -> None:
         mended = {"rebuild_system_indexes": "damaged_system_index", "renew_statistics": "damaged_statistics"}
-        for finding in findings_about_system(self.examine_system(600)):
+        for finding in findings_about_system(self.examine(600)):
             if finding.code == mended[action.kind]:
                 raise Damaged("examining", finding.object, finding.evidence)
 

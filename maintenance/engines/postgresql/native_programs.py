@@ -1,0 +1,158 @@
+"""The server's own programs: how they connect, and the dumps that they write and read.
+
+`pg_dump` does not compress: it writes no checksum then, but zstd does.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psycopg2.extensions
+
+from .. import archive
+from ..archive import Archive, ArchiveError, Seal
+from ..errors import ResourceShortage
+from ..programs import PIPE, running
+from .connection import OWN, arguments_of, spelled
+from .driver_errors import from_system
+from .sessions import TargetDatabase
+
+CHUNK = 1 << 20
+
+
+def program(name: str, major: int) -> str:
+    """The native program of the server's version, or the next newer one; PATH at last. A name without a folder
+    when there is none: starting it then says so."""
+    found: dict[int, str] = {}
+    for path in glob.glob(f"/usr/lib/postgresql/*/bin/{name}") + glob.glob(f"/usr/pgsql-*/bin/{name}"):
+        version = re.search(r"(\d+)/bin", path)
+        if version and os.access(path, os.X_OK):
+            found[int(version.group(1))] = path
+    fitting = [path for version, path in sorted(found.items()) if version >= major]
+    return fitting[0] if fitting else shutil.which(name) or name
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """What was there when a dump was begun. `sequences` are None where they may not all be read."""
+
+    definitions: dict[str, str]
+    sequences: dict[str, tuple[int, bool]] | None
+
+
+class NativePrograms:
+    """Runs pg_dump, pg_restore and pg_basebackup for the target."""
+
+    def __init__(self, target: TargetDatabase) -> None:
+        self.target = target
+        self.dumped: dict[str, Dumped] = {}
+        """By the digest of a dump of this object's."""
+
+    def dump(self, folder: Path, stem: str, seal: Seal, options: Sequence[str]) -> tuple[Path, Archive]:
+        """Write a dump under its temporary name, read back. Raises ResourceShortage, Damaged, AccessDenied …"""
+        part = folder / f"{stem}.part.dump{seal.extension}"
+        args = [
+            program("pg_dump", self.target.capabilities.major),
+            "--format=custom",
+            "--compress=0",
+            "--no-password",
+            f"--lock-wait-timeout={max(1, int(self.target.limits.lock_seconds))}s",
+            *options,
+            f"--dbname={self.conninfo(self.target.place())}",
+        ]
+        written = self.capture("backing up", args, part, seal)
+        try:
+            self.read_back(written, seal, self._decode_dump)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return part, written
+
+    def capture(self, doing: str, args: Sequence[str], part: Path, seal: Seal) -> Archive:
+        self.target.raise_if_stopping(doing, self.target.name)
+        try:
+            with self.target.translated(doing, self.target.name):
+                try:
+                    with running(
+                        args,
+                        secrets=self.secrets(),
+                        stop=self.target.stopping,
+                        timeout=self.target.limits.statement_seconds,
+                    ) as child:
+                        assert child.stdout is not None
+                        written = archive.write(child.stdout, part, seal)
+                except BaseException:
+                    # What a failed program wrote is whole as an archive, and incomplete as a backup.
+                    part.unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            raise from_system(error, doing, self.target.name) from error
+        return written
+
+    def read_back(self, written: Archive, seal: Seal, decode: Callable[[IO[bytes]], None]) -> None:
+        try:
+            with self.target.translated("reading back the backup of", self.target.name):
+                archive.verify(written)
+                if self.can_open(seal):
+                    with archive.reading(written.path, seal) as stream:
+                        decode(stream)
+        except (ArchiveError, tarfile.TarError) as error:
+            raise ResourceShortage("reading back the backup of", self.target.name, str(error)) from error
+        except OSError as error:
+            raise from_system(error, "reading back the backup of", self.target.name) from error
+
+    def can_open(self, seal: Seal) -> bool:
+        """Return whether we could open it; without the identity file a sealed backup can only be compared by digest."""
+        return not seal.recipients or seal.identity_file is not None
+
+    def _decode_dump(self, stream: IO[bytes]) -> None:
+        self.restore_from(stream, ["--file=/dev/null"])
+
+    def restore_from(self, stream: IO[bytes], options: Sequence[str]) -> None:
+        """Feed a dump to pg_restore. Raises CommandFailed."""
+        args = [program("pg_restore", self.target.capabilities.major), *options]
+        with running(
+            args,
+            secrets=self.secrets(),
+            stdin=PIPE,
+            stop=self.target.stopping,
+            timeout=self.target.limits.statement_seconds,
+        ) as child:
+            assert child.stdin is not None
+            # It may have all it wants before the end of the dump; its exit code tells whether that was so.
+            with suppress(BrokenPipeError):
+                while chunk := stream.read(CHUNK):
+                    child.stdin.write(chunk)
+                child.stdin.close()
+
+    def conninfo(self, database: str) -> str:
+        """Return a connection string without the password. Its options are over those of the environment."""
+        arguments = self._libpq()
+        arguments.pop("password", None)
+        settings = {"search_path": OWN["search_path"], "synchronous_commit": "local", **self.target.silence()}
+        if self.target.capabilities.checks_client:
+            settings["client_connection_check_interval"] = "500"
+        arguments.update(
+            dbname=database,
+            application_name=self.target.tag.session,
+            connect_timeout="10",
+            options=f"{arguments.pop('options', '')} {spelled(settings)}".strip(),
+        )
+        return str(psycopg2.extensions.make_dsn(**{key: str(value) for key, value in arguments.items()}))
+
+    def secrets(self) -> dict[str, str]:
+        """Return what of the environment tells the programs the password."""
+        password = self._libpq().get("password")
+        return {"PGPASSWORD": str(password)} if password else {}
+
+    def _libpq(self) -> dict[str, object]:
+        return arguments_of(self.target.url)
