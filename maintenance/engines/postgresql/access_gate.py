@@ -250,7 +250,7 @@ class PostgresGate(AccessGate):
         """
         if keeps_its_name(connection, access.name) and is_superuser(connection):
             new = literal(connection, to)
-            return f"UPDATE pg_catalog.pg_database SET datname = {new} WHERE oid = {access.oid}"  # noqa: S608 -- quoted above
+            return f"UPDATE pg_catalog.pg_database SET datname = {new} WHERE oid = {access.oid}"
         return f"ALTER DATABASE {quoted(access.name)} RENAME TO {quoted(to)}"
 
     def _await_arrivals(self, connection: Connection) -> None:

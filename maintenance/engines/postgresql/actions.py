@@ -3,8 +3,6 @@
 The server reports success for work that it skipped, so every action is verified by its effect.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import time

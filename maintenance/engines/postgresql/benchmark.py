@@ -1,7 +1,5 @@
 """Benchmark: the same queries under the same settings, times with the blocks that they touch."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import re

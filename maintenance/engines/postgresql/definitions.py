@@ -1,7 +1,5 @@
 """What the database consists of besides rows: one line an object, with the digest of its definition."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 OURS = (

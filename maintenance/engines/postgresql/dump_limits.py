@@ -1,7 +1,5 @@
 """What an account that is no superuser cannot create again, and so cannot restore from a dump."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from sqlalchemy import Connection

@@ -1,7 +1,5 @@
 """What proves that nothing was lost: a fingerprint of the rows of each table, and a digest of each definition."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import re

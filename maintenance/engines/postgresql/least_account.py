@@ -7,8 +7,6 @@ server refuses to change the role. So a statement is handed to a temporary funct
 https://www.postgresql.org/docs/current/sql-createfunction.html (SECURITY DEFINER)
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,8 +8,6 @@ account could not restore it.
 Role number 0 stands for an account that does not exist yet: the server answers for it what holds for everybody.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import re

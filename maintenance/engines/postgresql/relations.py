@@ -1,7 +1,5 @@
 """The tables that keep rows, and what people call them."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ are loaded. Under a superuser they run as their own owners (SECURITY DEFINER in 
 such a constraint calls a volatile function of the server itself nothing is restored: a copy by file runs nothing.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import re

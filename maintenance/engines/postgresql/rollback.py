@@ -1,7 +1,5 @@
 """The way back: the test of a backup, restoring beside, putting the copy in place, and what is left afterwards."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import time

@@ -1,7 +1,5 @@
 """Sequences that stand behind their columns: the next insert would fail."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from collections.abc import Sequence

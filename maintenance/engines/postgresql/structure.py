@@ -5,8 +5,6 @@ nothing of them is ever seen by anybody else, nor left behind by a crash. A supe
 schema of each session, so that several may look at once; the extension itself only one session can create.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import time

@@ -1,7 +1,5 @@
 """Checks: structure, constraints and sequences."""
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import re

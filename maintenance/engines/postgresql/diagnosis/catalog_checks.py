@@ -4,8 +4,6 @@ Every question is cheap and read-only, and is asked in a transaction of its own:
 "cannot tell". Reasons for the figures stand over them.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from collections.abc import Callable

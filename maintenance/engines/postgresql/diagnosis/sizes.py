@@ -4,8 +4,6 @@ The estimate needs fresh statistics. Where those are old, dead rows as the stati
 them tell the share instead. On 60 % deleted rows the estimate was within 2 points of pgstattuple.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ What is ordered by such a collation is built anew, and only then the new version
 server warns nobody any more. Partitions by ranges of text are left to people, as rows may lie in the wrong one.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Nobody but a person can tell which of two rows is the right one, so nothing is deleted here.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 from sqlalchemy import Connection

@@ -4,8 +4,6 @@ Neither a count nor a dump nor amcheck nor checksums tell. A page of zeros alone
 that was growing; but where an index still points into it there were rows. Needs a superuser, and pageinspect.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import time

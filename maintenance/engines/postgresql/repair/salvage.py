@@ -11,8 +11,6 @@ The side table knows in which file the table lay, so a second run begins where t
 Needs version 14, a superuser, and the contrib modules amcheck and pg_surgery.
 """
 
-# ruff: noqa: S608 -- only names that `quoted` or the catalog itself quoted stand in statements
-
 from __future__ import annotations
 
 import json
