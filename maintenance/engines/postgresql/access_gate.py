@@ -223,7 +223,7 @@ class PostgresGate(AccessGate):
             self.bar(connection, access.name, method)
 
     def bar(self, connection: Connection, name: str, method: Method) -> None:
-        """Blocks new sessions in database `name`."""
+        """Block new sessions in database `name`."""
         if method == "hide":
             set_allow(connection, name, False)
         else:
@@ -234,7 +234,7 @@ class PostgresGate(AccessGate):
             ask(connection, f"GRANT CONNECT ON DATABASE {quoted(name)} TO {quoted(me)}")
 
     def _hide(self, connection: Connection, gate: Json) -> None:
-        """Gives the database its hidden name, under which our own sessions may enter again."""
+        """Give the database its hidden name, under which our own sessions may enter again."""
         access, held = access_of(self.target, connection), str(gate["hidden"])
         if access.name == self.target.name:
             with transaction(connection):
@@ -243,7 +243,7 @@ class PostgresGate(AccessGate):
         self.target.renamed(held)
 
     def _renaming(self, connection: Connection, access: DatabaseAccess, to: str) -> str:
-        """The statement that renames, also under what we spare.
+        """Return the statement that renames, also under what we spare.
 
         There ALTER DATABASE is refused, only because clients could be confused (RenameDatabase in the server's
         dbcommands.c): inside the server everything goes by the database's number. So a superuser writes the name.
@@ -263,7 +263,7 @@ class PostgresGate(AccessGate):
             coming &= self._arriving(connection)
 
     def _arriving(self, connection: Connection) -> set[int]:
-        """Processes in the transaction with which each session begins."""
+        """Return processes in the transaction with which each session begins."""
         rows = ask(
             connection,
             """SELECT pid FROM pg_locks WHERE objid = %(oid)s AND locktype = 'object'
@@ -273,7 +273,7 @@ class PostgresGate(AccessGate):
         return {int(pid) for (pid,) in rows}
 
     def _end_sessions(self, connection: Connection, method: Method, polls: int = QUIET_POLLS) -> int:
-        """Ends sessions, also those that come again, until so many polls running found none."""
+        """End sessions, also those that come again, until so many polls running found none."""
         until = time.monotonic() + self.target.limits.cut_seconds
         ended: set[int] = set()
         refused = ""
@@ -299,7 +299,7 @@ class PostgresGate(AccessGate):
             time.sleep(POLL_SECONDS)
 
     def _terminate(self, connection: Connection, rows: list[Row], ended: set[int]) -> str:
-        """Returns the server's words where it refused."""
+        """Return the server's words where it refused."""
         refused = ""
         for pid, *_ in rows:
             try:
@@ -314,7 +314,7 @@ class PostgresGate(AccessGate):
     # -- absolute values ---------------------------------------------------------------------------
 
     def opening(self, connection: Connection, gate: Json) -> list[str]:
-        """The statements that bring everything back as `gate` says, from how the target is now."""
+        """Return the statements that bring everything back as `gate` says, from how the target is now."""
         access, name = access_of(self.target, connection), quoted(self.target.name)
         hidden = access.name != self.target.name
         renaming = [self._renaming(connection, access, self.target.name)] if hidden else []
@@ -328,7 +328,7 @@ class PostgresGate(AccessGate):
 
 
 def staged(gate: Json, share: float | None) -> int:
-    """The connection limit at this stage; at least one, never more than it was."""
+    """Return the connection limit at this stage; at least one, never more than it was."""
     limit = int(str(gate["limit"]))
     if share is None:
         return limit

@@ -262,7 +262,7 @@ class PostgresActions(Actions):
             raise Unable(action.kind.replace("_", " "), action.object, skipped[0])
 
     def _unique(self, action: Action, relation: Relation, work: Callable[[], None]) -> None:
-        """Does what builds indexes. Raises Damaged with the keys where rows contradict a unique index."""
+        """Do what builds indexes. Raises Damaged with the keys where rows contradict a unique index."""
         try:
             work()
         except Damaged as error:
@@ -273,7 +273,7 @@ class PostgresActions(Actions):
             raise Damaged(error.doing, action.object, "; ".join(found) or error.words) from error
 
     def _reset_visibility(self, action: Action) -> Performed:
-        """Forgets which pages are wholly visible; the next cleaning finds out anew."""
+        """Forget which pages are wholly visible; the next cleaning finds out anew."""
         with self.target.session("resetting the visibility map of", action.object) as connection:
             relation = relation_of(connection, action)
             with transaction(connection):
@@ -289,7 +289,7 @@ class PostgresActions(Actions):
         return Performed(msg("Reset the visibility map of {table}", table=action.object), None, None)
 
     def _counted(self, connection: Connection, relation: Relation, action: Action, statement: str, column: str) -> None:
-        """Runs and sees the server's own count of such runs go up."""
+        """Run it and see the server's own count of such runs go up."""
         before = counted(connection, relation.oid, column)
         self._run(connection, action, statement)
         if ask(connection, "SELECT current_setting('track_counts')")[0][0] != "on":
@@ -336,7 +336,7 @@ def counted(connection: Connection, oid: int, column: str) -> int:
 
 
 def index_nodes(connection: Connection, oid: int) -> dict[str, tuple[int, bool, int]]:
-    """Index -> (file, valid, bytes)."""
+    """Return index -> (file, valid, bytes)."""
     rows = ask(
         connection,
         """SELECT n.nspname, i.relname, pg_relation_filenode(i.oid), x.indisvalid AND x.indisready,
@@ -352,8 +352,8 @@ def index_nodes(connection: Connection, oid: int) -> dict[str, tuple[int, bool, 
 
 
 def progress_sql(capabilities: Capabilities) -> str:
-    """What our sessions run, since when, and who blocks them. Shares as the phases of the manual's chapter 'Progress
-    Reporting' allow; a phase without figures gives none."""
+    """Return what our sessions run, since when, and who blocks them. Shares as the phases of the manual's chapter
+    'Progress Reporting' allow; a phase without figures gives none."""
     parts = [
         """SELECT pid, relid, 'VACUUM' AS command, phase,
              CASE WHEN phase IN ('scanning heap', 'vacuuming heap') AND heap_blks_total > 0

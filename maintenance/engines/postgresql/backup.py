@@ -71,7 +71,7 @@ class PostgresBackups(Backups):
         return self._publish(part, written, folder / f"{stem}.dump{seal.extension}", "pg_dump", seal, prints)
 
     def _base_backup(self, folder: Path, stem: str, seal: Seal) -> Backup:
-        """The whole cluster, as the replication protocol gives it; wrong checksums are no reason to fail."""
+        """Write the whole cluster, as the replication protocol gives it; wrong checksums are no reason to fail."""
         prints = self.fingerprints.read(None)
         part = folder / f"{stem}.part.tar{seal.extension}"
         args = [

@@ -163,7 +163,8 @@ def name_of(code: str) -> str:
 
 
 def answered(text: str | None, sql: str) -> list[Row]:
-    """The first value of a row in its text form, e.g. `(t,12)`. Raises Unable where it is neither truth nor number."""
+    """Return the first value of a row in its text form, e.g. `(t,12)`. Raises Unable where it is neither truth nor
+    number."""
     first = re.match(r"\((?:(t)|(f)|(-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?))?[,)]", text or "()")
     if first is None:
         raise Unable("asking", sql[:80], msg("it answers neither true or false nor a number"))
@@ -174,7 +175,7 @@ def answered(text: str | None, sql: str) -> list[Row]:
 
 
 def single(sql: str) -> str:
-    """The statement without its semicolon. Several could end our read-only transaction and write: Unable.
+    """Return the statement without its semicolon. Several could end our read-only transaction and write: Unable.
 
     Where backslashes, dollars or comments may quote too, only the server's own scanner knows where a text ends:
     there a semicolon in a text is refused as well.

@@ -50,7 +50,7 @@ class Capabilities:
 
     @property
     def amcheck_functions(self) -> tuple[str, ...]:
-        """Those that the console calls, with their arguments."""
+        """Return those that the console calls, with their arguments."""
         heap = ("verify_heapam(regclass, boolean, boolean, text, bigint, bigint)",) if self.heap_check else ()
         gin = ("gin_index_check(regclass)",) if "gin" in self.examined_indexes else ()
         return ("bt_index_check(regclass, boolean)", *heap, *gin)

@@ -43,13 +43,13 @@ def spelled(settings: Mapping[str, object]) -> str:
 
 
 def arguments_of(url: URL) -> dict[str, object]:
-    """What the driver is called with."""
+    """Return what the driver is called with."""
     _, arguments = url.get_dialect()().create_connect_args(url)
     return dict(arguments)
 
 
 def connected(arguments: Mapping[str, Any], database: str) -> Any:
-    """A driver's connection to the server itself, with the settings that were asked for in force.
+    """Return a driver's connection to the server itself, with the settings that were asked for in force.
 
     Whoever stands between us and the server drops them, or lends us another session for each transaction: a lock, a
     setting, or the end of our sessions would then be somebody else's. Raises Unable.
@@ -83,6 +83,6 @@ def give_back(connection: Connection) -> None:
 
 
 def silent(error: EngineError) -> bool:
-    """Whether nobody answered, so that asking for another database would wait as long again. The words are libpq's own,
-    in the language of our process: English."""
+    """Return whether nobody answered, so that asking for another database would wait as long again. The words are
+    libpq's own, in the language of our process: English."""
     return "timeout expired" in error.words

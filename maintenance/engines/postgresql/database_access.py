@@ -29,7 +29,7 @@ class DatabaseAccess:
 
 
 def access_of(target: TargetDatabase, connection: Connection, name: str | None = None) -> DatabaseAccess:
-    """The row of the target (or of the database that is called `name`). Raises Unable when there is none."""
+    """Return the row of the target (or of the database that is called `name`). Raises Unable when there is none."""
     entry = target.identity.target(connection) if name is None else target.identity.named(connection, name)
     if entry is None:
         raise Unable("reading the connection settings of", name or target.name, "there is no such database")
@@ -56,7 +56,7 @@ def access_of(target: TargetDatabase, connection: Connection, name: str | None =
 
 
 def grants_of(connection: Connection, name: str) -> tuple[tuple[str, str, bool], ...]:
-    """(grantee, privilege, grantable) in force; '' is everybody."""
+    """Return (grantee, privilege, grantable) in force; '' is everybody."""
     rows = ask(
         connection,
         """SELECT DISTINCT CASE WHEN a.grantee = 0 THEN '' ELSE pg_get_userbyid(a.grantee) END, a.privilege_type,
@@ -87,7 +87,7 @@ def wanted_grants(connection: Connection, name: str, gate: Json) -> tuple[tuple[
 
 
 def foreign_sessions(target: TargetDatabase, connection: Connection, oid: int, ours_too: bool = False) -> list[Row]:
-    """(pid, role) of client sessions in database `oid`, replication left out. Ours have our name and our role:
+    """Return (pid, role) of client sessions in database `oid`, replication left out. Ours have our name and our role:
     any session may call itself as ours do."""
     return ask(
         connection,
@@ -103,7 +103,7 @@ def foreign_sessions(target: TargetDatabase, connection: Connection, oid: int, o
 
 
 def keeps_its_name(connection: Connection, name: str) -> bool:
-    """Whether something is in the database that we spare and that the server neither renames nor copies under:
+    """Return whether something is in the database that we spare and that the server neither renames nor copies under:
     a prepared transaction, logical replication, another background worker."""
     [(kept,)] = ask(
         connection,
@@ -135,7 +135,7 @@ def set_grants(connection: Connection, name: str, gate: Json) -> None:
 
 
 def granting(connection: Connection, found: str, name: str, gate: Json) -> list[str]:
-    """Statements that give database `name`, which is called `found` now, the grants of `gate`."""
+    """Return statements that give database `name`, which is called `found` now, the grants of `gate`."""
     wanted = wanted_grants(connection, found, gate)
     now = grants_of(connection, found)
     if sorted(now) == sorted(wanted):

@@ -65,7 +65,7 @@ BY_WORDS: tuple[tuple[str, type[EngineError]], ...] = (
 
 
 def lost(error: BaseException | None) -> bool:
-    """The session is gone: the server ended it, or ended itself."""
+    """Return whether the session is gone: the server ended it, or ended itself."""
     return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and getattr(
         error, "pgcode", None
     ) in (
@@ -76,7 +76,7 @@ def lost(error: BaseException | None) -> bool:
 
 
 def by_words(words: str, otherwise: type[EngineError]) -> type[EngineError]:
-    """The error that a message without a code means."""
+    """Return the error that a message without a code means."""
     for pattern, kind in BY_WORDS:
         if re.search(pattern, words):
             return kind
@@ -84,7 +84,7 @@ def by_words(words: str, otherwise: type[EngineError]) -> type[EngineError]:
 
 
 def by_code(code: str | None, words: str, otherwise: type[EngineError] = EngineError) -> type[EngineError]:
-    """The error that a server's code means; by its words when it gave no code."""
+    """Return the error that a server's code means; by its words when it gave no code."""
     if not code:
         return by_words(words, otherwise)
     return BY_CODE.get(code) or BY_CLASS.get(code[:2]) or otherwise

@@ -57,7 +57,7 @@ WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 
 
 def for_superusers(connection: Connection, capabilities: Capabilities) -> list[str]:
-    """The objects by name, without the tables that `grants` has given away."""
+    """Return the objects by name, without the tables that `grants` has given away."""
     trusted = " AND NOT coalesce(v.trusted, false)" if capabilities.trusted_extensions else ""
     statements = (f"{EXTENSIONS}{trusted} ORDER BY 1", SUBSCRIPTIONS, KINDS)
     return [str(name) for statement in statements for (name,) in ask(connection, statement)]

@@ -142,7 +142,7 @@ class Fingerprints:
         return found
 
     def _one(self, name: str, reader: str | None, side: str | None, snapshot: str | None, alone: bool) -> Seen | None:
-        """None when the session was lost."""
+        """Return None when the session was lost."""
         settings = {**PINNED, "max_parallel_workers_per_gather": self.target.limits.jobs if alone else 0}
         try:
             with self.target.session("reading", name, database=side, settings=settings) as connection:

@@ -40,7 +40,8 @@ class Entry:
 
     @property
     def claim(self) -> Json | None:
-        """What a comment in the form of our marks says, signed by whomsoever: for telling people, never to act on."""
+        """Return what a comment in the form of our marks says, signed by whomsoever: for telling people, never to act
+        on."""
         return claim_in(self.comment)
 
 

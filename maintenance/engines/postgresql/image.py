@@ -114,7 +114,7 @@ class Images:
         return f"COLLATION_VERSION {version}" if version else ""
 
     def _alone(self, connection: Connection, statement: str) -> None:
-        """Runs what needs a database without any session; our own short ones are ended."""
+        """Run what needs a database without any session; our own short ones are ended."""
         for attempt in range(3):
             for pid, *_ in foreign_sessions(
                 self.target, connection, access_of(self.target, connection).oid, ours_too=True
@@ -138,7 +138,8 @@ class Images:
         stem: str,
         seal: Seal,
     ) -> Image:
-        """The restored copy with the rows and sequence values of now. Raises Damaged where it is not equal then."""
+        """Return the restored copy with the rows and sequence values of now. Raises Damaged where it is not equal
+        then."""
         part: Path | None = None
         try:
             if patterns := self._patterns(backup, changed):
@@ -155,7 +156,7 @@ class Images:
         return Image(kind="copy", name=name, bytes=int(size))
 
     def _changed_since(self, backup: Backup, baseline: Mapping[str, Fingerprint]) -> list[str] | None:
-        """Tables that are not proved to be as in the backup. None when that cannot be told table by table."""
+        """Return tables that are not proved to be as in the backup. None when that cannot be told table by table."""
         changed = differing(baseline, backup.snapshot)
         known = self.programs.dumped.get(backup.sha256)
         told = (
@@ -169,13 +170,13 @@ class Images:
         return changed if told else None
 
     def _little(self, changed: Sequence[str]) -> bool:
-        """Whether a dump of these tables, read back, is sooner made than a copy of the whole database."""
+        """Return whether a dump of these tables, read back, is sooner made than a copy of the whole database."""
         with self.target.session("measuring") as connection:
             [(whole,)] = ask(connection, "SELECT pg_database_size(current_database())")
             return sum(x.bytes for x in relations(connection, changed)) * LITTLE <= int(whole)
 
     def _catch_up(self, backup: Backup, changed: list[str] | None, folder: Path, stem: str, seal: Seal) -> Image:
-        """Dumps the tables that changed since the backup; everything with None."""
+        """Dump the tables that changed since the backup; everything with None."""
         partial = changed is not None
         options = [f"--table={pattern}" for pattern in self._patterns(backup, changed)] if changed is not None else []
         if partial and not options:
@@ -196,7 +197,8 @@ class Images:
         )
 
     def _patterns(self, backup: Backup, tables: Sequence[str]) -> list[str]:
-        """Exact patterns for pg_dump, with the sequences unless all stand as before: they move without any row."""
+        """Return exact patterns for pg_dump, with the sequences unless all stand as before: they move without any
+        row."""
         known, now = self.programs.dumped[backup.sha256].sequences, sequence_values(self.target)
         with self.target.session("looking for tables") as connection:
             names = [(x.schema, x.table) for x in relations(connection, tables)]

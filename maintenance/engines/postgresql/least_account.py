@@ -147,18 +147,19 @@ def run_as(connection: Connection, role: str | None, statement: str) -> None:
 
 
 def usual_path(connection: Connection) -> str:
-    """The path of names that the database gives to its applications."""
+    """Return the path of names that the database gives to its applications."""
     rows = ask(connection, USUAL_PATH)
     return str(rows[0][0]) if rows else DEFAULT_PATH
 
 
 def names_unknown(error: DBAPIError) -> bool:
-    """Whether a function may have counted on the usual path of names."""
+    """Return whether a function may have counted on the usual path of names."""
     return getattr(error.orig, "pgcode", None) in UNKNOWN_NAMES
 
 
 def found_by(path: str, asking: Callable[[str], list[Row]]) -> list[Row]:
-    """What `asking` finds with the server's own names alone; where that leaves some unknown, with the usual `path`."""
+    """Return what `asking` finds with the server's own names alone; where that leaves some unknown, with the usual
+    `path`."""
     try:
         return asking(SAFE_PATH)
     except DBAPIError as error:
@@ -192,7 +193,8 @@ def reading(
 
 
 def asker(connection: Connection, read_all_data: bool) -> str | None:
-    """The role in whose name questions of people are asked; None where each could reach files of the server's host.
+    """Return the role in whose name questions of people are asked; None where each could reach files of the server's
+    host.
 
     `read_all_data`: the server has that predefined role. Otherwise the owner of the database, or this account.
     """
@@ -211,7 +213,7 @@ def asker(connection: Connection, read_all_data: bool) -> str | None:
 
 
 def readable(connection: Connection, role: str, oids: Sequence[int]) -> set[int]:
-    """Those of the tables that `role` may read."""
+    """Return those of the tables that `role` may read."""
     rows = ask(
         connection,
         """SELECT c.oid FROM pg_class c WHERE c.oid = ANY(%(oids)s::oid[])

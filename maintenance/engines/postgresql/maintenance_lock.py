@@ -150,13 +150,13 @@ class PostgresLock(MaintenanceLock):
         return not access.allow or ("" not in connecting and len(connecting) <= 1)
 
     def _end_planted(self, connection: Connection) -> None:
-        """Ends sessions that hold the lock and could not maintain the target: anybody may take such a lock."""
+        """End sessions that hold the lock and could not maintain the target: anybody may take such a lock."""
         for pid, _, may_maintain in self._holders(connection):
             if not may_maintain:
                 ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
 
     def _holders(self, connection: Connection) -> list[tuple[int, str, bool]]:
-        """(pid, name of the session, whether its role could maintain the target) of those that hold the lock.
+        """Return (pid, name of the session, whether its role could maintain the target) of those that hold the lock.
 
         A bigint lock is told as its two halves (https://www.postgresql.org/docs/current/view-pg-locks.html).
         """

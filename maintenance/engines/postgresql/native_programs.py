@@ -30,7 +30,7 @@ CHUNK = 1 << 20
 
 
 def program(name: str, major: int) -> str:
-    """The native program of the server's version, or the next newer one; PATH at last. A name without a folder
+    """Return the native program of the server's version, or the next newer one; PATH at last. A name without a folder
     when there is none: starting it then says so."""
     found: dict[int, str] = {}
     for path in glob.glob(f"/usr/lib/postgresql/*/bin/{name}") + glob.glob(f"/usr/pgsql-*/bin/{name}"):

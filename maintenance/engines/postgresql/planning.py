@@ -96,7 +96,8 @@ def number(fact: TableFacts, note: str) -> int:
 
 
 def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True, sequences: bool = True) -> list[Action]:
-    """What is broken must be mended whatever the type of maintenance; sequences are none of an optimization's."""
+    """Return what is broken must be mended whatever the type of maintenance; sequences are none of an
+    optimization's."""
     actions: list[Action] = []
     fault = fact.notes.get("heap_fault")
     short = fact.notes.get("short")

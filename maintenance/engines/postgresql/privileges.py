@@ -300,7 +300,7 @@ class PostgresPrivileges(Privileges):
         )
 
     def _restoring(self, inside: Connection, account: Account, me: str) -> Iterator[Grant]:
-        """What a rollback from a dump needs; one by copy does not."""
+        """Return what a rollback from a dump needs; one by copy does not."""
         for space, may in ask(inside, SPACES, me=account.oid):
             yield Grant(
                 f"GRANT CREATE ON TABLESPACE {quoted(space)} TO {me}",
@@ -359,7 +359,7 @@ class PostgresPrivileges(Privileges):
 
 
 def account_of(connection: Connection, role: str | None) -> Account:
-    """The session's own account, or `role`."""
+    """Return the session's own account, or `role`."""
     rows = ask(
         connection,
         """SELECT rolname, oid, rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles
@@ -370,20 +370,20 @@ def account_of(connection: Connection, role: str | None) -> Account:
 
 
 def member(connection: Connection, account: Account, role: str) -> bool:
-    """Whether the account has the rights of this predefined role."""
+    """Return whether the account has the rights of this predefined role."""
     sql = "SELECT pg_has_role(%(me)s::oid, oid, 'USAGE') FROM pg_roles WHERE rolname = %(role)s"
     rows = ask(connection, sql, me=account.oid, role=role)
     return bool(rows and rows[0][0])
 
 
 def runs(connection: Connection, account: Account, function: str) -> bool:
-    """Whether the function is there and the account may run it."""
+    """Return whether the function is there and the account may run it."""
     sql = "SELECT has_function_privilege(%(me)s::oid, to_regprocedure(%(function)s)::oid, 'EXECUTE')"
     return bool(ask(connection, sql, me=account.oid, function=function)[0][0])
 
 
 def entering(database: str) -> str:
-    """What psql is told to go on in `database`. A name that is not plain would be taken for a connection string.
+    """Return what psql is told to go on in `database`. A name that is not plain would be taken for a connection string.
 
     https://www.postgresql.org/docs/current/app-psql.html
     """

@@ -81,7 +81,7 @@ class Restores:
         self.target, self.sides, self.programs, self.fingerprints = target, sides, programs, fingerprints
 
     def extent(self, budget: RestoreBudget) -> tuple[str, Message | None]:
-        """How much can be restored beside within the budget, and why not all."""
+        """Return how much can be restored beside within the budget, and why not all."""
         if budget.extent != "full":
             return budget.extent, msg("the setting asks for no more")
         with self.target.session("measuring") as connection:
@@ -125,7 +125,7 @@ class Restores:
         return int(size)
 
     def _give_up(self, name: str) -> None:
-        """Drops the copy, also after an interrupt; what cannot be dropped now is found among the leftovers."""
+        """Drop the copy, also after an interrupt; what cannot be dropped now is found among the leftovers."""
         try:
             connection = self.target.open(self.target.control_database(), "dropping", name)
         except EngineError:
@@ -137,7 +137,7 @@ class Restores:
             give_back(connection)
 
     def _unlike(self, backup: Backup, side: str, rows_too: bool) -> list[Message]:
-        """What in the copy is not as in the snapshot that the backup was made of."""
+        """Return what in the copy is not as in the snapshot that the backup was made of."""
         dumped = self.programs.dumped.get(backup.sha256)
         before = dumped.definitions if dumped else self.fingerprints.definitions()
         restored = self.fingerprints.definitions(side)
@@ -185,7 +185,7 @@ class Restores:
     # -- catching up -------------------------------------------------------------------------------
 
     def bring_up_to_date(self, path: Path | None, seal: Seal, changed: Sequence[str]) -> None:
-        """Puts the rows and sequence values of the dump `path` into the restored copy in place of what it holds.
+        """Put the rows and sequence values of the dump `path` into the restored copy in place of what it holds.
 
         Marked as incomplete meanwhile. Raises Unable where triggers would fire, or the account may not silence them.
         """
@@ -209,7 +209,7 @@ class Restores:
     # -- how ---------------------------------------------------------------------------------------
 
     def _into(self, name: str, settings: str = "", seconds: float | None = None) -> list[str]:
-        """Options of pg_restore; its sessions write whatever the server's defaults say."""
+        """Return options of pg_restore; its sessions write whatever the server's defaults say."""
         options = parse_dsn(self.programs.conninfo(name))
         further = f"{options.get('options', '')} -c default_transaction_read_only=off {settings}"
         if seconds is not None:
@@ -280,7 +280,7 @@ class Restores:
             self.programs.restore_from(stream, options)
 
     def _restore_data(self, path: Path, seal: Seal, target: Sequence[str], without: set[str]) -> None:
-        """The rows of all tables but those `without`, whose newer rows come from the second dump."""
+        """Return the rows of all tables but those `without`, whose newer rows come from the second dump."""
         with tempfile.TemporaryDirectory() as folder:
             listing = Path(folder, "list")
             self._restore(path, seal, ["--list", f"--file={listing}"])
@@ -289,7 +289,7 @@ class Restores:
             self._restore(path, seal, [*target, "--section=data", f"--use-list={kept}"])
 
     def _tags(self, without: set[str]) -> dict[str, bool]:
-        """How the archive's list calls each table -> whether to leave it out."""
+        """Return how the archive's list calls each table -> whether to leave it out."""
         with self.target.session("looking for tables") as connection:
             return {f"{x.schema} {x.table}": x.name in without for x in relations(connection)}
 
@@ -328,7 +328,8 @@ class Restores:
         ask(connection, f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(access_of(self.target, connection).owner)}")
 
     def carry_settings(self, connection: Connection, to: str) -> None:
-        """The settings of the database, those of roles in it, and its labels: neither a copy nor a dump holds them."""
+        """Return the settings of the database, those of roles in it, and its labels: neither a copy nor a dump holds
+        them."""
         source = access_of(self.target, connection).name
         for role, setting, value in ask(connection, SETTINGS, name=source):
             whom = f"ROLE {quoted(role)} IN DATABASE {quoted(to)}" if role else f"DATABASE {quoted(to)}"
@@ -365,10 +366,11 @@ def refuse_uncopyable(target: TargetDatabase) -> None:
 
 
 def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:
-    """Lines of `pg_restore --list` without the rows of the tables whose tag is True, and without sequence values.
+    """Return lines of `pg_restore --list` without the rows of the tables whose tag is True, and without sequence
+    values.
 
-    A name may contain spaces, so the longest known name that fits a line is the one meant. The second dump has
-    the values of all sequences.
+    A name may contain spaces, so the longest known name that fits a line is the one meant. The second dump has the
+    values of all sequences.
     """
     kept: list[str] = []
     for line in listing.splitlines():
@@ -384,7 +386,7 @@ def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:
 
 
 def names_in(value: str) -> list[str]:
-    """The names in a stored list: bare, or in double quotes with those inside doubled, between commas.
+    """Return the names in a stored list: bare, or in double quotes with those inside doubled, between commas.
 
     As pg_dump reads them (SplitGUCList): nothing else in the text means anything.
     """

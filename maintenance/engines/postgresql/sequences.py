@@ -40,7 +40,7 @@ AT_ONCE = 200
 
 
 def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
-    """(schema, table, column, sequence schema, sequence, last value, highest) of those that stand behind.
+    """Return (schema, table, column, sequence schema, sequence, last value, highest) of those that stand behind.
 
     Not of one that has no value beyond the highest: set there, it would refuse every insert, also those that it serves
     well now.
@@ -57,7 +57,7 @@ def sequences_behind(connection: Connection, rows: Sequence[Row]) -> list[Row]:
 
 
 def part(number: int, row: Row) -> str:
-    """The question for one sequence."""
+    """Return the question for one sequence."""
     schema, table, column, sequence_schema, sequence, *_ = row
     return f"""SELECT {number}, (SELECT max({quoted(column)})::numeric FROM {canonical(schema, table)}),
               (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END

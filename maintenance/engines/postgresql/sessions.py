@@ -100,7 +100,7 @@ class TargetDatabase:
             raise by_words(str(error), EngineError)(doing, object, str(error)) from error
 
     def place(self) -> str:
-        """The name under which the target is now: its own, or the one it has while it is hidden."""
+        """Return the name under which the target is now: its own, or the one it has while it is hidden."""
         with self.session("looking for the database"):
             return self._place or self.name
 
@@ -139,7 +139,7 @@ class TargetDatabase:
         return self._control or "postgres"
 
     def standing(self, side: str | None) -> str | None:
-        """The side database; None, the live one, when an earlier attempt has put it in place already."""
+        """Return the side database; None, the live one, when an earlier attempt has put it in place already."""
         if side is None:
             return None
         with self.control("looking for the side copy") as connection:
@@ -149,7 +149,7 @@ class TargetDatabase:
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the server's version can; connects when nobody did yet."""
+        """Return what the server's version can; connects when nobody did yet."""
         if not self._version:
             with self.session("asking for the version"):
                 pass
@@ -177,8 +177,8 @@ class TargetDatabase:
         raise missing
 
     def _look_up(self, doing: str) -> str:
-        """The name that the target has now, by the catalog: a refused connection has no code, and its words are of any
-        language. Raises Unreachable when it is nowhere."""
+        """Return the name that the target has now, by the catalog: a refused connection has no code, and its words are
+        of any language. Raises Unreachable when it is nowhere."""
         connection = self.enter(self.control_database(), doing, self.name)
         try:
             entry = self.identity.target(connection)
@@ -189,7 +189,7 @@ class TargetDatabase:
         return entry.name
 
     def _is_target(self, connection: Connection) -> bool:
-        """Whether the session is in the very database that the journal names; it may have changed its name."""
+        """Return whether the session is in the very database that the journal names; it may have changed its name."""
         if self.identity.known is None:
             return True
         entry = self.identity.target(connection)
@@ -242,7 +242,7 @@ class TargetDatabase:
         }
 
     def await_server(self, seconds: float = 60) -> None:
-        """Waits for a server that ended all its sessions to accept new ones. Raises what it says at last."""
+        """Wait for a server that ended all its sessions to accept new ones. Raises what it says at last."""
         until = time.monotonic() + seconds
         while True:
             try:

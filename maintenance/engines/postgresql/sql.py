@@ -18,7 +18,7 @@ _preparer = PGDialect(paramstyle="named").identifier_preparer  # type: ignore[no
 
 
 def quoted(name: str) -> str:
-    """One identifier as SQL."""
+    """Return one identifier as SQL."""
     return str(_preparer.quote(name))
 
 
@@ -27,7 +27,7 @@ def canonical(schema: str, table: str) -> str:
 
 
 def ask(connection: Connection, sql: str, **binds: object) -> list[Row]:
-    """Runs one statement. Without binds percent signs stand for themselves; with binds they are doubled."""
+    """Run one statement. Without binds percent signs stand for themselves; with binds they are doubled."""
     if binds:
         result = connection.exec_driver_sql(sql, binds)
     else:
@@ -49,7 +49,7 @@ def transaction(connection: Connection, opening: str = "BEGIN") -> Iterator[None
 
 
 def configure(connection: Connection, settings: Mapping[str, object], local: bool = False) -> None:
-    """Sets run-time parameters of this session (or, `local`, of its transaction)."""
+    """Set run-time parameters of this session (or, `local`, of its transaction)."""
     if not settings:
         return
     calls = ", ".join(f"set_config(%(n{i})s, %(v{i})s, %(local)s)" for i in range(len(settings)))
@@ -59,13 +59,13 @@ def configure(connection: Connection, settings: Mapping[str, object], local: boo
 
 
 def data_directory(connection: Connection) -> str | None:
-    """Where the data lies, or None when this account may not know."""
+    """Return where the data lies, or None when this account may not know."""
     rows = ask(connection, "SELECT setting FROM pg_settings WHERE name = 'data_directory'")
     return str(rows[0][0]) if rows and rows[0][0] else None
 
 
 def words_of(error: BaseException) -> str:
-    """The first line that the server said."""
+    """Return the first line that the server said."""
     cause = getattr(error, "orig", None) or error
     primary = getattr(getattr(cause, "diag", None), "message_primary", None)
     return re.sub(r"\s+", " ", str(primary or cause)).strip()

@@ -113,7 +113,7 @@ class Structure:
     def _examine_share(
         self, share: Sequence[list[Part]], until: float, deep: bool
     ) -> list[tuple[list[Part], list[Examined] | None]]:
-        """Each group with what was found; None from where the session could not go on."""
+        """Return each group with what was found; None from where the session could not go on."""
         found: list[tuple[list[Part], list[Examined] | None]] = []
         try:
             with self._examiner() as (connection, schema):
@@ -149,7 +149,7 @@ class Structure:
         return done
 
     def invisible(self, tables: Sequence[str] | None, seconds: float) -> dict[str, int]:
-        """Table -> rows that not everybody can see although their page is marked so: index-only scans show them.
+        """Return table -> rows that not everybody can see although their page is marked so: index-only scans show them.
 
         Small tables first until `seconds` are over; nothing where pg_visibility is not to be had.
         """
@@ -185,7 +185,7 @@ class Structure:
 
     @contextmanager
     def _examiner(self, options: str = "") -> Iterator[tuple[Connection, str]]:
-        """A session inside a transaction that is rolled back at the end, and where amcheck is in it."""
+        """Yield a session inside a transaction that is rolled back at the end, and where amcheck is in it."""
         quiet = {"client_min_messages": "error"}
         with self.target.session("examining the structure of", settings=quiet, options=options) as connection:
             ask(connection, "BEGIN")
@@ -196,7 +196,7 @@ class Structure:
                     ask(connection, "ROLLBACK")
 
     def _amcheck(self, connection: Connection) -> str:
-        """The quoted schema of its functions, to be called inside a transaction that is rolled back."""
+        """Return the quoted schema of its functions, to be called inside a transaction that is rolled back."""
         if installed(connection, "amcheck") or not is_superuser(connection):
             return extension(connection, "amcheck", self.target.tag.suffix)
         ask(connection, AMCHECK_INDEX)
@@ -237,7 +237,7 @@ class Structure:
         return [Examined(part, fault=faults.get(part.oid)) for part in group]
 
     def _faults(self, connection: Connection, schema: str, group: Sequence[Part], deep: bool) -> dict[int, str]:
-        """What is wrong with which relation. An index raises instead."""
+        """Return what is wrong with which relation. An index raises instead."""
         indexes = [part.oid for part in group if part.method == "btree"]
         others = [part.oid for part in group if part.method == "gin"]
         tables = [part.oid for part in group if not part.index]
@@ -270,7 +270,7 @@ class Structure:
 
 
 def together(parts: Sequence[Part], most: int = GROUP_PARTS, fill: int = GROUP_BYTES) -> list[list[Part]]:
-    """Groups of small parts, so that many small tables do not take a statement each."""
+    """Return groups of small parts, so that many small tables do not take a statement each."""
     groups: list[list[Part]] = []
     filled = 0
     for part in parts:
@@ -283,7 +283,7 @@ def together(parts: Sequence[Part], most: int = GROUP_PARTS, fill: int = GROUP_B
 
 
 def installed(connection: Connection, name: str) -> str | None:
-    """The quoted schema of an extension; None where it is not installed."""
+    """Return the quoted schema of an extension; None where it is not installed."""
     rows = ask(
         connection,
         """SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -294,7 +294,7 @@ def installed(connection: Connection, name: str) -> str | None:
 
 
 def extension(connection: Connection, name: str, suffix: str) -> str:
-    """The quoted schema of an extension, created in a schema of its own when it is not installed.
+    """Return the quoted schema of an extension, created in a schema of its own when it is not installed.
 
     To be called inside a transaction that is rolled back or drops it again. Raises the server's refusal.
     """
@@ -315,7 +315,7 @@ def drop_extension(connection: Connection, name: str, suffix: str) -> None:
 
 
 def parts_of(connection: Connection, chosen: Sequence[Relation], methods: Sequence[str]) -> list[Part]:
-    """The tables, where their long values lie (TOAST), and the valid indexes of these methods of both."""
+    """Return the tables, where their long values lie (TOAST), and the valid indexes of these methods of both."""
     names = {relation.oid: relation.name for relation in chosen}
     rows = ask(
         connection,

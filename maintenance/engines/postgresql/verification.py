@@ -130,7 +130,7 @@ class PostgresVerifier(Verifier):
         return self._count_through(lambda index: index.table in tables) if tables else ([], set())
 
     def _count_through(self, wanted: Callable[[Readable], bool]) -> tuple[list[Check], set[str]]:
-        """Entries of indexes, read in their order, beside the rows; and tables with one that is not read so."""
+        """Return entries of indexes, read in their order, beside the rows; and tables with one that is not read so."""
         with self.target.session("looking for indexes") as connection:
             readable = [Readable(*row) for row in ask(connection, READABLE_INDEXES)]
         groups: dict[tuple[str, str], list[Readable]] = {}
@@ -252,7 +252,7 @@ def counted(connection: Connection, statement: str, role: str | None, path: str)
 
 
 def entries_of(connection: Connection, index: Readable, base: str, path: str) -> int | None:
-    """Entries of the index, read in its order. None where the planner found another way."""
+    """Return entries of the index, read in its order. None where the planner found another way."""
     through = f"SELECT count(*) FROM (SELECT 1 {base} ORDER BY {index.keys} OFFSET 0) x"
     explained = found_by(path, lambda way: reading(connection, f"EXPLAIN {through}", index.reader, "line text", way))
     plan = " ".join(str(line) for (line,) in explained)

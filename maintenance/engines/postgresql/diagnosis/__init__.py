@@ -143,7 +143,7 @@ class PostgresDiagnostics(Diagnostics):
         ]
 
     def _collated(self, connection: Connection, findings: list[Finding]) -> dict[int, list[str]]:
-        """Table -> its indexes that are ordered by a collation that changed."""
+        """Return table -> its indexes that are ordered by a collation that changed."""
         found: dict[int, list[str]] = {}
         try:
             changed = self.collations.changed(connection)

@@ -67,7 +67,7 @@ def index_bytes(fact: TableFacts) -> int:
 
 
 def answer(connection: Connection, sql: str, schema: str, table: str) -> Row | None:
-    """None where it could not be measured."""
+    """Return None where it could not be measured."""
     try:
         rows: Sequence[Row] = ask(connection, sql.replace("{schema}", schema), table=table)
     except DBAPIError as error:

@@ -59,7 +59,7 @@ def headroom(connection: Connection, rows: Sequence[Row]) -> list[Finding]:
 
 
 def _free(connection: Connection, places: Sequence[str]) -> list[int | None]:
-    """Bytes, seen directly when the server is on this host, otherwise asked of the server by way of `df` where
+    """Return bytes, seen directly when the server is on this host, otherwise asked of the server by way of `df` where
     this account may run programs there."""
     folder = data_directory(connection)
     if folder and _is_local(connection):

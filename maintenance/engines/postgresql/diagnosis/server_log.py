@@ -100,7 +100,7 @@ def log_findings(connection: Connection, databases: set[str]) -> list[Finding]:
 
 
 def parsed(text: str, format: str, prefix: str) -> Iterator[Line]:
-    """The events of a log's end, whose first line is likely cut off."""
+    """Return the events of a log's end, whose first line is likely cut off."""
     if format == "jsonlog":
         for entry in text.splitlines():
             try:
@@ -125,7 +125,8 @@ def parsed(text: str, format: str, prefix: str) -> Iterator[Line]:
 
 
 def pattern_of(prefix: str) -> str:
-    """The lines that begin as log_line_prefix says; what a process without a session leaves out may be absent."""
+    """Return the lines that begin as log_line_prefix says; what a process without a session leaves out may be
+    absent."""
     always, _, session = prefix.partition("%q")
     seen: set[str] = set()
 

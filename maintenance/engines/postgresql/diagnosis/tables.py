@@ -85,7 +85,7 @@ def index_bloat_words(share: float, fragmentation: object) -> Message:
 
 
 def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
-    """What the figures of one table mean."""
+    """Return what the figures of one table mean."""
     found: list[Finding] = []
     notes = fact.notes
     if notes["heap_fault"]:

@@ -71,7 +71,7 @@ ORDER BY 1, 2, 3
 
 
 def dependent(connection: Connection, collations: list[Changed]) -> list[tuple[int, str, str]]:
-    """(table's oid, index, 'r' for a table or 'm' for a materialized view)."""
+    """Return (table's oid, index, 'r' for a table or 'm' for a materialized view)."""
     if not collations:
         return []
     rows = ask(connection, DEPENDENT, changed=[collation.oid for collation in collations])

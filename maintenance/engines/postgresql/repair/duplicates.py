@@ -22,7 +22,8 @@ WHERE x.indrelid = %(oid)s AND x.indisunique ORDER BY 1, 2
 
 
 def duplicates(connection: Connection, relation: Relation) -> list[str]:
-    """A sentence for each unique index that the rows contradict. The session must not read by indexes (PINNED)."""
+    """Return a sentence for each unique index that the rows contradict. The session must not read by indexes
+    (PINNED)."""
     found: list[str] = []
     for schema, index, condition, keys in ask(connection, UNIQUE_INDEXES, oid=relation.oid):
         columns = ", ".join(keys)

@@ -124,7 +124,7 @@ def _lost_of(
 def _empty(
     target: TargetDatabase, connection: Connection, schema: str, number: str, oids: list[int], until: float
 ) -> list[tuple[int, str, str, list[int]]]:
-    """(table, schema and name of its smallest b-tree over all rows, empty pages): only tables that have both."""
+    """Return (table, schema and name of its smallest b-tree over all rows, empty pages): only tables that have both."""
     target.raise_if_stopping("looking for empty pages of", target.name)
     left = max(1, int((until - time.monotonic()) * 1000))
     configure(connection, {"statement_timeout": left}, local=True)

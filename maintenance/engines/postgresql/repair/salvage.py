@@ -228,7 +228,8 @@ class Salvage:
         return saved
 
     def _cut_off(self, connection: Connection, relation: Relation) -> tuple[int, int]:
-        """Pages that the file has no more (a missing segment hides all that follow it), and rows counted before."""
+        """Return pages that the file has no more (a missing segment hides all that follow it), and rows counted
+        before."""
         [(missing, rows)] = ask(
             connection,
             """SELECT CASE relpersistence WHEN 'p'
@@ -241,7 +242,8 @@ class Salvage:
     def _save_pages(
         self, connection: Connection, amcheck: str, relation: Relation, side: str, faults: Faults
     ) -> tuple[list[tuple[int, int]], bool]:
-        """Items saved from pages whose checksum alone is wrong; and whether anything of them stayed unreadable."""
+        """Return items saved from pages whose checksum alone is wrong; and whether anything of them stayed
+        unreadable."""
         rescued: list[tuple[int, int]] = []
         unreadable = False
         if not faults.pages:
@@ -276,7 +278,7 @@ class Salvage:
         return rescued, unreadable
 
     def _is_sound(self, connection: Connection, amcheck: str, relation: Relation, page: int) -> bool:
-        """Whether only the long values of its rows, which lie elsewhere, are in the way."""
+        """Return whether only the long values of its rows, which lie elsewhere, are in the way."""
         try:
             return not self._verified(connection, amcheck, relation, page, page, toast=False)
         except DBAPIError as error:
@@ -288,7 +290,7 @@ class Salvage:
     def _save_without_long(
         self, connection: Connection, relation: Relation, side: str, columns: str, page: int, faults: Faults
     ) -> list[tuple[int, int]]:
-        """Items saved from a sound page; those whose long values cannot be read are faults."""
+        """Return items saved from a sound page; those whose long values cannot be read are faults."""
         saved: list[tuple[int, int]] = []
         for item in range(1, MOST_ITEMS + 1):
             count = self._save_row(connection, relation, side, columns, page, item)
@@ -301,7 +303,7 @@ class Salvage:
     def _save_row(
         self, connection: Connection, relation: Relation, side: str, columns: str, page: int, item: int
     ) -> int | None:
-        """1 or 0 rows; None when the row cannot be read."""
+        """Return 1 or 0 rows; None when the row cannot be read."""
         ask(connection, "SAVEPOINT row_read")
         try:
             rows = insert_as(

@@ -52,7 +52,7 @@ class SystemCatalogs:
         return [result for result in results if result.unknown not in words] + self._named(sorted(map(str, words)))
 
     def _named(self, faults: Sequence[str]) -> list[Examined]:
-        """The parts whose files these words name."""
+        """Return the parts whose files these words name."""
         if not faults:
             return []
         with self.target.session("looking for system catalogs", options=WITHOUT_INDEXES) as connection:
@@ -88,7 +88,7 @@ class SystemCatalogs:
 
 
 def path_in(words: str | None) -> str | None:
-    """The file of a relation that the server's words call damaged."""
+    """Return the file of a relation that the server's words call damaged."""
     found = re.search(r"invalid page in block \d+ of relation (\S+)", words or "")
     return found.group(1) if found else None
 
