@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from maintenance.models import RunTarget, StepState
+from maintenance.models.evidence import LoadEvidence
 from maintenance.text import labels
 
 from . import drawings
@@ -155,20 +156,20 @@ def outage_words(target: RunTarget, found: Json) -> str:
 
 def load_words(target: RunTarget) -> str:
     """The newest load test, from the journal line that holds its numbers."""
-    lines = [s for s in target.steps.all() if s.part == "load test" and s.state == StepState.FINISHED and s.result]
+    lines = [s for s in target.steps.all() if s.part == "load test" and s.state == StepState.FINISHED]
     if not lines:
         return ""
-    load = lines[-1].result or {}
+    load = lines[-1].evidence(LoadEvidence).load
     return _(
         "Load test after the work: {requests} requests by {clients} clients in {time}, {errors} errors; "
         "half answered within {p50}, 95 % within {p95}."
     ).format(
-        requests=labels.count(load["requests"]),
-        clients=load["clients"],
-        time=labels.duration(load["seconds"]),
-        errors=labels.count(load["errors"]),
-        p50=_ms(load["p50_ms"]),
-        p95=_ms(load["p95_ms"]),
+        requests=labels.count(load.requests),
+        clients=load.clients,
+        time=labels.duration(load.seconds),
+        errors=labels.count(load.errors),
+        p50=_ms(load.p50_ms),
+        p95=_ms(load.p95_ms),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from maintenance.models import ActionRecord, RunTarget, StepRecord, StepState
+from maintenance.models.evidence import LoadEvidence
 from maintenance.results.comparison import Comparison
 from maintenance.text import labels
 
@@ -145,17 +146,17 @@ def _steps(target: RunTarget, lines: Sequence[StepRecord]) -> FigureOfRun | None
 
 def _latency(lines: Sequence[StepRecord]) -> FigureOfRun | None:
     """Of the load test, one group of bars a round."""
-    done = [x for x in lines if x.part == "load test" and x.state == StepState.FINISHED and x.result]
-    loads = [(line, line.result or {}) for line in done]
-    loads = [(line, load) for line, load in loads if load.get("p50_ms") is not None and load.get("p95_ms") is not None]
+    done = [x for x in lines if x.part == "load test" and x.state == StepState.FINISHED]
+    loads = [(line, line.evidence(LoadEvidence).load) for line in done]
+    loads = [(line, load) for line, load in loads if load.p50_ms is not None and load.p95_ms is not None]
     if not loads:
         return None
     names = [_("round {number}").format(number=line.round) for line, _load in loads]
     told = {
         "kind": "latency",
         "names": names,
-        "p50": [load["p50_ms"] for _line, load in loads],
-        "p95": [load["p95_ms"] for _line, load in loads],
+        "p50": [load.p50_ms for _line, load in loads],
+        "p95": [load.p95_ms for _line, load in loads],
         "words": {"p50": _("half answered within"), "p95": _("95 percent answered within"), "axis": _("milliseconds")},
     }
     columns = [
@@ -169,11 +170,11 @@ def _latency(lines: Sequence[StepRecord]) -> FigureOfRun | None:
     rows = [
         [
             name,
-            labels.count(load["clients"]),
-            labels.count(load["requests"]),
-            labels.count(load["errors"]),
-            labels.milliseconds(load["p50_ms"]),
-            labels.milliseconds(load["p95_ms"]),
+            labels.count(load.clients),
+            labels.count(load.requests),
+            labels.count(load.errors),
+            labels.milliseconds(load.p50_ms),
+            labels.milliseconds(load.p95_ms),
         ]
         for name, (_line, load) in zip(names, loads, strict=True)
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maintenance.models import MaintenanceRun, Measurement, Node, RunTarget, StepState
+from maintenance.models.evidence import LoadEvidence
 from maintenance.results.outcome import outcome
 
 from . import files
@@ -132,17 +133,17 @@ def _objects(target: RunTarget, found: Mapping[str, Any]) -> Iterator[Row]:
 
 def _load(target: RunTarget) -> Iterator[Row]:
     for line in target.steps.filter(node=Node.BENCHMARK, part="load test", state=StepState.FINISHED):
-        load = line.result or {}
+        load = line.evidence(LoadEvidence).load
         yield {
             "kind": "load_test",
             "measured_utc": _iso(line.finished_at),
             "round": line.round,
-            "duration_s": load.get("seconds"),
-            "clients": load.get("clients"),
-            "requests": load.get("requests"),
-            "errors": load.get("errors"),
-            "latency_p50_ms": load.get("p50_ms"),
-            "latency_p95_ms": load.get("p95_ms"),
+            "duration_s": load.seconds,
+            "clients": load.clients,
+            "requests": load.requests,
+            "errors": load.errors,
+            "latency_p50_ms": load.p50_ms,
+            "latency_p95_ms": load.p95_ms,
         }
 
 

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .evidence import E, StepEvidence
 from .fields import MessageField, MessagesField
 
 
@@ -50,6 +51,14 @@ class StepRecord(models.Model):
     @property
     def seconds(self) -> float | None:
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+
+    def evidence(self, kind: type[E]) -> E:
+        """Return what the effect left. Raises TypeError or KeyError where it left something else."""
+        return kind.from_json(self.result or {})
+
+    def keep(self, evidence: StepEvidence) -> None:
+        """Set what the effect left; the caller saves."""
+        self.result = evidence.to_json()
 
 
 class ActionRecord(models.Model):

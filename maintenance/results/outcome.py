@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from maintenance.engines.values import Fingerprint
 from maintenance.models import ActionRecord, MaintenanceRun, Node, RunTarget, StepRecord, longest_outage
+from maintenance.models.evidence import Baseline, E, Proof
 
 from .comparison import Interval, compare_target
 
@@ -137,37 +140,39 @@ def _findings(target: RunTarget) -> list[dict[str, Any]]:
 
 
 def integrity(target: RunTarget) -> dict[str, Any] | None:
-    """The last proof: each table's rows before and after, and whether the fingerprints are equal."""
-    before = _result(target, Node.CUT_CONNECTIONS, lambda part: part == "fingerprint")
-    proof = _result(target, Node.VERIFY, lambda part: part.startswith("proof"))
-    if before is None or proof is None:
+    """Return the last proof: each table's rows before and after, and whether the fingerprints are equal.
+
+    None before there was one. `fingerprint_equal` is None where a table was new, or could not be read.
+    """
+    baseline = _last(target, Node.CUT_CONNECTIONS, "fingerprint", Baseline)
+    proof = _last(target, Node.VERIFY, "proof", Proof)
+    if baseline is None or proof is None:
         return None
+    before = baseline.tables
     return {
-        "level": proof["level"],
+        "level": proof.level,
         "tables": [
             {
                 "table": name,
-                "rows_before": before["tables"].get(name, {}).get("rows"),
-                "rows_after": after["rows"],
-                "fingerprint_equal": _equal(before["tables"].get(name), after),
-                "error": after["error"],
+                "rows_before": before[name].rows if name in before else None,
+                "rows_after": after.rows,
+                "fingerprint_equal": _equal(before.get(name), after),
+                "error": after.error,
             }
-            for name, after in proof["tables"].items()
+            for name, after in proof.tables.items()
         ],
-        "checks": proof["checks"],
-        "problems": proof["problems"],
+        "checks": [asdict(check) for check in proof.checks],
+        "problems": list(proof.problems),
     }
 
 
-def _equal(before: dict[str, Any] | None, after: dict[str, Any]) -> bool | None:
-    if before is None or before["error"] or after["error"]:
-        return None
-    return bool(before["rows"] == after["rows"] and before["digest"] == after["digest"])
+def _equal(before: Fingerprint | None, after: Fingerprint) -> bool | None:
+    return before == after if before is not None and before.readable and after.readable else None
 
 
-def _result(target: RunTarget, node: Node, wanted: Any) -> dict[str, Any] | None:
-    lines = [s for s in target.steps.all() if s.node == node and s.state == "finished" and wanted(s.part)]
-    return lines[-1].result if lines else None
+def _last(target: RunTarget, node: Node, part: str, kind: type[E]) -> E | None:
+    lines = [s for s in target.steps.all() if s.node == node and s.state == "finished" and s.part.startswith(part)]
+    return lines[-1].evidence(kind) if lines else None
 
 
 def _time(at: datetime | None) -> str | None:

@@ -39,6 +39,7 @@ from maintenance.models import (
     StepRecord,
     StepState,
 )
+from maintenance.models.evidence import E, StepEvidence
 from maintenance.models.recording import write_state
 from maintenance.notifications import events
 
@@ -208,11 +209,11 @@ class Journal:
         )
         return patient(lambda: lines.order_by("-id").first())()
 
-    def was_started(self, node: Node, part: str, round: int) -> Json | None:
+    def was_started(self, node: Node, part: str, round: int, kind: type[E]) -> E | None:
         """The state before that was written when this part was begun last; None when it never was."""
         lines = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round)
         line = patient(lambda: lines.order_by("-id").first())()
-        return None if line is None else dict(line.before or {})
+        return None if line is None else kind.from_json(line.before or {})
 
     @patient
     def started(self, node: Node, step: str, part: str, round: int, before: Json | None = None) -> StepRecord:
@@ -239,7 +240,7 @@ class Journal:
         line: StepRecord,
         state: StepState,
         sentence: Message,
-        result: Json | None = None,
+        evidence: StepEvidence | None = None,
         event: str = "",
         **changes: Any,
     ) -> None:
@@ -247,7 +248,9 @@ class Journal:
 
         So do the messages of an `event`: who takes the next edge has told people, once.
         """
-        line.state, line.sentence, line.result, line.finished_at = state, sentence, result, timezone.now()
+        line.state, line.sentence, line.finished_at = state, sentence, timezone.now()
+        if evidence is not None:
+            line.keep(evidence)
         with self._owning(**changes):
             line.save(update_fields=["state", "sentence", "result", "finished_at"])
             if event:
@@ -257,7 +260,7 @@ class Journal:
         told = {**self.about, "step": line.step, "object": line.part or None, "seconds": line.seconds}
         log.log(level, "%s", sentence, extra={**told, "response": row(line.node).answers_failure})
         if line.step == "benchmark":
-            performance.info("%s", sentence, extra={**told, "figures": result})
+            performance.info("%s", sentence, extra={**told, "figures": evidence and evidence.to_json()})
         self._note(state.value, step=line.step, part=line.part, sentence=str(sentence), node=changes.get("node"))
         crashpoints.point(f"{line.step}.{line.part}.{state.value}" if line.part else f"{line.step}.{state.value}")
 

@@ -192,7 +192,7 @@ def _take_up(ctx: Context) -> None:
 
 def _look_who_opened(ctx: Context) -> None:
     """A lock that died with its worker, the dead man's switch, or a person let others in meanwhile."""
-    if ctx.recorded(Node.CUT_CONNECTIONS, "cut") is None and not ctx.engine.gate.dies_with_worker:
+    if not ctx.finished(Node.CUT_CONNECTIONS, "cut") and not ctx.engine.gate.dies_with_worker:
         return
     ctx.step = "cut_connections"
     try:

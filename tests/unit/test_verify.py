@@ -146,4 +146,4 @@ def test_what_guarded_the_data_has_to_guard_it_still() -> None:
     checks = kept("encryption", before, now)
     assert [(check.object, check.passed) for check in checks] == [("orders", False), ("customers", True)]
     assert failed_checks(checks, []) == ["encryption of orders: lost: ENCRYPTED=YES"]
-    assert kept("encryption", None, now) == []
+    assert kept("encryption", {}, now) == []

@@ -7,13 +7,13 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 from maintenance.conf import places
 from maintenance.engines.errors import Damaged, EngineError, Interrupted, Unable
 from maintenance.engines.messages import Message, listed, msg, size
 from maintenance.engines.values import Restored
+from maintenance.models.evidence import BackupEvidence, EarlyChecks, RestoreEvidence
 from maintenance.workflow.signals import outage_near
 
 from . import counted
@@ -31,7 +31,7 @@ def run(ctx: Context) -> Outcome:
     outcome = _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
     _test_restore(ctx, "primary")
     if ctx.rows_stay:
-        ctx.once("check", lambda: _check_early(ctx))
+        ctx.once("check", EarlyChecks, lambda: _check_early(ctx))
         try:
             refuse_unplanned(ctx, damage(checked_early(ctx) or [], {}, ctx.tables))
         except Damaged as error:
@@ -40,22 +40,22 @@ def run(ctx: Context) -> Outcome:
     return outcome
 
 
-def _check_early(ctx: Context) -> Done:
+def _check_early(ctx: Context) -> Done[EarlyChecks]:
     """While everybody works, for work that leaves every row: asked again under the cut, the equal rows would say it."""
     try:
         checks = ctx.engine.verifier.check_early(ctx.touched)
     except Interrupted:
         raise
     except EngineError as error:
-        return Done(msg("Nothing could be checked before the cut: {error}", error=error.sentence))
+        return Done(msg("Nothing could be checked before the cut: {error}", error=error.sentence), EarlyChecks(None))
     if checks is None:
-        return Done(msg("All checks wait for the cut."))
+        return Done(msg("All checks wait for the cut."), EarlyChecks(None))
     failed = [c for c in checks if not c.passed]
     return Done(
         msg(
             "{checks} before the cut, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
         ),
-        {"checks": [asdict(check) for check in checks]},
+        EarlyChecks(tuple(checks)),
     )
 
 
@@ -107,19 +107,19 @@ def _test_restore(ctx: Context, which: str) -> None:
     if budget.extent == "off" or backup is None:
         return
 
-    def work() -> Done:
+    def work() -> Done[RestoreEvidence]:
         try:
             restored = ctx.engine.rollback.restore_test(backup, ctx.seal, budget)
         except EngineError as error:
             if not isinstance(error, Interrupted) and error.kind != "transient":
                 ctx.journal.backup_refused(str(backup.path), error)
             raise
-        return Done(_told(restored), {} if restored is None else asdict(restored))
+        return Done(_sentence(restored), RestoreEvidence(restored))
 
-    ctx.once(f"restore test {which}", work)
+    ctx.once(f"restore test {which}", RestoreEvidence, work)
 
 
-def _told(restored: Restored | None) -> Message:
+def _sentence(restored: Restored | None) -> Message:
     if restored is None:
         return msg("Not restored before the outage: neither this product nor this backup offers it.")
     if restored.extent == "copy":
@@ -141,7 +141,7 @@ def _told(restored: Restored | None) -> Message:
 def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
     stem = f"{ctx.target.database}-run{ctx.run.pk}-{role}-{method}"
 
-    def work() -> Done:
+    def work() -> Done[BackupEvidence]:
         try:
             places.make_backup_folder(folder, ctx.config.backup_roots)
             made = ctx.engine.backups.back_up(method, folder, stem, ctx.seal)
@@ -162,17 +162,17 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
                 path=str(made.path),
                 bytes=size(made.bytes),
             ),
-            {"path": str(made.path), "bytes": made.bytes},
+            BackupEvidence(str(made.path), made.bytes),
         )
 
-    result = ctx.once(f"{role} {method} {folder}", work)
+    file = ctx.once(f"{role} {method} {folder}", BackupEvidence, work)
     return Outcome(
         "finished",
         msg(
             "The backup is {path} ({method}, {bytes}), read back whole.",
-            path=str(result["path"]),
+            path=file.path,
             method=method,
-            bytes=size(int(str(result["bytes"]))),
+            bytes=size(file.bytes),
         ),
     )
 

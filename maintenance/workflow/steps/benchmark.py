@@ -7,6 +7,7 @@ from dataclasses import asdict
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import msg
 from maintenance.models import ActionRecord, StepState
+from maintenance.models.evidence import LoadEvidence
 from maintenance.results.comparison import compare_target
 
 from . import counted, switch
@@ -23,7 +24,7 @@ def run(ctx: Context) -> Outcome:
     switch.arm(ctx)  # The data is proven whole again.
     try:
         measure(ctx, "after")
-        ctx.once("load test", lambda: _load_test(ctx))
+        ctx.once("load test", LoadEvidence, lambda: _load_test(ctx))
     except Interrupted:
         raise
     except EngineError as error:
@@ -43,7 +44,7 @@ def run(ctx: Context) -> Outcome:
     return Outcome("not improved", msg("Not improved beyond noise: {summary}.", summary=comparison.summary))
 
 
-def _load_test(ctx: Context) -> Done:
+def _load_test(ctx: Context) -> Done[LoadEvidence]:
     load = ctx.engine.benchmark.load_test(queries(ctx, "after"), ctx.setting.load_seconds, ctx.setting.load_clients)
     return Done(
         msg(
@@ -54,14 +55,7 @@ def _load_test(ctx: Context) -> Done:
             errors=counted.errors(load.errors),
             p95="?" if load.p95_ms is None else f"{load.p95_ms:.1f}",
         ),
-        {
-            "clients": load.clients,
-            "seconds": load.seconds,
-            "requests": load.requests,
-            "errors": load.errors,
-            "p50_ms": load.p50_ms,
-            "p95_ms": load.p95_ms,
-        },
+        LoadEvidence(load),
     )
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import msg
 from maintenance.models import DatabaseState
+from maintenance.models.evidence import CleanUp
 
 from .context import Context, Done, Outcome
 
@@ -37,18 +38,18 @@ def run(ctx: Context) -> Outcome:
 def tidy(ctx: Context, keep: list[str] | None = None) -> None:
     """Removes what is ours from the target; what stays is listed with the reason."""
 
-    def work() -> Done:
+    def work() -> Done[CleanUp]:
         try:
             removed = ctx.engine.rollback.clean(keep or [])
             left = [x for x in ctx.engine.rollback.leftovers() if x not in (keep or [])]
         except Interrupted:
             raise
         except EngineError as error:
-            return Done(msg("Could not remove what is ours: {error}", error=error.sentence))
+            return Done(msg("Could not remove what is ours: {error}", error=error.sentence), CleanUp())
         if left:
-            return Done(msg("Left on the target: {left}", left=", ".join(left)), {"left": left, "removed": removed})
+            return Done(msg("Left on the target: {left}", left=", ".join(left)), CleanUp(tuple(removed), tuple(left)))
         if keep:
-            return Done(msg("Kept for people to look at: {kept}", kept=", ".join(keep)), {"kept": keep})
-        return Done(msg("Nothing of ours is left on the target."), {"removed": removed})
+            return Done(msg("Kept for people to look at: {kept}", kept=", ".join(keep)), CleanUp(kept=tuple(keep)))
+        return Done(msg("Nothing of ours is left on the target."), CleanUp(tuple(removed)))
 
-    ctx.once("clean", work)
+    ctx.once("clean", CleanUp, work)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 from django.utils import timezone
 
@@ -13,9 +13,10 @@ from maintenance.conf.config import Config
 from maintenance.engines.archive import Seal
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import Message, msg
+from maintenance.engines.messages import Message
 from maintenance.engines.values import Action, Backup, Check, Diagnosis, Fingerprint, Image, Json
 from maintenance.models import ActionRecord, BackupFile, MaintenanceRun, MaintenanceSetting, Node, RunTarget, StepState
+from maintenance.models.evidence import Baseline, ChecksBefore, E, EarlyChecks, ImageEvidence, StepEvidence
 
 from ..flowchart import Edge
 from ..journal import Journal
@@ -34,11 +35,16 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Done:
+class Done(Generic[E]):
     """What one effect inside a step brought."""
 
     sentence: Message
-    result: Json = field(default_factory=dict)
+    evidence: E
+
+
+def done(sentence: Message) -> Done[StepEvidence]:
+    """Return an effect that left nothing but its sentence."""
+    return Done(sentence, StepEvidence())
 
 
 class Context:
@@ -103,12 +109,7 @@ class Context:
 
     @property
     def image(self) -> Image | None:
-        if not self.target.image:
-            return None
-        entry = dict(self.target.image)
-        entry["path"] = Path(entry["path"]) if entry.get("path") else None
-        entry["tables"] = tuple(entry["tables"])
-        return Image(**entry)
+        return ImageEvidence.from_json(self.target.image).image if self.target.image else None
 
     @property
     def backup(self) -> Backup | None:
@@ -124,32 +125,28 @@ class Context:
         snapshot = {name: Fingerprint(**entry) for name, entry in file.snapshot.items()}
         return Backup(Path(file.path), file.method, file.bytes or 0, file.sha256, True, snapshot)
 
-    def recorded(self, node: Node, part: str) -> Json | None:
-        """What this part found, in the newest round that finished it."""
+    def recorded(self, node: Node, part: str, kind: type[E]) -> E | None:
+        """What this part left, in the newest round that finished it."""
         for round in range(self.target.round, 0, -1):
             line = self.journal.done(node, part, round)
             if line is not None:
-                return line.result or {}
+                return line.evidence(kind)
         return None
+
+    def finished(self, node: Node, part: str) -> bool:
+        """Whether any round finished this part."""
+        return any(self.journal.done(node, part, round) for round in range(self.target.round, 0, -1))
 
     @property
     def baseline(self) -> dict[str, Fingerprint] | None:
         """Fingerprints under the cut, before the first change."""
-        found = self.recorded(Node.CUT_CONNECTIONS, "fingerprint")
-        return None if found is None else fingerprints(found["tables"])
+        baseline = self.recorded(Node.CUT_CONNECTIONS, "fingerprint", Baseline)
+        return None if baseline is None else dict(baseline.tables)
 
     @property
-    def checks_before(self) -> list[Check]:
-        """What was checked under the cut, before the first change."""
-        found = self.recorded(Node.CUT_CONNECTIONS, "check") or {"checks": []}
-        return checks(found["checks"])
-
-    @property
-    def definitions_before(self) -> list[str]:
-        """Names of the objects (indexes, views, triggers, …) under the cut, before the first change."""
-        found = (self.recorded(Node.CUT_CONNECTIONS, "check") or {}).get("catalog") or {}
-        assert isinstance(found, Mapping)
-        return list(found)
+    def checks_before(self) -> ChecksBefore:
+        """What was checked under the cut, before the first change; nothing where that was not reached."""
+        return self.recorded(Node.CUT_CONNECTIONS, "check", ChecksBefore) or ChecksBefore()
 
     @property
     def untouched(self) -> bool:
@@ -173,24 +170,24 @@ class Context:
         for name, value in changes.items():
             setattr(self.target, name, value)
 
-    def once(self, part: str, work: Callable[[], Done], before: Json | None = None) -> Json:
-        """Does one effect unless this round has it done: result kept → returned; else write, act, write."""
+    def once(self, part: str, kind: type[E], work: Callable[[], Done[E]]) -> E:
+        """Do one effect unless this round has it done: evidence kept → returned; else write, act, write."""
         line = self.journal.done(Node(self.target.node), part, self.target.round)
         if line is not None:
-            return line.result or {}
-        return self.again(part, work, before)
+            return line.evidence(kind)
+        return self.again(part, work)
 
-    def again(self, part: str, work: Callable[[], Done], before: Json | None = None) -> Json:
+    def again(self, part: str, work: Callable[[], Done[E]], before: Json | None = None) -> E:
         """Write, act, write - also when it was done before, for effects that a crash undoes."""
         line = self.journal.started(Node(self.target.node), self.step, part, self.target.round, before)
         try:
-            done = work()
+            brought = work()
         except EngineError as error:
             state = StepState.INTERRUPTED if isinstance(error, Interrupted) else StepState.FAILED
             self.journal.closed(line, state, error.sentence)
             raise
-        self.journal.closed(line, StepState.FINISHED, done.sentence, done.result)
-        return done.result
+        self.journal.closed(line, StepState.FINISHED, brought.sentence, brought.evidence)
+        return brought.evidence
 
     def wait(self, seconds: float, doing: str) -> None:
         """Sleeps; a cancel or a timeout ends it with Interrupted."""
@@ -200,25 +197,5 @@ class Context:
 
 def checked_early(ctx: Context) -> list[Check] | None:
     """What was found while everybody worked; None when that had to wait for the cut."""
-    found = ctx.recorded(Node.BACK_UP, "check") if ctx.rows_stay else None
-    if found is None or "checks" not in found:
-        return None
-    return checks(found["checks"])
-
-
-def checks(stored: object) -> list[Check]:
-    """Return checks from the JSON that the journal keeps of them."""
-    assert isinstance(stored, list)
-    return [Check(**entry) for entry in stored]
-
-
-def fingerprints(stored: object) -> dict[str, Fingerprint]:
-    assert isinstance(stored, Mapping)
-    return {name: Fingerprint(**entry) for name, entry in stored.items()}
-
-
-def storable(prints: Mapping[str, Fingerprint]) -> Json:
-    return {name: asdict(entry) for name, entry in prints.items()}
-
-
-NOTHING = msg("There was nothing to do.")
+    early = ctx.recorded(Node.BACK_UP, "check", EarlyChecks) if ctx.rows_stay else None
+    return None if early is None or early.checks is None else list(early.checks)

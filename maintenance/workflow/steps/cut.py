@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from django.utils import timezone
 
 from maintenance.engines.errors import Damaged, Unable
 from maintenance.engines.messages import listed, msg, size
-from maintenance.engines.values import Json
 from maintenance.models import ActionRecord
+from maintenance.models.evidence import Baseline, ChecksBefore, CutEvidence, ImageEvidence
 
 from . import counted, switch
-from .context import Context, Done, Outcome, checked_early, fingerprints, storable
+from .context import Context, Done, Outcome, checked_early
 from .deep import compare
 from .functional import functional_checks
 from .measure import measure
@@ -30,16 +29,16 @@ def run(ctx: Context) -> Outcome:
     if ctx.target.hold_lost and ActionRecord.objects.filter(target=ctx.target).exists():
         refuse_missing_rows(ctx)
     if not ctx.engine.verifier.harms_damaged_tables:
-        ctx.once("check", lambda: _check(ctx, ctx.touched))
-    prints = fingerprints(ctx.once("fingerprint", lambda: _fingerprint(ctx))["tables"])
+        ctx.once("check", ChecksBefore, lambda: _check(ctx, ctx.touched))
+    prints = ctx.once("fingerprint", Baseline, lambda: _fingerprint(ctx)).tables
     if not ctx.engine.verifier.harms_damaged_tables:
-        compare(ctx, ctx.checks_before, prints)
-    ctx.once("image", lambda: _image(ctx))
+        compare(ctx, ctx.checks_before.checks, prints)
+    ctx.once("image", ImageEvidence, lambda: _image(ctx))
     if ctx.engine.verifier.harms_damaged_tables:
         wanted = ctx.touched
         readable = [name for name, p in prints.items() if p.readable and (wanted is None or name in wanted)]
-        ctx.once("check", lambda: _check(ctx, readable))
-        compare(ctx, ctx.checks_before, prints)
+        ctx.once("check", ChecksBefore, lambda: _check(ctx, readable))
+        compare(ctx, ctx.checks_before.checks, prints)
     if ctx.target.hold_lost:
         ctx.change(hold_lost=False)
     measure(ctx, "before")
@@ -81,7 +80,7 @@ def close(ctx: Context) -> None:
     gate = ctx.target.gate
     assert gate is not None
 
-    def work() -> Done:
+    def work() -> Done[CutEvidence]:
         cut = ctx.engine.gate.cut(gate, ctx.marker)
         return Done(
             msg(
@@ -89,13 +88,13 @@ def close(ctx: Context) -> None:
                 sessions=counted.sessions(cut.sessions_ended),
                 polls=counted.polls(cut.quiet_polls),
             ),
-            {**asdict(cut), "manual_commands": ctx.engine.gate.manual_commands(gate)},
+            CutEvidence(cut, tuple(ctx.engine.gate.manual_commands(gate))),
         )
 
     ctx.again("cut", work, gate)
 
 
-def _check(ctx: Context, tables: list[str] | None) -> Done:
+def _check(ctx: Context, tables: list[str] | None) -> Done[ChecksBefore]:
     """Structure first where that is safe: what it flags must not surprise the fingerprints.
 
     What fails here failed before us; only new failures are our fault later. Where the work leaves every row, most
@@ -112,16 +111,16 @@ def _check(ctx: Context, tables: list[str] | None) -> Done:
         msg(
             "{checks} before the work, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
         ),
-        {
-            "checks": [asdict(check) for check in checks],
-            "catalog": ctx.engine.verifier.definitions(),
-            "encryption": ctx.engine.verifier.encryption(),
-            "tls": ctx.engine.verifier.tls(),
-        },
+        ChecksBefore(
+            checks=tuple(checks),
+            catalog=ctx.engine.verifier.definitions(),
+            encryption=ctx.engine.verifier.encryption(),
+            tls=ctx.engine.verifier.tls(),
+        ),
     )
 
 
-def _fingerprint(ctx: Context) -> Done:
+def _fingerprint(ctx: Context) -> Done[Baseline]:
     # What the backup read need not be read again unless somebody wrote to it; a repair looks at what is there now.
     prints = ctx.engine.verifier.recount(None) if ctx.rows_stay else ctx.engine.verifier.fingerprint(None)
     unreadable = [name for name, p in prints.items() if not p.readable]
@@ -137,10 +136,10 @@ def _fingerprint(ctx: Context) -> Done:
             rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
             unreadable=", ".join(unreadable),
         )
-    return Done(sentence, {"tables": storable(prints)})
+    return Done(sentence, Baseline(prints))
 
 
-def _image(ctx: Context) -> Done:
+def _image(ctx: Context) -> Done[ImageEvidence]:
     backup = ctx.backup
     baseline = ctx.baseline
     if backup is None or baseline is None:
@@ -148,8 +147,8 @@ def _image(ctx: Context) -> Done:
     image = ctx.engine.backups.image(
         backup, baseline, backup.path.parent, f"{ctx.target.database}-run{ctx.run.pk}-catch-up", ctx.seal
     )
-    entry: Json = {**asdict(image), "path": str(image.path) if image.path else None, "tables": list(image.tables)}
-    ctx.change(image=entry)
+    evidence = ImageEvidence(image)
+    ctx.change(image=evidence.to_json())
     if image.kind == "copy":
         sentence = msg(
             "Copied {database} to {copy} ({bytes}): a rollback would lose nothing.",
@@ -165,4 +164,4 @@ def _image(ctx: Context) -> Done:
         )
     else:
         sentence = msg("No table changed since the backup: a rollback would lose nothing.")
-    return Done(sentence, entry)
+    return Done(sentence, evidence)

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from maintenance.engines.errors import Damaged
 from maintenance.engines.messages import msg
 from maintenance.engines.values import Check, Fingerprint
+from maintenance.models.evidence import StepEvidence
 
 from . import counted
-from .context import Context, Done
+from .context import Context, Done, done
 from .decide import refuse_unagreed_loss, refuse_without_room, unplanned
 
 NAMED = 5
@@ -62,12 +63,12 @@ def compare(ctx: Context, checks: Sequence[Check], prints: Mapping[str, Fingerpr
     if not found.tables:
         return
     if ctx.run.maintenance_type == "repair":
-        ctx.once("plan again", lambda: _plan_again(ctx, found))
+        ctx.once("plan again", StepEvidence, lambda: _plan_again(ctx, found))
     else:
         refuse_unplanned(ctx, found)
 
 
-def _plan_again(ctx: Context, found: Damage) -> Done:
+def _plan_again(ctx: Context, found: Damage) -> Done[StepEvidence]:
     """What was planned stays planned; what was found comes to it."""
     diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
     informed = ctx.engine.planner.informed(diagnosis, found.checks, found.unreadable)
@@ -75,11 +76,11 @@ def _plan_again(ctx: Context, found: Damage) -> Done:
     planned = {(action.object, action.kind) for action in ctx.plan}
     added = [action for action in fresh if (action.object, action.kind) not in planned]
     if not added:
-        return Done(msg("Damaged: {objects}. All of it is in the plan.", objects=", ".join(found.tables[:NAMED])))
+        return done(msg("Damaged: {objects}. All of it is in the plan.", objects=", ".join(found.tables[:NAMED])))
     refuse_unagreed_loss(ctx, added, planned)
     refuse_without_room([*ctx.plan, *added], informed, ctx.setting.limits.jobs, ctx.target.database)
     ctx.change(plan=[*(ctx.target.plan or []), *(asdict(action) for action in added)])
-    return Done(
+    return done(
         msg(
             "Damaged: {objects}. Planned with it: {work}.",
             objects=", ".join(found.tables[:NAMED]),

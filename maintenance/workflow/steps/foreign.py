@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Message, listed, msg
@@ -28,7 +28,7 @@ def written_by_others(
     return foreign, [name for name in differing if name not in foreign]
 
 
-def named(ctx: Context, tables: list[str]) -> Message:
+def named(ctx: Context, tables: Sequence[str]) -> Message:
     """Return which tables were written to, and by whom as far as the engine tells."""
     try:
         writers = ctx.engine.sessions.writers()

@@ -11,7 +11,6 @@ from decimal import Decimal
 from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Check
-from maintenance.models import Node
 
 from .context import Context
 
@@ -44,8 +43,5 @@ def refused(value: object) -> Message | None:
 
 def newly_failed(ctx: Context) -> list[Check]:
     """Those that passed under the cut before the work, and fail now."""
-    before = ctx.recorded(Node.CUT_CONNECTIONS, "check") or {"checks": []}
-    listed = before["checks"]
-    assert isinstance(listed, list)
-    failed = {c["object"] for c in listed if c["name"] == "functional" and not c["passed"]}
+    failed = {c.object for c in ctx.checks_before.checks if c.name == "functional" and not c.passed}
     return [c for c in functional_checks(ctx) if not c.passed and c.object not in failed]

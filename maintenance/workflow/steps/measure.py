@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from maintenance.engines.messages import msg
 from maintenance.models import Measurement
+from maintenance.models.evidence import StepEvidence
 
 from . import counted
-from .context import Context, Done
+from .context import Context, Done, done
 
 
 def queries(ctx: Context, phase: str) -> list[str]:
@@ -20,12 +21,12 @@ def queries(ctx: Context, phase: str) -> list[str]:
 def measure(ctx: Context, phase: str) -> None:
     """Measures, and keeps all samples at once: a commit after each would lengthen the outage."""
 
-    def work() -> Done:
+    def work() -> Done[StepEvidence]:
         listed = queries(ctx, phase)
         samples = ctx.engine.benchmark.measure_all(listed, ctx.setting.benchmark_repeats)
         ctx.journal.measured(phase, ctx.target.round, samples)
         if phase == "before":
-            return Done(msg("Measured {queries} before the work.", queries=counted.queries(len(listed))))
-        return Done(msg("Measured {queries} after the work.", queries=counted.queries(len(listed))))
+            return done(msg("Measured {queries} before the work.", queries=counted.queries(len(listed))))
+        return done(msg("Measured {queries} after the work.", queries=counted.queries(len(listed))))
 
-    ctx.once(f"measure {phase}", work)
+    ctx.once(f"measure {phase}", StepEvidence, work)

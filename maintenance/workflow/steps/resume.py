@@ -8,9 +8,10 @@ from maintenance.engines.errors import EngineError, Interrupted, Transient
 from maintenance.engines.messages import listed, msg
 from maintenance.engines.values import Json
 from maintenance.models import Node
+from maintenance.models.evidence import StepEvidence
 
 from . import switch
-from .context import Context, Done, Outcome
+from .context import Context, Done, Outcome, done
 from .functional import newly_failed
 from .stop import LetGo, let_go
 
@@ -79,11 +80,11 @@ def open_to(ctx: Context, share: float | None, previous: float | None) -> None:
     gate = ctx.target.gate
     assert gate is not None
 
-    def work() -> Done:
+    def work() -> Done[StepEvidence]:
         ctx.engine.gate.open(gate, share)
         if share is None:
-            return Done(msg("Connections are let in as before."))
-        return Done(msg("{percent:.0f} % of the connections are let in.", percent=share * 100))
+            return done(msg("Connections are let in as before."))
+        return done(msg("{percent:.0f} % of the connections are let in.", percent=share * 100))
 
     part = "release as before" if share is None else f"release {share * 100:.0f} %"
     for taken_back in range(STEP_BACKS + 1):
@@ -122,9 +123,9 @@ def step_back(ctx: Context, previous: float, trouble: str) -> None:
     gate = ctx.target.gate
     assert gate is not None
 
-    def work() -> Done:
+    def work() -> Done[StepEvidence]:
         ctx.engine.gate.open(gate, previous)
-        return Done(
+        return done(
             msg("Stepped back to {percent:.0f} % because of: {trouble}", percent=previous * 100, trouble=trouble)
         )
 

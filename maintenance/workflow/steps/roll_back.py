@@ -8,11 +8,12 @@ from maintenance.engines.errors import Damaged, EngineError, Unable
 from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Fingerprint
 from maintenance.models import ActionRecord, ApplicationHold, Node, Status
+from maintenance.models.evidence import CutEvidence, DataBack, Proof, SideCopy
 
 from ..verdict import different, failed_checks, missing
 from . import counted, switch
 from .complete import tidy
-from .context import Context, Done, Outcome, fingerprints
+from .context import Context, Done, Outcome
 from .cut import close
 from .foreign import named, written_by_others
 from .resume import bring_back
@@ -28,48 +29,48 @@ def run(ctx: Context) -> Outcome:
     if ctx.target.gate is not None and ctx.target.outage_ended_at is None and not ctx.untouched:
         released = ctx.journal.done(Node.ROLL_BACK, "data", ctx.target.round)
         if released is None:
-            if not switch.disarm(ctx) and ctx.recorded(Node.CUT_CONNECTIONS, "cut") is not None:
+            if not switch.disarm(ctx) and ctx.finished(Node.CUT_CONNECTIONS, "cut"):
                 ctx.change(hold_lost=True)
             close(ctx)
-        result = ctx.once("data", lambda: _bring_data_back(ctx))
-        keep = [str(result["kept"])] if result.get("kept") else []
-        sentence = msg("The data is as it was at the cut: {tables}.", tables=counted.tables(result["tables"]))
+        data = ctx.once("data", DataBack, lambda: _bring_data_back(ctx))
+        keep = [data.kept] if data.kept else []
+        sentence = msg("The data is as it was at the cut: {tables}.", tables=counted.tables(data.tables))
         if keep:
             sentence = msg(
                 "Restored the data as of the cut: {tables}; the broken one is kept as {kept}.",
-                tables=counted.tables(result["tables"]),
+                tables=counted.tables(data.tables),
                 kept=keep[0],
             )
-        if result.get("foreign"):
+        if data.foreign:
             sentence = msg("The work is done and nothing was restored: the rows that others wrote stay.")
             changes = {"ending": Status.FAILED}
-        if result.get("image"):
+        if data.image:
             # Nobody can tell for sure who changed the data: the state of the cut stays for people.
-            keep = [str(result["image"])]
+            keep = [data.image]
     bring_back(ctx)
     tidy(ctx, keep)
     return Outcome("finished", sentence, changes)
 
 
-def _bring_data_back(ctx: Context) -> Done:
+def _bring_data_back(ctx: Context) -> Done[DataBack]:
     baseline = ctx.baseline
     if baseline is None:
-        return Done(msg("The work had not begun: nothing to restore."), {"tables": 0})
+        return Done(msg("The work had not begun: nothing to restore."), DataBack(0))
     swapped = ctx.journal.done(Node.ROLL_BACK, "swap", ctx.target.round)
     if swapped is not None:
-        return Done(msg("The restored tables are in their place already."), swapped.result or {})
-    swap = ctx.journal.was_started(Node.ROLL_BACK, "swap", ctx.target.round)
+        return Done(msg("The restored tables are in their place already."), swapped.evidence(DataBack))
+    swap = ctx.journal.was_started(Node.ROLL_BACK, "swap", ctx.target.round, SideCopy)
     if swap and not ctx.target.hold_lost:
-        return _swap(ctx, str(swap["side"]), len(baseline))
+        return _swap(ctx, swap.side, len(baseline))
     now = ctx.engine.verifier.fingerprint(None)
     rows = different(baseline, now) + _worse(baseline, now)
     differing = rows + _exposed(ctx, set(baseline)) + _gone(ctx)
     if swap and (not differing or _same(_seen_last(ctx, baseline), now)):
-        return _swap(ctx, str(swap["side"]), len(baseline))
+        return _swap(ctx, swap.side, len(baseline))
     if not differing and not _differs_from_image(ctx):
         return Done(
             msg("As it was: {tables}. There is nothing to restore.", tables=counted.tables(len(baseline))),
-            {"tables": len(baseline)},
+            DataBack(len(baseline)),
         )
     if ctx.target.hold_lost and rows and not _same(_seen_last(ctx, baseline), now):
         return _keep_what_was_written(ctx, baseline, now, rows)
@@ -99,22 +100,21 @@ def _differs_from_image(ctx: Context) -> bool:
 
 def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Message]:
     """Of these tables, those that were encrypted on disk at the cut and are not; restoring makes them so again."""
-    before = (ctx.recorded(Node.CUT_CONNECTIONS, "check") or {}).get("encryption") or {}
-    assert isinstance(before, dict)
-    wanted = {name: marks for name, marks in before.items() if name in tables}
-    return failed_checks(kept("encryption", wanted, ctx.engine.verifier.encryption(side)), []) if wanted else []
+    before = ctx.checks_before.encryption
+    encrypted = {name: marks for name, marks in before.items() if name in tables}
+    return failed_checks(kept("encryption", encrypted, ctx.engine.verifier.encryption(side)), []) if encrypted else []
 
 
 def _gone(ctx: Context) -> list[Message]:
     """Objects (indexes, views, triggers, …) of the cut that are not there."""
-    before = ctx.definitions_before
+    before = ctx.checks_before.catalog
     return missing(before, ctx.engine.verifier.definitions()) if before else []
 
 
 def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fingerprint] | None:
     """What was there when the last proof failed, under the hold. None when there was no proof."""
     line = ctx.journal.done(Node.VERIFY, f"proof {ctx.target.repairs + 1}", ctx.target.round)
-    return None if line is None else {**baseline, **fingerprints((line.result or {})["tables"])}
+    return None if line is None else {**baseline, **line.evidence(Proof).tables}
 
 
 def _same(seen: dict[str, Fingerprint] | None, now: dict[str, Fingerprint]) -> bool:
@@ -122,27 +122,27 @@ def _same(seen: dict[str, Fingerprint] | None, now: dict[str, Fingerprint]) -> b
     return seen is not None and seen.keys() == now.keys() and all(p.readable and p == now[n] for n, p in seen.items())
 
 
-def _swap(ctx: Context, side: str, tables: int) -> Done:
+def _swap(ctx: Context, side: str, tables: int) -> Done[DataBack]:
     """Also finishes a swap in which a worker died, so that the broken one is still kept."""
     gate = ctx.target.gate
     assert gate is not None
 
-    def work() -> Done:
+    def work() -> Done[DataBack]:
         kept = ctx.engine.rollback.swap(side, gate, ctx.marker)
         if gone := _gone(ctx):
             raise Damaged("restoring", ctx.target.database, listed(gone[:5]))
         return Done(
             msg("Restored {tables} beside, proved equality, and swapped.", tables=counted.tables(tables)),
-            {"tables": tables, "kept": kept},
+            DataBack(tables, kept),
         )
 
     return Done(
         msg("What was restored, {tables}, is in the place of what was broken.", tables=counted.tables(tables)),
-        ctx.again("swap", work, {"side": side}),
+        ctx.again("swap", work, SideCopy(side).to_json()),
     )
 
 
-def _keep_what_others_wrote(ctx: Context, foreign: list[str], rest: bool) -> Done:
+def _keep_what_others_wrote(ctx: Context, foreign: list[str], rest: bool) -> Done[DataBack]:
     """Acknowledged rows stay. Raises Damaged when what the work did would have to be restored too."""
     words = named(ctx, foreign)
     if rest:
@@ -150,17 +150,17 @@ def _keep_what_others_wrote(ctx: Context, foreign: list[str], rest: bool) -> Don
     image = ctx.image
     return Done(
         msg("Nothing is restored: {words}. Their rows stay.", words=words),
-        {
-            "tables": len(foreign),
-            "foreign": foreign,
-            "image": image.name if image is not None and image.kind == "copy" else "",
-        },
+        DataBack(
+            len(foreign),
+            image=image.name if image is not None and image.kind == "copy" else "",
+            foreign=tuple(foreign),
+        ),
     )
 
 
 def _keep_what_was_written(
     ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint], differing: list[str]
-) -> Done:
+) -> Done[DataBack]:
     """The lock ended with a worker, so applications may have written: their rows must not be restored away.
 
     Raises Damaged when the data may also differ because of the work: then a person has to decide.
@@ -178,15 +178,16 @@ def _keep_what_was_written(
     image = ctx.image
     return Done(
         msg("Applications wrote since the worker died; the data is sound and stays as it is: nothing to restore."),
-        {"tables": len(now), "image": image.name if image is not None and image.kind == "copy" else ""},
+        DataBack(len(now), image=image.name if image is not None and image.kind == "copy" else ""),
     )
 
 
 def _work_may_have_done_it(ctx: Context, baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> bool:
-    proof = ctx.recorded(Node.VERIFY, f"proof {ctx.target.repairs + 1}") or ctx.recorded(Node.VERIFY, "proof 1")
+    last = f"proof {ctx.target.repairs + 1}"
+    proof = ctx.recorded(Node.VERIFY, last, Proof) or ctx.recorded(Node.VERIFY, "proof 1", Proof)
     unreadable = [name for name, p in now.items() if not p.readable and baseline.get(name, p).readable]
     return bool(
-        (proof and proof["problems"]) or unreadable or [c for c in ctx.engine.verifier.check(None) if not c.passed]
+        (proof and proof.problems) or unreadable or [c for c in ctx.engine.verifier.check(None) if not c.passed]
     )
 
 
@@ -201,7 +202,7 @@ def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> lis
 
 def fail(ctx: Context) -> Outcome:
     """U: the maintenance failed; the reason was written where it happened."""
-    if ctx.target.backup_files.exists() and ctx.recorded(Node.ROLL_BACK, "clean") is None:
+    if ctx.target.backup_files.exists() and not ctx.finished(Node.ROLL_BACK, "clean"):
         tidy(ctx)  # A copy that a backup was restored into. A rollback tidied, and kept what people have to look at.
     return Outcome(
         "finished",
@@ -253,9 +254,8 @@ def commands_by_hand(ctx: Context) -> list[str]:
             commands = ctx.engine.gate.manual_commands(gate)
         except EngineError:
             # As it was at the cut, because the target does not answer now.
-            told = (ctx.recorded(Node.CUT_CONNECTIONS, "cut") or {}).get("manual_commands", [])
-            assert isinstance(told, list)
-            commands = [str(command) for command in told]
+            cut = ctx.recorded(Node.CUT_CONNECTIONS, "cut", CutEvidence)
+            commands = list(cut.manual_commands) if cut is not None else []
     held = ApplicationHold.objects.filter(target=ctx.target, was_running=True, released_at=None).order_by("-id")
     known = ctx.config.applications
     return commands + [shlex.join(known[hold.name].start) for hold in held if hold.name in known]

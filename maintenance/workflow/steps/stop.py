@@ -15,7 +15,7 @@ from maintenance.models import ACTIVE, ApplicationHold, MaintenanceRun, Node, Ru
 
 from .. import applications
 from ..flowchart import leading_to
-from .context import Context, Done, Outcome
+from .context import Context, Outcome, done
 
 
 def run(ctx: Context) -> Outcome:
@@ -52,7 +52,7 @@ def hold(ctx: Context, application: Application) -> None:
         )
     ctx.again(
         f"stop {application.name}",
-        lambda: Done(applications.stop(application, ctx.engine.stopping)),
+        lambda: done(applications.stop(application, ctx.engine.stopping)),
         {"application": application.name, "was_running": held.was_running},
     )
 
@@ -127,5 +127,5 @@ def _start(ctx: Context, name: str) -> bool:
         raise Unable("starting application", name, "config.json does not describe it any more; start it by hand")
     if applications.is_running(application):
         return False
-    ctx.again(f"start {name}", lambda: Done(applications.start(application, ctx.engine.stopping)))
+    ctx.again(f"start {name}", lambda: done(applications.start(application, ctx.engine.stopping)))
     return True

@@ -7,8 +7,9 @@ from contextlib import suppress
 
 from maintenance.engines.errors import EngineError, Unable
 from maintenance.engines.messages import msg
+from maintenance.models.evidence import StepEvidence, StillClosed
 
-from .context import Context, Done
+from .context import Context, Done, done
 
 
 def arm(ctx: Context) -> None:
@@ -17,14 +18,14 @@ def arm(ctx: Context) -> None:
     if ctx.armed or gate is None or not seconds:
         return
 
-    def work() -> Done:
+    def work() -> Done[StepEvidence]:
         try:
             ctx.engine.switch.arm(gate, seconds)
         except Unable as error:
-            return Done(
+            return done(
                 msg("No switch opens {database} by itself: {why}", database=ctx.target.database, why=error.words)
             )
-        return Done(
+        return done(
             msg(
                 "{database} opens by itself when nothing is heard of this console for {seconds:.0f} s.",
                 database=ctx.target.database,
@@ -39,7 +40,7 @@ def arm(ctx: Context) -> None:
 def disarm(ctx: Context) -> bool:
     """False when the target was opened before, by the switch or by a person: others may have written since."""
 
-    def work() -> Done:
+    def work() -> Done[StillClosed]:
         ctx.engine.switch.disarm()
         closed = ctx.engine.gate.is_cut()
         sentence = msg("{database} is open: its switch or a person opened it.", database=ctx.target.database)
@@ -47,19 +48,19 @@ def disarm(ctx: Context) -> bool:
             sentence = msg("{database} stays closed until its data is proven.", database=ctx.target.database)
         elif ctx.engine.gate.dies_with_worker:
             sentence = msg("{database} is open: its lock ended with the worker.", database=ctx.target.database)
-        return Done(sentence, {"closed": closed})
+        return Done(sentence, StillClosed(closed))
 
-    closed = ctx.again("disarm the switch", work)["closed"]
+    closed = ctx.again("disarm the switch", work).closed
     ctx.armed = False
-    return bool(closed)
+    return closed
 
 
 def retire(ctx: Context) -> None:
     """Everything is as before, so there is nothing left to open."""
 
-    def work() -> Done:
+    def work() -> Done[StepEvidence]:
         ctx.engine.switch.disarm()
-        return Done(msg("The switch is put away."))
+        return done(msg("The switch is put away."))
 
     ctx.again("put the switch away", work)
     ctx.armed = False

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from maintenance.engines.errors import Damaged
 from maintenance.engines.messages import Message, listed, msg
-from maintenance.engines.values import Check, Fingerprint, Json
-from maintenance.models import ActionRecord, Node, StepState
+from maintenance.engines.values import Check, Fingerprint
+from maintenance.models import ActionRecord, StepState
+from maintenance.models.evidence import Proof, StepEvidence
 from maintenance.workflow.verdict import Evidence, differences, objections
 
 from . import counted
-from .context import Context, Done, Outcome, checked_early, storable
+from .context import Context, Done, Outcome, checked_early, done
 from .foreign import named, written_by_others
 from .functional import functional_checks
 from .maintain import work
@@ -22,45 +22,41 @@ def run(ctx: Context) -> Outcome:
     """Raises Damaged when the proof fails although a repair was tried."""
     while True:
         part = f"proof {ctx.target.repairs + 1}"
-        result = ctx.once(part, lambda: prove(ctx))
-        problems = result["problems"]
-        assert isinstance(problems, list)
-        if not problems:
+        proof = ctx.once(part, Proof, lambda: prove(ctx))
+        if not proof.problems:
             return Outcome(
                 "finished",
                 msg(
                     "Proved whole: {tables}, {rows}, {checks}.",
-                    tables=counted.tables(result["compared"]),
-                    rows=counted.rows(result["rows"]),
-                    checks=counted.checks(result["checked"]),
+                    tables=counted.tables(proof.compared),
+                    rows=counted.rows(proof.rows),
+                    checks=counted.checks(len(proof.checks)),
                 ),
             )
-        foreign = result["foreign"]
-        if foreign:
-            assert isinstance(foreign, list)
-            raise Damaged("proving the integrity of", ctx.target.database, named(ctx, foreign))
+        if proof.foreign:
+            raise Damaged("proving the integrity of", ctx.target.database, named(ctx, proof.foreign))
         if ctx.target.repairs >= ctx.setting.integrity_retries:
-            raise Damaged("proving the integrity of", ctx.target.database, listed(problems[:5]))
+            raise Damaged("proving the integrity of", ctx.target.database, listed(proof.problems[:5]))
         ctx.wait(ctx.setting.integrity_wait_seconds, "waiting before the repair of")
-        ctx.once(f"repair {ctx.target.repairs + 1}", lambda: _repair(ctx))
+        ctx.once(f"repair {ctx.target.repairs + 1}", StepEvidence, lambda: _repair(ctx))
         ctx.change(repairs=ctx.target.repairs + 1)
 
 
-def _repair(ctx: Context) -> Done:
+def _repair(ctx: Context) -> Done[StepEvidence]:
     diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
     actions = ctx.engine.planner.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
     for stage in sorted({a.stage for a in actions}):
         work(ctx, [a for a in actions if a.stage == stage])
-    return Done(msg("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
+    return done(msg("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
 
 
-def prove(ctx: Context) -> Done:
+def prove(ctx: Context) -> Done[Proof]:
     """Structure and constraints, functional checks, fingerprints, and the catalog of objects.
 
     What was damaged is examined before it is read. Where the work was to leave every row, those come first: while
     they are equal the constraints hold as before the cut, and only what was built anew is left to prove.
     """
-    before = ctx.recorded(Node.CUT_CONNECTIONS, "check") or {"checks": [], "catalog": {}}
+    before = ctx.checks_before
     baseline = ctx.baseline or {}
     names = None if ctx.tables is None else [t for t in ctx.tables if t in baseline]
     checks = [] if ctx.rows_stay else ctx.engine.verifier.check(ctx.touched)
@@ -73,15 +69,15 @@ def prove(ctx: Context) -> Done:
     elif ctx.rows_stay:
         checks = ctx.engine.verifier.check(ctx.touched)
     checks += functional_checks(ctx)
-    checks += kept("encryption", before.get("encryption"), ctx.engine.verifier.encryption())
-    checks += kept("TLS", before.get("tls"), ctx.engine.verifier.tls())
+    checks += kept("encryption", before.encryption, ctx.engine.verifier.encryption())
+    checks += kept("TLS", before.tls, ctx.engine.verifier.tls())
     problems = objections(
         Evidence(
             before=expected,
             after=after,
-            checks_before=ctx.checks_before,
+            checks_before=before.checks,
             checks=checks,
-            definitions_before=ctx.definitions_before,
+            definitions_before=before.catalog,
             definitions=ctx.engine.verifier.definitions(),
             lost_by_consent=losses,
             rows_stay=ctx.rows_stay,
@@ -91,19 +87,18 @@ def prove(ctx: Context) -> Done:
     failed = [c for c in checks if not c.passed]
     left_out = sorted(name for name, was in expected.items() if name in losses or not was.readable)
     compared = [name for name in expected if name not in left_out]
-    result: Json = {
-        "level": "full" if names is None else "named tables",
-        "tables": {name: storable({name: p})[name] for name, p in after.items()},
-        "checks": [asdict(check) for check in checks],
-        "checked": len(checks),
-        "compared": len(compared),
-        "rows": sum(after[name].rows or 0 for name in compared if name in after),
-        "foreign": foreign if not ours and len(problems) == len(foreign) else [],
-        "problems": problems,
-    }
+    proof = Proof(
+        level="full" if names is None else "named tables",
+        tables=after,
+        checks=tuple(checks),
+        compared=len(compared),
+        rows=sum(after[name].rows or 0 for name in compared if name in after),
+        problems=tuple(problems),
+        foreign=tuple(foreign) if not ours and len(problems) == len(foreign) else (),
+    )
     if problems:
-        return Done(msg("The proof found {problems}", problems=listed(problems[:5])), result)
-    return Done(_all_there(compared, left_out, len(checks), len(failed)), result)
+        return Done(msg("The proof found {problems}", problems=listed(problems[:5])), proof)
+    return Done(_all_there(compared, left_out, len(checks), len(failed)), proof)
 
 
 def _all_there(compared: list[str], left_out: list[str], checks: int, failed: int) -> Message:
@@ -149,13 +144,12 @@ def accepted_losses(ctx: Context) -> set[str]:
     return {loss["object"] for record in records for loss in record.losses}
 
 
-def kept(what: str, before: object, now: Mapping[str, list[str]]) -> list[Check]:
+def kept(what: str, before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[Check]:
     """Whether all that guarded the data before guards it still. More than before is welcome."""
-    assert before is None or isinstance(before, Mapping)
-    found = []
-    for name, marks in (before or {}).items():
+    checks = []
+    for name, marks in before.items():
         lost = [mark for mark in marks if mark not in now.get(name, [])]
-        found.append(
+        checks.append(
             Check(what, name, not lost, msg("lost: {marks}", marks=", ".join(lost)) if lost else ", ".join(marks))
         )
-    return found
+    return checks
