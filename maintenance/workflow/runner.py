@@ -18,6 +18,7 @@ from maintenance.engines.errors import EngineError, Interrupted
 from maintenance.engines.messages import Message, msg, plural
 from maintenance.engines.values import Tag
 from maintenance.models import Node, RunTarget, Status, StepState
+from maintenance.models.evidence import Proof
 
 from . import conclusion
 from .blackbox import BlackBoxUnwritable
@@ -40,6 +41,7 @@ from .steps import (
 )
 from .steps.context import Context, Outcome
 from .steps.retry import retried
+from .verdict import unproven
 
 log = logging.getLogger("maintenance")
 RETRIES_OF_A_RUN = 1
@@ -251,6 +253,10 @@ def _step(ctx: Context) -> bool:
     if here.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:
         _end(ctx, here.ends_in, _deaths(target))
         return False
+    if node == Node.RESUME and not target.ending and (doubt := _doubt(ctx)):
+        # However it came here: nobody is let in as after a success that was not proven.
+        _go(ctx, Node.ROLL_BACK, doubt)
+        return True
     line = ctx.journal.started(node, node.step, "", target.round)
     outcome, state = _attempt(ctx, node, work)
     if here.ends_in is not None:
@@ -330,6 +336,13 @@ def _last_failure(ctx: Context) -> Message:
     return line.sentence
 
 
+def _doubt(ctx: Context) -> Message | None:
+    """What keeps this run from ending as succeeded although no step failed."""
+    part = f"proof {ctx.target.repairs + 1}"
+    line = ctx.journal.done(Node.VERIFY, part, ctx.target.round)
+    return unproven(ctx.target.gate is not None, None if line is None else line.evidence(Proof))
+
+
 def _deaths(target: RunTarget) -> Message:
     return msg("Its worker died {times}.", times=plural(target.attempt - 1, "{n} time", "{n} times"))
 
@@ -345,6 +358,8 @@ def _end(ctx: Context, status: Status, sentence: Message) -> None:
             ctx.change(ending="", ended_because="")
     if target.ending:
         status, sentence = Status(target.ending), target.ended_because
+    elif status == Status.SUCCEEDED and (doubt := _doubt(ctx)):
+        status, sentence = Status.FAILED, doubt
     # Before the last word: nobody comes after it to take away what a death would leave.
     back_up.remove_incomplete(ctx)
     ctx.engine.close()

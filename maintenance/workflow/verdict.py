@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from maintenance.engines.messages import Message, msg
+from maintenance.engines.messages import Message, listed, msg
 from maintenance.engines.values import Check, Fingerprint
+from maintenance.models.evidence import Proof
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,18 @@ def objections(evidence: Evidence) -> list[Message]:
 def may_succeed(evidence: Evidence) -> bool:
     """Return whether nothing objects."""
     return not objections(evidence)
+
+
+def unproven(closed: bool, proof: Proof | None) -> Message | None:
+    """Return why a run may not end as succeeded although no step failed; None where it may.
+
+    `closed`: the target was closed, so work may have begun. `proof`: what the newest proof found, None without any.
+    """
+    if not closed or (proof is not None and not proof.problems):
+        return None
+    if proof is None:
+        return msg("Nothing proves that all rows are there: the proof after the work is not in the journal.")
+    return msg("The last proof found {problems}", problems=listed(proof.problems[:5]))
 
 
 def failed_checks(checks: Sequence[Check], before: Sequence[Check], same_rows: bool = False) -> list[Message]:

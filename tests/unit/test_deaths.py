@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from maintenance.models import MaintenanceRun, MaintenanceSetting, RunTarget
+from maintenance.models.evidence import Proof
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 from maintenance.workflow import crashpoints, runner
@@ -38,7 +40,8 @@ def die_at(target: RunTarget, *points: str) -> None:
     ("point", "deaths", "status", "way_out"),
     [
         ("action.started", 1, "succeeded", "K"),
-        ("action.started", 2, "failed", "SU"),
+        ("action.started", 2, "rolled_back", "SU"),
+        ("fake.cut.after", 2, "failed", "SU"),
         ("fake.back_up.after", 1, "succeeded", "K"),
         ("fake.back_up.after", 2, "failed", "DU"),
     ],
@@ -67,7 +70,7 @@ def test_a_run_is_continued_once_and_then_ended_safely(
     assert state_of(setting)["tables"] == before
 
 
-@pytest.mark.parametrize(("deaths", "status"), [(3, "failed"), (4, "needs_operator")])
+@pytest.mark.parametrize(("deaths", "status"), [(3, "rolled_back"), (4, "needs_operator")])
 def test_a_run_that_keeps_dying_on_its_way_out_is_left_to_people_the_fifth_time(
     deaths: int,
     status: str,
@@ -85,3 +88,47 @@ def test_a_run_that_keeps_dying_on_its_way_out_is_left_to_people_the_fifth_time(
     ended = MaintenanceRun.objects.get(pk=run.pk)
     assert ended.status == status, ended.ended_because
     assert (state_of(setting)["marker"] is not None) is (status == "needs_operator"), "left closed for people only"
+
+
+@pytest.mark.parametrize(
+    ("point", "status"),
+    [("benchmark.started", "rolled_back"), ("resume.started", "rolled_back"), ("complete.started", "failed")],
+)
+def test_a_run_that_is_taken_up_without_its_proof_never_ends_as_succeeded(
+    point: str,
+    status: str,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+) -> None:
+    """However the proof got lost. Once service is back the data may not be rolled away, and the end is honest."""
+    setting = fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    before = state_of(setting)["tables"]
+    die_at(run.targets.get(), point)
+    run.targets.get().steps.filter(node="H", part="proof 1").delete()
+    runner.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == status, run.ended_because
+    assert "Nothing proves that all rows are there" in run.ended_because
+    assert state_of(setting)["tables"] == before
+    assert state_of(setting)["marker"] is None
+
+
+@pytest.mark.parametrize("point", ["benchmark.started", "resume.started", "complete.started"])
+def test_a_proof_that_found_something_never_ends_as_succeeded(
+    point: str,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+) -> None:
+    fake()
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    die_at(run.targets.get(), point)
+    line = run.targets.get().steps.get(node="H", part="proof 1")
+    line.keep(replace(line.evidence(Proof), problems=("orders had 4 rows and has 3",)))
+    line.save()
+    runner.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status in ("rolled_back", "failed")
+    assert "orders had 4 rows and has 3" in run.ended_because

@@ -44,6 +44,9 @@ def run(ctx: Context) -> Outcome:
         if data.foreign:
             sentence = msg("The work is done and nothing was restored: the rows that others wrote stay.")
             changes = {"ending": Status.FAILED}
+        elif not data.image and ctx.target.ending == Status.FAILED:
+            # Whatever led here, a death of the worker too: work had begun, and its data is as at the cut again.
+            changes = {"ending": Status.ROLLED_BACK}
         if data.image:
             # Nobody can tell for sure who changed the data: the state of the cut stays for people.
             keep = [data.image]
