@@ -21,7 +21,7 @@ from django.utils import timezone
 from .auditing import chain
 from .engines.values import Json
 from .identity import throttle
-from .models import BackupFile, DatabaseState, Incident, MaintenanceRun, Measurement, Status
+from .models import BackupFile, DatabaseState, Incident, MaintenanceRun, Measurement, Notification, Status
 from .notifications import events
 from .workflow import crashpoints
 
@@ -64,6 +64,7 @@ def remove(by: str, dry: bool = False) -> Removed:
     _audit(found, by, now - timedelta(days=settings.KEEP_AUDIT_DAYS))
     if not dry:
         throttle.forget_old()
+        Notification.objects.filter(run=None, created_at__lt=old).delete()
     log.info("Retention: %s", found)
     for problem in found.problems:
         log.error("Retention: %s", problem)

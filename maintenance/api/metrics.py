@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from maintenance import queue
+from maintenance.auditing.alarm import alarm
 from maintenance.models import (
     ACTIVE,
     ENDED,
@@ -224,6 +225,8 @@ def people() -> Iterator[Metric]:
     yield open_
     failing = Notification.objects.filter(delivered_at=None, tries__gte=FAILING_TRIES).count()
     yield GaugeMetricFamily("dbmaint_messages_failing", "Messages whose delivery failed again and again.", failing)
+    whole = "1 while the audit chain is broken, its checkpoints are gone, or nobody signs it."
+    yield GaugeMetricFamily("dbmaint_audit_alarm", whole, float(alarm() is not None))
     waiting = MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL).count()
     yield GaugeMetricFamily("dbmaint_runs_awaiting_approval", "Runs that wait for a second person.", waiting)
 

@@ -126,4 +126,5 @@ def checkpoint(by: str) -> Verdict:
         record(by, "audit.verified", "audit chain", after=told)
     else:
         notary.mark_broken(verdict.problem)
+        notary.tell(verdict.problem)
     return verdict

@@ -14,12 +14,16 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import uuid4
 
+from django.conf import settings
 from django.db import Error, close_old_connections, transaction
 from django.utils import timezone
 
-from maintenance.models import AuditEntry, AuditHead, AuditSeal, AuditSignature
+from maintenance.engines.messages import msg
+from maintenance.models import AuditEntry, AuditHead, AuditSeal, AuditSignature, Notification
+from maintenance.notifications import events
 
 from . import checkpoints
 from .checkpoints import Checkpoint, Kept
@@ -32,6 +36,9 @@ EVERY = 2.0
 UNSIGNED = "The audit chain could not be signed: %s"
 COMPLAIN_EVERY = 60.0
 """Seconds."""
+BROKEN = "audit_broken"
+TOLD_AGAIN = timedelta(hours=20)
+"""Less than a day, so that the daily look tells it again."""
 _complained = ("", 0.0)
 
 
@@ -99,7 +106,9 @@ def _sign() -> None:
     head = AuditHead.objects.select_for_update().filter(pk=1).first()
     position = _position(checkpoints.last_outside())
     if position is None:
-        _complain("the file of checkpoints is gone; see manage.py verify_audit")
+        problem = f"the checkpoints outside the database are gone: {settings.AUDIT_FILE}"
+        tell(problem)
+        _complain(problem)
         return
     begun = position.checkpoint
     new, problem = _followers(begun)
@@ -177,6 +186,13 @@ def _mark(file: str, problem: str) -> None:
     broken = Checkpoint("broken", head.entries, head.hash, file)
     checkpoints.append([broken], timezone.now().isoformat(), problem)
     _remember(broken)
+    tell(problem)
+
+
+def tell(problem: str) -> None:
+    """Send people the message that the chain is not whole; once a day as long as it is not."""
+    if not Notification.objects.filter(event=BROKEN, created_at__gt=timezone.now() - TOLD_AGAIN).exists():
+        events.announce(None, BROKEN, msg("{problem}. docs/security.md says what to do.", problem=problem))
 
 
 def _remember(end: Checkpoint) -> None:

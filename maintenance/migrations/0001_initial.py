@@ -571,7 +571,7 @@ class Migration(migrations.Migration):
                 ('tries', models.PositiveIntegerField(default=0, verbose_name='tries')),
                 ('next_try_at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='next try')),
                 ('error', models.TextField(blank=True, verbose_name='error')),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='maintenance.maintenancerun')),
+                ('run', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='maintenance.maintenancerun')),
             ],
             options={
                 'verbose_name': 'notification',

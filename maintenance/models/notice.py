@@ -11,7 +11,10 @@ from django.utils.translation import gettext_lazy as _
 class Notification(models.Model):
     """One message to one address of config.json. A dead mail server never delays the procedure."""
 
-    run = models.ForeignKey("maintenance.MaintenanceRun", on_delete=models.CASCADE, related_name="notifications")
+    run = models.ForeignKey(
+        "maintenance.MaintenanceRun", null=True, on_delete=models.CASCADE, related_name="notifications"
+    )
+    """None: it is about the console itself."""
     audience = models.CharField(_("audience"), max_length=40)
     event = models.CharField(_("event"), max_length=40)
     channel = models.CharField(_("channel"), max_length=40, blank=True)

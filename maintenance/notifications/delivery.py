@@ -77,12 +77,13 @@ def _addresses() -> dict[str, str]:
 
 
 def _recorded(message: Notification, sent: Sent) -> bool:
+    about = message.run or "console"
     message.address, message.error = sent.address or message.address, sent.error
     if not sent.error:
         message.delivered_at = timezone.now()
-        log.info("%s: told %s by %s of %s", message.run, message.audience, message.channel, message.event)
+        log.info("%s: told %s by %s of %s", about, message.audience, message.channel, message.event)
     else:
-        told = (message.run, message.audience, message.channel, message.event, sent.error)
+        told = (about, message.audience, message.channel, message.event, sent.error)
         log.error("%s: %s by %s could not be told of %s: %s", *told)
     wait = timedelta(seconds=min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(message.tries, 20)))
     message.next_try_at = timezone.now() + wait

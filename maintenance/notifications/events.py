@@ -53,15 +53,19 @@ EVENTS = {
     "rejected": Event(_("Maintenance was rejected"), ("dba",)),
     "outdated": Event(_("Nobody may approve the maintenance any more"), ("dba",)),
     "glass_broken": Event(_("Maintenance began without the approval it needs"), ("dba", "stakeholders")),
+    "audit_broken": Event(_("The audit log of the console is not whole"), ("dba", "stakeholders")),
 }
 
 
-def announce(run: MaintenanceRun, event: str, because: str = "", database: str = "") -> None:
-    """Queues the messages of an event, one for each address of its audiences. `because` says what happened."""
+def announce(run: MaintenanceRun | None, event: str, because: str = "", database: str = "") -> None:
+    """Queues the messages of an event, one for each address of its audiences. `because` says what happened.
+
+    Without a run it is about the console itself.
+    """
     _queue(run, event, because, database, 0)
 
 
-def _queue(run: MaintenanceRun, event: str, because: str, database: str, repetition: int) -> None:
+def _queue(run: MaintenanceRun | None, event: str, because: str, database: str, repetition: int) -> None:
     known = _config()
     told: dict[str, dict[str, str]] = {}
     messages = []
@@ -96,25 +100,29 @@ def digest(address: str) -> str:
     return hashlib.sha256(address.encode()).hexdigest()
 
 
-def _told(run: MaintenanceRun, event: str, because: str, database: str, language: str) -> dict[str, str]:
+def _told(run: MaintenanceRun | None, event: str, because: str, database: str, language: str) -> dict[str, str]:
     with override(language):
-        what = EVENTS[event].title
-        title = f"{run.number} {what}: {run.get_maintenance_type_display()} · {', '.join(run.target_databases)}"
+        what = str(EVENTS[event].title)
+        title = what
+        if run is not None:
+            title = f"{run.number} {what}: {run.get_maintenance_type_display()} · {', '.join(run.target_databases)}"
         context = {
             "run": run,
             "what": what,
             "said": _said(run, because, database),
-            "page": f"{settings.SITE_URL.rstrip('/')}/runs/{run.pk}/",
+            "page": f"{settings.SITE_URL.rstrip('/')}{f'/runs/{run.pk}/' if run is not None else '/audit/'}",
             "to_acknowledge": event == "needs_operator",
         }
         return {"title": title[:300], "body": render_to_string("notifications/message.txt", context).strip()}
 
 
-def _said(run: MaintenanceRun, because: str, database: str) -> list[str]:
+def _said(run: MaintenanceRun | None, because: str, database: str) -> list[str]:
     """In the reader's language: what happened just now, or else how each database ended."""
     if because:
         text = render(because)
         return [f"{database}: {text}" if database else text]
+    if run is None:
+        return []
     ended = run.targets.filter(status__in=ENDED).only("database", "ended_because")
     return [f"{t.database}: {render(t.ended_because)}" for t in ended if t.ended_because]
 

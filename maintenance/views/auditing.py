@@ -16,8 +16,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from maintenance.auditing import chain
+from maintenance.auditing.alarm import alarm
 from maintenance.forms.pages import AuditFilter
-from maintenance.models import AuditEntry, AuditHead, AuditSignature
+from maintenance.models import AuditEntry, AuditHead
 
 from .access import open_to
 from .history import kept
@@ -56,7 +57,7 @@ def _page(request: HttpRequest, verdict: chain.Verdict | None) -> HttpResponseBa
         "entries": [(entry, changes(entry)) for entry in page],
         "head": AuditHead.objects.filter(pk=1).first(),
         "verdict": verdict,
-        "broken": AuditSignature.objects.filter(kind="broken").exists(),
+        "alarm": alarm(),
         "query": kept(request),
     }
     return render(request, "auditing/page.html", context)

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from maintenance import queue
+from maintenance.auditing.alarm import alarm
 from maintenance.models import Feed, Incident, MaintenanceRun, Status
 from maintenance.observation.health import Standing, standings
 from maintenance.results import statistics
@@ -47,6 +48,7 @@ def told() -> dict[str, Any]:
         "feed": Feed.objects.exclude(error="", problems={}).first(),
         "measured_at": max((s.measured_at for s in found if s.measured_at), default=None),
         "workers": queue.workers_alive(),
+        "audit_alarm": alarm(),
         "tiles": [success(), outage(), faster(), oldest_backup(found)],
         "recent": statistics.recent(),
     }

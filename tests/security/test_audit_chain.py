@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 
+from maintenance import tasks
+from maintenance.auditing import alarm as alarming
 from maintenance.auditing import chain, entries, keys, notary
-from maintenance.models import AuditEntry, AuditHead, AuditSignature
+from maintenance.models import AuditEntry, AuditHead, AuditSignature, Notification
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -247,3 +253,71 @@ def test_a_whole_chain_has_nothing_to_accept(capsys: pytest.CaptureFixture[str])
     call_command("accept_audit", reason="because")
     assert "nothing to accept" in capsys.readouterr().out
     assert not AuditEntry.objects.filter(operation="audit.accepted").exists()
+
+
+class TestTheAlarm:
+    """Nobody has to ask whether the chain is whole."""
+
+    def told(self, people: dict[str, User]) -> list[str]:
+        """What dashboard, metrics and mail say: the sentence, the number, the messages."""
+        client = Client()
+        client.force_login(people["manager"])
+        page = client.get("/").content.decode()
+        [alarm] = [line for line in client.get("/metrics").content.decode().splitlines() if "audit_alarm " in line][-1:]
+        sentence = alarming.alarm()
+        assert (sentence is None) is (alarm.split()[-1] == "0.0")
+        assert sentence is None or str(sentence) in html.unescape(page)
+        return [str(sentence or ""), *Notification.objects.filter(event="audit_broken").values_list("body", flat=True)]
+
+    @pytest.fixture(autouse=True)
+    def _addresses(self, settings: Any) -> None:
+        settings.CONFIG_FILE.write_text(json.dumps({"notifications": {"stakeholders": ["json://localhost/x"]}}))
+
+    def test_is_silent_while_it_is_whole(self, people: dict[str, User]) -> None:
+        written(3)
+        assert self.told(people) == [""]
+
+    @pytest.mark.parametrize("forgery", FORGERIES)
+    def test_tells_a_break_that_the_next_entry_shows(self, forgery: str, people: dict[str, User]) -> None:
+        pk = written(6)[5]
+        FORGERIES[forgery](pk)
+        written(1)
+        sentence, message = self.told(people)
+        assert "found broken" in sentence
+        assert "/audit/" in message
+
+    def test_tells_a_break_that_the_daily_look_finds_and_again_the_next_day(self, people: dict[str, User]) -> None:
+        pk = written(6)[1]
+        sql("UPDATE audit_entry SET actor = 'nobody' WHERE id = %s", pk)
+        for _ in range(2):
+            tasks.check_audit()
+        sentence, message = self.told(people)
+        assert "found broken" in sentence
+        assert f"entry {pk} was changed after it was written" in message
+        Notification.objects.update(created_at=timezone.now() - timedelta(days=1))
+        tasks.check_audit()
+        assert len(self.told(people)) == 3
+
+    def test_tells_that_the_checkpoints_are_gone(self, people: dict[str, User], settings: Any) -> None:
+        written(2)
+        settings.AUDIT_FILE.unlink()
+        written(2)
+        sentence, message = self.told(people)
+        assert "checkpoints of the audit chain are gone" in sentence
+        assert "gone" in message
+
+    def test_tells_that_nobody_signs(self, people: dict[str, User], monkeypatch: pytest.MonkeyPatch) -> None:
+        written(2)
+        monkeypatch.setattr(notary, "signing_key", lambda: None)
+        written(2)
+        assert self.told(people) == [""]
+        later = timezone.now() + timedelta(minutes=11)
+        monkeypatch.setattr(timezone, "now", lambda: later)
+        assert "Nobody has signed" in str(alarming.alarm())
+
+    def test_ends_by_a_persons_word(self, people: dict[str, User]) -> None:
+        edited(written(4)[2])
+        written(1)
+        assert self.told(people)[0]
+        chain.accept("root (command line)", "a restore of the control database on purpose")
+        assert not self.told(people)[0]

@@ -35,6 +35,7 @@ class TestMetrics:
             "dbmaint_workers_alive": 0,
             "dbmaint_messages_failing": 0,
             "dbmaint_runs_awaiting_approval": 0,
+            "dbmaint_audit_alarm": 0,
         }
 
     def test_what_has_been(self, shop: MaintenanceSetting) -> None:
