@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from django.db.models.signals import post_migrate
 from maintenance.models import MaintenanceSetting
 from maintenance.requests.launch import Actor, Request
 from tests import fakes
+from tests.acceptance.preloaded import Preloaded
 
 write_groups = import_module("maintenance.migrations.0002_groups").create
 GROUPS = {"dba": "DBA", "manager": "Management", "administrator": "Maintenance administrators", "auditor": "Auditors"}
@@ -29,6 +30,14 @@ def _groups_again() -> None:
         sender=apps.get_app_config("maintenance"),
         weak=False,
     )
+
+
+@pytest.fixture(scope="session")
+def preloaded() -> Iterator[Preloaded]:
+    """Runs the console's commands."""
+    process = Preloaded(Path(__file__).resolve().parents[1])
+    yield process
+    process.close()
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.preloaded import Command, Preloaded
 from tests.engines.conftest import MEMORY, lab, lab_server, short_folder
 from tests.engines.lab import Lab
 
@@ -34,7 +34,10 @@ QUICK = (
 
 @dataclass
 class Console:
+    """A console with a home of its own. `preloaded` runs its commands."""
+
     home: Path
+    preloaded: Preloaded
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("DBMAINT_")}
@@ -48,14 +51,11 @@ class Console:
         }
 
     def run(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *args],
-            cwd=PROJECT,
-            env=self.environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
+        return self.preloaded.run(args, self.environment(**environment), 180)
+
+    def start(self, *args: str, **environment: str) -> Command:
+        """Begin a command that a test looks at while it runs."""
+        return self.preloaded.start(args, self.environment(**environment))
 
     def configure(self, **keys: Any) -> None:
         """Writes config.json; backups may lie wherever tests make folders."""
@@ -88,9 +88,9 @@ class Console:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def migrated(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Path:
     """A control database, made once and copied for each test."""
-    console = Console(tmp_path_factory.mktemp("migrated"))
+    console = Console(tmp_path_factory.mktemp("migrated"), preloaded)
     console.configure()
     done = console.run("migrate", "-v0")
     assert done.returncode == 0, done.stderr
@@ -98,9 +98,9 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def console(migrated: Path) -> Iterator[Console]:
+def console(migrated: Path, preloaded: Preloaded) -> Iterator[Console]:
     # Not pytest's folder: a server under another account has to reach backups and hooks.
     home = short_folder()
     shutil.copytree(migrated, home, dirs_exist_ok=True)
-    yield Console(home)
+    yield Console(home, preloaded)
     shutil.rmtree(home, ignore_errors=True)

@@ -14,6 +14,7 @@ import pytest
 from demo.ports import free_port
 from maintenance.engines.programs import CommandFailed
 from tests.acceptance.conftest import Console
+from tests.acceptance.preloaded import Preloaded
 from tests.acceptance.test_worker import cluster, launch, until
 from tests.engines.conftest import short_folder
 from tests.engines.lab_sqlite import SQLiteLab
@@ -71,9 +72,11 @@ def redis(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("broker", ["postgresql", "redis"])
-def test_two_clusters_share_the_work(broker: str, control: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_two_clusters_share_the_work(
+    broker: str, control: str, preloaded: Preloaded, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     home = short_folder()
-    console = Spread(home)
+    console = Spread(home, preloaded)
     console.database = control
     console.configure()
     console.broker = request.getfixturevalue("redis") if broker == "redis" else ""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -18,7 +16,8 @@ import pytest
 
 from maintenance.engines.programs import CommandFailed
 from maintenance.models import Node
-from tests.acceptance.conftest import PROJECT, Console
+from tests.acceptance.conftest import Console
+from tests.acceptance.preloaded import Command, Preloaded
 from tests.acceptance.test_brokers import Spread
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.acceptance.test_worker import FAST, one_server_is_enough
@@ -33,16 +32,9 @@ CLOSED = (Node.MAINTAIN, Node.VERIFY, Node.BENCHMARK)
 class Begun(Console):
     """A console in whose outage something happens to the control database."""
 
-    def start(self, **environment: str) -> subprocess.Popen[str]:
-        words = ["maintain", "--type", "rebuild", "--database", "shop", "--severity", "high", "--reason", "a test"]
-        return subprocess.Popen(
-            [sys.executable, "manage.py", *words, "--foreground", "--json"],
-            cwd=PROJECT,
-            env=self.environment(**FAST, **environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def begin(self, **environment: str) -> Command:
+        words = ["--type", "rebuild", "--database", "shop", "--severity", "high", "--reason", "a test"]
+        return self.start("maintain", *words, "--foreground", "--json", **FAST, **environment)
 
     def until_closed(self) -> None:
         over = time.monotonic() + 60
@@ -73,7 +65,7 @@ class Away(Begun, Spread):
 
 
 @pytest.fixture(scope="module")
-def away() -> Iterator[Away]:
+def away(preloaded: Preloaded) -> Iterator[Away]:
     folder = short_folder()
     try:
         from tests.engines.lab_postgresql import PostgreSQLLab
@@ -83,7 +75,7 @@ def away() -> Iterator[Away]:
     except (ImportError, FileNotFoundError, CommandFailed) as error:
         pytest.skip(f"no postgresql here: {error}")
     try:
-        console = Away(short_folder())
+        console = Away(short_folder(), preloaded)
         console.database = server.fresh().url.render_as_string(hide_password=False)
         console.server = server.server
         console.configure()
@@ -101,7 +93,7 @@ def test_gone_for_some_seconds_the_worker_waits_for_it_and_goes_on(lab: Lab, awa
     lab.fill()
     before = lab.sql(ROWS)
     away.register(lab, "shop", "load_seconds=2")
-    with away.start() as worker:
+    with away.begin() as worker:
         away.until_closed()
         away.server.stop("immediate")
         time.sleep(3)
@@ -126,7 +118,7 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
         gate = engine.gate.read_state()
     # Without the dead man's switch: nothing but `release` may open it.
     away.register(lab, "shop", "load_seconds=2", "switch_seconds=0")
-    with away.start(DBMAINT_PATIENCE_SECONDS="2") as worker:
+    with away.begin(DBMAINT_PATIENCE_SECONDS="2") as worker:
         away.until_closed()
         away.server.stop("immediate")
         _, said = worker.communicate(timeout=120)
@@ -142,15 +134,17 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
     assert_open(lab)
 
 
-def test_no_room_for_the_control_database_is_waited_for_too(lab: Lab, migrated: Path, tmp_path: Path) -> None:
+def test_no_room_for_the_control_database_is_waited_for_too(
+    lab: Lab, migrated: Path, preloaded: Preloaded, tmp_path: Path
+) -> None:
     one_server_is_enough(lab)
     lab.fill()
     before = lab.sql(ROWS)
     with small_disk(tmp_path, "16m") as home:
         shutil.copytree(migrated, home, dirs_exist_ok=True)
-        console = Begun(home)
+        console = Begun(home, preloaded)
         console.register(lab, "shop", "load_seconds=2")
-        with console.start() as worker:
+        with console.begin() as worker:
             console.until_closed()
             filler = home / "filler"
             written = fill(filler)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -242,18 +240,7 @@ def test_two_at_once_and_the_second_is_told_who_holds_the_lock(lab: Lab, console
     console.register(lab, "shop", "load_seconds=4")
     words = ["maintain", "--type", "rebuild", "--database", "shop", "--severity", "high", "--reason", "a test",
              "--foreground", "--json"]  # fmt: skip
-
-    def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "manage.py", *words],
-            cwd=Path(__file__).resolve().parents[2],
-            env=console.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    with start() as first, start() as second:
+    with console.start(*words) as first, console.start(*words) as second:
         outputs = [p.communicate(timeout=120)[0] for p in (first, second)]
     told = {p.returncode: json.loads(output) for p, output in zip((first, second), outputs, strict=True)}
     assert set(told) == {0, 4}

@@ -26,6 +26,7 @@ import pytest
 from demo.ports import free_port
 from demo.postgresql import ThrowawayPostgreSQL
 from tests.acceptance.conftest import PROJECT, Console
+from tests.acceptance.preloaded import Preloaded
 from tests.engines.conftest import short_folder
 
 PROGRAMS = ("prometheus", "promtool", "prometheus-alertmanager", "prometheus-postgres-exporter")
@@ -129,7 +130,7 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture
-def world(migrated: Path) -> Iterator[World]:
+def world(migrated: Path, preloaded: Preloaded) -> Iterator[World]:
     folder = short_folder()
     with ExitStack() as running_now:
         running_now.callback(shutil.rmtree, folder, True)
@@ -138,7 +139,7 @@ def world(migrated: Path) -> Iterator[World]:
         server.start()
         running_now.callback(server.stop, "immediate")
         fill(server)
-        console = Console(folder / "home")
+        console = Console(folder / "home", preloaded)
         shutil.copytree(migrated, console.home)
         made = World(console, f"http://127.0.0.1:{ports['web']}", f"http://127.0.0.1:{ports['prometheus']}", server)
         done = console.run("register_target", "shop", server.url("shop"), "--backup-dir", str(console.home / "backups"))

@@ -6,18 +6,19 @@ import shutil
 from pathlib import Path
 
 from tests.acceptance.conftest import Console
+from tests.acceptance.preloaded import Preloaded
 from tests.engines.conftest import short_folder
 from tests.engines.lab import Lab
 
 
 def test_the_second_console_leaves_a_crashed_maintenance_of_the_first_to_it(
-    lab: Lab, console: Console, migrated: Path
+    lab: Lab, console: Console, migrated: Path, preloaded: Preloaded
 ) -> None:
     lab.fill()
     home = short_folder()
     try:
         shutil.copytree(migrated, home, dirs_exist_ok=True)
-        other = Console(home)
+        other = Console(home, preloaded)
         for one in (console, other):
             one.register(lab)
         code, died = other.maintain("rebuild", "--database", "shop", DBMAINT_CRASH_AT="cut_connections.finished")
@@ -29,6 +30,6 @@ def test_the_second_console_leaves_a_crashed_maintenance_of_the_first_to_it(
         code, recovered = other.recover()
         assert (code, [run["status"] for run in recovered]) == (0, ["succeeded"])
         code, told = console.maintain("optimize", "--database", "shop")
-        assert (code, told["status"]) == (0, "succeeded")
+        assert (code, told["status"]) == (0, "succeeded"), told["ended_because"]
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.acceptance.conftest import PROJECT, Console
+from tests.acceptance.conftest import Console
+from tests.acceptance.preloaded import Command
 from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.engines.lab import Lab
 
@@ -24,29 +24,24 @@ FAST = {"DBMAINT_LEASE_SECONDS": "4", "DBMAINT_SWEEP_SECONDS": "1", "DBMAINT_WOR
 
 
 @contextmanager
-def cluster(console: Console, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    log = open(console.home / "worker.log", "ab")  # noqa: SIM115
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "work"],
-        cwd=PROJECT,
-        env=console.environment(**{**FAST, **environment}),
-        stdout=log,
-        stderr=log,
-    )
-    try:
-        yield process
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        process.terminate()
+def cluster(console: Console, **environment: str) -> Iterator[Command]:
+    with (
+        open(console.home / "worker.log", "ab") as log,
+        console.preloaded.start(["work"], console.environment(**{**FAST, **environment}), log, log) as process,
+    ):
         try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in children:
-            if child.is_running():
-                child.kill()
-        log.close()
+            yield process
+        finally:
+            children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            for child in children:
+                if child.is_running():
+                    child.kill()
 
 
 def launch(console: Console, *args: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing import Value
 from pathlib import Path
@@ -30,7 +30,7 @@ from maintenance.auditing import chain
 from maintenance.checks.settings import queue_settings
 from maintenance.models import AuditEntry
 from maintenance.workflow import recovery
-from tests.acceptance.conftest import PROJECT, Console
+from tests.acceptance.conftest import Console
 
 pytestmark = pytest.mark.django_db(transaction=True)
 As = Callable[[str], Client]
@@ -203,21 +203,16 @@ class TestTheRealWorker:
         )
         done = console.run("shell", "--no-imports", "-v0", "-c", planted)
         assert done.returncode == 0, done.stderr
-        working = subprocess.Popen(
-            [sys.executable, "manage.py", "work"], cwd=PROJECT, env=console.environment(DBMAINT_SWEEP_SECONDS="1")
-        )
-        try:
+        with console.start("work", DBMAINT_SWEEP_SECONDS="1") as working:
             look = (
                 "from maintenance.models import AuditEntry as A; from django_q.models import OrmQ, Schedule;"
                 "print(A.objects.filter(operation='queue.refused').count(), Schedule.objects.count())"
             )
-            for _ in range(20):
+            over = time.monotonic() + 60
+            told: list[str] = []
+            while told != ["2", "0"] and time.monotonic() < over:
                 told = console.run("shell", "--no-imports", "-v0", "-c", look).stdout.split()
-                if told == ["2", "0"]:
-                    break
-        finally:
             working.terminate()
-            working.wait(60)
         assert told == ["2", "0"]
         assert not ran.exists()
 
