@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,9 @@ from tests.acceptance.preloaded import Preloaded
 from tests.acceptance.test_worker import cluster, launch, until
 from tests.engines.conftest import short_folder
 from tests.engines.lab_sqlite import SQLiteLab
+
+if TYPE_CHECKING:
+    from tests.engines.lab_postgresql import PostgreSQLServer
 
 
 class Spread(Console):
@@ -32,8 +36,8 @@ class Spread(Console):
 
 
 @pytest.fixture(scope="module")
-def control() -> Iterator[str]:
-    """The URL of an empty database on a private PostgreSQL server."""
+def server() -> Iterator[PostgreSQLServer]:
+    """A private PostgreSQL server for control databases."""
     folder = short_folder()
     try:
         from tests.engines.lab_postgresql import PostgreSQLLab
@@ -43,10 +47,16 @@ def control() -> Iterator[str]:
     except (ImportError, FileNotFoundError, CommandFailed) as error:
         pytest.skip(f"no postgresql here: {error}")
     try:
-        yield server.fresh().url.render_as_string(hide_password=False)
+        yield server
     finally:
         opening.__exit__(None, None, None)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def control(server: PostgreSQLServer) -> str:
+    """The URL of an empty database: the checkpoints of an audit chain lie in the home of one console alone."""
+    return server.fresh().url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -82,17 +92,16 @@ def test_two_clusters_share_the_work(
     console.broker = request.getfixturevalue("redis") if broker == "redis" else ""
     done = console.run("migrate", "-v0")
     assert done.returncode == 0, done.stderr
-    with SQLiteLab.opened(tmp_path) as server:
+    with SQLiteLab.opened(tmp_path) as targets:
         for name in ("one", "two", "three", "four"):  # a busy cluster takes two more messages into its hands
-            lab = server.fresh()
+            lab = targets.fresh()
             lab.fill()
             console.register(lab, name)
         with cluster(console), cluster(console):
             run = launch(console, "--all")["id"]
             found = until(console, run, 150)
     assert found["status"] == "succeeded", found["ended_because"]
-    # Of this run alone: both cases share the control database, where the processes of the other one stand as well.
-    # And who took a target first, not who ended it: with this lease of 4 s a worker that gets no processor time for
+    # Who took a target first, not who ended it: with this lease of 4 s a worker that gets no processor time for
     # so long loses its target to a process that the sweep starts for it beside the workers.
     code = (
         "from maintenance.models import AuditEntry; "
