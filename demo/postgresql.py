@@ -53,6 +53,9 @@ def server_account() -> pwd.struct_passwd:
 class ThrowawayPostgreSQL:
     """Superuser `postgres` without a password, on 127.0.0.1 and a socket in `folder`."""
 
+    environment: Mapping[str, str] = {}
+    """Of its programs, besides what all have."""
+
     def __init__(
         self,
         folder: Path,
@@ -192,7 +195,12 @@ class ThrowawayPostgreSQL:
                 stdout=output,
                 stderr=output,
                 cwd=self.folder,
-                env={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8", "HOME": str(self.folder)},
+                env={
+                    "PATH": os.environ.get("PATH", ""),
+                    "LC_ALL": "C.UTF-8",
+                    "HOME": str(self.folder),
+                    **self.environment,
+                },
                 check=False,
             )
         if done.returncode:

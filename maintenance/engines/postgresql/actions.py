@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import psycopg2
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Unable
 from ..messages import listed, msg, size
 from ..parts import Actions
 from ..values import Action, Performed, Progress
 from .capabilities import Capabilities
+from .driver_errors import UNIQUE_VIOLATION, code_of
 from .fingerprints import PINNED, fingerprint_of
 from .least_account import UNKNOWN_NAMES, usual_path
 from .maintenance_lock import PostgresLock
@@ -100,11 +103,11 @@ class PostgresActions(Actions):
             self._make_room(connection, action)
             relation = relation_of(connection, action)
             before, node = relation.bytes, filenode(connection, relation.oid)
-            self._unique(action, relation, lambda: self._run(connection, action, f"VACUUM (FULL) {relation.name}"))
+            statement = f"VACUUM (FULL) {relation.name}"
+            warning = self._unique(action, relation, lambda: self._run(connection, action, statement))
             if filenode(connection, relation.oid) == node:
-                raise Unable(
-                    "rewriting", action.object, "the server says done, but the table still lies in the same file"
-                )
+                words = warning or "the server says done, but the table still lies in the same file"
+                raise Unable("rewriting", action.object, words)
             after = total_bytes(connection, relation.oid)
         return Performed(
             msg(
@@ -135,14 +138,15 @@ class PostgresActions(Actions):
             self._make_room(connection, action)
             relation = relation_of(connection, action)
             before = index_nodes(connection, relation.oid)
-            self._unique(action, relation, lambda: self._run(connection, action, f"REINDEX TABLE {relation.name}"))
+            statement = f"REINDEX TABLE {relation.name}"
+            warning = self._unique(action, relation, lambda: self._run(connection, action, statement))
             after = index_nodes(connection, relation.oid)
             stale = [name for name, (node, valid, _) in after.items() if not valid or node == before[name][0]]
             if stale:
                 raise Unable(
                     "building the indexes anew of",
                     action.object,
-                    msg("{names} stayed as it was", names=", ".join(stale)),
+                    warning or msg("{names} stayed as it was", names=", ".join(stale)),
                 )
         was, now = (sum(size_ for _, _, size_ in nodes.values()) for nodes in (before, after))
         return Performed(
@@ -240,10 +244,15 @@ class PostgresActions(Actions):
         }
         configure(connection, room)
 
-    def _run(self, connection: Connection, action: Action, statement: str) -> None:
-        """With the plain driver: SQLAlchemy drops the notices in which the server says that it skipped."""
+    def _run(self, connection: Connection, action: Action, statement: str) -> str | None:
+        """Run it with the plain driver, which keeps what SQLAlchemy drops: the first warning of the server, or None.
+
+        With a warning the server tells that it skipped the work, but its words are of any language: whether the work
+        was done is told by its effect.
+        """
         driver = connection.connection.driver_connection
         assert driver is not None
+        configure(connection, {"client_min_messages": "warning"})
         with self.target.translated(action.kind.replace("_", " "), action.object):
             del driver.notices[:]
             with driver.cursor() as cursor:
@@ -256,17 +265,14 @@ class PostgresActions(Actions):
                     configure(connection, {"search_path": f"pg_catalog, {usual_path(connection)}, pg_temp"})
                     cursor.execute(statement)
                     cursor.execute("RESET search_path")
-            warnings = [" ".join(str(notice).split()) for notice in driver.notices if str(notice).startswith("WARNING")]
-        skipped = [warning for warning in warnings if "skipping" in warning or "only" in warning]
-        if skipped:
-            raise Unable(action.kind.replace("_", " "), action.object, skipped[0])
+            return " ".join(str(driver.notices[0]).split()) if driver.notices else None
 
-    def _unique(self, action: Action, relation: Relation, work: Callable[[], None]) -> None:
-        """Do what builds indexes. Raises Damaged with the keys where rows contradict a unique index."""
+    def _unique(self, action: Action, relation: Relation, work: Callable[[], str | None]) -> str | None:
+        """Do what builds indexes, return its warning. Raises Damaged with the keys that contradict a unique index."""
         try:
-            work()
+            return work()
         except Damaged as error:
-            if "could not create unique index" not in error.words:
+            if code_of(error) != UNIQUE_VIOLATION:
                 raise
             with self.target.session("looking for equal keys in", action.object, settings=PINNED) as connection:
                 found = duplicates(connection, relation)
@@ -289,16 +295,20 @@ class PostgresActions(Actions):
         return Performed(msg("Reset the visibility map of {table}", table=action.object), None, None)
 
     def _counted(self, connection: Connection, relation: Relation, action: Action, statement: str, column: str) -> None:
-        """Run it and see the server's own count of such runs go up."""
+        """Run it and see the server's own count of such runs go up. Where it counts nothing, a warning fails it."""
+        with suppress(DBAPIError):  # Only a superuser may.
+            configure(connection, {"track_counts": "on"})
         before = counted(connection, relation.oid, column)
-        self._run(connection, action, statement)
+        warning = self._run(connection, action, statement)
         if ask(connection, "SELECT current_setting('track_counts')")[0][0] != "on":
+            if warning:
+                raise Unable(action.kind, action.object, warning)
             return
         until = time.monotonic() + 5
         while counted(connection, relation.oid, column) <= before:
             # Before version 15 the counts arrive a moment later.
             if time.monotonic() > until:
-                raise Unable(action.kind, action.object, "the server says done, but did not count it")
+                raise Unable(action.kind, action.object, warning or "the server says done, but did not count it")
             time.sleep(0.1)
 
 

@@ -6,6 +6,7 @@ import errno
 import re
 
 import psycopg2
+from sqlalchemy.exc import PendingRollbackError
 
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 
@@ -64,6 +65,13 @@ BY_WORDS: tuple[tuple[str, type[EngineError]], ...] = (
 """Connecting, and the native programs, give words without a code."""
 
 
+ENDING = {"57P01", "57P02", "57P03", "08000", "08003", "08006"}
+"""Codes of the server's end, of a start that is not over, and of connections that broke."""
+
+UNIQUE_VIOLATION = "23505"
+OBJECT_IN_USE = "55006"
+
+
 def lost(error: BaseException | None) -> bool:
     """Return whether the session is gone: the server ended it, or ended itself."""
     return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and getattr(
@@ -72,6 +80,27 @@ def lost(error: BaseException | None) -> bool:
         None,
         "57P01",
         "57P02",
+    )
+
+
+def code_of(error: BaseException | None) -> str | None:
+    """Return the SQLSTATE of a driver's error, or of the one that ours was made from; None where it gave none."""
+    while error is not None:
+        code = getattr(getattr(error, "orig", error), "pgcode", None)
+        if code:
+            return str(code)
+        error = error.__cause__
+    return None
+
+
+def session_lost(error: EngineError) -> bool:
+    """Return whether it ended the session, or none could be begun, whatever the words."""
+    cause = error.__cause__
+    return (
+        isinstance(error, Unreachable)
+        or isinstance(cause, PendingRollbackError)
+        or lost(getattr(cause, "orig", cause))
+        or code_of(error) in ENDING
     )
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from ..errors import EngineError, Interrupted, Transient, Unreachable
+from ..errors import EngineError, Interrupted
 from ..values import Fingerprint
 from .definitions import DEFINITIONS
+from .driver_errors import session_lost
 from .least_account import ask_as, lend
 from .relations import relations
 from .sessions import TargetDatabase
@@ -163,14 +163,8 @@ class Fingerprints:
                 return Seen(found, str(oldest))
         except Interrupted:
             raise
-        except (Transient, Unreachable) as error:
-            if isinstance(error, Unreachable) or re.search(
-                "closed|terminat|recovery|starting up|connection", error.words
-            ):
-                return None
-            return Seen(Fingerprint(None, None, error.words))
         except EngineError as error:
-            return Seen(Fingerprint(None, None, error.words))
+            return None if session_lost(error) else Seen(Fingerprint(None, None, error.words))
 
     def definitions(self, side: str | None = None) -> dict[str, str]:
         """Return object -> digest of its definition; of the side copy when given."""

@@ -14,6 +14,7 @@ from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transi
 from ..messages import listed, msg
 from ..values import Backup, Fingerprint, Image
 from .database_access import access_of, foreign_sessions
+from .driver_errors import OBJECT_IN_USE, code_of
 from .fingerprints import LARGE_OBJECTS, Fingerprints, differing
 from .maintenance_lock import PostgresLock
 from .native_programs import NativePrograms
@@ -125,7 +126,7 @@ class Images:
                     ask(connection, statement)
                 return
             except Transient as error:
-                if attempt == 2 or "being accessed" not in error.words:
+                if attempt == 2 or code_of(error) != OBJECT_IN_USE:
                     raise
 
     def _caught_up(

@@ -28,6 +28,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_index
 LEFT JOIN pg_class t ON t.oid = x.indrelid
 WHERE n.nspname IN ('pg_catalog', 'pg_toast') AND pg_relation_filepath(c.oid) = %(path)s
 """
+FILE = re.compile(r"\b(?:base/\d+|global|pg_tblspc/\d+/PG_[^/\s]+/\d+)/\d+\b")
 WITHOUT_INDEXES = "-c ignore_system_indexes=on"
 
 
@@ -48,8 +49,9 @@ class SystemCatalogs:
         results = self.structure.examine_these(catalogs, seconds)
         if any(path_in(result.unknown) for result in results):
             results = self.structure.examine_these(catalogs, seconds, options=WITHOUT_INDEXES)
-        words = {result.unknown for result in results if path_in(result.unknown)}
-        return [result for result in results if result.unknown not in words] + self._named(sorted(map(str, words)))
+        named = self._named(sorted({str(result.unknown) for result in results if path_in(result.unknown)}))
+        words = {result.fault for result in named}
+        return [result for result in results if not result.unknown or result.unknown not in words] + named
 
     def _named(self, faults: Sequence[str]) -> list[Examined]:
         """Return the parts whose files these words name."""
@@ -88,9 +90,9 @@ class SystemCatalogs:
 
 
 def path_in(words: str | None) -> str | None:
-    """Return the file of a relation that the server's words call damaged."""
-    found = re.search(r"invalid page in block \d+ of relation (\S+)", words or "")
-    return found.group(1) if found else None
+    """Return the file of a relation that the server's words name, in whatever language; the catalog says whose."""
+    found = FILE.search(words or "")
+    return found.group() if found else None
 
 
 def findings_about_system(examined: Sequence[Examined]) -> list[Finding]:
