@@ -29,7 +29,6 @@ from .database_access import (
     granting,
     grants_of,
     keeps_its_name,
-    literal,
     set_allow,
     set_comment,
     set_grants,
@@ -39,7 +38,7 @@ from .database_access import (
 from .driver_errors import lost
 from .maintenance_lock import PostgresLock
 from .sessions import TargetDatabase
-from .sql import Row, ask, is_superuser, quoted, transaction, words_of
+from .sql import Row, ask, is_superuser, literal, quoted, transaction, words_of
 
 Method = Literal["hide", "revoke"]
 QUIET_POLLS = 3

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError, Unable
 from ..messages import msg
+from .own_schemas import SETTING
 
 SAFE_PATH = "pg_catalog, pg_temp"
 """Where names without a schema are looked for: others may create in any other schema, and a function, an operator or
@@ -25,6 +26,7 @@ OWN = {
     "default_transaction_isolation": r"read\ committed",
     "synchronous_commit": "local",  # A standby that is gone must not hold up the cut, or the opening.
     "idle_in_transaction_session_timeout": "0",
+    SETTING: "{}",
     "jit": "off",  # Questions to a large catalog would be compiled for seconds.
 }
 """For every session of ours, as libpq's `options` spells it: in force before the first statement, over what ALTER ROLE

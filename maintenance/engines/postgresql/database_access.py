@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from ..errors import Unable
 from ..values import Json
 from .sessions import TargetDatabase
-from .sql import Row, ask, quoted
+from .sql import Row, ask, literal, quoted
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,3 @@ def granting(connection: Connection, found: str, name: str, gate: Json) -> list[
         if what in ("CREATE", "CONNECT", "TEMPORARY"):
             statements.append(f"GRANT {what} ON DATABASE {database} TO {whom}{option}")
     return statements
-
-
-def literal(connection: Connection, text: str | None) -> str:
-    """As SQL, quoted by the server."""
-    return str(ask(connection, "SELECT quote_nullable(%(text)s::text)", text=text)[0][0])

@@ -23,10 +23,10 @@ from ..parts import DeadManSwitch
 from ..values import Json
 from .access_gate import PostgresGate
 from .connection import give_back
-from .database_access import access_of, literal
+from .database_access import access_of
 from .maintenance_lock import PostgresLock
 from .sessions import TargetDatabase
-from .sql import ask, words_of
+from .sql import ask, literal, words_of
 
 LEAST_IDLE_SECONDS = 15
 """Several times the pause between two signs of life."""

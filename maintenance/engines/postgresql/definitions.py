@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-OURS = (
-    "n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'"
-    " AND n.nspname !~ '^dbm([bcdfghjkmnpqrstvwxz]{8})?[0-9]+_'"
-)
+from .own_schemas import NOT_OURS, SETTING
+
+OURS = f"n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND {NOT_OURS}"
 
 FIRST_OWN = 16384
 """Numbers below belong to what every new database brings along."""
@@ -87,6 +86,7 @@ SELECT object, md5(string_agg(definition, chr(10) ORDER BY definition)) FROM (
       OR d.classoid = 'pg_largeobject'::regclass)
     AND NOT (d.classoid = 'pg_class'::regclass AND EXISTS (SELECT 1 FROM pg_class c JOIN pg_namespace n
       ON n.oid = c.relnamespace WHERE c.oid = d.objoid AND NOT ({OURS})))
+    AND NOT (d.classoid = 'pg_namespace'::regclass AND d.objoid = ANY (current_setting('{SETTING}')::oid[]))
   UNION ALL
   SELECT format('security label on %s', pg_describe_object(l.classoid, l.objoid, l.objsubid)),
     concat_ws('|', l.provider, l.label)

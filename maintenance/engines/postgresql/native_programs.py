@@ -24,6 +24,7 @@ from ..errors import ResourceShortage
 from ..programs import PIPE, running
 from .connection import OWN, arguments_of, spelled
 from .driver_errors import from_system
+from .own_schemas import own_schemas
 from .sessions import TargetDatabase
 
 CHUNK = 1 << 20
@@ -66,7 +67,7 @@ class NativePrograms:
             "--compress=0",
             "--no-password",
             f"--lock-wait-timeout={max(1, int(self.target.limits.lock_seconds))}s",
-            *options,
+            *self._leaving_out(options),
             f"--dbname={self.conninfo(self.target.place())}",
         ]
         written = self.capture("backing up", args, part, seal)
@@ -76,6 +77,14 @@ class NativePrograms:
             part.unlink(missing_ok=True)
             raise
         return part, written
+
+    def _leaving_out(self, options: Sequence[str]) -> list[str]:
+        """Return the options of pg_dump, with those that leave our own schemas out of a dump of everything."""
+        if any(option.startswith("--table=") for option in options):
+            return list(options)
+        with self.target.session("looking for schemas") as connection:
+            names = own_schemas(connection, self.target.tag).values()
+        return [*options, *(f'--exclude-schema="{name}"' for name in names)]
 
     def capture(self, doing: str, args: Sequence[str], part: Path, seal: Seal) -> Archive:
         self.target.raise_if_stopping(doing, self.target.name)

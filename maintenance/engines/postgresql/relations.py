@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from .least_account import READER
+from .own_schemas import NOT_OURS
 from .sql import ask, canonical, quoted
 
-USER_TABLES = """
-    c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
-    AND n.nspname !~ '^pg_' AND n.nspname !~ '^dbm([bcdfghjkmnpqrstvwxz]{8})?[0-9]+_'
+USER_TABLES = f"""
+    c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+    AND {NOT_OURS}
 """
 """Tables that store rows: ordinary ones and leaf partitions, not those that a salvage holds for a while."""
 

@@ -24,7 +24,7 @@ from ..errors import Damaged, EngineError, ResourceShortage, Unable
 from ..messages import Message, listed, msg
 from ..values import Backup, Image, RestoreBudget, Restored
 from .connection import give_back
-from .database_access import access_of, keeps_its_name, literal
+from .database_access import access_of, keeps_its_name
 from .definitions import FIRST_OWN
 from .diagnosis.disk import ROOM, free_bytes
 from .dump_limits import SUBSCRIPTIONS
@@ -34,7 +34,7 @@ from .relations import relations
 from .sequences import sequence_values
 from .sessions import TargetDatabase
 from .side_databases import SideDatabases
-from .sql import ask, is_superuser, quoted
+from .sql import ask, is_superuser, literal, quoted
 
 LISTS = {
     "local_preload_libraries",

@@ -16,6 +16,7 @@ from .access_gate import Method, PostgresGate
 from .database_access import access_of, foreign_sessions, set_allow, set_comment, set_grants, set_limit
 from .maintenance_lock import PostgresLock
 from .native_programs import NativePrograms
+from .own_schemas import own_schemas
 from .restore import Restores, refuse_uncopyable
 from .sessions import TargetDatabase
 from .side_databases import SIDES, SideDatabases
@@ -159,13 +160,9 @@ class PostgresRollback(Rollback):
             )
             found += [f"session {pid} ({name})" for pid, name in rows]
         with self.target.session("looking for what is left") as connection:
-            schemas = ask(
-                connection,
-                """SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %(prefix)s)
-                   AND pg_get_userbyid(nspowner) = current_user ORDER BY 1""",
-                prefix=f"{self.target.tag.suffix}_",
-            )
-            found += [f"schema {name}" for (name,) in schemas]
+            prefix = f"{self.target.tag.suffix}_"
+            schemas = sorted(own_schemas(connection, self.target.tag).values())
+            found += [f"schema {name}" for name in schemas if name.startswith(prefix)]
         return found
 
     def clean(self, keep: Sequence[str] = ()) -> list[str]:
@@ -201,6 +198,7 @@ class PostgresRollback(Rollback):
                 if ask(connection, f"SELECT 1 FROM {quoted(name)}.{quoted(table)} LIMIT 1"):
                     return False
             ask(connection, f"DROP SCHEMA {quoted(name)} CASCADE")
+        self.target.look_again_for_schemas()
         return True
 
     def _drop_marker(self) -> bool:

@@ -26,6 +26,7 @@ from .capabilities import Capabilities, capabilities_of
 from .connection import OF_SUPERUSERS, OWN, arguments_of, connected, give_back, silent, spelled
 from .driver_errors import by_words, from_driver
 from .identity import Identity
+from .own_schemas import SETTING, as_setting, own_schemas
 from .relations import spellings
 from .sql import ask, configure, data_directory
 
@@ -44,6 +45,7 @@ class TargetDatabase:
         self._place: str | None = None
         self._control: str | None = None
         self._version = 0
+        self._schemas: dict[int, str] | None = None
         self._superuser = False
 
     def raise_if_stopping(self, doing: str, object: str = "") -> None:
@@ -71,10 +73,25 @@ class TargetDatabase:
         connection = self.open(database, doing, object, options)
         try:
             with self.translated(doing, object):
-                configure(connection, settings or {})
+                configure(connection, {**self._left_out(connection, database), **(settings or {})})
                 yield connection
         finally:
             give_back(connection)
+
+    def _left_out(self, connection: Connection, database: str | None) -> dict[str, object]:
+        """Return the setting that leaves our schemas out, looked for once; none where the catalog cannot be read."""
+        if database is not None and database == self._control:
+            return {}
+        if self._schemas is None:
+            try:
+                self._schemas = own_schemas(connection, self.tag)
+            except DBAPIError:
+                return {}
+        return {SETTING: as_setting(self._schemas)} if self._schemas else {}
+
+    def look_again_for_schemas(self) -> None:
+        """Call when one of our own schemas was made or dropped."""
+        self._schemas = None
 
     @contextmanager
     def control(self, doing: str) -> Iterator[Connection]:

@@ -58,6 +58,11 @@ def configure(connection: Connection, settings: Mapping[str, object], local: boo
     ask(connection, f"SELECT {calls}", **names, **values, local=local)
 
 
+def literal(connection: Connection, text: str | None) -> str:
+    """As SQL, quoted by the server."""
+    return str(ask(connection, "SELECT quote_nullable(%(text)s::text)", text=text)[0][0])
+
+
 def data_directory(connection: Connection) -> str | None:
     """Return where the data lies, or None when this account may not know."""
     rows = ask(connection, "SELECT setting FROM pg_settings WHERE name = 'data_directory'")

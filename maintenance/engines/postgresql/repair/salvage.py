@@ -28,16 +28,19 @@ from maintenance.engines.values import Action, Loss, Performed
 
 from ..driver_errors import lost
 from ..fingerprints import PINNED
+from ..identity import claim_in
 from ..least_account import OWNER, ask_as, insert_as, lend, run_as
+from ..own_schemas import mark_schema, own_schemas
 from ..relations import Relation, relations
 from ..sessions import TargetDatabase
-from ..sql import Row, ask, quoted, transaction, words_of
+from ..sql import Row, ask, literal, quoted, transaction, words_of
 from ..structure import Structure, drop_extension, extension
 from .lost_pages import lost_pages
 
 MOST_ITEMS = 291
 """No page of 8 kB holds more rows."""
 FREEZABLE = re.compile(r"^(xmin|xmax|multitransaction)")
+"""How amcheck begins what it says of transaction numbers; it gives no code, and contrib modules are not translated."""
 
 
 @dataclass
@@ -162,26 +165,41 @@ class Salvage:
             yield
 
     def _must_be_ours(self, connection: Connection, relation: Relation) -> None:
-        """Raises Unable where somebody else made the schema of the side table, and could write into it what he wants
-        done to the table."""
+        """Raise Unable where the schema of the side table is not provably ours: whoever made it could write into it
+        what he wants done to the table."""
+        name = f"{self.target.tag.suffix}_salvage"
         rows = ask(
-            connection,
-            """SELECT pg_get_userbyid(nspowner) FROM pg_namespace
-               WHERE nspname = %(schema)s AND pg_get_userbyid(nspowner) <> current_user""",
-            schema=f"{self.target.tag.suffix}_salvage",
+            connection, "SELECT oid, pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %(name)s", name=name
         )
-        if rows:
+        if rows and int(rows[0][0]) not in own_schemas(connection, self.target.tag):
             raise Unable(
                 "salvaging",
                 relation.name,
-                msg("schema {schema} belongs to {owner}", schema=self._side(relation)[0], owner=rows[0][0]),
+                msg("schema {schema} belongs to {owner}", schema=self._side(relation)[0], owner=rows[0][1]),
             )
 
     def _read_saved(self, connection: Connection, relation: Relation) -> Saved | None:
+        """Return what an earlier attempt wrote. Raises Unable where it is not signed for this very side table."""
         self._must_be_ours(connection, relation)
         _, side = self._side(relation)
-        rows = ask(connection, "SELECT obj_description(to_regclass(%(side)s)::oid, 'pg_class')", side=side)
-        return Saved(**json.loads(rows[0][0])) if rows and rows[0][0] else None
+        rows = ask(
+            connection,
+            """SELECT c.oid, obj_description(c.oid, 'pg_class') FROM pg_class c
+               WHERE c.oid = to_regclass(%(side)s)""",
+            side=side,
+        )
+        if not rows:
+            return None
+        note = claim_in(rows[0][1])
+        if note is None or not self.target.tag.signer.is_signed(note, f"postgresql table {rows[0][0]}"):
+            raise Unable("salvaging", relation.name, msg("{table} bears no mark of ours", table=side))
+        return Saved(**note["saved"])
+
+    def _note(self, connection: Connection, side: str, saved: Saved) -> None:
+        """Write what to do into the comment of the side table, signed for it."""
+        [(oid,)] = ask(connection, "SELECT to_regclass(%(side)s)::oid", side=side)
+        note = self.target.tag.signer.signed({"dbmaint": 1, "saved": asdict(saved)}, f"postgresql table {oid}")
+        ask(connection, f"COMMENT ON TABLE {side} IS {literal(connection, json.dumps(note))}")
 
     def _save(self, relation: Relation, node: int) -> Saved:
         """One transaction: after a crash there is a whole side table or none."""
@@ -194,8 +212,10 @@ class Salvage:
         ):
             amcheck = extension(connection, "amcheck", self.target.tag.suffix)
             faults = self._find(connection, amcheck, relation)
-            ask(connection, f"CREATE SCHEMA IF NOT EXISTS {schema}")
             self._must_be_ours(connection, relation)
+            if not ask(connection, "SELECT 1 WHERE to_regnamespace(%(schema)s) IS NOT NULL", schema=schema):
+                ask(connection, f"CREATE SCHEMA {schema}")
+                mark_schema(connection, self.target.tag, f"{self.target.tag.suffix}_salvage")
             ask(connection, f"DROP TABLE IF EXISTS {side}")
             ask(connection, f"CREATE TABLE {side} (LIKE {relation.name})")
             rescued, unreadable = self._save_pages(connection, amcheck, relation, side, faults)
@@ -223,8 +243,8 @@ class Salvage:
                 words=words,
                 cut_off=cut_off,
             )
-            [(literal,)] = ask(connection, "SELECT quote_literal(%(text)s)", text=json.dumps(asdict(saved)))
-            ask(connection, f"COMMENT ON TABLE {side} IS {literal}")
+            self._note(connection, side, saved)
+        self.target.look_again_for_schemas()
         return saved
 
     def _cut_off(self, connection: Connection, relation: Relation) -> tuple[int, int]:
@@ -396,6 +416,7 @@ class Salvage:
             with suppress(DBAPIError):
                 # Another table's rows may still be in it.
                 ask(connection, f"DROP SCHEMA {schema}")
+                self.target.look_again_for_schemas()
 
     def _verify(self, relation: Relation) -> tuple[int, int]:
         faults = [x.fault for x in self.structure.examine([relation.name], 3600, deep=True) if x.fault]
