@@ -173,7 +173,7 @@ def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
         Figure(_("Outage"), out, _("overlaps counted once")),
         _proved(compared),
         Figure(_("Times after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
-        Figure(_("Space freed"), charts.freed(good), _("by the work on objects")),
+        Figure(_("Space reclaimed"), charts.freed(good), _("by the work on objects")),
         _lost([loss for t in kept for loss in t["data_loss"]], bool(compared)),
     ]
 

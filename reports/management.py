@@ -128,7 +128,7 @@ def summary(found: Glance) -> Sheet:
         (_("Duration, average"), lambda s: span(s.average)),
         (_("Duration, longest"), lambda s: span(s.longest if s.timed else None)),
         (_("Longer than {minutes} minutes").format(minutes=LIMIT_SECONDS // 60), lambda s: labels.count(s.over_limit)),
-        (_("Space won"), lambda s: labels.size(s.won) if s.won_known else "—"),
+        (_("Space reclaimed"), lambda s: labels.size(s.won) if s.won_known else "—"),
     )
     rows = [[name, *(value(s) for s in spans)] for name, value in lines]
     bad = found.month.missed or found.quarter.missed
@@ -176,7 +176,7 @@ def trend(found: Glance) -> Sheet:
         Column(_("Success rate"), "number", 15),
         Column(_("Outage, sum"), "number", 18),
         Column(_("Duration, longest"), "number", 18),
-        Column(_("Space won"), "number", 18),
+        Column(_("Space reclaimed"), "number", 18),
     ]
     rows = [
         [

@@ -56,7 +56,7 @@ LABELS: dict[str, Any] = {
     "degraded": gettext_lazy("degraded"),
     "critical": gettext_lazy("critical"),
     "unreachable": gettext_lazy("unreachable"),
-    "unknown": gettext_lazy("not looked at yet"),
+    "unknown": gettext_lazy("not checked yet"),
     "maintenance": gettext_lazy("in maintenance"),
     "waiting": gettext_lazy("waiting"),
     **labels.VERDICTS,

@@ -71,9 +71,9 @@ COSTS: Mapping[str, Promise] = {
 }
 """Units of the cost that does not depend on how busy the machine is."""
 PARTS: Mapping[str, Promise] = {
-    "arm the switch": lazy("arm the switch"),
-    "disarm the switch": lazy("disarm the switch"),
-    "put the switch away": lazy("put the switch away"),
+    "arm the switch": lazy("set automatic reopening"),
+    "disarm the switch": lazy("suspend automatic reopening"),
+    "put the switch away": lazy("turn automatic reopening off"),
     "cut": lazy("cut"),
     "check": lazy("check"),
     "clean": lazy("clean up"),

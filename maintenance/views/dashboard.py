@@ -74,7 +74,7 @@ def headline(found: Sequence[Standing]) -> str:
     unseen = sum(s.word == "unknown" for s in found)
     if unseen:
         return ngettext(
-            "{count} database was not looked at yet", "{count} databases were not looked at yet", unseen
+            "{count} database has not been checked yet", "{count} databases have not been checked yet", unseen
         ).format(count=unseen)
     return _("No database is in trouble")
 

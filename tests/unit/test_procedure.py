@@ -407,7 +407,7 @@ def test_a_repair_plans_again_with_what_the_deep_look_found(
     run = go(someone, request_for("shop", maintenance_type="repair"))
     assert run.status == "succeeded"
     assert {a["object"] for a in outcome(run)["targets"][0]["actions"]} == {"orders", "customers", "empty"}
-    assert "Planned with it: 2 pieces of work" in run.targets.get().steps.get(part="plan again").sentence
+    assert "Planned with it: 2 operations" in run.targets.get().steps.get(part="plan again").sentence
 
 
 def test_a_repair_that_leaves_the_structure_broken_never_succeeds(

@@ -281,7 +281,7 @@ def test_what_was_rolled_back_is_neither_gain_nor_loss() -> None:
     records.add_step(target, "S", "roll_back", 50, 9, part="data", sentence=sentence)
     text = text_of(run)
     assert squeezed("Tables proved equal—") in text
-    assert squeezed("Space freed—") in text
+    assert squeezed("Space reclaimed—") in text
     assert squeezed("Rows not saved—no loss recorded") in text
     assert squeezed(f"Rollback: {sentence}") in text
 

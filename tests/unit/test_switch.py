@@ -82,7 +82,7 @@ def test_it_is_armed_only_while_the_data_is_known_to_be_whole(
         "shop opens by itself when nothing is heard of this console for 900 s.",
         "shop stays closed until its data is proven.",
         "shop opens by itself when nothing is heard of this console for 900 s.",
-        "The switch is put away.",
+        "Automatic reopening is off again.",
     ]
 
 
@@ -119,7 +119,7 @@ def test_a_target_that_can_have_none_is_maintained_without(
     assert target.status == "succeeded"
     said = target.steps.filter(part="arm the switch").first()
     assert said is not None
-    assert said.sentence == "No switch opens shop by itself: told to fail"
+    assert said.sentence == "Automatic reopening of shop could not be set: told to fail"
 
 
 @pytest.mark.parametrize("point", ["cut_connections.arm the switch.finished", "fake.image.after", "maintain.started"])

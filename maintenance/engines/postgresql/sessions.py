@@ -292,7 +292,7 @@ class PostgresSessions(Sessions):
 
         The name, not the oid: after a rollback by renaming it is still the same database to everybody.
         """
-        with self.target.session("asking who it is") as connection:
+        with self.target.session("identifying the server") as connection:
             [(version, replica, size, system, port)] = ask(
                 connection,
                 """SELECT current_setting('server_version'), pg_is_in_recovery(), pg_database_size(current_database()),

@@ -83,7 +83,7 @@ class Command(terminal.PersonsCommand):
             terminal.write_json(self.stdout, {**told, "targets": targets})
             return
         for target in targets:
-            self.stdout.write(f"{target['database']} ({target['version']}), {len(target['actions'])} pieces of work")
+            self.stdout.write(f"{target['database']} ({target['version']}), {len(target['actions'])} operations")
             for action in target["actions"]:
                 self.stdout.write(f"  {action['kind']} {action['object']}: {action['reason']} Lock: {action['lock']}")
             if target["refused"]:

@@ -34,7 +34,7 @@ def polls(number: object) -> Message:
 
 
 def pieces(number: object) -> Message:
-    return plural(number, "{n:,} piece of work", "{n:,} pieces of work")
+    return plural(number, "{n:,} operation", "{n:,} operations")
 
 
 def objects(number: object) -> Message:

@@ -40,7 +40,7 @@ def run(ctx: Context) -> Outcome:
             after=size(after),
         )
         if records
-        else msg("No piece of work was needed."),
+        else msg("No operation was needed."),
     )
 
 

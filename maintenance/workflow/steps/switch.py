@@ -23,7 +23,11 @@ def arm(ctx: Context) -> None:
             ctx.engine.switch.arm(gate, seconds)
         except Unable as error:
             return done(
-                msg("No switch opens {database} by itself: {why}", database=ctx.target.database, why=error.words)
+                msg(
+                    "Automatic reopening of {database} could not be set: {why}",
+                    database=ctx.target.database,
+                    why=error.words,
+                )
             )
         return done(
             msg(
@@ -43,7 +47,7 @@ def disarm(ctx: Context) -> bool:
     def work() -> Done[StillClosed]:
         ctx.engine.switch.disarm()
         closed = ctx.engine.gate.is_cut()
-        sentence = msg("{database} is open: its switch or a person opened it.", database=ctx.target.database)
+        sentence = msg("{database} is open: automatic reopening or a person opened it.", database=ctx.target.database)
         if closed:
             sentence = msg("{database} stays closed until its data is proven.", database=ctx.target.database)
         elif ctx.engine.gate.dies_with_worker:
@@ -60,7 +64,7 @@ def retire(ctx: Context) -> None:
 
     def work() -> Done[StepEvidence]:
         ctx.engine.switch.disarm()
-        return done(msg("The switch is put away."))
+        return done(msg("Automatic reopening is off again."))
 
     ctx.again("put the switch away", work)
     ctx.armed = False
