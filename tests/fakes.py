@@ -155,17 +155,19 @@ class FakeEngine(UndividedEngine):
         pass
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        """'findings' in the state: more of them, as code, severity, object and evidence."""
         with self.doing("diagnose") as state:
             found = tuple(
                 TableFacts(n, state["bytes"][n], len(rows), bloat_share=0.5 if state["slow"].get(n, 0) > 4 else 0.0)
                 for n, rows in state["tables"].items()
                 if tables is None or n in tables
             )
+            told = [(*words, msg("{x}", x=evidence), msg("")) for *words, evidence in state.get("findings", [])]
         bloated = [t for t in found if t.bloat_share]
         findings = tuple(
             Finding("table_bloat", "medium", t.name, msg("half of it is unused"), msg("many rows were deleted"))
             for t in bloated
-        )
+        ) + tuple(Finding(*words) for words in told)
         return Diagnosis("Fake 1", sum(t.bytes for t in found), 3, 100, None, found, findings)
 
     def plan(

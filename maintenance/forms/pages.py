@@ -168,6 +168,8 @@ class RejectForm(forms.Form):
 class ConfirmForm(GlassForm):
     """Last screen: the names typed by hand. The button that breaks the glass is pressed only with a reason."""
 
+    plan = forms.IntegerField(widget=forms.HiddenInput)
+    """The number of the plan that the page showed."""
     names = forms.CharField(
         label=_("Type the name of the database"),
         widget=forms.TextInput(
@@ -175,12 +177,17 @@ class ConfirmForm(GlassForm):
         ),
     )
 
-    def __init__(self, request: HttpRequest, wanted: Sequence[str], *args: Any, **kwargs: Any) -> None:
-        super().__init__(request, *args, **kwargs)
-        self.wanted = set(wanted)
+    def __init__(self, request: HttpRequest, plan: int, wanted: Sequence[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(request, *args, initial={"plan": plan}, **kwargs)
+        self.number, self.wanted = plan, set(wanted)
         self.fields["glass"].required = "break_glass" in self.data
         if len(wanted) > 1:
             self.fields["names"].label = _("Type the names of the databases, separated by commas")
+
+    def clean_plan(self) -> int:
+        if self.cleaned_data["plan"] != self.number:
+            raise ValidationError(gettext("This page showed another plan; nothing was started."), code="other")
+        return self.number
 
     def clean_names(self) -> str:
         typed = {name.strip() for name in self.cleaned_data["names"].split(",") if name.strip()}

@@ -53,5 +53,10 @@ def digest(run: MaintenanceRun) -> str:
     return hashlib.sha256(json.dumps([run.asked_settings, plan], sort_keys=True).encode()).hexdigest()
 
 
+def settings_digest(setting: MaintenanceSetting) -> str:
+    """Of the settings of one database and the commands of its applications: 64 hexadecimal characters."""
+    return hashlib.sha256(json.dumps(asked_with([setting]), sort_keys=True).encode()).hexdigest()
+
+
 def _json(value: Any) -> Any:
     return json.loads(json.dumps(value))

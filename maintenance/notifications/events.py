@@ -17,6 +17,7 @@ from django.utils.translation import override
 
 from maintenance.conf import config
 from maintenance.models import ENDED, MaintenanceRun, Notification, Status
+from maintenance.results.consequences import of_plan
 from maintenance.text.render import render
 
 log = logging.getLogger("maintenance")
@@ -110,10 +111,21 @@ def _told(run: MaintenanceRun | None, event: str, because: str, database: str, l
             "run": run,
             "what": what,
             "said": _said(run, because, database),
+            "consequences": _consequences(run, event),
             "page": f"{settings.SITE_URL.rstrip('/')}{f'/runs/{run.pk}/' if run is not None else '/audit/'}",
             "to_acknowledge": event == "needs_operator",
         }
         return {"title": title[:300], "body": render_to_string("notifications/message.txt", context).strip()}
+
+
+BEGINNING = frozenset({"started", "awaiting_approval", "approved", "glass_broken"})
+"""Events after which people will be locked out."""
+
+
+def _consequences(run: MaintenanceRun | None, event: str) -> list[str]:
+    """What the confirmed plan means for people, while it still lies ahead."""
+    plan = run.agreed_plan if run is not None and event in BEGINNING else None
+    return [] if plan is None else [render(sentence) for sentence in of_plan(plan)]
 
 
 def _said(run: MaintenanceRun | None, because: str, database: str) -> list[str]:

@@ -28,7 +28,7 @@ from maintenance.models import (
     StoredPlan,
     letters,
 )
-from maintenance.models.asked import asked_with, digest
+from maintenance.models.asked import asked_with, digest, settings_digest
 from maintenance.notifications import events
 from maintenance.workflow import conclusion
 
@@ -41,6 +41,7 @@ from .request import (
     Locked,
     NotFound,
     NotPermitted,
+    Outdated,
     Refused,
     Request,
     check,
@@ -56,6 +57,7 @@ __all__ = [
     "Locked",
     "NotFound",
     "NotPermitted",
+    "Outdated",
     "Refused",
     "Request",
     "approve",
@@ -112,8 +114,8 @@ def launch(
 ) -> MaintenanceRun:
     """Starts a run: row, targets, holds, audit entry and messages are one commit. A person uses a `key` once.
 
-    `agreed` is the plan that was seen and confirmed: it is carried out, or planned again where the database has
-    changed since. `break_glass` says why it must begin without the second person whose approval is needed.
+    `agreed` is the plan that was seen and confirmed, and is started once: it is carried out, or planned again where the
+    database has changed since. `break_glass` says why it must begin without the second person whose approval is needed.
     Raises NotPermitted, BadInput or Locked; then nothing was started.
     """
     actor.need("launch_maintenance", "launch a maintenance")
@@ -122,11 +124,15 @@ def launch(
     if agreed is not None:
         _refuse_other_plan(actor, request, agreed)
     checked = check(request)
+    if agreed is not None:
+        _refuse_outdated_plan(checked, agreed)
     waits = needs_second_person(with_other_names(checked), request)
     if waits and agreed is None:
         agreed = plan_now(actor.name, request)  # Nobody agrees to what they cannot see.
     try:
         with transaction.atomic():
+            if agreed is not None:
+                _refuse_started_plan(agreed)
             run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed)
             _hold_scope(run, checked)
             for setting in checked.settings:
@@ -157,6 +163,26 @@ def _refuse_other_plan(actor: Actor, request: Request, agreed: StoredPlan) -> No
         raise BadInput(
             msg("Plan {plan} was made for other parameters; plan again with those you ask for now.", plan=agreed.pk)
         )
+
+
+def _refuse_outdated_plan(checked: Checked, agreed: StoredPlan) -> None:
+    """Raises Outdated where the plan is about other databases than `all` are by now, or was made by other settings."""
+    planned = {target["database"]: target.get("settings") for target in agreed.targets}
+    names = {setting.name for setting in checked.settings}
+    if names != planned.keys():
+        words = msg("since then other databases are registered: {names}", names=", ".join(names ^ planned.keys()))
+        raise Outdated(msg("Plan {plan} was not started: {why}. Plan again.", plan=agreed.pk, why=words))
+    changed = [setting.name for setting in checked.settings if planned[setting.name] != settings_digest(setting)]
+    if changed:
+        words = msg("the settings of {names} changed since it was made", names=", ".join(changed))
+        raise Outdated(msg("Plan {plan} was not started: {why}. Plan again.", plan=agreed.pk, why=words))
+
+
+def _refuse_started_plan(agreed: StoredPlan) -> None:
+    """Inside the transaction that starts it: of two at once, one waits for the other. Raises BadInput."""
+    run = StoredPlan.objects.select_for_update().get(pk=agreed.pk).runs.first()
+    if run is not None:
+        raise BadInput(msg("Plan {plan} was started already, as {run}.", plan=agreed.pk, run=run.number))
 
 
 def _create(

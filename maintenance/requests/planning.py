@@ -11,6 +11,8 @@ from django.utils import timezone
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import Message, msg
 from maintenance.models import MaintenanceSetting, StoredPlan
+from maintenance.models.asked import settings_digest
+from maintenance.results import remedies
 from maintenance.workflow.steps.decide import refuse_without_room
 
 from .request import BadInput, Checked, Refused, Request, check, engine_of
@@ -82,6 +84,7 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
         raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
     finally:
         engine.close()
+    findings, work = [asdict(finding) for finding in diagnosis.findings], [asdict(action) for action in actions]
     return {
         "database": setting.name,
         "engine": engine.name,
@@ -90,8 +93,11 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
         "free_bytes": diagnosis.free_bytes,
         "connections": diagnosis.connections,
         "applications": setting.applications,
+        "settings": settings_digest(setting),
         "refused": refused,
-        "findings": [asdict(finding) for finding in diagnosis.findings],
-        "actions": [asdict(action) for action in actions],
+        "findings": findings,
+        "left": remedies.left(findings, work, request.maintenance_type, {fact.name for fact in diagnosis.tables}),
+        "actions": work,
+        "backup_dir": setting.backup_dir,
         "disk_needed_bytes": sum(sorted((a.disk_bytes for a in actions), reverse=True)[: setting.limits.jobs]),
     }

@@ -35,6 +35,10 @@ class BadInput(Refused):
     """Something in the request is wrong."""
 
 
+class Outdated(BadInput):
+    """The plan no longer is what would be started: plan again and confirm that."""
+
+
 class NotFound(BadInput):
     """It names a database that is not registered."""
 

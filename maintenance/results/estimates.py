@@ -50,4 +50,6 @@ def _over(maintenance_type: str) -> QuerySet[RunTarget]:
 
 def _told(spans: Iterable[tuple[datetime | None, datetime | None]]) -> dict[str, Any] | None:
     seconds = [(end - start).total_seconds() for start, end in spans if start and end]
-    return {"seconds": median(seconds), "runs": len(seconds), "longest": max(seconds)} if seconds else None
+    if not seconds:
+        return None
+    return {"seconds": median(seconds), "runs": len(seconds), "shortest": min(seconds), "longest": max(seconds)}

@@ -22,6 +22,7 @@ from maintenance.models import Incident, MaintenanceRun, MaintenanceSetting, Sco
 from maintenance.observation.health import standings, worst_first
 from maintenance.requests import launch
 from maintenance.requests.rule import needs_second_person
+from maintenance.results.consequences import closes, consequences
 from maintenance.results.estimates import usual_outages
 from maintenance.text.render import render as rendered
 
@@ -29,7 +30,6 @@ from .access import actor, open_to, person
 from .numbers import number_in
 from .runs import refused
 
-CHOSEN, PLANNED, SEEN_BEFORE = "launch", "launch_plan", "launch_plan_before"
 FRESH = timedelta(minutes=10)
 """An older plan is made again before anybody confirms it."""
 REASON = 2000
@@ -40,15 +40,14 @@ REASON = 2000
 def choose(request: HttpRequest) -> HttpResponseBase:
     form = LaunchForm(person(request), request.POST or None, initial=initial(request))
     if request.method == "POST" and form.is_valid():
-        request.session[CHOSEN] = form.chosen()
-        ask(request, launch.Request(**form.chosen()))
-        return redirect("maintenance:launch_plan")
+        made = launch.ask_for_plan(actor(request), launch.Request(**form.chosen()))
+        return redirect("maintenance:launch_plan", made.pk)
     hold = ScopeHold.objects.select_related("run").first()
     return render(request, "launching/choose.html", {"form": form, "hold": hold, "standings": standings()})
 
 
 def initial(request: HttpRequest) -> dict[str, Any]:
-    """From an earlier run ('repeat'), from the screens before ('change'), or a database by name."""
+    """From an earlier run ('repeat'), from a plan of this person ('plan'), or a database by name."""
     if number := number_in(request, "repeat"):
         run = MaintenanceRun.objects.filter(pk=number).first()
         if run is not None:
@@ -65,13 +64,14 @@ def initial(request: HttpRequest) -> dict[str, Any]:
             return suggested(incident)
     if "database" in request.GET:
         return {"databases": [request.GET["database"]]}
-    chosen = request.session.get(CHOSEN)
-    if "change" in request.GET and chosen:
+    made = own_plan(request, number_in(request, "plan") or 0)
+    if made is not None:
+        asked = made.request
         return {
-            **chosen,
-            "databases": chosen["target_databases"] or [],
-            "tables": "\n".join(chosen["target_tables"]),
-            "all_databases": chosen["target_databases"] is None,
+            **asked,
+            "databases": asked["target_databases"] or [],
+            "tables": "\n".join(asked["target_tables"]),
+            "all_databases": asked["target_databases"] is None,
         }
     return {}
 
@@ -86,34 +86,57 @@ def suggested(incident: Incident) -> dict[str, Any]:
     return {**told, **({"maintenance_type": incident.maintenance_type} if incident.maintenance_type else {})}
 
 
+def own_plan(request: HttpRequest, pk: int) -> StoredPlan | None:
+    """Return the plan of that number, None where this person has none: others confirm plans of their own."""
+    return StoredPlan.objects.filter(pk=pk, asked_by=actor(request).name).first()
+
+
+def to_the_start(request: HttpRequest) -> HttpResponseBase:
+    """For an address whose plan was forgotten or is somebody else's."""
+    messages.warning(request, _("This plan is no longer there: choose once more. Nothing was started."))
+    return redirect("maintenance:launch")
+
+
+def to_its_run(request: HttpRequest, made: StoredPlan, run: MaintenanceRun) -> HttpResponseBase:
+    """For a page that was left open, or come back to, after its plan was started."""
+    messages.warning(
+        request, _("This plan was started already, as {number}. Nothing else was started.").format(number=run.number)
+    )
+    return redirect("maintenance:run", run.pk)
+
+
+def plan_again(request: HttpRequest, made: StoredPlan) -> HttpResponseBase:
+    """Ask for another plan of the same request. It has an address of its own, so that this one stays what it was."""
+    fresh = launch.ask_for_plan(actor(request), launch.Request(**made.request))
+    return redirect(f"{reverse('maintenance:launch_plan', args=[fresh.pk])}?before={made.pk}")
+
+
 @open_to("launch_maintenance")
 @require_http_methods(["GET", "POST"])
-def plan(request: HttpRequest) -> HttpResponseBase:
+def plan(request: HttpRequest, pk: int) -> HttpResponseBase:
     """What would be done and why. POST asks for a new one."""
-    asked = chosen(request)
-    if asked is None:
-        return redirect("maintenance:launch")
-    made = kept_plan(request, PLANNED)
-    if request.method == "POST" or made is None:
-        ask(request, asked)
-        return redirect("maintenance:launch_plan")
+    made = own_plan(request, pk)
+    if made is None:
+        return to_the_start(request)
+    if request.method == "POST":
+        return plan_again(request, made)
+    asked = launch.Request(**made.request)
     if made.made_at is None:
-        return render(
-            request, "launching/planning.html", {"made": made, "asked": asked, "no_worker": not queue.workers_alive()}
-        )
+        context = {"made": made, "asked": asked, "no_worker": not queue.workers_alive()}
+        return render(request, "launching/planning.html", context)
     if made.refused:
         messages.error(request, rendered(made.refused))
-        del request.session[PLANNED]
-        return redirect(f"{reverse('maintenance:launch')}?change")
-    told = described(made)
-    before = kept_plan(request, SEEN_BEFORE)
+        return redirect(f"{reverse('maintenance:launch')}?plan={made.pk}")
+    targets = described(made)
+    before = own_plan(request, number_in(request, "before") or 0)
     context = {
+        "made": made,
         "asked": asked,
-        "targets": told,
-        "made_at": made.made_at,
+        "targets": targets,
         "changed": before is not None and before.work() != made.work(),
         "approval": needs_approval(asked),
-        "blocked": any(t["refused"] for t in told),
+        "blocked": any(t["refused"] for t in targets),
+        "run": made.runs.first(),
         "hold": ScopeHold.objects.select_related("run").first(),
         "fresh_minutes": int(FRESH.total_seconds() // 60),
     }
@@ -122,55 +145,39 @@ def plan(request: HttpRequest) -> HttpResponseBase:
 
 @open_to("launch_maintenance")
 @require_GET
-def plan_live(request: HttpRequest) -> HttpResponseBase:
+def plan_live(request: HttpRequest, pk: int) -> HttpResponseBase:
     """Asked while a worker makes the plan; tells the page to load anew when it is there."""
-    made = kept_plan(request, PLANNED)
+    made = own_plan(request, pk)
     answer = HttpResponse(status=204)
     return answer if made is not None and made.made_at is None else HttpResponseClientRefresh()
-
-
-def ask(request: HttpRequest, asked: launch.Request) -> None:
-    """Has a worker make a plan; a session has one."""
-    request.session[SEEN_BEFORE] = request.session.get(PLANNED)
-    request.session[PLANNED] = launch.ask_for_plan(actor(request), asked).pk
-
-
-def kept_plan(request: HttpRequest, key: str) -> StoredPlan | None:
-    return StoredPlan.objects.filter(pk=request.session.get(key) or 0).first()
 
 
 @sensitive_post_parameters("password")
 @open_to("launch_maintenance")
 @require_http_methods(["GET", "POST"])
-def confirm(request: HttpRequest) -> HttpResponseBase:
-    """The database's name typed and the password again; then the one door starts it."""
-    asked, made = chosen(request), kept_plan(request, PLANNED)
-    if asked is None:
-        return redirect("maintenance:launch")
-    if made is None or made.made_at is None or made.refused:
-        return redirect("maintenance:launch_plan")
+def confirm(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """The database's name typed and the password again; then the one door starts this plan, or nothing."""
+    made = own_plan(request, pk)
+    if made is None:
+        return to_the_start(request)
+    run = made.runs.first()
+    if run is not None:
+        return to_its_run(request, made, run)
+    if made.made_at is None or made.refused:
+        return redirect("maintenance:launch_plan", made.pk)
     if timezone.now() - made.made_at > FRESH:
-        messages.warning(
-            request,
-            _("The plan was older than {minutes} minutes: this is a new one.").format(
-                minutes=int(FRESH.total_seconds() // 60)
-            ),
-        )
-        ask(request, asked)
-        return redirect("maintenance:launch_plan")
-    told = [summary(target) for target in described(made)]
-    form = ConfirmForm(request, [t["database"] for t in told], request.POST or None)
+        minutes = int(FRESH.total_seconds() // 60)
+        words = _("The plan was older than {minutes} minutes: this is a new one.").format(minutes=minutes)
+        messages.warning(request, words)
+        return plan_again(request, made)
+    asked = launch.Request(**made.request)
+    targets = described(made)
+    form = ConfirmForm(request, made.pk, [t["database"] for t in targets], request.POST or None)
     if request.method == "POST" and form.is_valid():
         answer = start(request, asked, made, form.breaks_glass)
         if answer is not None:
             return answer
-    context = {
-        "form": form,
-        "asked": asked,
-        "targets": told,
-        "made_at": made.made_at,
-        "approval": needs_approval(asked),
-    }
+    context = {"form": form, "made": made, "asked": asked, "targets": targets, "approval": needs_approval(asked)}
     return render(request, "launching/confirm.html", context)
 
 
@@ -178,17 +185,13 @@ def start(request: HttpRequest, asked: launch.Request, agreed: StoredPlan, break
     """None when it was refused; the refusal is told on the page."""
     try:
         run = launch.launch(actor(request), asked, agreed=agreed, break_glass=break_glass)
+    except launch.Outdated as refusal:
+        messages.warning(request, refused(refusal))
+        return plan_again(request, agreed)
     except launch.Refused as refusal:
         messages.error(request, refused(refusal))
         return None
-    for key in (CHOSEN, PLANNED, SEEN_BEFORE):
-        request.session.pop(key, None)
     return redirect("maintenance:run", run.pk)
-
-
-def chosen(request: HttpRequest) -> launch.Request | None:
-    kept = request.session.get(CHOSEN)
-    return launch.Request(**kept) if kept else None
 
 
 def needs_approval(asked: launch.Request) -> bool:
@@ -199,23 +202,15 @@ def needs_approval(asked: launch.Request) -> bool:
 
 
 def described(made: StoredPlan) -> list[dict[str, Any]]:
-    """Each target of the plan with the usual length of its outage, and where that number comes from."""
-    usual = usual_outages([t["database"] for t in made.targets], made.request["maintenance_type"])
+    """Return each target of the plan with the sentences on what it means for people, and its findings worst first."""
+    kind = made.request["maintenance_type"]
+    usual = usual_outages([t["database"] for t in made.targets], kind)
     return [
         {
             **target,
             "findings": worst_first(target["findings"]),
-            "usual": usual[target["database"]],
-            "bytes": sum(a["bytes"] for a in target["actions"]),
-            "objects": len({a["object"] for a in target["actions"]}),
+            "consequences": consequences(target, kind, usual[target["database"]]),
+            "closes": closes(target, kind),
         }
         for target in made.targets
     ]
-
-
-def summary(target: dict[str, Any]) -> dict[str, Any]:
-    """What the confirmation repeats of the plan."""
-    kept = {
-        k: target[k] for k in ("database", "engine", "size_bytes", "connections", "applications", "usual", "objects")
-    }
-    return {**kept, "actions": len(target["actions"])}

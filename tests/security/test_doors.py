@@ -483,7 +483,7 @@ class TestAudited:
         fake("shop")
         client = Client()
         client.force_login(people["manager"])
-        client.post("/launch/confirm/", {"names": "shop"})
+        client.post("/launch/plan/1/confirm/", {"names": "shop"})
         client.post("/api/v1/maintenance", LAUNCH, content_type="application/json")
         plain, _ = tokens.issue(people["dba"], "t", ["read"], timedelta(days=1), "test")
         sent = {"Authorization": f"Bearer {plain}"}

@@ -282,7 +282,13 @@ class TestYesOrNo:
         assert target["findings"]
         assert target["actions"]
         assert all(action["object"] in page for action in target["actions"])
-        for words in ("What it locks", "What is wrong with shop", "Outage", "needed at one time", "holds the lock"):
+        for words in (
+            "What it locks",
+            "What is wrong with shop",
+            "Nobody can use shop",
+            "needed at one time",
+            "holds the lock",
+        ):
             assert words in page
         assert "No setting changed." in page
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -16,6 +19,7 @@ from django.utils import timezone
 
 from maintenance import tasks
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, ScopeHold, Status, StoredPlan
+from tests import fakes
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -33,8 +37,20 @@ def choose(client: Client, **changes: Any) -> Any:
     return client.post("/launch/", {**GOOD, **changes}, follow=True)
 
 
-def confirm(client: Client, **changes: str) -> Any:
-    return client.post("/launch/confirm/", {"names": "shop", "password": "dba-password", **changes})
+def newest() -> int:
+    """Return the number of the plan that was asked for last."""
+    return StoredPlan.objects.order_by("-pk").values_list("pk", flat=True)[0]
+
+
+def last_screen(client: Client, plan: int | None = None) -> Any:
+    return client.get(f"/launch/plan/{plan or newest()}/confirm/")
+
+
+def confirm(client: Client, plan: int | None = None, number: int | str | None = None, **changes: Any) -> Any:
+    """Press the button of a last screen, that of the newest plan where none is named; `number` is in its form."""
+    plan = plan or newest()
+    sent = {"plan": plan if number is None else number, "names": "shop", "password": "dba-password", **changes}
+    return client.post(f"/launch/plan/{plan}/confirm/", sent)
 
 
 def page(answer: HttpResponse) -> str:
@@ -48,15 +64,16 @@ def test_three_screens_start_one_run(as_: As, fake: Register) -> None:
     assert "orders" in plan
     assert "nobody reads meanwhile" in plan
     assert "3 sessions will be ended" in plan
-    assert "not known: this database was never maintained so before" in plan
+    assert "For how long is not known yet: there was no earlier run of this type." in plan
     assert "free space: not available from this engine" in plan
-    client.get("/launch/confirm/")
+    last_screen(client)
     assert not MaintenanceRun.objects.exists()
     answer = confirm(client)
     run = MaintenanceRun.objects.get()
     assert answer.headers["Location"] == f"/runs/{run.pk}/"
     assert (run.status, run.requested_by_name, run.origin, run.reason) == ("queued", "dba", "web", "checkout times out")
-    assert client.get("/launch/confirm/").headers["Location"] == "/launch/", "sent twice it starts nothing"
+    assert confirm(client).headers["Location"] == f"/runs/{run.pk}/", "sent twice it starts nothing"
+    assert MaintenanceRun.objects.count() == 1
 
 
 def test_plan_and_confirmation_cost_the_same_queries_however_many_databases(
@@ -69,8 +86,8 @@ def test_plan_and_confirmation_cost_the_same_queries_however_many_databases(
                 ran(fake(name))
         client = as_("dba")
         plan = page(choose(client, databases=names))
-        assert plan.count("about 13.0 s: so long was the last such maintenance") == len(names)
-        for path in ("/launch/plan/", "/launch/confirm/"):
+        assert plan.count("for about 13.0 s, as the one time before") == len(names)
+        for path in (f"/launch/plan/{newest()}/", f"/launch/plan/{newest()}/confirm/"):
             with CaptureQueriesContext(connection) as queries:
                 client.get(path)
             counted.append(len(queries))
@@ -104,7 +121,7 @@ def test_an_unreachable_database_is_told_before_anything_begins(as_: As, fake: R
     [({"names": "shopp"}, "This is not shop."), ({"password": "guess"}, "The password is wrong.")],
 )
 def test_the_last_screen_wants_name_and_password(
-    changes: dict[str, str], sentence: str, as_: As, fake: Register
+    changes: dict[str, Any], sentence: str, as_: As, fake: Register
 ) -> None:
     fake()
     client = as_("dba")
@@ -129,12 +146,109 @@ def test_guessing_passwords_ends_the_session_and_is_audited(as_: As, fake: Regis
 def test_the_plan_comes_before_the_confirmation_and_goes_stale(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
-    assert client.get("/launch/confirm/").headers["Location"] == "/launch/"
+    assert last_screen(client, 905).headers["Location"] == "/launch/"
     choose(client)
+    old = newest()
     StoredPlan.objects.update(made_at=timezone.now() - timedelta(minutes=11))
     answer = confirm(client)
-    assert answer.headers["Location"] == "/launch/plan/"
-    assert "this is a new one" in page(client.get("/launch/plan/"))  # type: ignore[arg-type]
+    assert answer.headers["Location"] == f"/launch/plan/{newest()}/?before={old}"
+    assert newest() != old
+    assert "this is a new one" in page(client.get(answer.headers["Location"]))  # type: ignore[arg-type]
+    assert not MaintenanceRun.objects.exists()
+
+
+def test_the_button_starts_the_plan_of_its_page_whatever_another_tab_planned_since(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client, maintenance_type="optimize", reason="tab A")
+    shown = newest()
+    choose(client, maintenance_type="rebuild", reason="tab B")
+    confirm(client, shown)
+    run = MaintenanceRun.objects.get()
+    assert (run.maintenance_type, run.reason, run.agreed_plan_id) == ("optimize", "tab A", shown)
+
+
+def test_a_form_of_another_page_starts_nothing(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client, reason="tab A")
+    shown = newest()
+    choose(client, reason="tab B")
+    assert "This page showed another plan; nothing was started." in page(confirm(client, newest(), number=shown))
+    assert "This field is required" in page(confirm(client, newest(), number=""))
+    assert not MaintenanceRun.objects.exists()
+
+
+def test_the_back_button_after_the_end_starts_nothing_again(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    choose(client)
+    confirm(client)
+    first = MaintenanceRun.objects.get()
+    client.post(f"/runs/{first.pk}/cancel/")
+    told = page(client.get(confirm(client).headers["Location"]))  # type: ignore[arg-type]
+    assert f"This plan was started already, as {first.number}" in told
+    assert f"This plan was started already, as {first.number}" in page(client.get(f"/launch/plan/{newest()}/"))  # type: ignore[arg-type]
+    assert MaintenanceRun.objects.count() == 1
+
+
+def test_nobody_starts_the_plan_of_another(as_: As, fake: Register, django_user_model: Any) -> None:
+    fake()
+    choose(as_("dba"))
+    other = Client()
+    other.force_login(django_user_model.objects.create_superuser("second", password="dba-password"))
+    assert confirm(other).headers["Location"] == "/launch/"
+    assert not MaintenanceRun.objects.exists()
+
+
+def configure(settings: Any, stop: str) -> None:
+    """Describe the application shop-web in config.json."""
+    commands = {"stop": [stop], "start": ["true"], "check": ["true"]}
+    settings.CONFIG_FILE.write_text(json.dumps({"applications": {"shop-web": commands}}))
+
+
+@pytest.mark.parametrize("field", ["backup_dir", "url", "bloat_share", "applications"])
+def test_settings_that_changed_since_the_plan_start_nothing(field: str, as_: As, fake: Register, settings: Any) -> None:
+    setting, elsewhere = fake(), fake("elsewhere")
+    configure(settings, stop="true")
+    client = as_("dba")
+    choose(client)
+    shown = newest()
+    changed = {"bloat_share": 0.5, "applications": ["shop-web"]}.get(field, getattr(elsewhere, field))
+    elsewhere.delete()
+    MaintenanceSetting.objects.filter(pk=setting.pk).update(**{field: changed})
+    answer = confirm(client)
+    assert not MaintenanceRun.objects.exists()
+    assert answer.headers["Location"] == f"/launch/plan/{newest()}/?before={shown}"
+    told = page(client.get(answer.headers["Location"]))  # type: ignore[arg-type]
+    assert "the settings of shop changed since it was made" in told
+
+
+def test_commands_of_an_application_that_changed_since_the_plan_start_nothing(
+    as_: As, fake: Register, settings: Any
+) -> None:
+    setting = fake()
+    setting.applications = ["shop-web"]
+    setting.save()
+    configure(settings, stop="true")
+    client = as_("dba")
+    choose(client)
+    assert last_screen(client).status_code == 200
+    configure(settings, stop="false")
+    assert "?before=" in confirm(client).headers["Location"]
+    assert not MaintenanceRun.objects.exists()
+
+
+@pytest.mark.parametrize("change", ["one more", "one less"])
+def test_all_means_the_databases_that_the_page_showed(change: str, as_: As, fake: Register) -> None:
+    fake("shop"), fake("billing")
+    client = as_("dba")
+    choose(client, databases=[], all_databases="on")
+    if change == "one more":
+        fake("stock")
+    else:
+        MaintenanceSetting.objects.filter(name="billing").update(enabled=False)
+    assert "?before=" in confirm(client, names="shop, billing").headers["Location"]
     assert not MaintenanceRun.objects.exists()
 
 
@@ -196,7 +310,7 @@ def test_the_glass_is_broken_on_the_last_screen_with_a_reason(as_: As, fake: Reg
     glass(people, fake)
     client = as_("dba")
     choose(client)
-    assert "break_glass" in page(client.get("/launch/confirm/"))  # type: ignore[arg-type]
+    assert "break_glass" in page(last_screen(client))
     assert "This field is required" in page(confirm(client, break_glass="1"))
     assert not MaintenanceRun.objects.exists()
     confirm(client, break_glass="1", glass="nobody answers the phone")
@@ -221,7 +335,7 @@ def test_the_glass_is_not_shown_to_people_who_may_not_break_it(as_: As, fake: Re
     setting.save()
     client = as_("dba")
     choose(client)
-    assert "break_glass" not in page(client.get("/launch/confirm/"))  # type: ignore[arg-type]
+    assert "break_glass" not in page(last_screen(client))
     refused = page(confirm(client, break_glass="1", glass="nobody answers"))
     assert "dba may not" in refused
     assert not MaintenanceRun.objects.exists()
@@ -278,12 +392,13 @@ def test_a_worker_makes_the_plan_and_the_page_waits_for_it(
     waits = page(choose(client))
     assert "The plan is being made" in waits
     assert "No worker is alive" in waits
-    assert client.get("/launch/plan/live/").status_code == 204
-    assert client.get("/launch/confirm/").headers["Location"] == "/launch/plan/"
+    address = f"/launch/plan/{newest()}/"
+    assert client.get(f"{address}live/").status_code == 204
+    assert last_screen(client).headers["Location"] == address
     tasks.make_plan(*waiting)
-    assert client.get("/launch/plan/live/").headers["HX-Refresh"] == "true"
-    assert "Plan: nothing is changed yet" in page(client.get("/launch/plan/"))  # type: ignore[arg-type]
-    client.post("/launch/plan/")
+    assert client.get(f"{address}live/").headers["HX-Refresh"] == "true"
+    assert "Plan: nothing is changed yet" in page(client.get(address))  # type: ignore[arg-type]
+    client.post(address)
     assert len(waiting) == 2, "plan again asks the worker again"
 
 
@@ -302,3 +417,107 @@ def test_the_run_knows_the_plan_that_was_confirmed(as_: As, fake: Register) -> N
 def test_a_digit_that_is_no_number_is_passed_over(path: str, as_: As, fake: Register) -> None:
     fake()
     assert as_("dba").get(path).status_code == 200
+
+
+# -- what it means, before the point of no return ------------------------------------------------------
+
+
+def sentences(client: Client, **changes: Any) -> list[str]:
+    """Return what plan and confirmation say alike of what it means."""
+    planned = page(choose(client, **changes))
+    confirmed = page(last_screen(client))
+    said = [re.findall(r'<div class="consequences">(.*?)</div>', text, re.S) for text in (planned, confirmed)]
+    assert said[0] == said[1]
+    return [html.unescape(re.sub(r"<[^>]+>", "", x)).strip() for x in re.findall(r"<p.*?</p>", said[0][0], re.S)]
+
+
+FIRST_TIME = (
+    "Nobody can use shop meanwhile, and 3 sessions will be ended. "
+    "For how long is not known yet: there was no earlier run of this type."
+)
+
+
+def test_before_the_point_of_no_return_it_is_said_who_cannot_work_what_is_done_and_until_when_to_cancel(
+    as_: As, fake: Register, settings: Any
+) -> None:
+    setting = fake()
+    configure(settings, stop="true")
+    setting.applications = ["shop-web"]
+    setting.save()
+    assert sentences(as_("dba")) == [
+        FIRST_TIME,
+        "shop-web will be stopped before and started again after it.",
+        "What is done: orders, customers, empty: rewrite with all indexes.",
+        f"Before anybody is locked out, all of it (6.1 kB) is backed up to {setting.backup_dir}.",
+        "It can be cancelled until connections are let in again; work that is not proven by then is taken back.",
+    ]
+
+
+def test_the_length_of_the_outage_is_an_interval_as_soon_as_there_is_one(
+    as_: As, fake: Register, ran: Callable[..., MaintenanceRun]
+) -> None:
+    setting = fake()
+    for seconds in (10, 40, 70):
+        now = timezone.now()
+        ran(setting).targets.update(outage_started_at=now - timedelta(seconds=seconds), outage_ended_at=now)
+    assert "for about 40.0 s (10.0 s – 1 min 10 s in its last 3 runs of this type)" in sentences(as_("dba"))[0]
+
+
+def test_with_nothing_to_do_no_outage_and_no_application_is_named(as_: As, fake: Register, settings: Any) -> None:
+    setting = fake()
+    configure(settings, stop="true")
+    setting.applications = ["shop-web"]
+    setting.bloat_share = 1.0
+    setting.save()
+    client = as_("dba")
+    said = sentences(client, maintenance_type="optimize")
+    assert said[0] == "Nothing is to be done in shop: nobody is locked out."
+    for text in (page(choose(client, maintenance_type="optimize")), page(last_screen(client))):
+        shown = text.split("<main")[1]
+        assert "shop-web" not in shown
+        assert "utage" not in shown
+        assert "disk needed" not in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("repair", "No damage shows from outside. While it is closed, everything is checked and damage is repaired."),
+        ("rebuild", "There is nothing to rebuild; it is backed up, closed, checked and opened again."),
+    ],
+)
+def test_what_has_no_work_yet_and_still_closes_says_so(kind: str, sentence: str, as_: As, fake: Register) -> None:
+    setting = fake()
+    with fakes.opened(setting.url.removeprefix("fake:///")) as state:
+        state["tables"] = {}
+    said = sentences(as_("dba"), maintenance_type=kind)
+    assert said[0].startswith("Nobody can use shop")
+    assert sentence in said
+
+
+def test_what_stays_is_said(as_: As, fake: Register) -> None:
+    setting = fake()
+    with fakes.opened(setting.url.removeprefix("fake:///")) as state:
+        state["findings"] = [
+            ["unused_index", "low", "orders_old", "never used"],
+            ["table_bloat", "high", "orders", "x"],
+        ]
+    assert sentences(as_("dba"))[-1] == "1 finding stays as before, such as: orders_old: never used"
+
+
+def test_messages_and_the_approval_say_the_same(as_: As, fake: Register, settings: Any, django_user_model: Any) -> None:
+    setting = fake()
+    setting.approval_severities = ["high"]
+    setting.save()
+    settings.CONFIG_FILE.write_text(json.dumps({"notifications": {"dba": ["json://127.0.0.1:9/"]}}))
+    client = as_("dba")
+    said = sentences(client)
+    confirm(client)
+    run = MaintenanceRun.objects.get()
+    [message] = run.notifications.filter(event="awaiting_approval")
+    other = Client()
+    other.force_login(django_user_model.objects.create_superuser("second", password="second-password"))
+    approval = html.unescape(page(other.get(f"/runs/{run.pk}/approve/")))  # type: ignore[arg-type]
+    for sentence in said:
+        assert sentence in message.body
+        assert sentence in approval

@@ -135,7 +135,7 @@ def address(name: str, world: dict[str, str]) -> str:
         return reverse(space + name, args=[world["run"]])
     if name in ("database", "database_live", "database_trend", "diagnose"):
         return reverse(space + name, args=[world["name"]])
-    if name in ("token_revoke", "incident_close"):
+    if name in ("token_revoke", "incident_close", "launch_plan", "launch_plan_live", "launch_confirm"):
         return reverse(space + name, args=[1])
     if name.endswith(("_change", "_test", "_grants")) and name != "password_change":
         return reverse(space + name, args=[world["setting"]])
