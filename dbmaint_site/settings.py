@@ -21,6 +21,8 @@ PERFORMANCE_DIR = Path(os.environ.get("DBMAINT_PERFORMANCE_DIR", HOME / "data/pe
 LOGS_DIR = Path(os.environ.get("DBMAINT_LOGS_DIR", HOME / "logs"))
 AUDIT_KEY = Path(os.environ.get("DBMAINT_AUDIT_KEY", HOME / "audit.key"))
 """Signs the end of the audit chain; made on first use. Whoever has it and the database can forge the chain."""
+MARK_KEY = Path(os.environ.get("DBMAINT_MARK_KEY", AUDIT_KEY.with_name("marks.key")))
+"""Signs what a maintenance leaves on a server, so that a worker knows its own; made on first use. Not for the web."""
 AUDIT_FILE = Path(os.environ.get("DBMAINT_AUDIT_FILE", HOME / "audit/checkpoints.jsonl"))
 """Every signed end of the chain, one a line: a disk that the control database's owner cannot write is best."""
 private_folder(HOME)

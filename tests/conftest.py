@@ -48,6 +48,7 @@ def _home(tmp_path: Path, settings: Any) -> None:
     settings.PERFORMANCE_DIR = settings.HOME / "performance"
     settings.CONFIG_FILE = tmp_path / "config.json"
     settings.AUDIT_KEY = settings.HOME / "audit.key"
+    settings.MARK_KEY = settings.HOME / "marks.key"
     settings.AUDIT_FILE = settings.HOME / "audit/checkpoints.jsonl"
 
 

@@ -7,10 +7,8 @@ The private half is a file (`settings.AUDIT_KEY`), never in the database. Its pu
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import lru_cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 from django.conf import settings
+
+from maintenance.conf.secrets import publish_key
 
 
 class KeyUnreadable(Exception):
@@ -102,14 +102,6 @@ def _private(path: Path) -> Ed25519PrivateKey:
 
 
 def _make(path: Path) -> None:
-    """The first process wins; nobody ever sees half a key."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    with NamedTemporaryFile(dir=path.parent, prefix=".audit-key-") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
-        try:
-            os.link(file.name, path)
-        except FileExistsError:
-            pass
+    publish_key(path, pem)

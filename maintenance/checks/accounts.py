@@ -54,6 +54,7 @@ def worker_uid() -> int:
 
 def _not_for_the_web() -> Iterator[tuple[str, Path]]:
     yield "the key of the audit chain", Path(settings.AUDIT_KEY)
+    yield "the key of the marks on targets", Path(settings.MARK_KEY)
     try:
         known = config.load()
     except config.ConfigError:

@@ -95,6 +95,6 @@ def refuse_address(url: URL) -> None:
 
 
 def _is_our_file(file: Path) -> bool:
-    secret = {Path(settings.AUDIT_KEY), Path(settings.AUDIT_FILE), Path(settings.CONFIG_FILE)}
+    secret = {Path(settings.AUDIT_KEY), Path(settings.MARK_KEY), Path(settings.AUDIT_FILE), Path(settings.CONFIG_FILE)}
     secret |= {Path(settings.HOME) / "secret.key"}
     return file.resolve() in {x.resolve() for x in secret} or any(is_below(file, own) for own in own_folders())

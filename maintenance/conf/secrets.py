@@ -7,6 +7,10 @@ import base64
 import hashlib
 import os
 import re
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from urllib.parse import quote
 
 from cryptography.exceptions import InvalidTag
@@ -46,8 +50,59 @@ def _key(purpose: bytes) -> bytes:
 
 
 def mark_signer() -> Signer:
-    """Return what signs the marks on targets: a key derived from this installation's secret key."""
-    return Signer(_key(b"dbmaint marks on targets"))
+    """Return what signs the marks on targets: with a key of the worker's account, which the web cannot read.
+
+    Raises:
+        SecretUnreadable: this account may not read it, so what it wrote on a target would be nobody's.
+    """
+    try:
+        return Signer(_mark_key(Path(settings.MARK_KEY)))
+    except OSError as error:
+        raise SecretUnreadable(f"the key of the marks on targets cannot be read: {error}") from error
+
+
+def mark_reader() -> Signer:
+    """Return what verifies marks for whoever only looks; where this account may not read the key, none is believed."""
+    try:
+        return Signer(_mark_key(Path(settings.MARK_KEY)))
+    except PermissionError:
+        return Signer(os.urandom(MARK_KEY))
+    except OSError as error:
+        raise SecretUnreadable(f"the key of the marks on targets cannot be read: {error}") from error
+
+
+MARK_KEY = 32
+"""Bytes: as long as the digest that it keys."""
+
+
+@lru_cache(maxsize=2)
+def _mark_key(path: Path) -> bytes:
+    """The file's content, made on first use. Raises OSError."""
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        publish_key(path, os.urandom(MARK_KEY))
+        key = path.read_bytes()
+    if len(key) != MARK_KEY:
+        raise OSError(f"{path} holds {len(key)} bytes and not {MARK_KEY}")
+    return key
+
+
+def publish_key(path: Path, content: bytes) -> None:
+    """Write a key for its owner alone. The first process wins; nobody ever sees half a key. Raises OSError.
+
+    Where root writes it, it is the folder's owner's: a command must not lock the worker out of its own key.
+    """
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-") as file:
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(file.name, path)
 
 
 FACTORS, PASSWORDS = b"dbmaint second factors", b"dbmaint target passwords"

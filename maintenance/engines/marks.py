@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs and verifies marks. `key` is derived from the installation's secret key."""
+    """Signs and verifies marks. `key` is one that only those have who work on targets."""
 
     key: bytes = field(default=b"", repr=False)
 

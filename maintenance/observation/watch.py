@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from maintenance.conf.secrets import mark_signer
+from maintenance.conf.secrets import mark_reader
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError
 from maintenance.engines.values import Tag
@@ -16,7 +16,7 @@ from maintenance.models.recording import write_state
 
 def looking() -> Tag:
     """Return the tag of sessions that belong to no run."""
-    return Tag(0, 0, signer=mark_signer())
+    return Tag(0, 0, signer=mark_reader())
 
 
 def look(setting_id: int, source: DatabaseState.Source | None = None) -> DatabaseState:

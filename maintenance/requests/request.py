@@ -13,7 +13,7 @@ from django.db.models import Q
 
 from maintenance.conf import config, places
 from maintenance.conf.control_database import control_url
-from maintenance.conf.secrets import SecretUnreadable, mark_signer
+from maintenance.conf.secrets import SecretUnreadable, mark_reader
 from maintenance.engines import open_engine
 from maintenance.engines.addresses import AddressRefused
 from maintenance.engines.base import Engine
@@ -236,7 +236,7 @@ def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
 
 def engine_of(setting: MaintenanceSetting) -> Engine:
     try:
-        return open_engine(setting.engine_url, Tag(0, 0, letters(), mark_signer()), setting.limits)
+        return open_engine(setting.engine_url, Tag(0, 0, letters(), mark_reader()), setting.limits)
     except (AddressRefused, LookupError, SecretUnreadable, config.ConfigError) as error:
         words = error.words if isinstance(error, AddressRefused) else str(error)
         raise BadInput(msg("{database}: {error}", database=setting.name, error=words)) from error

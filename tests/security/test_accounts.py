@@ -11,13 +11,15 @@ import subprocess
 from collections.abc import Callable
 from configparser import RawConfigParser
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from dbmaint_site.control import database_from_url, local_key, private_folder
 from maintenance.checks import accounts
 from maintenance.checks.production import production
+from maintenance.conf import secrets
+from maintenance.engines.marks import Signer
 from maintenance.models import MaintenanceSetting
 from tests.unit.test_deploy import installation
 
@@ -122,6 +124,75 @@ def test_the_home_is_made_for_its_owner_alone_and_one_that_lay_open_is_closed(tm
     assert modes == {"new": 0o700, "open": 0o750, "both": 0o3770}
 
 
+def done_by(user: int, act: Callable[[], object], group: int = 64_009) -> bool:
+    """Return whether a child process that is this user got to the end of it."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    try:
+        os.setgroups([group])
+        os.setgid(user)
+        os.setuid(user)
+        act()
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@as_root
+class TestTheKeyOfTheMarks:
+    WORKER, WEB = 64_001, 64_002
+    MARK: ClassVar[dict[str, object]] = {"dbmaint": 1, "role": "image"}
+
+    @pytest.fixture
+    def key(self, tmp_path: Path, settings: Any) -> Path:
+        for folder in (tmp_path, *tmp_path.parents):
+            if folder != Path("/"):
+                os.chmod(folder, folder.stat().st_mode | 0o001)
+        settings.MARK_KEY = tmp_path / "keys/marks.key"
+        settings.MARK_KEY.parent.mkdir(mode=0o700)
+        os.chown(settings.MARK_KEY.parent, self.WORKER, self.WORKER)
+        return Path(settings.MARK_KEY)
+
+    def test_is_made_by_the_worker_for_itself_and_the_web_signs_and_believes_nothing(self, key: Path) -> None:
+        assert done_by(self.WORKER, secrets.mark_signer)
+        assert (key.stat().st_uid, stat.S_IMODE(key.stat().st_mode)) == (self.WORKER, 0o600)
+        genuine = secrets.mark_signer()
+        mark = genuine.signed(self.MARK, "oid 1")
+        secrets._mark_key.cache_clear()
+
+        def as_web() -> None:
+            with pytest.raises(secrets.SecretUnreadable):
+                secrets.mark_signer()
+            reader = secrets.mark_reader()
+            assert not reader.is_signed(mark, "oid 1")
+            planted = reader.signed(self.MARK, "oid 1")
+            assert not genuine.is_signed(planted, "oid 1")
+            assert not Signer().is_signed(planted, "oid 1")
+            assert not secrets.mark_reader().is_signed(planted, "oid 1")
+
+        assert done_by(self.WEB, as_web)
+        assert done_by(self.WORKER, lambda: secrets.mark_reader().is_signed(mark, "oid 1") or os._exit(1))
+
+    def test_is_not_derived_from_what_the_web_has(self, key: Path, settings: Any) -> None:
+        mark = secrets.mark_signer().signed(self.MARK, "oid 1")
+        settings.SECRET_KEY = "another one"
+        assert secrets.mark_signer().is_signed(mark, "oid 1")
+        settings.MARK_KEY = key.with_name("other.key")
+        assert not secrets.mark_signer().is_signed(mark, "oid 1")
+
+    def test_that_a_command_of_root_made_is_the_workers(self, key: Path) -> None:
+        secrets.mark_reader()
+        assert key.stat().st_uid == self.WORKER
+        secrets._mark_key.cache_clear()
+        assert done_by(self.WORKER, secrets.mark_signer)
+
+    def test_that_is_broken_stops_the_work(self, key: Path) -> None:
+        key.write_bytes(b"")
+        with pytest.raises(secrets.SecretUnreadable, match="holds 0 bytes"):
+            secrets.mark_signer()
+
+
 @as_root
 def test_both_accounts_write_a_shared_control_database_and_neither_removes_the_others_key(tmp_path: Path) -> None:
     worker, web, group = 64_001, 64_002, 64_003
@@ -142,20 +213,12 @@ def test_both_accounts_write_a_shared_control_database_and_neither_removes_the_o
         os.chown(path, worker, group)
 
     def run(user: int, code: str) -> bool:
-        """In a child process, which then is that user."""
-        child = os.fork()
-        if child:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        try:
-            os.setgroups([group])
-            os.setgid(user)
-            os.setuid(user)
+        def act() -> None:
             os.umask(0o027)
             os.chdir(home)
             exec(code)
-            os._exit(0)
-        finally:
-            os._exit(1)
+
+        return done_by(user, act, group)
 
     write = (
         "c = sqlite3.connect('control.sqlite3'); c.execute('PRAGMA journal_mode=WAL'); "
