@@ -93,7 +93,7 @@ def sweep(watch_: recovery.Watch, recoverers: recovery.Recoverers) -> list[int]:
     again = RunTarget.objects.filter(_lost_message(LOST_MESSAGE) | (Q(pk__in=waiting) & ~_enqueued_recently()))
     requeued = [target_id for target_id, at in again.values_list("pk", "enqueued_at") if _enqueued_again(target_id, at)]
     found = sorted({*orphans, *requeued})
-    for run in MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL):
+    for run in MaintenanceRun.objects.waiting_for_approval():
         try:
             launch.end_outdated(run)
         except Exception:
@@ -123,11 +123,7 @@ def _enqueued_again(target_id: int, last: datetime | None) -> bool:
 
 def without_worker() -> QuerySet[RunTarget]:
     """Targets that nobody works on, by the clock of this host. Without a live cluster, what is queued is one too."""
-    gone = [
-        target.pk
-        for target in RunTarget.objects.filter(status__in=[Status.RUNNING, Status.CANCELLING])
-        if lease.worker_is_gone(target.worker)
-    ]
+    gone = [target.pk for target in RunTarget.objects.in_work() if lease.worker_is_gone(target.worker)]
     lost = _lost_message(LOST_MESSAGE if workers_alive() else timedelta(0))
     return RunTarget.objects.filter(lost | lease.abandoned() | Q(pk__in=gone))
 

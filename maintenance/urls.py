@@ -34,6 +34,7 @@ urlpatterns = [
     path("launch/plan/<int:pk>/", launching.plan, name="launch_plan"),
     path("launch/plan/<int:pk>/live/", launching.plan_live, name="launch_plan_live"),
     path("launch/plan/<int:pk>/confirm/", launching.confirm, name="launch_confirm"),
+    path("launch/plan/<int:pk>/rehearse/", launching.rehearse, name="launch_rehearse"),
     path("runs/<int:pk>/", runs.run, name="run"),
     path("runs/<int:pk>/live/", runs.run_live, name="run_live"),
     path("runs/<int:pk>/log/", runs.run_log, name="run_log"),

@@ -168,14 +168,29 @@ def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
     good = [t for t in kept if t["status"] == Status.SUCCEEDED]
     compared = [row for t in good for row in (t["integrity"] or {"tables": ()})["tables"]]
     ratios = [t["benchmark_ratio"] for t in good if t["benchmark_ratio"]]
-    out = _("not ended") if _outage_lasts(run) else labels.duration(run.outage_seconds or 0.0)
     return [
-        Figure(_("Outage"), out, _("overlaps counted once")),
+        _expected(told) if run.rehearsal else _out(run),
         _proved(compared),
         Figure(_("Times after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
         Figure(_("Space reclaimed"), charts.freed(good), _("by the work on objects")),
         _lost([loss for t in kept for loss in t["data_loss"]], bool(compared)),
     ]
+
+
+def _out(run: MaintenanceRun) -> Figure:
+    out = _("not ended") if _outage_lasts(run) else labels.duration(run.outage_seconds or 0.0)
+    return Figure(_("Outage"), out, _("overlaps counted once"))
+
+
+def _expected(told: Json) -> Figure:
+    """Of a rehearsal: the longest outage that a database is expected to have, with its interval."""
+    known = [t["rehearsal"] for t in told["targets"] if t["rehearsal"]["expected_outage_seconds"] is not None]
+    if not known:
+        return Figure(_("Expected outage"), "—", _("the rehearsal did not come to its end"))
+    longest = max(known, key=lambda rehearsal: rehearsal["expected_outage_seconds"])
+    low, high = (labels.duration(longest[f"expected_outage_{end}"]) for end in ("low", "high"))
+    value = labels.duration(longest["expected_outage_seconds"])
+    return Figure(_("Expected outage"), value, _("{low} to {high}").format(low=low, high=high))
 
 
 def _proved(compared: Sequence[Json]) -> Figure:

@@ -17,7 +17,7 @@ MOST = 200
 
 def maintained(database: str) -> list[dict[str, Any]]:
     """Oldest first: time, number of the run and how it ended."""
-    targets = RunTarget.objects.filter(database=database, started_at__isnull=False, finished_at__isnull=False)
+    targets = RunTarget.objects.real().filter(database=database, started_at__isnull=False, finished_at__isnull=False)
     light = targets.select_related("run").only("started_at", "status", "run__created_at").order_by("-id")[:MOST]
     return [
         {"at": labels.moment(t.started_at), "run": t.run.number, "status": str(Status(t.status).label)}

@@ -21,7 +21,7 @@ from maintenance.engines.archive import Seal
 from maintenance.engines.base import UndividedEngine
 from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
 from maintenance.engines.messages import Message, msg
-from maintenance.engines.parts import Measure
+from maintenance.engines.parts import Measure, Rehearsal
 from maintenance.engines.values import (
     Action,
     Backup,
@@ -34,11 +34,14 @@ from maintenance.engines.values import (
     Grant,
     Image,
     Json,
+    Limits,
     MaintenanceType,
     Performed,
     Progress,
     Sample,
+    Stage,
     TableFacts,
+    Tag,
     Thresholds,
 )
 from maintenance.workflow import crashpoints
@@ -92,10 +95,46 @@ def opened(path: str | Path) -> Iterator[dict[str, Any]]:
         raise Unreachable("opening", str(path), "no such file") from error
 
 
+class FakeRehearsal(Rehearsal):
+    """The copy is a file beside the state; what is told beforehand to fail, fails on the copy too."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+
+    @property
+    def copy(self) -> Path:
+        return Path(f"{self.engine.path}.rehearsal{self.engine.tag.target}")
+
+    def refusal(self) -> Message | None:
+        """'not to be copied' in the state."""
+        with opened(self.engine.path) as state:
+            return msg("it cannot be copied") if state.get("not to be copied") else None
+
+    def build(self, folder: Path, stem: str, seal: Seal) -> Stage:
+        with self.engine.doing("copy_for_rehearsal") as state:
+            content = json.dumps({**state, "sides": {}, "calls": []})
+            self.copy.write_text(content)
+        return Stage(str(self.copy), len(content), 0.1, by_file=True)
+
+    def address(self) -> URL:
+        return self.engine.url.set(database=str(self.copy))
+
+    def remove(self) -> list[str]:
+        crashpoints.point("fake.remove_copy.before")
+        there = self.copy.exists()
+        self.copy.unlink(missing_ok=True)
+        crashpoints.point("fake.remove_copy.after")
+        return [str(self.copy)] if there else []
+
+
 class FakeEngine(UndividedEngine):
     name = "fake"
     methods = ("dump", "copy")
     _holding = False
+
+    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
+        super().__init__(url, tag, limits)
+        self.rehearsal = FakeRehearsal(self)
 
     @property
     def path(self) -> str:

@@ -90,7 +90,7 @@ def runs() -> Iterator[Metric]:
     number = GaugeMetricFamily("dbmaint_runs", "Runs by status and type.", labels=["status", "type"])
     took = SummaryMetricFamily("dbmaint_run_duration_seconds", "From start to end of a run.", labels=["status", "type"])
     out = SummaryMetricFamily("dbmaint_run_outage_seconds", "Outage of a run.", labels=["status", "type"])
-    lines = MaintenanceRun.objects.order_by().values_list("status", "maintenance_type")
+    lines = MaintenanceRun.objects.real().order_by().values_list("status", "maintenance_type")
     for status, kind, count, over, lasted, outages, outage in lines.annotate(
         count=Count("pk"),
         over=Count("pk", filter=OVER),
@@ -116,7 +116,8 @@ def work() -> Iterator[Metric]:
     usual = GaugeMetricFamily("dbmaint_run_usual_seconds", "Median of the last like it.", labels=labels)
     queued = 0
     active = list(
-        RunTarget.objects.filter(status__in=ACTIVE)
+        RunTarget.objects.real()
+        .active()
         .select_related("run", "setting")
         .defer("plan", "gate", "image", "tables", "progress")
     )
@@ -143,9 +144,11 @@ def work() -> Iterator[Metric]:
 def usually(databases: set[str]) -> dict[tuple[str, str], float]:
     """Database and type -> median seconds of its last runs that succeeded."""
     took: dict[tuple[str, str], list[float]] = {}
-    ended = RunTarget.objects.filter(
-        database__in=databases, status=Status.SUCCEEDED, started_at__isnull=False, finished_at__isnull=False
-    ).order_by("-id")
+    ended = (
+        RunTarget.objects.real()
+        .filter(database__in=databases, status=Status.SUCCEEDED, started_at__isnull=False, finished_at__isnull=False)
+        .order_by("-id")
+    )
     for database, kind, begun, over in ended.values_list(
         "database", "run__maintenance_type", "started_at", "finished_at"
     )[:LOOKED_AT]:
@@ -227,7 +230,7 @@ def people() -> Iterator[Metric]:
     yield GaugeMetricFamily("dbmaint_messages_failing", "Messages whose delivery failed again and again.", failing)
     whole = "1 while the audit chain is broken, its checkpoints are gone, or nobody signs it."
     yield GaugeMetricFamily("dbmaint_audit_alarm", whole, float(alarm() is not None))
-    waiting = MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL).count()
+    waiting = MaintenanceRun.objects.waiting_for_approval().count()
     yield GaugeMetricFamily("dbmaint_runs_awaiting_approval", "Runs that wait for a second person.", waiting)
 
 

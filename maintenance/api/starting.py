@@ -54,6 +54,21 @@ def start(request: Called, given: StartRequest, idempotency_key: Key = None) -> 
     return accepted(request, run)
 
 
+@routes.post(
+    "/rehearsal",
+    auth=open_to(Scope.LAUNCH, "launch_maintenance"),
+    response={202: Accepted, 404: Problem, 409: Problem, **NO_BODY, **WRONG},
+)
+def rehearse(request: Called, given: StartRequest) -> HttpResponse:
+    """Does the same work on a copy of each database: nothing of them is touched, no application is stopped.
+
+    Its outcome tells what to expect of the outage. A maintenance of the same work refers to it.
+    """
+    asked = launch.Request(**given.model_dump(exclude={"plan"}))
+    agreed = None if given.plan is None else planned(given.plan)
+    return accepted(request, launch.launch(actor(request), asked, agreed=agreed, rehearsal=True))
+
+
 def planned(number: int) -> StoredPlan:
     """Raises BadInput."""
     found = StoredPlan.objects.filter(pk=number).first()

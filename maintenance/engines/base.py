@@ -16,8 +16,10 @@ from .parts import (
     DeadManSwitch,
     Diagnostics,
     MaintenanceLock,
+    NoRehearsal,
     Planner,
     Privileges,
+    Rehearsal,
     Rollback,
     Sessions,
     Verifier,
@@ -44,11 +46,13 @@ class Engine(ABC):
     rollback: Rollback
     benchmark: Benchmark
     privileges: Privileges
+    rehearsal: Rehearsal
 
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         self.url, self.tag, self.limits = url, tag, limits
         self.stopping = threading.Event()
         self._interrupting = threading.Lock()
+        self.rehearsal = NoRehearsal()
 
     def interrupt(self) -> None:
         """End what runs now, on the server too, within 5 s. Later calls of any part raise Interrupted."""

@@ -336,6 +336,19 @@ class Restored:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A copy of the target on which a maintenance is rehearsed. `seconds`: how long it took to make.
+
+    `by_file`: it has the target's bloat and damage in it, page for page; a restored copy has lost both.
+    """
+
+    name: str
+    bytes: int
+    seconds: float
+    by_file: bool
+
+
+@dataclass(frozen=True)
 class Cut:
     """How the connections were cut; `quiet_polls` consecutive polls found nobody."""
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from maintenance.engines.values import Check, Cut, Fingerprint, Image, Json, Load, Restored
+from maintenance.engines.values import Check, Cut, Fingerprint, Image, Json, Load, Restored, Stage
 
 Stored = Mapping[str, Any]
 """JSON types, with messages in them: what a `MessagesField` gives back."""
@@ -175,6 +175,18 @@ class LoadEvidence(StepEvidence):
     def from_json(cls, stored: Stored) -> Self:
         """See StepEvidence.from_json."""
         return cls(Load(**stored))
+
+
+@dataclass(frozen=True)
+class StageEvidence(StepEvidence):
+    """The copy on which a maintenance is rehearsed."""
+
+    stage: Stage
+
+    @classmethod
+    def from_json(cls, stored: Stored) -> Self:
+        """See StepEvidence.from_json."""
+        return cls(Stage(**stored["stage"]))
 
 
 @dataclass(frozen=True)

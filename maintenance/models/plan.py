@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .fields import MessageField, MessagesField
+
+if TYPE_CHECKING:
+    from .run import MaintenanceRun
 
 
 class StoredPlan(models.Model):
@@ -28,6 +31,10 @@ class StoredPlan(models.Model):
 
     def __str__(self) -> str:
         return f"plan {self.pk}"
+
+    def launched(self) -> MaintenanceRun | None:
+        """Return the run that carried it out, or will; a rehearsal of it is none."""
+        return self.runs.filter(rehearsal=False).first()
 
     def actions(self, database: str) -> list[dict[str, Any]]:
         """The actions on one database, as JSON types."""

@@ -15,7 +15,7 @@ def outages() -> QuerySet[RunTarget]:
 
 def waiting_for_people() -> list[RunTarget]:
     """The last word on a database is 'needs operator', and nobody released it since."""
-    newer = RunTarget.objects.filter(database=OuterRef("database"), pk__gt=OuterRef("pk"))
+    newer = RunTarget.objects.real().filter(database=OuterRef("database"), pk__gt=OuterRef("pk"))
     # In no order: for one SQLite would read the whole table instead of the few of this status.
     stuck = RunTarget.objects.filter(~Exists(newer), status=Status.NEEDS_OPERATOR, released_at=None).order_by()
     found = stuck.select_related("run__acknowledgement").defer("plan", "gate", "image")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Self
 
 from django.conf import settings
 from django.db import models
@@ -56,6 +57,18 @@ class SeverityLevel(models.TextChoices):
     MEDIUM = "medium", _("medium")
 
 
+class RunQuerySet(models.QuerySet["MaintenanceRun"]):
+    """What is asked about runs again and again."""
+
+    def real(self) -> Self:
+        """Those that worked on the databases themselves: what figures count."""
+        return self.filter(rehearsal=False)
+
+    def waiting_for_approval(self) -> Self:
+        """Those that begin when a second person agrees."""
+        return self.filter(status=Status.AWAITING_APPROVAL)
+
+
 class MaintenanceRun(models.Model):
     """One row a run. A run is as bad as its worst target."""
 
@@ -65,6 +78,12 @@ class MaintenanceRun(models.Model):
     severity_level = models.CharField(_("severity"), max_length=10, choices=SeverityLevel)
     reason = models.TextField(_("reason"))
     allow_data_loss = models.BooleanField(_("data loss allowed"), default=False)
+    rehearsal = models.BooleanField(_("rehearsal on a copy"), default=False)
+    """Nothing of the databases was touched; it counts in no figures."""
+
+    rehearsed_in = models.ForeignKey(
+        "self", verbose_name=_("rehearsed in"), null=True, on_delete=models.SET_NULL, related_name="launches"
+    )
 
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, verbose_name=_("requested by"), null=True, on_delete=models.SET_NULL, related_name="+"
@@ -95,6 +114,8 @@ class MaintenanceRun(models.Model):
     duration_seconds = models.FloatField(_("duration (s)"), null=True)
     """Kept beside its two ends, because pages add up years of runs."""
 
+    objects = RunQuerySet.as_manager()
+
     class Meta:
         db_table = "tbl_096_maintenance_run"
         verbose_name = _("maintenance run")
@@ -124,6 +145,22 @@ class MaintenanceRun(models.Model):
     def number(self) -> str:
         """As people say it: EM-2026-0147."""
         return f"EM-{self.created_at:%Y}-{self.pk:04d}"
+
+
+class TargetQuerySet(models.QuerySet["RunTarget"]):
+    """What is asked about run targets again and again."""
+
+    def real(self) -> Self:
+        """Those of runs that worked on the databases themselves: what figures count."""
+        return self.filter(run__rehearsal=False)
+
+    def active(self) -> Self:
+        """Those that somebody works on or will."""
+        return self.filter(status__in=ACTIVE)
+
+    def in_work(self) -> Self:
+        """Those that a worker has begun."""
+        return self.filter(status__in=(Status.RUNNING, Status.CANCELLING))
 
 
 class RunTarget(models.Model):
@@ -177,6 +214,8 @@ class RunTarget(models.Model):
     bytes_won = models.BigIntegerField(_("space won (bytes)"), null=True)
     out_seconds = models.FloatField(_("outage (s)"), null=True)
     """What came of it, written at the end of the run for pages that add up many; the records behind them go earlier."""
+
+    objects = TargetQuerySet.as_manager()
 
     class Meta:
         db_table = "run_target"

@@ -59,10 +59,12 @@ EVENTS = {
 
 
 def announce(run: MaintenanceRun | None, event: str, because: str = "", database: str = "") -> None:
-    """Queues the messages of an event, one for each address of its audiences. `because` says what happened.
+    """Queue the messages of an event, one for each address of its audiences. `because` says what happened.
 
-    Without a run it is about the console itself.
+    Without a run it is about the console itself. Of a rehearsal nobody is told: who asked for it looks at it.
     """
+    if run is not None and run.rehearsal:
+        return
     _queue(run, event, because, database, 0)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db.models import OuterRef, Subquery
 
-from maintenance.models import ACTIVE, BackupFile, DatabaseState, MaintenanceSetting, RunTarget
+from maintenance.models import BackupFile, DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.models.querysets import waiting_for_people
 from maintenance.workflow.lease import worker_lost
 
@@ -63,8 +63,10 @@ def worst_first(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def standings() -> list[Standing]:
     """Five queries, however many databases there are."""
     looks = DatabaseState.objects.filter(setting=OuterRef("pk")).order_by("-measured_at")
-    targets = RunTarget.objects.filter(database=OuterRef("name"), finished_at__isnull=False).order_by("-id")
-    backups = BackupFile.objects.filter(target__setting=OuterRef("pk"), verified=True).order_by("-id")
+    targets = RunTarget.objects.real().filter(database=OuterRef("name"), finished_at__isnull=False).order_by("-id")
+    backups = BackupFile.objects.filter(
+        target__setting=OuterRef("pk"), target__run__rehearsal=False, verified=True
+    ).order_by("-id")
     settings = list(
         MaintenanceSetting.objects.filter(enabled=True).annotate(
             last_look=Subquery(looks.exclude(source=MONITORING).values("pk")[:1]),
@@ -76,7 +78,7 @@ def standings() -> list[Standing]:
     wanted = [pk for s in settings for pk in (s.last_look, s.last_told)]
     states = {s.pk: s for s in DatabaseState.objects.filter(pk__in=wanted).defer("tables")}
     light = RunTarget.objects.defer("plan", "gate", "image").select_related("run")
-    held = {t.database: t for t in light.filter(status__in=ACTIVE).order_by()}
+    held = {t.database: t for t in light.real().active().order_by()}
     ended = {t.pk: t for t in light.filter(pk__in=[s.last_target for s in settings])}
     stuck = {t.database: t for t in waiting_for_people()}
     found = []

@@ -34,6 +34,7 @@ from maintenance.workflow import conclusion
 
 from .four_eyes import outdated, refuse_outdated, refuse_same_person, refuse_who_changed_it
 from .planning import forget_unused, plan, plan_now
+from .rehearsals import rehearsed
 from .request import (
     Actor,
     BadInput,
@@ -111,11 +112,14 @@ def launch(
     key: str | None = None,
     agreed: StoredPlan | None = None,
     break_glass: str = "",
+    rehearsal: bool = False,
 ) -> MaintenanceRun:
-    """Starts a run: row, targets, holds, audit entry and messages are one commit. A person uses a `key` once.
+    """Start a run: row, targets, holds, audit entry and messages are one commit. A person uses a `key` once.
 
     `agreed` is the plan that was seen and confirmed, and is started once: it is carried out, or planned again where the
     database has changed since. `break_glass` says why it must begin without the second person whose approval is needed.
+    A `rehearsal` works on copies; it touches nothing that would need a second person, and its plan can be started yet.
+    Any other run refers to the newest rehearsal of the same work.
     Raises NotPermitted, BadInput or Locked; then nothing was started.
     """
     actor.need("launch_maintenance", "launch a maintenance")
@@ -123,17 +127,17 @@ def launch(
         actor.need("allow_data_loss", "allow data loss in a maintenance")
     if agreed is not None:
         _refuse_other_plan(actor, request, agreed)
-    checked = check(request)
+    checked = check(request, rehearsal)
     if agreed is not None:
         _refuse_outdated_plan(checked, agreed)
-    waits = needs_second_person(with_other_names(checked), request)
+    waits = not rehearsal and needs_second_person(with_other_names(checked), request)
     if waits and agreed is None:
         agreed = plan_now(actor.name, request)  # Nobody agrees to what they cannot see.
     try:
         with transaction.atomic():
-            if agreed is not None:
+            if agreed is not None and not rehearsal:
                 _refuse_started_plan(agreed)
-            run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed)
+            run = _create(actor, checked, Status.AWAITING_APPROVAL if waits else Status.QUEUED, key, agreed, rehearsal)
             _hold_scope(run, checked)
             for setting in checked.settings:
                 # Once more: who held the scope until now may have left it closed.
@@ -180,13 +184,13 @@ def _refuse_outdated_plan(checked: Checked, agreed: StoredPlan) -> None:
 
 def _refuse_started_plan(agreed: StoredPlan) -> None:
     """Inside the transaction that starts it: of two at once, one waits for the other. Raises BadInput."""
-    run = StoredPlan.objects.select_for_update().get(pk=agreed.pk).runs.first()
+    run = StoredPlan.objects.select_for_update().get(pk=agreed.pk).launched()
     if run is not None:
         raise BadInput(msg("Plan {plan} was started already, as {run}.", plan=agreed.pk, run=run.number))
 
 
 def _create(
-    actor: Actor, checked: Checked, status: Status, key: str | None, agreed: StoredPlan | None
+    actor: Actor, checked: Checked, status: Status, key: str | None, agreed: StoredPlan | None, rehearsal: bool
 ) -> MaintenanceRun:
     request = checked.request
     run = MaintenanceRun.objects.create(
@@ -196,6 +200,8 @@ def _create(
         severity_level=request.severity_level,
         reason=request.reason.strip(),
         allow_data_loss=request.allow_data_loss,
+        rehearsal=rehearsal,
+        rehearsed_in=None if rehearsal else rehearsed(request, [s.name for s in checked.settings]),
         requested_by=actor.user,
         requested_by_name=actor.name,
         origin=actor.origin,
@@ -230,6 +236,7 @@ def _create(
             "allow_data_loss": run.allow_data_loss,
             "origin": actor.origin,
             "plan": agreed.pk if agreed else None,
+            "rehearsal": rehearsal,
         },
     )
     return run

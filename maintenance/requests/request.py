@@ -102,8 +102,11 @@ class Checked:
     facts: dict[str, Facts] = field(default_factory=dict)
 
 
-def check(request: Request) -> Checked:
-    """Connects to each target read-only. Raises BadInput, or Locked where another installation has it."""
+def check(request: Request, rehearsal: bool = False) -> Checked:
+    """Connect to each target read-only; return what could be started.
+
+    Raises BadInput, also where a target cannot be rehearsed on, or Locked where another installation has it.
+    """
     _one_of("maintenance_type", request.maintenance_type, MaintenanceType.values)
     _one_of("severity_level", request.severity_level, SeverityLevel.values)
     if not request.reason.strip():
@@ -118,6 +121,7 @@ def check(request: Request) -> Checked:
             facts = engine.sessions.facts()
             refuse_unreleased(setting, facts)
             _refuse_target(setting, facts)
+            refusal = engine.rehearsal.refusal() if rehearsal else None
             _refuse_folders(setting)
             kept = engine.lock.held_by_other_installation()
             found, unknown = engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
@@ -127,6 +131,8 @@ def check(request: Request) -> Checked:
             engine.close()
         if kept is not None:
             raise Locked(msg("{database}: {error}", database=setting.name, error=kept))
+        if refusal is not None:
+            raise BadInput(msg("{database}: {error}", database=setting.name, error=refusal))
         for name, other in checked.facts.items():
             if other.identity == facts.identity:
                 raise BadInput(
@@ -195,7 +201,7 @@ def refuse_unreleased(setting: MaintenanceSetting, facts: Facts | None = None) -
 
 
 def _refuse_last(setting: MaintenanceSetting, same: Q) -> None:
-    last = RunTarget.objects.filter(same, finished_at__isnull=False).order_by("-id").first()
+    last = RunTarget.objects.real().filter(same, finished_at__isnull=False).order_by("-id").first()
     if last is None or last.status != Status.NEEDS_OPERATOR or last.gate is None or last.outage_ended_at is not None:
         return
     values = {"database": setting.name, "other": last.database, "run": last.run.number}

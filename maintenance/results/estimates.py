@@ -35,7 +35,7 @@ def usual_outages(databases: Collection[str], maintenance_type: str) -> dict[str
 
 def usual_durations(database: str, maintenance_type: str) -> list[float]:
     """Seconds that the last maintenances of this database by the same type took from begin to end."""
-    done = RunTarget.objects.filter(
+    done = RunTarget.objects.real().filter(
         database=database, run__maintenance_type=maintenance_type, started_at__isnull=False, finished_at__isnull=False
     )
     spans = done.order_by("-id").values_list("started_at", "finished_at")[:LOOKED_AT]
@@ -43,7 +43,7 @@ def usual_durations(database: str, maintenance_type: str) -> list[float]:
 
 
 def _over(maintenance_type: str) -> QuerySet[RunTarget]:
-    return RunTarget.objects.filter(
+    return RunTarget.objects.real().filter(
         run__maintenance_type=maintenance_type, outage_started_at__isnull=False, outage_ended_at__isnull=False
     )
 

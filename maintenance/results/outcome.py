@@ -11,6 +11,7 @@ from maintenance.models import ActionRecord, MaintenanceRun, Node, RunTarget, St
 from maintenance.models.evidence import Baseline, E, Proof
 
 from .comparison import Interval, compare_target
+from .rehearsal import rehearsal
 
 
 def outcome(run: MaintenanceRun) -> dict[str, Any]:
@@ -33,6 +34,8 @@ def summary(run: MaintenanceRun) -> dict[str, Any]:
         "target_databases": run.target_databases,
         "target_tables": run.target_tables,
         "severity_level": run.severity_level,
+        "rehearsal": run.rehearsal,
+        "rehearsed_in": None if run.rehearsed_in_id is None else str(run.rehearsed_in_id),
         "reason": run.reason,
         "allow_data_loss": run.allow_data_loss,
         "requested_by": run.requested_by_name,
@@ -94,6 +97,7 @@ def _target(target: RunTarget) -> dict[str, Any]:
         "benchmark_ratio": comparison.ratio,
         **_interval("benchmark_ratio", comparison.interval),
         "benchmark_verdict": comparison.verdict if comparison.queries else None,
+        "rehearsal": rehearsal(target.run, target),
         "black_box": target.black_box,
     }
 

@@ -49,11 +49,11 @@ class Asked:
 
     def runs(self) -> QuerySet[MaintenanceRun]:
         """Without a condition on the status: the database would take that index, and read every run there ever was."""
-        found = MaintenanceRun.objects.filter(**self._exactly("")).order_by()
+        found = MaintenanceRun.objects.real().filter(**self._exactly("")).order_by()
         return found.filter(targets__database=self.database) if self.database else found
 
     def targets(self) -> QuerySet[RunTarget]:
-        found = RunTarget.objects.filter(**self._exactly("run__")).order_by()
+        found = RunTarget.objects.real().filter(**self._exactly("run__")).order_by()
         return found.filter(database=self.database) if self.database else found
 
     def _exactly(self, prefix: str) -> dict[str, str]:
@@ -231,9 +231,8 @@ def _troubled(begin: datetime, end: datetime, asked: Asked) -> list[Troubled]:
 
 def success() -> dict[str, Any]:
     """Ended runs that succeeded; a cancelled one is neither success nor failure."""
-    counted = MaintenanceRun.objects.filter(created_at__gt=timezone.now() - DAYS_FOR_SUCCESS, status__in=ENDED).exclude(
-        status=Status.CANCELLED
-    )
+    ended = MaintenanceRun.objects.real().filter(created_at__gt=timezone.now() - DAYS_FOR_SUCCESS, status__in=ENDED)
+    counted = ended.exclude(status=Status.CANCELLED)
     numbers = counted.aggregate(all=Count("pk"), good=Count("pk", filter=Q(status=Status.SUCCEEDED)))
     share = numbers["good"] / numbers["all"] if numbers["all"] else None
     percent = None if share is None else f"{floor(share * 1000) / 10:.1f}"
@@ -241,7 +240,8 @@ def success() -> dict[str, Any]:
 
 
 def outage() -> dict[str, Any]:
-    recent = MaintenanceRun.objects.filter(created_at__gt=timezone.now() - DAYS_FOR_OUTAGE, outage_seconds__gt=0)
+    since = timezone.now() - DAYS_FOR_OUTAGE
+    recent = MaintenanceRun.objects.real().filter(created_at__gt=since, outage_seconds__gt=0)
     return recent.aggregate(seconds=Sum("outage_seconds"), runs=Count("pk"), longest=Max("outage_seconds"))
 
 
@@ -251,7 +251,7 @@ def faster() -> dict[str, Any]:
     RunTarget.ratio is after / before, written at the end of a run. No median of too few.
     """
     since = timezone.now() - DAYS_FOR_SUCCESS
-    done = RunTarget.objects.filter(run__status=Status.SUCCEEDED, run__created_at__gt=since, ratio__gt=0)
+    done = RunTarget.objects.real().filter(run__status=Status.SUCCEEDED, run__created_at__gt=since, ratio__gt=0)
     ratios = list(done.values_list("ratio", flat=True))
     told: dict[str, Any] = {"count": len(ratios), "least": LEAST_MEASURED}
     if len(ratios) < LEAST_MEASURED:
@@ -262,7 +262,8 @@ def faster() -> dict[str, Any]:
 
 def recent() -> list[tuple[MaintenanceRun, float | None]]:
     """The last that ended, with after / before as the geometric mean over its databases; None: not measured."""
-    runs = list(MaintenanceRun.objects.filter(finished_at__isnull=False).order_by("-created_at", "-id")[:RECENT])
+    ended = MaintenanceRun.objects.real().filter(finished_at__isnull=False)
+    runs = list(ended.order_by("-created_at", "-id")[:RECENT])
     ratios: dict[int, list[float]] = {}
     measured = RunTarget.objects.filter(run__in=runs, status=Status.SUCCEEDED, ratio__gt=0)
     for pk, ratio in measured.values_list("run_id", "ratio"):

@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 
 from maintenance import queue
 from maintenance.auditing.alarm import alarm
-from maintenance.models import Feed, Incident, MaintenanceRun, Status
+from maintenance.models import Feed, Incident, MaintenanceRun
 from maintenance.observation.health import Standing, standings
 from maintenance.results import statistics
 from maintenance.text.dates import passed
@@ -43,7 +43,7 @@ def told() -> dict[str, Any]:
         "standings": found,
         "headline": headline(found),
         "active": active,
-        "waiting": list(MaintenanceRun.objects.filter(status=Status.AWAITING_APPROVAL)),
+        "waiting": list(MaintenanceRun.objects.waiting_for_approval()),
         "incidents": list(Incident.objects.filter(closed_at=None).select_related("setting")[:INCIDENTS]),
         "feed": Feed.objects.exclude(error="", problems={}).first(),
         "measured_at": max((s.measured_at for s in found if s.measured_at), default=None),

@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
 from maintenance import queue
@@ -136,7 +136,7 @@ def plan(request: HttpRequest, pk: int) -> HttpResponseBase:
         "changed": before is not None and before.work() != made.work(),
         "approval": needs_approval(asked),
         "blocked": any(t["refused"] for t in targets),
-        "run": made.runs.first(),
+        "run": made.launched(),
         "hold": ScopeHold.objects.select_related("run").first(),
         "fresh_minutes": int(FRESH.total_seconds() // 60),
     }
@@ -152,6 +152,26 @@ def plan_live(request: HttpRequest, pk: int) -> HttpResponseBase:
     return answer if made is not None and made.made_at is None else HttpResponseClientRefresh()
 
 
+@open_to("launch_maintenance")
+@require_POST
+def rehearse(request: HttpRequest, pk: int) -> HttpResponseBase:
+    """The plan on a copy: nothing that a password would have to guard is touched."""
+    made = own_plan(request, pk)
+    if made is None:
+        return to_the_start(request)
+    if made.made_at is None or made.refused:
+        return redirect("maintenance:launch_plan", made.pk)
+    try:
+        run = launch.launch(actor(request), launch.Request(**made.request), agreed=made, rehearsal=True)
+    except launch.Outdated as refusal:
+        messages.warning(request, refused(refusal))
+        return plan_again(request, made)
+    except launch.Refused as refusal:
+        messages.error(request, refused(refusal))
+        return redirect("maintenance:launch_plan", made.pk)
+    return redirect("maintenance:run", run.pk)
+
+
 @sensitive_post_parameters("password")
 @open_to("launch_maintenance")
 @require_http_methods(["GET", "POST"])
@@ -160,7 +180,7 @@ def confirm(request: HttpRequest, pk: int) -> HttpResponseBase:
     made = own_plan(request, pk)
     if made is None:
         return to_the_start(request)
-    run = made.runs.first()
+    run = made.launched()
     if run is not None:
         return to_its_run(request, made, run)
     if made.made_at is None or made.refused:

@@ -378,6 +378,12 @@ class Journal:
         self._note("backup_refused", path=path, error=str(error))
 
     @patient
+    def backup_removed(self, pk: int) -> None:
+        """The file is there no more: a rehearsal's are of no use after it."""
+        with self._owning():
+            BackupFile.objects.filter(pk=pk, target=self.target_id).update(removed_at=timezone.now())
+
+    @patient
     def ended(self, status: Status, because: Message, **changes: Any) -> None:
         """The last word on this target; the lease is given back in the same commit.
 

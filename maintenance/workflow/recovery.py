@@ -13,7 +13,7 @@ from types import FrameType
 from django.conf import settings
 from django.db import connections
 
-from maintenance.models import RunTarget, Status
+from maintenance.models import RunTarget
 
 from . import heartbeat, lease, runner
 
@@ -42,7 +42,7 @@ class Watch:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * settings.SWEEP_SECONDS), now
         found: list[int] = []
-        working = RunTarget.objects.filter(status__in=[Status.RUNNING, Status.CANCELLING])
+        working = RunTarget.objects.in_work()
         seen = {t.pk: (t.token, t.beat_at) for t in working}
         for target in working:
             silent = self._seen.get(target.pk) == seen[target.pk]

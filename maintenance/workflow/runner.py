@@ -20,7 +20,7 @@ from maintenance.engines.values import Tag
 from maintenance.models import Node, RunTarget, Status, StepState
 from maintenance.models.evidence import Proof
 
-from . import conclusion
+from . import conclusion, rehearsal
 from .blackbox import BlackBoxUnwritable
 from .flowchart import FLOWCHART, Service, row
 from .heartbeat import Heart, must_leave
@@ -132,10 +132,30 @@ def _walk(journal: Journal) -> None:
     setting = target.setting
     tag = Tag(target.pk, journal.token, target.site, mark_signer())
     engine = open_engine(setting.engine_url, tag, setting.limits)
-    if target.gate is not None:
-        engine.gate.recall(target.gate)
     engine.lock.assert_lease = journal.beat
     ctx = Context(journal, target, engine, config.load())
+    if target.run.rehearsal:
+        rehearsal.go_on_copy(ctx)
+    else:
+        if target.gate is not None:
+            engine.gate.recall(target.gate)
+        _open_box(ctx)
+    heart = Heart(ctx)
+    heart.start()
+    try:
+        _take_up(ctx)
+        heart.listening = True
+        heart.beat()  # What was cancelled before it began must not begin until the next beat.
+        while _step(ctx):
+            pass
+    finally:
+        heart.stop()
+        ctx.engine.close()
+        engine.close()
+
+
+def _open_box(ctx: Context) -> None:
+    journal, target, setting = ctx.journal, ctx.target, ctx.setting
     try:
         journal.open_box(
             target.database,
@@ -150,17 +170,6 @@ def _walk(journal: Journal) -> None:
         )
     except BlackBoxUnwritable as error:
         log.error("%s", error)
-    heart = Heart(ctx)
-    heart.start()
-    try:
-        _take_up(ctx)
-        heart.listening = True
-        heart.beat()  # What was cancelled before it began must not begin until the next beat.
-        while _step(ctx):
-            pass
-    finally:
-        heart.stop()
-        engine.close()
 
 
 def _take_up(ctx: Context) -> None:
@@ -170,7 +179,9 @@ def _take_up(ctx: Context) -> None:
     if here.service is Service.OVER:
         return
     try:
-        ended = retried(ctx, ctx.engine.lock.fence, "fencing off earlier sessions")
+        ended = retried(ctx, ctx.production.lock.fence, "fencing off earlier sessions")
+        if ctx.on_copy:
+            ended += retried(ctx, ctx.engine.lock.fence, "fencing off earlier sessions")
         if ended:
             log.warning("ended %s sessions of an earlier claim on %s", ended, target.database)
     except EngineError as error:
@@ -253,6 +264,14 @@ def _step(ctx: Context) -> bool:
     if here.ends_in is not None and target.attempt >= LAST_ATTEMPT + 1:
         _end(ctx, here.ends_in, _deaths(target))
         return False
+    if ctx.run.rehearsal and not ctx.on_copy and here.service not in (Service.UNTOUCHED, Service.OVER):
+        # Whatever led here: a rehearsal never does to the database itself what is meant for its copy.
+        _go(
+            ctx,
+            Node.END_IN_FAILURE,
+            msg("There is no copy to go on with; {database} was not touched.", database=target.database),
+        )
+        return True
     if node == Node.RESUME and not target.ending and (doubt := _doubt(ctx)):
         # However it came here: nobody is let in as after a success that was not proven.
         _go(ctx, Node.ROLL_BACK, doubt)
@@ -336,6 +355,17 @@ def _last_failure(ctx: Context) -> Message:
     return line.sentence
 
 
+def _end_rehearsal(ctx: Context, status: Status, sentence: Message) -> tuple[Status, Message]:
+    """Removes the copy; returns how it ends, which is a failure where something of ours is left."""
+    try:
+        rehearsal.remove_copy(ctx)
+    except (EngineError, OSError) as error:
+        words = error.sentence if isinstance(error, EngineError) else str(error)
+        ctx.change(ending="", ended_because="")
+        return Status.FAILED, msg("The copy of the rehearsal could not be removed: {error}", error=words)
+    return status, sentence
+
+
 def _doubt(ctx: Context) -> Message | None:
     """What keeps this run from ending as succeeded although no step failed."""
     part = f"proof {ctx.target.repairs + 1}"
@@ -349,7 +379,9 @@ def _deaths(target: RunTarget) -> Message:
 
 def _end(ctx: Context, status: Status, sentence: Message) -> None:
     target = ctx.target
-    if status != Status.NEEDS_OPERATOR:
+    if target.run.rehearsal:
+        status, sentence = _end_rehearsal(ctx, status, sentence)
+    elif status != Status.NEEDS_OPERATOR:
         # Another target of the run may have left it to us to start what they share.
         try:
             stop.let_go(ctx)
@@ -360,6 +392,8 @@ def _end(ctx: Context, status: Status, sentence: Message) -> None:
         status, sentence = Status(target.ending), target.ended_because
     elif status == Status.SUCCEEDED and (doubt := _doubt(ctx)):
         status, sentence = Status.FAILED, doubt
+    if target.run.rehearsal and status == Status.NEEDS_OPERATOR:
+        status = Status.FAILED  # Production is as it was: a person is needed for nothing but the next attempt.
     # Before the last word: nobody comes after it to take away what a death would leave.
     back_up.remove_incomplete(ctx)
     ctx.engine.close()

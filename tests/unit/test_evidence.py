@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maintenance.engines.messages import msg
-from maintenance.engines.values import Check, Cut, Fingerprint, Image, Load, Restored
+from maintenance.engines.values import Check, Cut, Fingerprint, Image, Load, Restored, Stage
 from maintenance.models import Node, StepRecord
 from maintenance.models.evidence import (
     BackupEvidence,
@@ -23,6 +23,7 @@ from maintenance.models.evidence import (
     Proof,
     RestoreEvidence,
     SideCopy,
+    StageEvidence,
     StepEvidence,
     StillClosed,
 )
@@ -47,6 +48,7 @@ KINDS = [
     Proof("full", {"orders": Fingerprint(4, "d1"), "torn": TORN}, (FAILED,), 1, 4, (WHY, "plain"), ("customers",)),
     LoadEvidence(Load(2, 5.0, 100, 1, None, 3.5)),
     SideCopy("shop_dbm1"),
+    StageEvidence(Stage("shop_dbm1_rehearsal", 100, 0.5, by_file=True)),
     DataBack(3, kept="shop_broken", image="shop_copy", foreign=("orders",)),
     CleanUp(("shop_dbm1",), ("mark",), ("shop_broken",)),
 ]

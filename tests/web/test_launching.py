@@ -521,3 +521,18 @@ def test_messages_and_the_approval_say_the_same(as_: As, fake: Register, setting
     for sentence in said:
         assert sentence in message.body
         assert sentence in approval
+
+
+def test_the_plan_is_rehearsed_without_a_password_and_without_a_lock_on_the_database(as_: As, fake: Register) -> None:
+    fake()
+    client = as_("dba")
+    assert "Rehearse" in page(choose(client))
+    answer = client.post(f"/launch/plan/{newest()}/rehearse/")
+    run = MaintenanceRun.objects.get()
+    assert (answer.headers["Location"], run.rehearsal) == (f"/runs/{run.pk}/", True)
+    assert run.agreed_plan == StoredPlan.objects.get()
+    assert "rehearsal on a copy" in page(client.get(f"/runs/{run.pk}/"))  # type: ignore[arg-type]
+    client.post(f"/runs/{run.pk}/cancel/", {"password": "dba-password"})
+    run.refresh_from_db()
+    assert run.status == Status.CANCELLED
+    assert confirm(client).status_code == 302, "a plan that was rehearsed can be started yet"

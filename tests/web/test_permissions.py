@@ -33,6 +33,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "launch_plan"): (LOGIN, NO, NO, GOES, NO, NO),
     ("POST", "launch_plan"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "launch_plan_live"): DBA,
+    ("POST", "launch_rehearse"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "launch_confirm"): (LOGIN, NO, NO, GOES, NO, NO),
     ("POST", "launch_confirm"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "run"): READERS,
@@ -135,7 +136,7 @@ def address(name: str, world: dict[str, str]) -> str:
         return reverse(space + name, args=[world["run"]])
     if name in ("database", "database_live", "database_trend", "diagnose"):
         return reverse(space + name, args=[world["name"]])
-    if name in ("token_revoke", "incident_close", "launch_plan", "launch_plan_live", "launch_confirm"):
+    if name in ("token_revoke", "incident_close") or name.startswith("launch_"):
         return reverse(space + name, args=[1])
     if name.endswith(("_change", "_test", "_grants")) and name != "password_change":
         return reverse(space + name, args=[world["setting"]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -34,6 +34,8 @@ class RunSummary(Answered):
     target_databases: list[str]
     target_tables: list[str]
     severity_level: SeverityLevel
+    rehearsal: bool = Field(description="All of it was done on copies; nothing of the databases was touched.")
+    rehearsed_in: str | None = Field(description="The run in which the same work was rehearsed.")
     reason: str
     requested_by: str
     created_at: datetime
@@ -114,6 +116,33 @@ class Loss(Answered):
     detail: str
 
 
+class Copy(Answered):
+    name: str
+    bytes: int
+    seconds: float
+    by_file: bool = Field(description="Bloat and damage of the original are in it; a restored copy has lost both.")
+
+
+class Piece(Answered):
+    step: str
+    part: str | None
+    seconds: float | None
+
+
+class Rehearsal(Answered):
+    """What a rehearsal showed of one database."""
+
+    copy_: Copy | None = Field(alias="copy")
+    backup_restores: Literal["full", "definitions", "copy"] | None = Field(
+        description="How far the backup was restored beside and proved equal; null: not at all."
+    )
+    expected_outage_seconds: float | None
+    expected_outage_low: float | None
+    expected_outage_high: float | None
+    expected_outage_basis: str | None
+    pieces: list[Piece]
+
+
 class TargetOutcome(Answered):
     database: str
     engine: str
@@ -134,6 +163,7 @@ class TargetOutcome(Answered):
     benchmark_ratio_low: float | None
     benchmark_ratio_high: float | None
     benchmark_verdict: str | None
+    rehearsal: Rehearsal | None
 
 
 class Outcome(RunSummary):

@@ -18,6 +18,7 @@ from .diagnosis import FileDiagnostics
 from .maintenance_lock import FileLock
 from .planning import FilePlanner
 from .privileges import FilePrivileges
+from .rehearsal import FileRehearsal
 from .rollback import FileRollback
 from .sessions import DatabaseFile, FileSessions
 from .verification import FileVerifier
@@ -49,6 +50,7 @@ class SQLite(Engine):
         self.rollback = FileRollback(file, gate)
         self.benchmark = FileBenchmark(file)
         self.privileges = FilePrivileges(file)
+        self.rehearsal = FileRehearsal(file, url)
         self._file_lock = lock
 
     def close(self) -> None:

@@ -226,7 +226,7 @@ def _copy(file: DatabaseFile, target: Path) -> None:
             elif written_back(file):
                 file.copy_bytes(file.path, part)
             else:
-                _copy_by_sqlite(file, part)
+                copy_page_by_page(file, part)
             for ending in (*JOURNALS, ""):
                 journal = part.with_name(part.name + ending)
                 if journal.exists():
@@ -239,7 +239,8 @@ def _copy(file: DatabaseFile, target: Path) -> None:
             _remove(part.with_name(part.name + ending))
 
 
-def _copy_by_sqlite(file: DatabaseFile, part: Path) -> None:
+def copy_page_by_page(file: DatabaseFile, part: Path) -> None:
+    """A copy as of one moment; byte by byte where SQLite refuses the file."""
     try:
         with file.working("copying", file.name) as connection:
             copy_database(file, connection, part)

@@ -105,6 +105,11 @@ class Sides:
         return self._beside("broken")
 
     @property
+    def rehearsal(self) -> Path:
+        """The copy on which a maintenance is rehearsed; names of what is made of it begin with this one."""
+        return self._beside("rehearsal")
+
+    @property
     def rows(self) -> Path:
         """Rows on their way from a damaged table into its replacement."""
         return self._beside("rows")

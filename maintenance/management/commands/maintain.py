@@ -10,6 +10,7 @@ from django.core.management.base import CommandParser
 from django.db import connections
 
 from maintenance import queue, terminal
+from maintenance.engines.messages import msg
 from maintenance.models import MaintenanceRun
 from maintenance.notifications import delivery
 from maintenance.requests import launch
@@ -38,6 +39,9 @@ class Command(terminal.PersonsCommand):
         )
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--plan", action="store_true", help="print the plan and change nothing")
+        parser.add_argument(
+            "--rehearse", action="store_true", help="do all of it on a copy: nothing of the database is touched"
+        )
         how.add_argument("--foreground", action="store_true", help="do the work in this process")
         how.add_argument("--wait", action="store_true", help="follow the worker to the end")
         parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout")
@@ -53,10 +57,12 @@ class Command(terminal.PersonsCommand):
             allow_data_loss=options["allow_data_loss"],
         )
         try:
+            if options["plan"] and options["rehearse"]:
+                raise launch.BadInput(msg("Name --plan or --rehearse, not both."))
             if options["plan"]:
                 self.print_plan(request, options["json"])
                 return
-            run = launch.launch(self.who, request, enqueue=not options["foreground"])
+            run = launch.launch(self.who, request, enqueue=not options["foreground"], rehearsal=options["rehearse"])
         except launch.BadInput as error:
             self.refuse(error, 2, options["json"])
         except launch.Refused as error:

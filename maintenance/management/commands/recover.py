@@ -48,7 +48,7 @@ class Command(terminal.PersonsCommand):
         if options["json"]:
             terminal.write_json(self.stdout, {"recovered": [outcome(run) for run in runs]})
         if not runs:
-            busy = RunTarget.objects.filter(status__in=[Status.RUNNING, Status.CANCELLING]).count()
+            busy = RunTarget.objects.in_work().count()
             self.stderr.write(
                 f"Nothing to recover; {busy} targets have a live worker." if busy else "Nothing to recover."
             )

@@ -16,6 +16,7 @@ from maintenance.engines.values import Restored
 from maintenance.models.evidence import BackupEvidence, EarlyChecks, RestoreEvidence
 from maintenance.workflow.signals import outage_near
 
+from .. import rehearsal
 from . import counted
 from .context import Context, Done, Outcome, checked_early
 from .deep import damage, refuse_unplanned
@@ -27,6 +28,8 @@ UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
 def run(ctx: Context) -> Outcome:
     """D: the usual method in the usual folder. Its failure leads to M and R."""
     threading.Thread(target=load_what_reports_need, name="loading", daemon=True).start()
+    if ctx.run.rehearsal:
+        rehearsal.make_copy(ctx)
     method = ctx.engine.backups.methods[0]
     outcome = _back_up(ctx, "primary", method, Path(ctx.setting.backup_dir))
     _test_restore(ctx, "primary")
@@ -69,6 +72,8 @@ def run_alternate(ctx: Context) -> Outcome:
 
     Raises the last failure when none works: the outage has not begun, and does not begin.
     """
+    if ctx.run.rehearsal:
+        rehearsal.make_copy(ctx)
     failures: list[EngineError] = []
     for method, folder in _alternates(ctx):
         try:

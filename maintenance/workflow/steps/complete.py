@@ -17,6 +17,11 @@ from .context import Context, Done, Outcome
 def run(ctx: Context) -> Outcome:
     """Service is back already: what fails here is said, and does not change the outcome."""
     tidy(ctx)
+    if ctx.run.rehearsal:
+        sentence = msg(
+            "The rehearsal for {database} is complete; nothing of it was touched.", database=ctx.target.database
+        )
+        return Outcome("finished", sentence)
     try:
         diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
         ctx.journal.diagnosed(DatabaseState.Source.AFTER, diagnosis)

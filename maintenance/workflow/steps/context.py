@@ -52,6 +52,8 @@ class Context:
 
     def __init__(self, journal: Journal, target: RunTarget, engine: Engine, config: Config) -> None:
         self.journal, self.target, self.engine, self.config = journal, target, engine, config
+        self.production = engine
+        """The target itself, also while `engine` works on the copy of a rehearsal."""
         assert target.setting is not None
         self.setting: MaintenanceSetting = target.setting
         self.run: MaintenanceRun = target.run
@@ -63,6 +65,11 @@ class Context:
         """What B has just found, for C alone: nothing happens between the two."""
         self._resolved: tuple[list[str], list[str], list[str]] | None = None
         """Objects of the plan, the tables that they are, and those that are none: names do not change meanwhile."""
+
+    @property
+    def on_copy(self) -> bool:
+        """Whether the steps work on the copy of a rehearsal."""
+        return self.engine is not self.production
 
     @property
     def seal(self) -> Seal:

@@ -22,7 +22,7 @@ def run(ctx: Context) -> Outcome:
     """State before into the journal and the black box, then the cut, then the proof of what was there."""
     if ctx.target.gate is None:
         ctx.change(gate=ctx.engine.gate.read_state())
-    if ctx.target.outage_started_at is None:
+    if ctx.target.outage_started_at is None and not ctx.run.rehearsal:
         ctx.change(outage_started_at=timezone.now())
     close(ctx)
     switch.arm(ctx)

@@ -21,6 +21,8 @@ from .context import Context, Outcome, done
 def run(ctx: Context) -> Outcome:
     """An application shared by several targets of the run is stopped by the first."""
     mine = configured(ctx)
+    if ctx.run.rehearsal:
+        return Outcome("finished", msg("This is a rehearsal: no application is stopped."))
     if not mine:
         return Outcome("finished", msg("No applications are named for {database}.", database=ctx.target.database))
     if ctx.target.outage_started_at is None:

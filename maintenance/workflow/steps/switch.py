@@ -15,7 +15,7 @@ from .context import Context, Done, done
 def arm(ctx: Context) -> None:
     """From here on the target opens by itself when nobody of this console is heard of. Refusal is no failure."""
     gate, seconds = ctx.target.gate, ctx.setting.switch_seconds
-    if ctx.armed or gate is None or not seconds:
+    if ctx.armed or gate is None or not seconds or ctx.run.rehearsal:
         return
 
     def work() -> Done[StepEvidence]:

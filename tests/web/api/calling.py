@@ -81,6 +81,7 @@ CALLS: dict[tuple[str, str], tuple[str, str]] = {
     ("POST", "alerts"): ("alert", REPORT),
     ("POST", "maintenance"): ("launch", START),
     ("POST", "maintenance/plan"): ("launch", START),
+    ("POST", "maintenance/rehearsal"): ("launch", START),
     ("GET", "maintenance"): ("read", READ_RUNS),
     ("GET", "maintenance/{id}"): ("read", READ_RUNS),
     ("POST", "maintenance/{id}/cancel"): ("launch", START),

@@ -25,7 +25,7 @@ from tests.web.api.calling import CALLS, Caller
 EXAMPLES = 10
 """Of each call in each mode. Seeds are drawn from the name of the test, so a failure comes again."""
 
-BEYOND_THE_SCHEMA = ("POST /api/v1/maintenance", "POST /api/v1/maintenance/plan")
+BEYOND_THE_SCHEMA = tuple(f"POST /api/v1/maintenance{call}" for call in ("", "/plan", "/rehearsal"))
 """A reason of blanks, or a plan that nobody made, is refused although no schema can say so."""
 
 

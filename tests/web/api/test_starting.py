@@ -186,6 +186,16 @@ class TestPlanning:
         assert caller.post("maintenance", {**ASKED, "plan": number}).status_code == 202
         assert MaintenanceRun.objects.get().agreed_plan_id == number
 
+    def test_it_is_rehearsed_by_its_number(self, machine: Caller, shop: MaintenanceSetting) -> None:
+        caller = machine()
+        number = caller.post("maintenance/plan", ASKED).json()["plan"]
+        answer = caller.post("maintenance/rehearsal", {**ASKED, "plan": number})
+        assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+        run = MaintenanceRun.objects.get()
+        assert (run.rehearsal, run.agreed_plan_id) == (True, number)
+        told = caller.get(f"maintenance/{run.pk}").json()
+        assert (told["rehearsal"], told["targets"][0]["rehearsal"]["copy"]) == (True, None)
+
     def test_an_unknown_database(self, machine: Caller, shop: MaintenanceSetting) -> None:
         assert machine().post("maintenance/plan", {**ASKED, "target_databases": ["x"]}).status_code == 404
 
