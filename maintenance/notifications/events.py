@@ -147,14 +147,15 @@ def remind() -> int:
     due = now - timedelta(minutes=_config().reminder_minutes)
     said = Q(notifications__event="needs_operator")
     waiting = MaintenanceRun.objects.filter(status=Status.NEEDS_OPERATOR, acknowledgement=None).annotate(
-        last=Max("notifications__created_at", filter=said), repeated=Max("notifications__repetition", filter=said)
+        last=Max("notifications__created_at", filter=said)
     )
     # One that was never told, because config.json was broken or named nobody, is told late rather than not.
     untold = Q(last=None, finished_at__range=(now - LATE_BUT_TOLD, due))
     repeated = 0
     for run in waiting.filter(Q(last__lt=due) | untold):
         if not released(run):
-            _queue(run, "needs_operator", "", "", (run.repeated or 0) + 1)
+            last = run.notifications.filter(event="needs_operator").aggregate(Max("repetition"))["repetition__max"]
+            _queue(run, "needs_operator", "", "", (last or 0) + 1)
             repeated += 1
     return repeated
 

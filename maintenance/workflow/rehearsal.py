@@ -8,6 +8,7 @@ people would have to open. At the end, whatever it is, the copy and its backups 
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 from maintenance.conf import places
@@ -32,8 +33,7 @@ def make_copy(ctx: Context) -> None:
 def _build(ctx: Context) -> Done[StageEvidence]:
     folder = Path(ctx.setting.backup_dir)
     places.make_backup_folder(folder, ctx.config.backup_roots)
-    stem = f"{ctx.target.database}-run{ctx.run.pk}-rehearsal"
-    stage = ctx.production.rehearsal.build(folder, stem, ctx.seal)
+    stage = ctx.production.rehearsal.build(folder, _stem(ctx), ctx.seal)
     values = {"database": ctx.target.database, "bytes": size(stage.bytes), "seconds": stage.seconds}
     if stage.by_file:
         sentence = msg(
@@ -46,6 +46,10 @@ def _build(ctx: Context) -> Done[StageEvidence]:
             **values,
         )
     return Done(sentence, StageEvidence(stage))
+
+
+def _stem(ctx: Context) -> str:
+    return f"{ctx.target.database}-run{ctx.run.pk}-rehearsal"
 
 
 def go_on_copy(ctx: Context) -> None:
@@ -69,6 +73,8 @@ def remove_copy(ctx: Context) -> None:
         ctx.engine.close()
         ctx.engine = ctx.production
     ctx.production.rehearsal.remove()
+    for dump in Path(ctx.setting.backup_dir).glob(f"{glob.escape(_stem(ctx))}*"):
+        dump.unlink(missing_ok=True)
     for file in ctx.target.backup_files.filter(removed_at=None).exclude(path=""):
         path = Path(file.path)
         if path.is_file():

@@ -293,8 +293,8 @@ def test_row_audit_entry_and_one_message_a_target_are_one_commit(
     assert [e.operation for e in AuditEntry.objects.all()] == ["run.launched"]
     assert chain.verify().whole
     launch.cancel(someone, run)
-    for model in (RunTarget, OrmQ):
-        model.objects.all().delete()
+    RunTarget.objects.all().delete()
+    OrmQ.objects.all().delete()
     monkeypatch.setattr("maintenance.auditing.chain.record", lambda *args, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         launch.launch(someone, request_for())

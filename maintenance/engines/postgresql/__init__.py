@@ -20,6 +20,7 @@ from .maintenance_lock import PostgresLock
 from .native_programs import NativePrograms
 from .planning import PostgresPlanner
 from .privileges import PostgresPrivileges
+from .rehearsal import PostgresRehearsal
 from .repair.system_catalogs import SystemCatalogs
 from .restore import Restores
 from .rollback import PostgresRollback
@@ -54,6 +55,7 @@ class PostgreSQL(Engine):
         self.verifier = PostgresVerifier(target, structure, fingerprints)
         self.rollback = PostgresRollback(target, lock, gate, sides, programs, restores)
         self.benchmark = PostgresBenchmark(target)
+        self.rehearsal = PostgresRehearsal(target, sides, programs, self.backups, restores)
         self._lock = lock
 
     def close(self) -> None:

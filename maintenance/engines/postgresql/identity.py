@@ -103,6 +103,11 @@ class Identity:
         """Return what every comment on a database says that has the form of our marks, signed by whomsoever."""
         return [entry.claim for entry in self._entries(connection, "true") if entry.claim is not None]
 
+    def in_place_of(self, connection: Connection, broken: Entry) -> Entry | None:
+        """Return the database that a rollback put in the place of the `broken` one, by the signed mark of that."""
+        replacement = (broken.mark or {}).get("replaced_by")
+        return None if replacement is None else self._by_oid(connection, int(str(replacement)))
+
     def side(self, connection: Connection, role: str) -> Entry | None:
         """Return the side database of this run target in that role; None where there is none.
 

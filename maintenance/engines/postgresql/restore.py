@@ -293,7 +293,7 @@ class Restores:
         with self.target.session("looking for tables") as connection:
             return {f"{x.schema} {x.table}": x.name in without for x in relations(connection)}
 
-    def create_like(self, connection: Connection, name: str) -> None:
+    def create_like(self, connection: Connection, name: str, role: str = "restore") -> None:
         locale = f"d.{self.target.capabilities.locale_column}" if self.target.capabilities.locale_provider else "NULL"
         rules = "quote_literal(d.daticurules)" if self.target.capabilities.icu_rules else "NULL"
         provider = "d.datlocprovider" if self.target.capabilities.locale_provider else "'c'"
@@ -323,7 +323,7 @@ class Restores:
         if not limit:
             ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
         # Before it has another owner: until it bears the mark, our account as its owner is all that shows it is ours.
-        self.sides.mark_restored(connection, name, False)
+        self.sides.mark_restored(connection, name, False, role)
         # The owner of the database owns the schema `public`, and so may own what is restored into it.
         ask(connection, f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(access_of(self.target, connection).owner)}")
 

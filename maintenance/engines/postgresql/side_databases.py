@@ -36,15 +36,18 @@ class SideDatabases:
     def mark(self, connection: Connection, oid: int, name: str, about: Json) -> None:
         set_comment(connection, name, self.target.identity.mark(oid, about))
 
-    def mark_restored(self, connection: Connection, name: str, complete: bool) -> None:
-        about = {"role": "restore", "complete": complete, "owner": access_of(self.target, connection).owner}
+    def mark_restored(self, connection: Connection, name: str, complete: bool, role: str = "restore") -> None:
+        about = {"role": role, "complete": complete, "owner": access_of(self.target, connection).owner}
         self.mark(connection, access_of(self.target, connection, name).oid, name, about)
 
     def drop(self, connection: Connection, role: str) -> None:
         """Drop the side database in that role, if there is one. Raises Unable where it is not provably ours."""
         entry = self.target.identity.side(connection, role)
-        if entry is None:
-            return
+        if entry is not None:
+            self.drop_entry(connection, entry)
+
+    def drop_entry(self, connection: Connection, entry: Entry) -> None:
+        """Drop a database that is proven to be ours, with the sessions in it."""
         for pid, *_ in foreign_sessions(self.target, connection, entry.oid, ours_too=True):
             ask(connection, "SELECT pg_terminate_backend(%(pid)s)", pid=pid)
         ask(connection, f"ALTER DATABASE {quoted(entry.name)} IS_TEMPLATE false")
