@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,7 +127,9 @@ def check(request: Request, rehearsal: bool = False) -> Checked:
             kept = engine.lock.held_by_other_installation()
             found, unknown = engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
         except EngineError as error:
-            raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
+            kept = _closed_elsewhere(engine)
+            if kept is None:
+                raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
         finally:
             engine.close()
         if kept is not None:
@@ -161,6 +164,13 @@ def check(request: Request, rehearsal: bool = False) -> Checked:
                     )
                 )
     return checked
+
+
+def _closed_elsewhere(engine: Engine) -> Message | None:
+    """Why a database that cannot be reached is so: another installation may have hidden it, under marks of its own."""
+    with suppress(EngineError):
+        return engine.lock.held_by_other_installation()
+    return None
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
