@@ -18,7 +18,10 @@ from .models import RunTarget, Worker
 log = logging.getLogger("maintenance")
 TASKS = frozenset(
     f"maintenance.tasks.{name}"
-    for name in ("advance", "look", "make_plan", "pull", "check_audit", "remove_old", "send_management_report")
+    for name in (
+        *("advance", "look", "make_plan", "release"),
+        *("pull", "check_audit", "remove_old", "send_management_report"),
+    )
 )
 """All that a worker ever does for a message; `maintenance.broker` lets nothing else in."""
 
@@ -56,6 +59,11 @@ def enqueue_look(setting_id: int) -> None:
 def enqueue_plan(plan_id: int) -> None:
     """A plan needs a diagnosis: made by a worker, never inside a page request."""
     send("maintenance.tasks.make_plan", plan_id, task_name=f"plan {plan_id}")
+
+
+def enqueue_release(request_id: int) -> None:
+    """A release speaks to the target and to applications: done by a worker, never inside a page request."""
+    send("maintenance.tasks.release", request_id, task_name=f"release {request_id}")
 
 
 def alive(name: str) -> None:

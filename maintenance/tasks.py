@@ -19,6 +19,7 @@ from .observation import prometheus, watch
 from .queue import enqueue, enqueue_look, send, workers_alive
 from .requests import launch, planning
 from .workflow import conclusion, heartbeat, lease, recovery, runner
+from .workflow import release as release_
 
 log = logging.getLogger("maintenance")
 LOST_MESSAGE = timedelta(minutes=2)
@@ -43,6 +44,11 @@ def look(setting_id: int) -> None:
 def make_plan(plan_id: int) -> None:
     """What a person wants to see before they confirm."""
     planning.make(plan_id)
+
+
+def release(request_id: int) -> None:
+    """Opens again what waits for people, because a person said so."""
+    release_.carry_out(request_id)
 
 
 def check_audit() -> None:

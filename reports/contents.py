@@ -127,6 +127,8 @@ def sentence(run: MaintenanceRun, told: Json) -> str:
         return _("The {type} of {databases} ended differently: {counted}; {outage}.").format(**values, counted=counted)
     if run.status == Status.SUCCEEDED and any(t["data_loss"] for t in told["targets"]):
         return _("The {type} of {databases} succeeded, but not all rows could be saved; {outage}.").format(**values)
+    if run.status == Status.NEEDS_OPERATOR and not _waits_for_people(run):
+        return _("The {type} of {databases} was stopped; a person opened it again; {outage}.").format(**values)
     return _ending(str(run.status)).format(**values)
 
 
@@ -139,6 +141,10 @@ def _ending(status: str) -> str:
         Status.TIMED_OUT.value: _("The {type} of {databases} ran out of time and was ended; {outage}."),
         Status.NEEDS_OPERATOR.value: _("The {type} of {databases} was stopped and needs an operator; {outage}."),
     }.get(status, _("The {type} of {databases} has not ended; {outage}."))
+
+
+def _waits_for_people(run: MaintenanceRun) -> bool:
+    return any(t.status == Status.NEEDS_OPERATOR and t.released_at is None for t in run.targets.all())
 
 
 def _names(databases: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import transaction
 
 from maintenance.auditing import chain
-from maintenance.models import MaintenanceRun
+from maintenance.models import MaintenanceRun, RunTarget
 
 from . import performance
 
@@ -21,6 +21,17 @@ log = logging.getLogger("maintenance")
 def at_the_end(run: MaintenanceRun, **_: Any) -> None:
     """Receiver of `run_ending`."""
     make_reports(run)
+
+
+def after_release(target: RunTarget, who: str, **_: Any) -> None:
+    """Receiver of `target_released`: the files say that the database is closed. A failing report changes nothing."""
+    run = MaintenanceRun.objects.get(pk=target.run_id)
+    if run.finished_at is None:
+        return
+    try:
+        make_again(run, who)
+    except Exception:
+        log.exception("The report of %s could not be made anew after the release", run.number)
 
 
 def load_renderer(**_: Any) -> None:

@@ -5,6 +5,7 @@
 const told = (part) => {
   const copy = part.cloneNode(true);
   for (const clock of copy.querySelectorAll("[data-since]")) clock.textContent = "";
+  for (const token of copy.querySelectorAll("[name=csrfmiddlewaretoken]")) token.remove();
   for (const folded of copy.querySelectorAll("details")) folded.open = false;
   return copy.innerHTML;
 };
@@ -57,3 +58,11 @@ function tick() {
   }
 }
 setInterval(tick, 1000);
+
+// Commands to copy. Without a clipboard, as on an address without TLS, the command is selected.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  if (navigator.clipboard) navigator.clipboard.writeText(button.dataset.copy);
+  else getSelection().selectAllChildren(button.previousElementSibling);
+});

@@ -42,6 +42,8 @@ SCOPES = [
     ("launch", _("launch maintenance")),
     ("approve", _("approve maintenance that others asked for")),
 ]
+HANDLING = "launch_maintenance"
+"""The permission of those a run can be handed over to."""
 OFFERED_MONTHS = 36
 
 
@@ -163,6 +165,21 @@ class RejectForm(forms.Form):
         widget=forms.Textarea({"rows": 2}),
         help_text=_("Whoever asked is told, and it is audited."),
     )
+
+
+class CommentForm(forms.Form):
+    """What somebody has to say of a run, and who goes on with it."""
+
+    text = forms.CharField(label=_("Comment"), max_length=2000, widget=forms.Textarea({"rows": 2}))
+    handed_to = forms.ChoiceField(label=_("Hand it over to"), required=False)
+
+    def __init__(self, writer: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        may = Q(user_permissions__codename=HANDLING) | Q(groups__permissions__codename=HANDLING)
+        people = User.objects.filter(may, is_active=True).exclude(username=writer).distinct().order_by("username")
+        field = self.fields["handed_to"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = [("", _("nobody")), *((name, name) for name in people.values_list("username", flat=True))]
 
 
 class ConfirmForm(GlassForm):

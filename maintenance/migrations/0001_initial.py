@@ -640,4 +640,36 @@ class Migration(migrations.Migration):
             model_name='maintenancerun',
             constraint=models.UniqueConstraint(fields=('requested_by', 'request_key'), name='one_run_a_request_key'),
         ),
+        migrations.CreateModel(
+            name='ReleaseRequest',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('by_name', models.CharField(max_length=200, verbose_name='asked by')),
+                ('at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='asked')),
+                ('finished_at', models.DateTimeField(null=True, verbose_name='finished')),
+                ('failed', models.JSONField(blank=True, default=str, verbose_name='what could not be brought back')),
+                ('target', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='release_requests', to='maintenance.runtarget')),
+            ],
+            options={
+                'db_table': 'release_request',
+                'ordering': ['id'],
+                'default_permissions': (),
+            },
+        ),
+        migrations.CreateModel(
+            name='Comment',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('by_name', models.CharField(max_length=200, verbose_name='written by')),
+                ('at', models.DateTimeField(default=django.utils.timezone.now, verbose_name='written')),
+                ('text', models.TextField(verbose_name='comment')),
+                ('handed_to', models.CharField(blank=True, max_length=200, verbose_name='handed over to')),
+                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='comments', to='maintenance.maintenancerun')),
+            ],
+            options={
+                'db_table': 'run_comment',
+                'ordering': ['id'],
+                'default_permissions': (),
+            },
+        ),
     ]

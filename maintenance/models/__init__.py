@@ -6,7 +6,7 @@ from .factor import Authenticator
 from .incident import Feed, Incident
 from .installation import Installation, letters
 from .nodes import Node
-from .notice import Acknowledgement, DailyWork, Notification, Worker
+from .notice import Acknowledgement, Comment, DailyWork, Notification, ReleaseRequest, Worker
 from .plan import StoredPlan
 from .record import ActionRecord, BackupFile, Measurement, StepRecord, StepState
 from .run import (
@@ -41,6 +41,7 @@ __all__ = [
     "AuditSignature",
     "Authenticator",
     "BackupFile",
+    "Comment",
     "DailyWork",
     "DatabaseState",
     "FailedTries",
@@ -55,6 +56,7 @@ __all__ = [
     "Node",
     "Notification",
     "Preference",
+    "ReleaseRequest",
     "RunTarget",
     "ScopeHold",
     "SeverityLevel",

@@ -7,6 +7,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .fields import MessageField
+
 
 class Notification(models.Model):
     """One message to one address of config.json. A dead mail server never delays the procedure."""
@@ -62,6 +64,42 @@ class Acknowledgement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run} acknowledged by {self.by_name}"
+
+
+class ReleaseRequest(models.Model):
+    """Somebody asked on a page to open a target again that waits for people; a worker does it."""
+
+    target = models.ForeignKey("maintenance.RunTarget", on_delete=models.CASCADE, related_name="release_requests")
+    by_name = models.CharField(_("asked by"), max_length=200)
+    at = models.DateTimeField(_("asked"), default=timezone.now)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+    failed = MessageField(_("what could not be brought back"))
+
+    class Meta:
+        db_table = "release_request"
+        default_permissions = ()
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.target} released by {self.by_name}"
+
+
+class Comment(models.Model):
+    """What somebody has to say of a run, for those who come after them; `handed_to` is who is on it from then on."""
+
+    run = models.ForeignKey("maintenance.MaintenanceRun", on_delete=models.CASCADE, related_name="comments")
+    by_name = models.CharField(_("written by"), max_length=200)
+    at = models.DateTimeField(_("written"), default=timezone.now)
+    text = models.TextField(_("comment"))
+    handed_to = models.CharField(_("handed over to"), max_length=200, blank=True)
+
+    class Meta:
+        db_table = "run_comment"
+        default_permissions = ()
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.run} by {self.by_name}"
 
 
 class DailyWork(models.Model):

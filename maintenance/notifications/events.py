@@ -49,6 +49,7 @@ EVENTS = {
     "integrity_error": Event(_("The data is not whole"), ("dba",)),
     "not_improved": Event(_("The performance target was missed"), ("dba",)),
     "late": Event(_("Maintenance is late"), ("dba", "operations")),
+    "handed_over": Event(_("A maintenance was handed over"), ("dba",)),
     "awaiting_approval": Event(_("Maintenance waits for your approval"), ("dba",)),
     "approved": Event(_("Maintenance was approved"), ("dba",)),
     "rejected": Event(_("Maintenance was rejected"), ("dba",)),

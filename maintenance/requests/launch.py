@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -21,7 +22,9 @@ from maintenance.models import (
     Acknowledgement,
     ApplicationHold,
     Approval,
+    Comment,
     MaintenanceRun,
+    ReleaseRequest,
     RunTarget,
     ScopeHold,
     Status,
@@ -64,10 +67,12 @@ __all__ = [
     "approve",
     "ask_for_plan",
     "cancel",
+    "comment",
     "launch",
     "plan",
     "plan_now",
     "reject",
+    "release",
 ]
 
 
@@ -393,3 +398,35 @@ def acknowledge(actor: Actor, run: MaintenanceRun) -> None:
             raise BadInput(msg("{run} was acknowledged by {who} already.", run=run.number, who=word.by_name))
         chain.record(actor.name, "run.acknowledged", run.number)
         events.announce(run, "acknowledged", msg("{who} is on it.", who=actor.name))
+
+
+def release(actor: Actor, target: RunTarget) -> ReleaseRequest:
+    """Have a worker open again what waits for people, after a person looked at its data. Raises BadInput or
+    NotPermitted."""
+    actor.need("launch_maintenance", "release a database")
+    if target.status != Status.NEEDS_OPERATOR or target.released_at is not None:
+        raise BadInput(msg("{database} does not wait for an operator.", database=target.database))
+    with transaction.atomic():
+        asked = ReleaseRequest.objects.create(target=target, by_name=actor.name)
+        chain.record(actor.name, "target.release_asked", f"{target.database} in run {target.run_id}")
+        queue.enqueue_release(asked.pk)
+    return asked
+
+
+def comment(actor: Actor, run: MaintenanceRun, text: str, handed_to: str = "") -> None:
+    """Keep what a person has to say of a run; with `handed_to`, a user's name, that person is on it from now on.
+
+    Raises BadInput or NotPermitted.
+    """
+    actor.need("launch_maintenance", "comment on a maintenance")
+    if not text.strip():
+        raise BadInput(msg("A comment is required."))
+    if handed_to and not User.objects.filter(username=handed_to, is_active=True).exists():
+        raise BadInput(msg("There is no person {name}.", name=handed_to))
+    with transaction.atomic():
+        Comment.objects.create(run=run, by_name=actor.name, text=text.strip(), handed_to=handed_to)
+        operation = "run.handed_over" if handed_to else "run.commented"
+        chain.record(actor.name, operation, run.number, after={"comment": text.strip(), "to": handed_to})
+        if handed_to:
+            because = msg("{who} handed it over to {to}: {comment}", who=actor.name, to=handed_to, comment=text.strip())
+            events.announce(run, "handed_over", because)

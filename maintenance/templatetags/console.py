@@ -105,14 +105,41 @@ def notice(content: str, kind: str = "", mark: str = "", role: str = "") -> Safe
     )
 
 
+MARKS_OF_NODES = {
+    Node.DIAGNOSIS_FAILED: ("bad", "✕"),
+    Node.BACKUP_FAILED: ("bad", "✕"),
+    Node.MAINTENANCE_FAILED: ("bad", "✕"),
+    Node.INTEGRITY_ERROR: ("bad", "✕"),
+    Node.NOT_IMPROVED: ("idle", "="),
+    Node.ASK_FOR_MANUAL_DIAGNOSIS: ("bad", "!"),
+    Node.ROLL_BACK: ("warn", "↺"),
+    Node.END_IN_FAILURE: ("bad", "✕"),
+    Node.CALL_AN_OPERATOR: ("bad", "!"),
+}
+"""Boxes that record something bad: that their line is finished is no success."""
+
+
+def _mark_of(line: Any) -> tuple[str, str]:
+    finished = line.state == StepState.FINISHED and not line.part
+    known = MARKS_OF_NODES.get(Node(line.node)) if finished else None
+    return known or STATES.get(line.state, ("idle", "·"))
+
+
+@register.filter
+def line_mark(line: Any) -> str:
+    """What a line of the journal means, as a mark."""
+    return _mark_of(line)[1]
+
+
+@register.filter
+def line_kind(line: Any) -> str:
+    """The same as the class of its colour."""
+    return _mark_of(line)[0]
+
+
 @register.filter
 def mark(name: str) -> str:
     return STATES.get(name, ("idle", "·"))[1]
-
-
-@register.filter
-def kind(name: str) -> str:
-    return STATES.get(name, ("idle", "·"))[0]
 
 
 @register.simple_tag

@@ -161,12 +161,17 @@ def _box(node: Node, place: tuple[float, int], target: RunTarget, steps: Sequenc
     )
 
 
+MENDED = frozenset({Node.ALTERNATE_BACKUP, Node.ADDITIONAL_MAINTENANCE})
+"""Answers to a failure after which the maintenance goes on as if there had been none."""
+
+
 def _state(node: Node, target: RunTarget, mine: Sequence[StepRecord]) -> str:
     if target.node == node and target.status not in ENDED and target.token:
         return "now"
     if not mine:
         return "later"
-    return "done" if mine[-1].state == "finished" else "failed"
+    good = mine[-1].state == "finished" and not FLOWCHART[node].answers_failure
+    return "done" if good or (node in MENDED and mine[-1].state == "finished") else "failed"
 
 
 def _words(node: Node, state: str, target: RunTarget, mine: Sequence[StepRecord]) -> str:

@@ -18,11 +18,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods
 
 from maintenance import queue
 from maintenance.downloads import kept
-from maintenance.forms.pages import GlassForm
+from maintenance.forms.pages import CommentForm, GlassForm, Proven
 from maintenance.models import (
     ACTIVE,
     ENDED,
@@ -44,10 +44,11 @@ from maintenance.text.render import render as rendered
 from maintenance.workflow.lease import worker_lost
 from reports.figures import figures
 
-from .access import READING, actor, open_to
+from .access import READING, actor, may, open_to
 from .flowchart import draw
 from .live import fragment
 from .numbers import number_in
+from .operating import needed
 from .pieces import Clock, outage_clock
 
 JOURNAL_LINES = 14
@@ -118,7 +119,8 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "lost": lost,
         "acknowledgement": Acknowledgement.objects.filter(run=run).first(),
         "deliveries": list(run.notifications.order_by("-id")[:DELIVERIES]),
-        "to_acknowledge": any(t.status == Status.NEEDS_OPERATOR for t in targets),
+        "comments": list(run.comments.all()),
+        "comment_form": CommentForm(request.user.get_username()) if may(request, "launch_maintenance") else None,
         "asked_by_me": request.user.get_username() == run.requested_by_name,
     }
     if target is None:
@@ -126,6 +128,8 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
     lines = list(target.steps.all() if over else target.steps.defer("result", "before"))
     records = list(target.actions.all())
     context |= {
+        "needed": needed(target, lines),
+        "password_form": Proven(request),
         "drawing": draw(target, lines),
         **journal(lines),
         "work": work(target, records),
@@ -328,18 +332,6 @@ def break_glass(request: HttpRequest, pk: int) -> HttpResponseBase:
             messages.error(request, refused(refusal))
         return redirect("maintenance:run", pk)
     return render(request, "runs/break_glass.html", {"run": found, "form": form})
-
-
-@open_to("launch_maintenance")
-@require_POST
-def acknowledge(request: HttpRequest, pk: int) -> HttpResponseBase:
-    """Stops the reminders of a run that needs an operator."""
-    try:
-        launch.acknowledge(actor(request), _found(pk))
-        messages.success(request, _("Acknowledged: nobody is reminded any more."))
-    except launch.Refused as refusal:
-        messages.error(request, refused(refusal))
-    return redirect("maintenance:run", pk)
 
 
 def refused(refusal: launch.Refused) -> str:

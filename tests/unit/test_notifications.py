@@ -483,7 +483,7 @@ class TestUntilSomebodyIsOnIt:
         page = " ".join(client.get(f"/runs/{run.pk}/").content.decode().split())
         for part in ("slack://t...2", "3 tries: no route to host", "not delivered", "Acknowledge"):
             assert part in page
-        client.post(f"/runs/{run.pk}/acknowledge/")
+        client.post(f"/runs/{run.pk}/acknowledge/", {"password": "dba-password"})
         page = client.get(f"/runs/{run.pk}/").content.decode()
         assert "dba is on it" in page
         assert f"/runs/{run.pk}/acknowledge/" not in page

@@ -48,6 +48,8 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),
     ("POST", "run_break_glass"): (LOGIN, NO, NO, NO, NO, NO),
     ("POST", "run_acknowledge"): (LOGIN, NO, NO, GOES, NO, NO),
+    ("POST", "run_release"): (LOGIN, NO, NO, GONE, NO, NO),
+    ("POST", "run_comment"): (LOGIN, NO, NO, GOES, NO, NO),
     ("POST", "incident_close"): (LOGIN, NO, NO, GONE, NO, NO),
     ("GET", "run_report"): (LOGIN, NO, GONE, GONE, GONE, GONE),
     ("GET", "run_performance"): (LOGIN, NO, GONE, GONE, GONE, GONE),

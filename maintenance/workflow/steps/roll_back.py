@@ -225,7 +225,7 @@ def call_people(ctx: Context) -> Outcome:
         left = ", ".join(ctx.engine.rollback.leftovers()) or msg("nothing")
     except EngineError as error:
         left = error.sentence
-    commands = "; ".join(commands_by_hand(ctx)) or "-"
+    commands = listed(commands_by_hand(ctx)) or "-"
     if ctx.engine.gate.dies_with_worker:
         return Outcome(
             "finished",
