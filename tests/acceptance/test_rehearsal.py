@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.requests import launch
+from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import runner
 from tests.acceptance.conftest import Console
 from tests.acceptance.test_maintain import ROWS, assert_open, assert_proven, only
+from tests.acceptance.test_rollback import _no_reports, breaking, setting
 from tests.engines.lab import Lab
+from tests.unit.test_deaths import die_at
+
+__all__ = ["_no_reports", "setting"]
 
 CAN = ("sqlite", "postgresql")
 """The others say in one sentence why not."""
@@ -81,3 +90,31 @@ def leftovers(lab: Lab) -> list[str]:
         path = Path(str(lab.url.database))
         return [p.name for p in path.parent.iterdir() if ".dbm" in p.name]
     return [str(name) for (name,) in lab.sql("SELECT datname FROM pg_database WHERE datname LIKE '%dbm%'")]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "point", ["", "action.started", "roll_back.swap.started", "roll_back.swap.finished", "roll_back.clean.finished"]
+)
+def test_a_rollback_is_rehearsed_too_and_whatever_dies_leaves_no_copy(
+    lab: Lab,
+    setting: MaintenanceSetting,
+    request_for: Callable[..., Request],
+    someone: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+    point: str,
+) -> None:
+    if lab.url.get_backend_name() not in CAN:
+        pytest.skip("no rehearsal of this product")
+    lab.fill()
+    before = seen_from_outside(lab)
+    breaking(lab, monkeypatch, None)
+    target = launch.launch(someone, request_for(), enqueue=False, rehearsal=True).targets.get()
+    if point:
+        die_at(target, point)
+    runner.advance(target.pk)
+    run = MaintenanceRun.objects.get(pk=target.run_id)
+    # A lock that dies with its worker leaves rows in doubt: there people would be called.
+    assert run.status in ("rolled_back", "failed") if point else run.status == "rolled_back", run.ended_because
+    assert seen_from_outside(lab) == before
+    assert leftovers(lab) == []
