@@ -37,7 +37,7 @@ class RunFailed(Exception):
 class Line:
     """One line of the journal: a step, or with `part` one effect inside it."""
 
-    node: str
+    step: str
     part: str
     span: Span
 
@@ -61,20 +61,20 @@ class Run:
     peak_mb: float
     peak_working_mb: float
 
-    def spans(self, node: str, part: str = "") -> list[Span]:
-        """Of the steps at this node; with `part`, of the effects whose name begins so."""
+    def spans(self, step: str, part: str = "") -> list[Span]:
+        """Return those of this step; with `part`, of the effects whose name begins so."""
         return [
             line.span
             for line in self.lines
-            if line.node == node and (line.part.startswith(part) if part else not line.part)
+            if line.step == step and (line.part.startswith(part) if part else not line.part)
         ]
 
     def worked_on(self, action: str) -> list[str]:
         """Objects that had this action."""
         return [object for object, kind in self.actions if kind == action]
 
-    def seconds(self, node: str, part: str = "") -> float:
-        return covered(self.spans(node, part))
+    def seconds(self, step: str, part: str = "") -> float:
+        return covered(self.spans(step, part))
 
 
 class Console:
@@ -128,7 +128,7 @@ class Console:
                 " ORDER BY id DESC LIMIT 1"
             ).fetchone()
             found = control.execute(
-                "SELECT node, part, started_at, finished_at FROM step_record"
+                "SELECT step, part, started_at, finished_at FROM step_record"
                 " WHERE target_id = ? AND finished_at IS NOT NULL ORDER BY id",
                 (number,),
             ).fetchall()
@@ -146,7 +146,7 @@ class Console:
             asked=Span(moment(created), moment(reported)),
             target=Span(started, finished),
             outage=Span(cut, open_again),
-            lines=tuple(Line(node, part, Span(moment(begun), moment(ended))) for node, part, begun, ended in found),
+            lines=tuple(Line(step, part, Span(moment(begun), moment(ended))) for step, part, begun, ended in found),
             actions=tuple(actions),
             processor_seconds=usage.ru_utime + usage.ru_stime,
             peak_mb=usage.ru_maxrss / 1024,

@@ -195,7 +195,11 @@ class Outage:
 
     @property
     def benchmark(self) -> float:
-        return self.run.seconds("F", "measure") + self.run.seconds("I", "measure") + self.run.seconds("I", "load test")
+        return (
+            self.run.seconds("cut_connections", "measure")
+            + self.run.seconds("benchmark", "measure")
+            + self.run.seconds("benchmark", "load test")
+        )
 
     @property
     def fingerprints(self) -> float:
@@ -204,19 +208,19 @@ class Outage:
     @property
     def checks(self) -> float:
         """Structure, constraints and sequences, before and after."""
-        proof = self.run.spans("H", "proof")
+        proof = self.run.spans("verify", "proof")
         prints = [span.within(part) for part in proof for span in saying(self.statements, FINGERPRINTS, part)]
-        return self.run.seconds("F", "check") + covered(proof) - covered(prints)
+        return self.run.seconds("cut_connections", "check") + covered(proof) - covered(prints)
 
     @property
     def parts(self) -> dict[str, float]:
         known = {
-            "the work itself": self.run.seconds("G"),
+            "the work itself": self.run.seconds("maintain"),
             "fingerprints, before and after": self.fingerprints,
             "benchmark, before and after, with the load test": self.benchmark,
             "checks of structure and constraints, before and after": self.checks,
-            "copy to roll back to": self.run.seconds("F", "image"),
-            "cutting and letting in": self.run.seconds("F", "cut") + self.run.seconds("J"),
+            "copy to roll back to": self.run.seconds("cut_connections", "image"),
+            "cutting and letting in": self.run.seconds("cut_connections", "cut") + self.run.seconds("resume"),
         }
         return {**known, "everything else": self.seconds - sum(known.values())}
 
@@ -270,7 +274,7 @@ def outage_rows(rounds: Sequence[Round]) -> list[Row]:
         Row(
             "rebuild: the work itself ÷ (vacuumdb + VACUUM)",
             ratios(
-                [r.rebuild.run.seconds("G") for r in rounds],
+                [r.rebuild.run.seconds("maintain") for r in rounds],
                 [r.reference.full + r.reference.vacuum for r in rounds],
             ),
             None,
@@ -306,7 +310,7 @@ def part_rows(kind: str, outages: Sequence[Outage]) -> list[Row]:
 
 def busy_spans(run: Run, statements: Sequence[Statement]) -> list[Span]:
     """When the server worked for us or the backup was written and read back."""
-    return [s.span.within(run.asked) for s in statements] + run.spans("D", "primary")
+    return [s.span.within(run.asked) for s in statements] + run.spans("back_up", "primary")
 
 
 def idle(span: Span, busy: Sequence[Span]) -> float:

@@ -8,13 +8,17 @@ from .console import Run
 from .figures import Row, spread
 
 PARTS = {
-    "the work itself": (("G", ""),),
-    "checks before": (("F", "check"),),
-    "fingerprints before": (("F", "fingerprint"),),
-    "proof after: checks and fingerprints": (("H", "proof"),),
-    "benchmark, before and after, with the load test": (("F", "measure"), ("I", "measure"), ("I", "load test")),
-    "copy to roll back to": (("F", "image"),),
-    "cutting and letting in": (("F", "cut"), ("J", "")),
+    "the work itself": (("maintain", ""),),
+    "checks before": (("cut_connections", "check"),),
+    "fingerprints before": (("cut_connections", "fingerprint"),),
+    "proof after: checks and fingerprints": (("verify", "proof"),),
+    "benchmark, before and after, with the load test": (
+        ("cut_connections", "measure"),
+        ("benchmark", "measure"),
+        ("benchmark", "load test"),
+    ),
+    "copy to roll back to": (("cut_connections", "image"),),
+    "cutting and letting in": (("cut_connections", "cut"), ("resume", "")),
 }
 
 

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from .conf import config
 from .conf.config import ConfigError
-from .conf.control_database import patient
+from .conf.control_database import wait_for_control_database
 from .engines.messages import msg, size
 from .models import ENDED, MaintenanceRun, RunTarget, Status, StepRecord
 from .requests.launch import Actor, NotPermitted
@@ -125,18 +125,18 @@ def follow(run_id: int, working: Callable[[], bool] = lambda: True) -> Maintenan
     return found(run_id)
 
 
-@patient
+@wait_for_control_database
 def found(run_id: int) -> MaintenanceRun:
     """The run as it is now."""
     return MaintenanceRun.objects.get(pk=run_id)
 
 
-@patient
+@wait_for_control_database
 def _over(run_id: int) -> bool:
     return MaintenanceRun.objects.filter(pk=run_id, finished_at__isnull=False).exists()
 
 
-@patient
+@wait_for_control_database
 def _new_lines(run_id: int, shown: int) -> int:
     """Plain lines for a log file: every journal line once, when it is closed."""
     lines = StepRecord.objects.filter(target__run_id=run_id, finished_at__isnull=False).order_by("finished_at")
@@ -150,7 +150,7 @@ def _new_lines(run_id: int, shown: int) -> int:
     return shown
 
 
-@patient
+@wait_for_control_database
 def _picture(run_id: int) -> RenderableType:
     targets = RunTarget.objects.filter(run_id=run_id)
     table = Table(box=None, pad_edge=False)

@@ -17,7 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def patient(function: Callable[P, R]) -> Callable[P, R]:
+def wait_for_control_database(function: Callable[P, R]) -> Callable[P, R]:
     """Waits while the control database is locked or gone."""
 
     def waiting(*args: P.args, **kwargs: P.kwargs) -> R:

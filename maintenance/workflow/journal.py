@@ -22,7 +22,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from maintenance.auditing import chain
-from maintenance.conf.control_database import patient
+from maintenance.conf.control_database import wait_for_control_database
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
@@ -55,7 +55,7 @@ class LeaseLost(Exception):
     """Another worker has the target now."""
 
 
-@patient
+@wait_for_control_database
 def claim(target_id: int, worker: str | None = None) -> Journal | None:
     """Takes the target if nobody else has it: one compare-and-set. None when somebody has.
 
@@ -116,7 +116,7 @@ class Journal:
     # -- target ------------------------------------------------------------------------------------
 
     def target(self) -> RunTarget:
-        return patient(self._target)()
+        return wait_for_control_database(self._target)()
 
     def _target(self) -> RunTarget:
         return RunTarget.objects.select_related("run", "setting").get(pk=self.target_id)
@@ -151,7 +151,7 @@ class Journal:
         self.box = blackbox.open_box(database, self.target_id, folders, header, roots)
         self.change(black_box=str(self.box.path))
 
-    @patient
+    @wait_for_control_database
     def beat(self, progress: Json | None = None) -> Orders:
         """Renews the lease; raises LeaseLost."""
         changes: dict[str, Any] = {"beat_at": timezone.now()}
@@ -161,7 +161,7 @@ class Journal:
             asked = MaintenanceRun.objects.filter(targets=self.target_id, cancel_requested_at__isnull=False).exists()
         return Orders(cancel=asked)
 
-    @patient
+    @wait_for_control_database
     def change(self, **changes: Any) -> None:
         """Sets fields of the run target."""
         with self._owning(**changes):
@@ -169,7 +169,7 @@ class Journal:
         crashpoints.point("changed")
         self._note("changed", **{k: v for k, v in changes.items() if k in ("gate", "image")})
 
-    @patient
+    @wait_for_control_database
     def leave(self) -> None:
         """Gives the lease back for a successor: in order, so it does not count as a death."""
         with self._owning():
@@ -207,15 +207,15 @@ class Journal:
         lines = StepRecord.objects.filter(
             target=self.target_id, node=node, part=part, round=round, state=StepState.FINISHED
         )
-        return patient(lambda: lines.order_by("-id").first())()
+        return wait_for_control_database(lambda: lines.order_by("-id").first())()
 
     def was_started(self, node: Node, part: str, round: int, kind: type[E]) -> E | None:
         """The state before that was written when this part was begun last; None when it never was."""
         lines = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round)
-        line = patient(lambda: lines.order_by("-id").first())()
+        line = wait_for_control_database(lambda: lines.order_by("-id").first())()
         return None if line is None else kind.from_json(line.before or {})
 
-    @patient
+    @wait_for_control_database
     def started(self, node: Node, step: str, part: str, round: int, before: Json | None = None) -> StepRecord:
         """Call before the effect; `before` is what undoing it needs."""
         with self._owning():
@@ -234,7 +234,7 @@ class Journal:
         crashpoints.point(f"{step}.{part}.started" if part else f"{step}.started")
         return line
 
-    @patient
+    @wait_for_control_database
     def closed(
         self,
         line: StepRecord,
@@ -266,7 +266,7 @@ class Journal:
 
     # -- what steps find out ----------------------------------------------------------------------
 
-    @patient
+    @wait_for_control_database
     def diagnosed(self, source: DatabaseState.Source, diagnosis: Diagnosis) -> None:
         """TBL-097."""
         with self._owning(version=diagnosis.version[:200]):
@@ -274,7 +274,7 @@ class Journal:
             if target.setting is not None:
                 write_state(target.setting, source, diagnosis, target)
 
-    @patient
+    @wait_for_control_database
     def action_started(self, action: Action, round: int) -> ActionRecord:
         with self._owning():
             line = ActionRecord.objects.create(
@@ -288,7 +288,7 @@ class Journal:
         crashpoints.point("action.started")
         return line
 
-    @patient
+    @wait_for_control_database
     def action_finished(self, line: ActionRecord, performed: Performed) -> None:
         line.state, line.finished_at = StepState.FINISHED, timezone.now()
         line.sentence = performed.sentence
@@ -302,7 +302,7 @@ class Journal:
         self._note("action finished", object=line.object, action=line.action, sentence=line.sentence)
         crashpoints.point("action.finished")
 
-    @patient
+    @wait_for_control_database
     def action_failed(self, line: ActionRecord, state: StepState, sentence: Message) -> None:
         line.state, line.finished_at = state, timezone.now()
         line.sentence = sentence
@@ -312,7 +312,7 @@ class Journal:
         log.error("%s", line.sentence, extra=told)
         self._note("action " + state.value, object=line.object, action=line.action, sentence=line.sentence)
 
-    @patient
+    @wait_for_control_database
     def measured(self, phase: str, round: int, samples: Sequence[Sample]) -> None:
         with self._owning():
             # In two statements, not several a query: it is done within the outage.
@@ -343,7 +343,7 @@ class Journal:
             sentence = sample.error or f"Measured {phase} the work: {sample.query}"
             performance.info("%s", sentence, extra={**self.about, "step": "measure", "figures": figures})
 
-    @patient
+    @wait_for_control_database
     def backed_up(self, role: str, backup: Backup) -> None:
         with self._owning():
             BackupFile.objects.create(
@@ -359,7 +359,7 @@ class Journal:
         self._note("backup", role=role, method=backup.method, path=str(backup.path), sha256=backup.sha256)
         crashpoints.point("backed_up")
 
-    @patient
+    @wait_for_control_database
     def backup_failed(self, role: str, method: str, path: str, error: EngineError) -> None:
         with self._owning():
             BackupFile.objects.create(
@@ -370,20 +370,20 @@ class Journal:
                 error=_named(error),
             )
 
-    @patient
+    @wait_for_control_database
     def backup_refused(self, path: str, error: EngineError) -> None:
         """The file is there and reads back, but nothing can be restored from it."""
         with self._owning():
             BackupFile.objects.filter(target_id=self.target_id, path=path).update(verified=False, error=_named(error))
         self._note("backup_refused", path=path, error=str(error))
 
-    @patient
+    @wait_for_control_database
     def backup_removed(self, pk: int) -> None:
         """The file is there no more: a rehearsal's are of no use after it."""
         with self._owning():
             BackupFile.objects.filter(pk=pk, target=self.target_id).update(removed_at=timezone.now())
 
-    @patient
+    @wait_for_control_database
     def ended(self, status: Status, because: Message, **changes: Any) -> None:
         """The last word on this target; the lease is given back in the same commit.
 

@@ -384,7 +384,7 @@ def _end(ctx: Context, status: Status, sentence: Message) -> None:
     elif status != Status.NEEDS_OPERATOR:
         # Another target of the run may have left it to us to start what they share.
         try:
-            stop.let_go(ctx)
+            stop.release_applications(ctx)
         except EngineError as error:
             status, sentence = Status.NEEDS_OPERATOR, error.sentence
             ctx.change(ending="", ended_because="")

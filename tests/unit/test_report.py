@@ -23,7 +23,7 @@ from maintenance.models import MaintenanceRun, Status
 from maintenance.results.outcome import outcome
 from maintenance.text import labels
 from maintenance.text.render import render
-from maintenance.workflow.steps import counted
+from maintenance.workflow.steps import plural
 from reports import drawings, management, paper, pdf, performance
 from reports.drawings import Pair
 from reports.sheets import Column, Sheet
@@ -430,8 +430,8 @@ def test_what_is_counted_is_told_by_the_rules_of_each_language() -> None:
     def told(tables: int) -> Message:
         return msg(
             "Compared {tables}: all rows are there; {checks}, none fails.",
-            tables=counted.tables(tables),
-            checks=counted.checks(1),
+            tables=plural.tables(tables),
+            checks=plural.checks(1),
         )
 
     assert told(1) == "Compared 1 table: all rows are there; 1 check, none fails."

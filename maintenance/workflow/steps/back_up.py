@@ -17,7 +17,7 @@ from maintenance.models.evidence import BackupEvidence, EarlyChecks, RestoreEvid
 from maintenance.workflow.signals import outage_near
 
 from .. import rehearsal
-from . import counted
+from . import plural
 from .context import Context, Done, Outcome, checked_early
 from .deep import damage, refuse_unplanned
 
@@ -55,9 +55,7 @@ def _check_early(ctx: Context) -> Done[EarlyChecks]:
         return Done(msg("All checks wait for the cut."), EarlyChecks(None))
     failed = [c for c in checks if not c.passed]
     return Done(
-        msg(
-            "{checks} before the cut, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
-        ),
+        msg("{checks} before the cut, {failed} of them failed.", checks=plural.checks(len(checks)), failed=len(failed)),
         EarlyChecks(tuple(checks)),
     )
 
@@ -136,7 +134,7 @@ def _sentence(restored: Restored | None) -> Message:
         )
     return msg(
         "Restored {tables} beside in {seconds:.0f} s ({bytes}) and proved everything equal; kept as {side}.",
-        tables=counted.tables(restored.tables),
+        tables=plural.tables(restored.tables),
         seconds=restored.seconds,
         bytes=size(restored.bytes),
         side=restored.side,

@@ -10,7 +10,7 @@ from maintenance.models import ActionRecord, StepState
 from maintenance.models.evidence import LoadEvidence
 from maintenance.results.comparison import compare_target
 
-from . import counted, switch
+from . import plural, switch
 from .context import Context, Done, Outcome
 from .decide import refuse_without_room
 from .measure import measure, queries
@@ -49,10 +49,10 @@ def _load_test(ctx: Context) -> Done[LoadEvidence]:
     return Done(
         msg(
             "Load test: {requests} by {clients} in {seconds:.1f} s, {errors}, 95 % within {p95} ms.",
-            requests=counted.requests(load.requests),
-            clients=counted.clients(load.clients),
+            requests=plural.requests(load.requests),
+            clients=plural.clients(load.clients),
             seconds=load.seconds,
-            errors=counted.errors(load.errors),
+            errors=plural.errors(load.errors),
             p95="?" if load.p95_ms is None else f"{load.p95_ms:.1f}",
         ),
         LoadEvidence(load),
@@ -82,6 +82,6 @@ def one_more_round(ctx: Context) -> Outcome:
     plan = further_work(ctx)
     return Outcome(
         "finished",
-        msg("One more round with {work}.", work=counted.pieces(len(plan))),
+        msg("One more round with {work}.", work=plural.pieces(len(plan))),
         {"plan": plan, "round": ctx.target.round + 1},
     )

@@ -16,7 +16,7 @@ from .context import Context, Done, Outcome
 
 def run(ctx: Context) -> Outcome:
     """Service is back already: what fails here is said, and does not change the outcome."""
-    tidy(ctx)
+    clean_up(ctx)
     if ctx.run.rehearsal:
         sentence = msg(
             "The rehearsal for {database} is complete; nothing of it was touched.", database=ctx.target.database
@@ -40,7 +40,7 @@ def run(ctx: Context) -> Outcome:
     return Outcome("finished", sentence, {"watch_until": watch})
 
 
-def tidy(ctx: Context, keep: list[str] | None = None) -> None:
+def clean_up(ctx: Context, keep: list[str] | None = None) -> None:
     """Removes what is ours from the target; what stays is listed with the reason."""
 
     def work() -> Done[CleanUp]:

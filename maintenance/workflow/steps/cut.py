@@ -11,7 +11,7 @@ from maintenance.engines.messages import listed, msg, size
 from maintenance.models import ActionRecord
 from maintenance.models.evidence import Baseline, ChecksBefore, CutEvidence, ImageEvidence
 
-from . import counted, switch
+from . import plural, switch
 from .context import Context, Done, Outcome, checked_early
 from .deep import compare
 from .functional import functional_checks
@@ -47,8 +47,8 @@ def run(ctx: Context) -> Outcome:
         "finished",
         msg(
             "Connections are cut; {tables} with {rows} are fingerprinted and can be brought back.",
-            tables=counted.tables(len(prints)),
-            rows=counted.rows(rows),
+            tables=plural.tables(len(prints)),
+            rows=plural.rows(rows),
         ),
     )
 
@@ -85,8 +85,8 @@ def close(ctx: Context) -> None:
         return Done(
             msg(
                 "Cut connections: {sessions} ended, nobody came back in {polls}.",
-                sessions=counted.sessions(cut.sessions_ended),
-                polls=counted.polls(cut.quiet_polls),
+                sessions=plural.sessions(cut.sessions_ended),
+                polls=plural.polls(cut.quiet_polls),
             ),
             CutEvidence(cut, tuple(ctx.engine.gate.manual_commands(gate))),
         )
@@ -109,7 +109,7 @@ def _check(ctx: Context, tables: list[str] | None) -> Done[ChecksBefore]:
     failed = [c for c in checks if not c.passed]
     return Done(
         msg(
-            "{checks} before the work, {failed} of them failed.", checks=counted.checks(len(checks)), failed=len(failed)
+            "{checks} before the work, {failed} of them failed.", checks=plural.checks(len(checks)), failed=len(failed)
         ),
         ChecksBefore(
             checks=tuple(checks),
@@ -126,14 +126,14 @@ def _fingerprint(ctx: Context) -> Done[Baseline]:
     unreadable = [name for name, p in prints.items() if not p.readable]
     sentence = msg(
         "Fingerprinted {tables}, {rows}.",
-        tables=counted.tables(len(prints)),
-        rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
+        tables=plural.tables(len(prints)),
+        rows=plural.rows(sum(p.rows or 0 for p in prints.values())),
     )
     if unreadable:
         sentence = msg(
             "Fingerprinted {tables}, {rows}; not readable: {unreadable}.",
-            tables=counted.tables(len(prints)),
-            rows=counted.rows(sum(p.rows or 0 for p in prints.values())),
+            tables=plural.tables(len(prints)),
+            rows=plural.rows(sum(p.rows or 0 for p in prints.values())),
             unreadable=", ".join(unreadable),
         )
     return Done(sentence, Baseline(prints))
@@ -159,7 +159,7 @@ def _image(ctx: Context) -> Done[ImageEvidence]:
     elif image.tables:
         sentence = msg(
             "Saved {tables} that changed since the backup again ({bytes}): a rollback would lose nothing.",
-            tables=counted.tables(len(image.tables)),
+            tables=plural.tables(len(image.tables)),
             bytes=size(image.bytes),
         )
     else:

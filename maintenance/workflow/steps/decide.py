@@ -16,7 +16,7 @@ from maintenance.engines.values import Action, Diagnosis, Json, MaintenanceType
 from maintenance.models import Approval
 from maintenance.models.asked import changed_since, digest
 
-from . import counted
+from . import plural
 from .context import Context, Outcome
 
 SPARE = 1.2
@@ -79,8 +79,8 @@ def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:
     as that plan found it, with what differs. Raises Unable when the new one would lose rows nobody agreed to lose.
     """
     amount = {
-        "work": counted.pieces(len(fresh)),
-        "objects": counted.objects(len({a.object for a in fresh})),
+        "work": plural.pieces(len(fresh)),
+        "objects": plural.objects(len({a.object for a in fresh})),
         "bytes": size(sum(a.bytes for a in fresh)),
     }
     agreed = ctx.run.agreed_plan

@@ -10,7 +10,7 @@ from maintenance.engines.messages import msg
 from maintenance.engines.values import Check, Fingerprint
 from maintenance.models.evidence import StepEvidence
 
-from . import counted
+from . import plural
 from .context import Context, Done, done
 from .decide import refuse_unagreed_loss, refuse_without_room, unplanned
 
@@ -84,6 +84,6 @@ def _plan_again(ctx: Context, found: Damage) -> Done[StepEvidence]:
         msg(
             "Damaged: {objects}. Planned with it: {work}.",
             objects=", ".join(found.tables[:NAMED]),
-            work=counted.pieces(len(added)),
+            work=plural.pieces(len(added)),
         )
     )

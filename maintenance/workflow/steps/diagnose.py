@@ -5,7 +5,7 @@ from __future__ import annotations
 from maintenance.engines.messages import msg
 from maintenance.models import DatabaseState
 
-from . import counted
+from . import plural
 from .context import Context, Outcome
 
 
@@ -17,16 +17,16 @@ def run(ctx: Context) -> Outcome:
     if not diagnosis.findings:
         sentence = msg(
             "Looked at {tables} of {version}: nothing is wrong.",
-            tables=counted.tables(len(diagnosis.tables)),
+            tables=plural.tables(len(diagnosis.tables)),
             version=diagnosis.version,
         )
     else:
         worst = min(diagnosis.findings, key=lambda f: ["critical", "high", "medium", "low"].index(f.severity))
         sentence = msg(
             "Looked at {tables} of {version}: {findings}, health {health} of 100; worst: {worst} {object}",
-            tables=counted.tables(len(diagnosis.tables)),
+            tables=plural.tables(len(diagnosis.tables)),
             version=diagnosis.version,
-            findings=counted.findings(len(diagnosis.findings)),
+            findings=plural.findings(len(diagnosis.findings)),
             health=diagnosis.health,
             worst=worst.evidence,
             object=f"({worst.object})" if worst.object else "",

@@ -12,7 +12,7 @@ from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Action, Performed
 from maintenance.models import ActionRecord, StepState
 
-from . import counted, switch
+from . import plural, switch
 from .context import Context, Outcome
 
 ROUNDS = 5
@@ -35,7 +35,7 @@ def run(ctx: Context) -> Outcome:
         "finished",
         msg(
             "{work} done: {before} became {after}.",
-            work=counted.pieces(len(records)),
+            work=plural.pieces(len(records)),
             before=size(before),
             after=size(after),
         )

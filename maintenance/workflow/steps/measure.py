@@ -6,7 +6,7 @@ from maintenance.engines.messages import msg
 from maintenance.models import Measurement
 from maintenance.models.evidence import StepEvidence
 
-from . import counted
+from . import plural
 from .context import Context, Done, done
 
 
@@ -26,7 +26,7 @@ def measure(ctx: Context, phase: str) -> None:
         samples = ctx.engine.benchmark.measure_all(listed, ctx.setting.benchmark_repeats)
         ctx.journal.measured(phase, ctx.target.round, samples)
         if phase == "before":
-            return done(msg("Measured {queries} before the work.", queries=counted.queries(len(listed))))
-        return done(msg("Measured {queries} after the work.", queries=counted.queries(len(listed))))
+            return done(msg("Measured {queries} before the work.", queries=plural.queries(len(listed))))
+        return done(msg("Measured {queries} after the work.", queries=plural.queries(len(listed))))
 
     ctx.once(f"measure {phase}", StepEvidence, work)

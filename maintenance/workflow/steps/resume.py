@@ -13,7 +13,7 @@ from maintenance.models.evidence import StepEvidence
 from . import switch
 from .context import Context, Done, Outcome, done
 from .functional import newly_failed
-from .stop import LetGo, let_go
+from .stop import Released, release_applications
 
 STEP_BACKS = 2
 """How often a stage may be taken back before people are called."""
@@ -47,12 +47,12 @@ def run(ctx: Context) -> Outcome:
     return Outcome("finished", msg("Service is back as before after an outage of {seconds:.1f} s.", seconds=seconds))
 
 
-def bring_back(ctx: Context) -> LetGo:
+def bring_back(ctx: Context) -> Released:
     """Opens the gate in stages and starts the applications. Safe to repeat."""
-    applications = LetGo([], [])
+    applications = Released([], [])
     gate = ctx.target.gate
     if gate is None or (ctx.untouched and never_closed(ctx, gate)):
-        applications = let_go(ctx)
+        applications = release_applications(ctx)
     else:
         # Once it is open as before - a crash, the switch, a person - nobody is restricted again.
         stages = [*ctx.setting.stages, None] if ctx.engine.gate.is_cut() else [None]
@@ -61,7 +61,7 @@ def bring_back(ctx: Context) -> LetGo:
         for number, share in enumerate(stages):
             open_to(ctx, share, stages[number - 1] if number else 0.0)
             if number == 0:
-                applications = let_go(ctx)
+                applications = release_applications(ctx)
         left = ctx.engine.gate.differences(gate)
         if left:
             raise Transient("bringing back the connections of", ctx.target.database, listed(left))

@@ -11,8 +11,8 @@ from maintenance.models import ActionRecord, ApplicationHold, Node, Status
 from maintenance.models.evidence import CutEvidence, DataBack, Proof, SideCopy
 
 from ..verdict import different, failed_checks, missing
-from . import counted, switch
-from .complete import tidy
+from . import plural, switch
+from .complete import clean_up
 from .context import Context, Done, Outcome
 from .cut import close
 from .foreign import named, written_by_others
@@ -34,11 +34,11 @@ def run(ctx: Context) -> Outcome:
             close(ctx)
         data = ctx.once("data", DataBack, lambda: _bring_data_back(ctx))
         keep = [data.kept] if data.kept else []
-        sentence = msg("The data is as it was at the cut: {tables}.", tables=counted.tables(data.tables))
+        sentence = msg("The data is as it was at the cut: {tables}.", tables=plural.tables(data.tables))
         if keep:
             sentence = msg(
                 "Restored the data as of the cut: {tables}; the broken one is kept as {kept}.",
-                tables=counted.tables(data.tables),
+                tables=plural.tables(data.tables),
                 kept=keep[0],
             )
         if data.foreign:
@@ -51,7 +51,7 @@ def run(ctx: Context) -> Outcome:
             # Nobody can tell for sure who changed the data: the state of the cut stays for people.
             keep = [data.image]
     bring_back(ctx)
-    tidy(ctx, keep)
+    clean_up(ctx, keep)
     return Outcome("finished", sentence, changes)
 
 
@@ -72,7 +72,7 @@ def _bring_data_back(ctx: Context) -> Done[DataBack]:
         return _swap(ctx, swap.side, len(baseline))
     if not differing and not _differs_from_image(ctx):
         return Done(
-            msg("As it was: {tables}. There is nothing to restore.", tables=counted.tables(len(baseline))),
+            msg("As it was: {tables}. There is nothing to restore.", tables=plural.tables(len(baseline))),
             DataBack(len(baseline)),
         )
     if ctx.target.hold_lost and rows and not _same(_seen_last(ctx, baseline), now):
@@ -135,12 +135,12 @@ def _swap(ctx: Context, side: str, tables: int) -> Done[DataBack]:
         if gone := _gone(ctx):
             raise Damaged("restoring", ctx.target.database, listed(gone[:5]))
         return Done(
-            msg("Restored {tables} beside, proved equality, and swapped.", tables=counted.tables(tables)),
+            msg("Restored {tables} beside, proved equality, and swapped.", tables=plural.tables(tables)),
             DataBack(tables, kept),
         )
 
     return Done(
-        msg("What was restored, {tables}, is in the place of what was broken.", tables=counted.tables(tables)),
+        msg("What was restored, {tables}, is in the place of what was broken.", tables=plural.tables(tables)),
         ctx.again("swap", work, SideCopy(side).to_json()),
     )
 
@@ -206,7 +206,9 @@ def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> lis
 def fail(ctx: Context) -> Outcome:
     """U: the maintenance failed; the reason was written where it happened."""
     if ctx.target.backup_files.exists() and not ctx.finished(Node.ROLL_BACK, "clean"):
-        tidy(ctx)  # A copy that a backup was restored into. A rollback tidied, and kept what people have to look at.
+        clean_up(
+            ctx
+        )  # A copy that a backup was restored into. A rollback cleaned up, and kept what people have to look at.
     return Outcome(
         "finished",
         msg(

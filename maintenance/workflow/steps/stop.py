@@ -65,14 +65,14 @@ def _ran_before(ctx: Context, name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class LetGo:
+class Released:
     """Names of applications: started now; and left stopped for other targets of the run."""
 
     started: list[str]
     left: list[str]
 
 
-def let_go(ctx: Context) -> LetGo:
+def release_applications(ctx: Context) -> Released:
     """Starts, in reverse order, what this run stopped and no target of it needs stopped any longer.
 
     Goes by what was stopped, not by today's settings. Raises EngineError when one does not start.
@@ -88,7 +88,7 @@ def let_go(ctx: Context) -> LetGo:
                     started.append(name)
             case "others":
                 left.append(name)
-    return LetGo(started, left)
+    return Released(started, left)
 
 
 def _turn(ctx: Context, name: str) -> Literal["ours", "others", "nobody"]:

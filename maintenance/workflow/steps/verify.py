@@ -11,7 +11,7 @@ from maintenance.models import ActionRecord, StepState
 from maintenance.models.evidence import Proof, StepEvidence
 from maintenance.workflow.verdict import Evidence, differences, objections
 
-from . import counted
+from . import plural
 from .context import Context, Done, Outcome, checked_early, done
 from .foreign import named, written_by_others
 from .functional import functional_checks
@@ -28,9 +28,9 @@ def run(ctx: Context) -> Outcome:
                 "finished",
                 msg(
                     "Proved whole: {tables}, {rows}, {checks}.",
-                    tables=counted.tables(proof.compared),
-                    rows=counted.rows(proof.rows),
-                    checks=counted.checks(len(proof.checks)),
+                    tables=plural.tables(proof.compared),
+                    rows=plural.rows(proof.rows),
+                    checks=plural.checks(len(proof.checks)),
                 ),
             )
         if proof.foreign:
@@ -47,7 +47,7 @@ def _repair(ctx: Context) -> Done[StepEvidence]:
     actions = ctx.engine.planner.plan("repair", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
     for stage in sorted({a.stage for a in actions}):
         work(ctx, [a for a in actions if a.stage == stage])
-    return done(msg("Repaired after the integrity error: {work}.", work=counted.pieces(len(actions))))
+    return done(msg("Repaired after the integrity error: {work}.", work=plural.pieces(len(actions))))
 
 
 def prove(ctx: Context) -> Done[Proof]:
@@ -107,22 +107,22 @@ def _all_there(compared: list[str], left_out: list[str], checks: int, failed: in
         return msg(
             "Compared {tables}: all rows are there; {checks}, {failed}. "
             "Not compared, because rows could not be read: {left_out}.",
-            tables=counted.tables(len(compared)),
-            checks=counted.checks(checks),
-            failed=counted.failing_as_before(failed),
+            tables=plural.tables(len(compared)),
+            checks=plural.checks(checks),
+            failed=plural.failing_as_before(failed),
             left_out=", ".join(left_out),
         )
     if failed:
         return msg(
             "Compared {tables}: all rows are there; {checks}, {failed}.",
-            tables=counted.tables(len(compared)),
-            checks=counted.checks(checks),
-            failed=counted.failing_as_before(failed),
+            tables=plural.tables(len(compared)),
+            checks=plural.checks(checks),
+            failed=plural.failing_as_before(failed),
         )
     return msg(
         "Compared {tables}: all rows are there; {checks}, none fails.",
-        tables=counted.tables(len(compared)),
-        checks=counted.checks(checks),
+        tables=plural.tables(len(compared)),
+        checks=plural.checks(checks),
     )
 
 
