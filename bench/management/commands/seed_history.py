@@ -24,7 +24,7 @@ class Command(terminal.PersonsCommand):
         parser.add_argument("count", type=int)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        chance = random.Random(905)  # noqa: S311  (the same history every time)
+        chance = random.Random(905)
         now = timezone.now()
         for first in range(0, options["count"], BATCH):
             numbers = range(first, min(first + BATCH, options["count"]))
