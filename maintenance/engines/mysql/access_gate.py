@@ -8,8 +8,6 @@ An account lock outlives a restart of the server, so the state before is mirrore
 schema of ours, before the first account is locked: any host can put it back.
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import hashlib

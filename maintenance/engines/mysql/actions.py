@@ -1,7 +1,5 @@
 """The work itself: rebuild, analyze, check and repair; each judged by its result rows and its effect."""
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 from contextlib import suppress

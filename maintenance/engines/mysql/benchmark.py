@@ -1,7 +1,5 @@
 """Measuring: the same questions under the same conditions, with a cost that has no noise."""
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import json

@@ -6,8 +6,6 @@ itself, which is how a console that comes back learns of it. It outlives a resta
 scheduler is on there.
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import math

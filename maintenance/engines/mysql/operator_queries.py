@@ -40,7 +40,7 @@ REFUSED = frozenset(
 )
 NAME = r"`(?:[^`]|``)+`"
 OURS = re.compile(
-    rf"SELECT COUNT\((?:\*|DISTINCT {NAME})\) FROM {NAME}\.{NAME} (?:USE INDEX \(\)|FORCE INDEX \({NAME}\))"  # noqa: S608
+    rf"SELECT COUNT\((?:\*|DISTINCT {NAME})\) FROM {NAME}\.{NAME} (?:USE INDEX \(\)|FORCE INDEX \({NAME}\))"
 )
 """What the console measures with where nobody registered a query: it reads one table, whoever wrote it."""
 PROBE = "SELECT 1 INTO OUTFILE '/dev/null/dbmaint'"

@@ -4,8 +4,6 @@ MariaDB has a tool for that, which takes one schema. MySQL copies itself, as a w
 into a folder of its own, which is packed into the backup file and removed. Such a folder is a server's data folder.
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import os

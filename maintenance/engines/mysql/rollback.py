@@ -6,8 +6,6 @@ Each part can be done again by another process: it looks at which tables are whe
   side has no table left, old present exchanged: only objects and keys to bring back
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import shutil

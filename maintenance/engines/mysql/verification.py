@@ -1,7 +1,5 @@
 """Proofs: fingerprints of every row, structural checks, constraints, definitions."""
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import hashlib

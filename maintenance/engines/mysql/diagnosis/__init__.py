@@ -1,7 +1,5 @@
 """What is wrong, without touching what might be worse for it: figures, flags, sessions and the server's log."""
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import os

@@ -4,8 +4,6 @@ Where the pages begin and end is read from the file; the server is asked only fo
 downwards and with locks, because then it reads neither ahead of a row nor beyond the last one that it was asked for.
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 from dataclasses import dataclass

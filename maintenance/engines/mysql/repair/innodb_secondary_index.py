@@ -4,8 +4,6 @@ From either side up to a hole, then again from a row inside that can be read, wh
 statement reads one range of the primary key: of several the server may leave out what it cannot read, silently.
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Repair of MyISAM and Aria tables: every repair may drop rows, so the files are kept first."""
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import re

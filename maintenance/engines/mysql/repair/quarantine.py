@@ -5,8 +5,6 @@ it points to, also into the quarantine. So triggers are saved on the target, dro
 again, and keys that went astray are pointed back. Each step looks at what is there.
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import json
