@@ -298,12 +298,18 @@ def _run(connection: Any, statement: str) -> list[tuple[object, ...]]:
 
 
 def _leaf_pages(file: Path, index: int) -> list[int]:
-    """Pages with records at level 0 of this index that their neighbours know: a freed page keeps its old content."""
+    """Pages with records at level 0 of this index that the file's map says are in use: a freed page keeps its old
+    content."""
     data = file.read_bytes()
     pages = [data[start : start + PAGE] for start in range(0, len(data), PAGE)]
 
     def number_at(page: int, offset: int, width: int) -> int:
         return int.from_bytes(pages[page][offset : offset + width], "big") if page < len(pages) else -1
+
+    def is_free(page: int) -> bool:
+        first, place = divmod(page, PAGE)
+        bit = 2 * (place % 64)
+        return bool(number_at(first * PAGE, 150 + place // 64 * 40 + 24 + bit // 8, 1) >> bit % 8 & 1)
 
     return [
         page
@@ -313,6 +319,7 @@ def _leaf_pages(file: Path, index: int) -> list[int]:
         and number_at(page, 66, 8) == index
         and number_at(number_at(page, 8, 4), 12, 4) == page
         and number_at(number_at(page, 12, 4), 8, 4) == page
+        and not is_free(page)
     ]
 
 

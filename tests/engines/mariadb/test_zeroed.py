@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from maintenance.engines.errors import Damaged
-from maintenance.engines.mysql.repair import innodb_pages, innodb_zeroed_pages
+from maintenance.engines.mysql.repair import innodb_zeroed_pages
 from tests.engines.lab_mariadb import PAGE, MariaDBLab, _leaf_pages
 from tests.engines.mariadb.world import SMALL, action, backed_up, engine_of, index_number
 
@@ -77,20 +79,88 @@ def test_a_page_of_an_index_that_is_all_zeros_is_told_as_the_index_and_costs_not
     assert alive(lab, process)
 
 
-def test_only_what_the_last_checkpoint_proves_is_told(lab: MariaDBLab) -> None:
+def test_of_a_run_of_pages_those_are_told_too_that_no_page_names_any_more(lab: MariaDBLab) -> None:
     lab.fill()
     file, chosen = zero(lab, "orders", "PRIMARY", lambda leaves: leaves[20:24])
     with engine_of(lab) as engine, engine.session("looking") as session:
-        written = innodb_zeroed_pages.checkpoint(session)
-        assert written is not None
-        # Of a run of them the map tells also those that no page names any more.
-        assert sorted(innodb_zeroed_pages.zeroed(file, written)) == sorted(chosen)
-        assert innodb_zeroed_pages.zeroed(file, 1) == {}
+        assert sorted(innodb_zeroed_pages.proven_zero_pages(session, file)) == sorted(chosen)
         lab.sql("SET GLOBAL innodb_immediate_scrub_data_uncompressed = ON")
         try:
-            assert innodb_zeroed_pages.checkpoint(session) is None
+            assert innodb_zeroed_pages.proven_zero_pages(session, file) == {}
         finally:
             lab.sql("SET GLOBAL innodb_immediate_scrub_data_uncompressed = OFF")
+
+
+def test_nothing_is_told_while_the_server_holds_a_newer_map_in_memory(lab: MariaDBLab) -> None:
+    lab.fill()
+    file, chosen = zero(lab, "orders", "PRIMARY", lambda leaves: leaves[20:22])
+    with engine_of(lab) as engine, engine.session("looking") as session, writing_nothing(lab):
+        lab.sql(f"INSERT INTO orders (customer_id, note) SELECT 1, REPEAT('x', 200) FROM {lab.numbers(3000)}")
+        assert sorted(innodb_zeroed_pages.zero_pages(file).pages) >= sorted(chosen)
+        assert innodb_zeroed_pages.proven_zero_pages(session, file) == {}
+        write_all(lab)
+        assert sorted(innodb_zeroed_pages.proven_zero_pages(session, file)) == sorted(chosen)
+
+
+def test_a_page_that_only_freed_pages_name_is_no_damage(lab: MariaDBLab) -> None:
+    """It was freed before it was ever written; those that name it were freed with it and keep their old bytes."""
+    lab.fill()
+    file, _ = zero(lab, "orders", "PRIMARY", lambda leaves: [])
+    lab.sql("CREATE INDEX going ON orders (note)")
+    number = index_number(lab, "orders", "going")
+    lab._wait_for_purge()
+    lab.server.stop()
+    freed = _leaf_pages(file, number)
+    lab.server.start()
+    lab.sql("DROP INDEX going ON orders")
+    lab._wait_for_purge()
+    lab.server.stop()
+    with open(file, "r+b") as opened:
+        opened.seek(freed[2] * PAGE + 66)
+        assert int.from_bytes(opened.read(8)) == number, "freed pages keep what they held"
+        opened.seek(freed[3] * PAGE)
+        opened.write(bytes(PAGE))
+    lab.server.start()
+    with engine_of(lab) as engine:
+        assert [f for f in engine.diagnostics.diagnose(SMALL).findings if f.severity == "critical"] == []
+
+
+def test_pages_that_come_and_go_while_others_are_written_are_no_damage(lab: MariaDBLab) -> None:
+    lab.fill()
+    file = lab.server.data / lab.database / "orders.ibd"
+    with engine_of(lab) as engine, engine.session("looking") as session:
+        for part in range(4):
+            lab.sql("SET GLOBAL innodb_max_dirty_pages_pct = 0")
+            try:
+                lab.sql(
+                    "INSERT INTO orders (customer_id, status) SELECT 1, CONCAT(seq % 977, '-', seq)"
+                    f" FROM {lab.numbers(8000)}"
+                )
+                lab.sql(f"DELETE FROM orders WHERE customer_id = 1 AND id % 5 <> {part}")
+                for _ in range(5):
+                    assert innodb_zeroed_pages.proven_zero_pages(session, file) == {}
+            finally:
+                lab.sql("SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT")
+
+
+@contextmanager
+def writing_nothing(lab: MariaDBLab) -> Iterator[None]:
+    """What is changed meanwhile stays in memory."""
+    lab.sql("SET GLOBAL innodb_max_dirty_pages_pct_lwm = 0")
+    lab.sql("SET GLOBAL innodb_adaptive_flushing = OFF")
+    try:
+        yield
+    finally:
+        lab.sql("SET GLOBAL innodb_adaptive_flushing = DEFAULT")
+        lab.sql("SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT")
+
+
+def write_all(lab: MariaDBLab) -> None:
+    lab.sql("SET GLOBAL innodb_max_dirty_pages_pct = 0")
+    until = time.monotonic() + 60
+    while lab.sql("SHOW STATUS LIKE 'Innodb_buffer_pool_pages_dirty'")[0][1] != "0":
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_what_is_free_unused_compressed_or_just_written_is_no_damage(lab: MariaDBLab) -> None:
@@ -109,8 +179,7 @@ def test_what_is_free_unused_compressed_or_just_written_is_no_damage(lab: MariaD
     with engine_of(lab) as engine, engine.session("looking") as session:
         for _ in range(5):
             for file in folder.glob("*.ibd"):
-                written = innodb_zeroed_pages.checkpoint(session)
-                assert innodb_pages._zeroed_twice(file, written) == {}, file.name
+                assert innodb_zeroed_pages.proven_zero_pages(session, file) == {}, file.name
         lab._wait_for_purge()
         lab.sql("FLUSH TABLES plain, old FOR EXPORT")
         assert any(not any(block) for block in _blocks(folder / "plain.ibd")), "there are zero pages"

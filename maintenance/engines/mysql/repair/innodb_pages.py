@@ -4,8 +4,6 @@ The server itself marks a table unreadable (MariaDB) or dies (MySQL) when it mee
 reads the file; a page that is being written may look bad once, so only what is bad twice counts.
 """
 
-# ruff: noqa: S608 -- only quoted names and numbers stand in statements; values are bound
-
 from __future__ import annotations
 
 import re
@@ -25,7 +23,7 @@ from ..server import Server
 from ..session import Session
 from ..structure import Table
 from .innodb_leaf_pages import INDEX, PAGE
-from .innodb_zeroed_pages import checkpoint, zeroed
+from .innodb_zeroed_pages import proven_zero_pages
 
 TOOL = "innochecksum"
 BUDGET_BYTES = 4_000_000_000
@@ -132,11 +130,10 @@ def _bad_of(server: Server, session: Session, files: Sequence[tuple[Path, int]])
         for path, pages in found
         for page in pages or ()
     ]
-    written = checkpoint(session)
     for path, _ in files:
         bad += [
             BadPage(path, page, _named(server, session, index), empty=True)
-            for page, index in _zeroed_twice(path, written).items()
+            for page, index in _zero_pages(session, path).items()
         ]
     return tuple(bad), all(pages is not None for _, pages in found)
 
@@ -222,19 +219,12 @@ def _encrypted(path: Path, page: int) -> bool:
         return False
 
 
-def _zeroed_twice(path: Path, written: int | None) -> dict[int, int | None]:
-    """Pages that are in use and hold nothing, also a moment later: none that is being written."""
-    if written is None:
-        return {}
+def _zero_pages(session: Session, path: Path) -> dict[int, int | None]:
+    """Pages in use that hold nothing; none where the file cannot be read."""
     try:
-        found = zeroed(path, written)
-        if not found:
-            return {}
-        time.sleep(0.2)
-        again = zeroed(path, written)
+        return proven_zero_pages(session, path)
     except OSError:
         return {}
-    return {page: index for page, index in found.items() if page in again}
 
 
 def _index_in(path: Path, page: int) -> int | None:

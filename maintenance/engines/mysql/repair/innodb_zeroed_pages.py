@@ -1,17 +1,18 @@
 """Pages that hold nothing but zeros although they are in use: to the checksum tools an empty page is a good one.
 
 A write that the disk lost, or a hole that a file system's repair made, leaves such a page; MariaDB reports it when a
-row of it is wanted, MySQL ends. Told is only what the file and the server's last checkpoint prove. A page is written
-by the time of the checkpoint if its being in use was: if the file's own map of used pages, or a neighbour that names
-it, is on disk as of a change before that checkpoint. What is newer is not judged. For the bytes see the server's
-source: fsp0fsp.h, fil0types.h.
+row of it is wanted, MySQL ends. A page is in use where the file's own map says so. Only the map is believed: a page
+that was freed before it was ever written stays one of zeros for good, and a neighbour that was freed with it keeps the
+bytes that name it. And only what the server has no newer version of in memory is told, of the map as of the page: what
+is dirty there may be freed or be written yet. For the bytes see the server's source: fsp0fsp.h, fil0types.h.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
@@ -19,8 +20,8 @@ from sqlalchemy.exc import DBAPIError
 from ..session import Session
 from .innodb_leaf_pages import INDEX, INDEX_PAGES, KIND, NEXT, NO_PAGE, PAGE, number_at
 
-PREVIOUS, CHANGED = 8, 16
-"""Where a page's header holds its predecessor and the LSN of its last change."""
+PREVIOUS, CHANGED, SPACE = 8, 16, 34
+"""Where a page's header holds its predecessor, the LSN of its last change, and the number of its tablespace."""
 LIMIT, FLAGS = 50, 54
 """Where the file's first page holds the number of pages that were ever given out, and the file's format."""
 MAPS, MAP_KINDS = 16_384, frozenset((8, 9))
@@ -29,33 +30,59 @@ ENTRIES, ENTRY, STATE, BITS, EXTENT = 150, 40, 20, 24, 64
 """Where a map begins; bytes of an entry, where in it state and bits are, and how many pages an entry tells of."""
 RESERVED = 1
 """The page after a map was the change buffer's, which later versions leave empty."""
+SETTLED_SECONDS = 0.2
+"""What is being written is there after so long."""
+ENOUGH = 1000
+"""More pages of zeros in a file are not told one by one."""
 
 
-def checkpoint(session: Session) -> int | None:
-    """The LSN up to which all changes are in the files; None where the account may not know it, or where the server
-    itself writes zeros over what is no more in use.
+@dataclass(frozen=True)
+class ZeroPages:
+    """Pages of zeros that are in use as the file's maps say. `maps`: LSN of the last change of each of these maps."""
+
+    space: int
+    pages: frozenset[int]
+    maps: Mapping[int, int]
+
+
+def proven_zero_pages(session: Session, path: Path) -> dict[int, int | None]:
+    """Return the number of each page of zeros that is in use → the number of the index it belongs to, where a
+    neighbour tells.
+
+    Both are read before and after the server was asked what it holds in memory, and the server is asked twice: its
+    list is no snapshot. Raises OSError.
     """
+    before = zero_pages(path)
+    if not before.pages or _leaves_zeros(session):
+        return {}
     try:
-        if session.ask("SHOW GLOBAL VARIABLES WHERE variable_name LIKE 'innodb%scrub%' AND value = 'ON'"):
-            return None
-        told = re.search(r"Last checkpoint at\s+(\d+)", str(session.ask("SHOW ENGINE INNODB STATUS")[0][2]))
+        held = _held_in_memory(session, before) | _held_in_memory(session, before)
     except DBAPIError:
-        return None
-    return int(told[1]) if told else None
+        return {}
+    time.sleep(SETTLED_SECONDS)
+    after = zero_pages(path)
+    unchanged = {number for number, changed in before.maps.items() if after.maps.get(number) == changed} - held
+    proven = {page for page in (before.pages & after.pages) - held if _map_of(page) in unchanged}
+    return {**dict.fromkeys(sorted(proven)), **_indexes(path, proven)}
 
 
-def zeroed(path: Path, checkpoint: int) -> dict[int, int | None]:
-    """Number of each such page → number of the index that a neighbour says it belongs to. Raises OSError.
+def zero_pages(path: Path) -> ZeroPages:
+    """Return what the file alone says. Raises OSError.
 
     Nothing is told of files with other pages than usual, compressed ones among them: those have holes.
     """
     with open(path, "rb") as file:
         pages = Pages(file.fileno())
         if not pages.count or not _usual(pages.number(0, FLAGS, 4)):
-            return {}
-        empty, named = _empty_and_named(pages, checkpoint)
-        found = [page for page in empty if named[page] or _in_use(pages, page, checkpoint)]
-        return {**dict.fromkeys(found), **_indexes(pages, checkpoint, frozenset(found))}
+            return ZeroPages(0, frozenset(), {})
+        found = []
+        for page in range(pages.count):
+            if pages.is_zero(page) and _in_use(pages, page):
+                found.append(page)
+            if len(found) == ENOUGH:
+                break
+        maps = {number: pages.number(number, CHANGED, 8) for number in map(_map_of, found)}
+        return ZeroPages(pages.number(0, SPACE, 4), frozenset(found), maps)
 
 
 class Pages:
@@ -72,7 +99,31 @@ class Pages:
         return os.pread(self.file, INDEX + 8, page * PAGE)
 
     def is_zero(self, page: int) -> bool:
-        return os.pread(self.file, PAGE, page * PAGE) == bytes(PAGE)
+        return not any(self.header(page)) and os.pread(self.file, PAGE, page * PAGE) == bytes(PAGE)
+
+
+def _leaves_zeros(session: Session) -> bool:
+    """Whether the server itself writes zeros over what is no more in use, or has left changes out of the files."""
+    try:
+        return bool(
+            session.ask(
+                "SHOW GLOBAL VARIABLES WHERE (variable_name LIKE 'innodb%scrub%' AND value = 'ON')"
+                " OR (variable_name = 'innodb_force_recovery' AND value >= 6)"
+            )
+        )
+    except DBAPIError:
+        return True
+
+
+def _held_in_memory(session: Session, found: ZeroPages) -> set[int]:
+    """Return those of the pages and of their maps that the server has not written as they are now."""
+    # 1 stands for a page that was written and is still in the list of those to write.
+    numbers = ", ".join(map(str, sorted(found.pages | found.maps.keys())))
+    rows = session.ask(
+        "SELECT page_number FROM information_schema.innodb_buffer_page"
+        f" WHERE space = {found.space:d} AND page_number IN ({numbers}) AND oldest_modification > 1"
+    )
+    return {int(row[0]) for row in rows}
 
 
 def _usual(flags: int) -> bool:
@@ -82,34 +133,22 @@ def _usual(flags: int) -> bool:
     return (flags >> 1) & 0xF == 0 and (flags >> 6) & 0xF in (0, 5) and flags >> 16 == 0
 
 
-def _empty_and_named(pages: Pages, checkpoint: int) -> tuple[list[int], bytearray]:
-    """Pages of zeros; and a byte a page, not 0 where an index's page names it as its neighbour."""
-    empty: list[int] = []
-    named = bytearray(pages.count)
-    for page in range(pages.count):
-        header = pages.header(page)
-        if number_at(header, CHANGED, 8) == 0 and pages.is_zero(page):
-            empty.append(page)
-        for other in _neighbours(header, checkpoint):
-            if other < pages.count:
-                named[other] = 1
-    return empty, named
-
-
-def _indexes(pages: Pages, checkpoint: int, wanted: Collection[int]) -> dict[int, int]:
-    """Of which index these pages are, as far as a neighbour tells; for that the file is read once more."""
+def _indexes(path: Path, wanted: Collection[int]) -> dict[int, int]:
+    """Of which index these pages are, as far as a neighbour in use tells; for that the file is read once more."""
     found: dict[int, int] = {}
-    for page in range(pages.count if wanted else 0):
-        header = pages.header(page)
-        for other in _neighbours(header, checkpoint):
-            if other in wanted:
-                found[other] = number_at(header, INDEX, 8)
+    with open(path, "rb") as file:
+        pages = Pages(file.fileno())
+        for page in range(pages.count if wanted else 0):
+            header = pages.header(page)
+            for other in _neighbours(header):
+                if other in wanted and _in_use(pages, page):
+                    found[other] = number_at(header, INDEX, 8)
     return found
 
 
-def _neighbours(header: bytes, checkpoint: int) -> Iterator[int]:
-    """That a page of an index names, as of a change before the checkpoint."""
-    if not 0 < number_at(header, CHANGED, 8) <= checkpoint or number_at(header, KIND, 2) not in INDEX_PAGES:
+def _neighbours(header: bytes) -> Iterator[int]:
+    """That a page of an index names."""
+    if number_at(header, KIND, 2) not in INDEX_PAGES:
         return
     for at in (PREVIOUS, NEXT):
         other = number_at(header, at, 4)
@@ -117,11 +156,14 @@ def _neighbours(header: bytes, checkpoint: int) -> Iterator[int]:
             yield other
 
 
-def _in_use(pages: Pages, page: int, checkpoint: int) -> bool:
-    """As the map says that was on disk at the checkpoint."""
-    first, place = page // MAPS * MAPS, page % MAPS
-    known = pages.number(first, KIND, 2) in MAP_KINDS and pages.number(first, CHANGED, 8) <= checkpoint
-    if not known or place == RESERVED or page >= pages.number(0, LIMIT, 4):
+def _map_of(page: int) -> int:
+    return page // MAPS * MAPS
+
+
+def _in_use(pages: Pages, page: int) -> bool:
+    """As the map in the file says."""
+    first, place = _map_of(page), page % MAPS
+    if place == RESERVED or page >= pages.number(0, LIMIT, 4) or pages.number(first, KIND, 2) not in MAP_KINDS:
         return False
     entry = ENTRIES + place // EXTENT * ENTRY
     bit = 2 * (place % EXTENT)
