@@ -16,8 +16,8 @@ from maintenance.engines import open_engine, programs
 from maintenance.engines.errors import EngineError, Unable
 from maintenance.engines.marks import Signer
 from maintenance.engines.mysql import Family, MariaDB, MySQL
-from maintenance.engines.mysql.access_gate import mirror_schema
-from maintenance.engines.mysql.backup import client_program, dump_program
+from maintenance.engines.mysql.dump_file import client_program, dump_program
+from maintenance.engines.mysql.gate_mirror import mirror_schema
 from maintenance.engines.mysql.physical import MARIABACKUP
 from maintenance.engines.mysql.repair.quarantine import SAVED, create_missing, old_schema, saved_definitions
 from maintenance.engines.values import Limits, Tag

@@ -36,17 +36,21 @@ from ..values import (
 from . import (
     access_gate,
     actions,
-    activity,
     address,
     backup,
     benchmark,
     dead_man_switch,
+    definitions,
     diagnosis,
-    grants,
+    fingerprints,
+    gate_mirror,
     names,
     operator_queries,
     planning,
+    privileges,
+    restore,
     rollback,
+    sessions,
     structure,
     verification,
     writing,
@@ -54,10 +58,10 @@ from . import (
 from . import (
     encryption as protection,
 )
-from .grants import MARIADB, MYSQL
+from .capabilities import MARIADB, MYSQL
+from .connection import Session
 from .repair import corruption
 from .server import PINNED, Server
-from .session import Session
 
 
 class Family(Server):
@@ -69,7 +73,7 @@ class Family(Server):
         return diagnosis.facts(self)
 
     def grants(self, role: str | None = None) -> list[Grant]:
-        return grants.grants(self, role)
+        return privileges.grants(self, role)
 
     def spellings(self) -> dict[str, list[str]]:
         with self.session("listing tables of") as session:
@@ -78,7 +82,7 @@ class Family(Server):
         return names.spellings(self.schema, tables)
 
     def writers(self) -> list[Message]:
-        return activity.writers(self)
+        return sessions.writers(self)
 
     def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
         return diagnosis.diagnose(self, thresholds, tables)
@@ -112,11 +116,11 @@ class Family(Server):
 
     def mark(self) -> Mapping[str, object] | None:
         with self.session("looking for the mark of a cut on") as session:
-            return access_gate.marked(self, session)
+            return gate_mirror.marked(self, session)
 
     def _is_marked_by_another(self) -> bool:
         with self.session("looking for the mark of a cut on") as session:
-            return access_gate.closed_by_another(self, session)
+            return gate_mirror.closed_by_another(self, session)
 
     def read_state(self) -> Json:
         return access_gate.read_state(self)
@@ -158,13 +162,13 @@ class Family(Server):
         return actions.progress(self)
 
     def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
-        return verification.fingerprint(self, tables, side)
+        return fingerprints.fingerprint(self, tables, side)
 
     def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
         return verification.check(self, tables, thorough)
 
     def definitions(self, side: str | None = None) -> dict[str, str]:
-        return verification.catalog(self, side)
+        return definitions.catalog(self, side)
 
     def encryption(self, side: str | None = None) -> dict[str, list[str]]:
         return protection.encryption(self, side)
@@ -186,7 +190,7 @@ class Family(Server):
         return benchmark.measuring(self)
 
     def restore_beside(self, image: Image, backup_: Backup, seal: Seal) -> str:
-        return rollback.restore_beside(self, image, backup_, seal)
+        return restore.restore_beside(self, image, backup_, seal)
 
     def swap(self, side: str, gate_: Json, marker: Json) -> str:
         return rollback.swap(self, side, gate_, marker)

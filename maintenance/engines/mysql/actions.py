@@ -10,16 +10,17 @@ from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transi
 from ..messages import msg, size
 from ..values import Action, Fingerprint, Performed, Progress
 from . import planning, structure
+from .connection import Row, Session
 from .driver_errors import DEADLOCK
 from .filenames import from_file
+from .fingerprints import read_whole
 from .names import canonical, full, plain
 from .repair.innodb_pages import BadPage, bad_pages, only_indexes
 from .repair.myisam import repair_files
 from .repair.salvage import replaced_already, salvage
 from .server import Server
-from .session import Row, Session
 from .structure import Table
-from .verification import EXTENDED_BYTES, check_table, read_whole
+from .verification import EXTENDED_BYTES, check_table
 
 DEADLOCK_ATTEMPTS = 5
 

@@ -13,10 +13,10 @@ from sqlalchemy.exc import DBAPIError
 from ..parts import Measure
 from ..values import Sample
 from . import structure
+from .connection import Session
 from .names import full, quoted
 from .operator_queries import reading, session_for_questions
 from .server import Server
-from .session import Session
 
 TABLES = 4
 PURGE_SECONDS = 5.0

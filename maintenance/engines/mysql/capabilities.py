@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ..base import UndividedEngine
-from ..messages import Message
+from ..messages import Message, msg
 from ..values import Severity
 
 
@@ -58,3 +58,37 @@ class Ways(UndividedEngine):
     """Rights on the whole server that the account needs: name, what for, how bad it is without."""
     pages_sql: ClassVar[str | None]
     """Prefix that runs a query and tells the pages it touched; None where there is none."""
+
+
+Right = tuple[str, Message, Severity]
+
+
+SAME_IN_BOTH: tuple[Right, ...] = (
+    ("PROCESS", msg("Without it the console cannot see the sessions of applications"), "high"),
+    ("CREATE USER", msg("Without it the console cannot lock the accounts of applications"), "high"),
+    ("RELOAD", msg("Without it the console cannot take a consistent backup"), "high"),
+)
+
+
+MARIADB: tuple[Right, ...] = (
+    *SAME_IN_BOTH,
+    ("CONNECTION ADMIN", msg("Without it the console cannot end the sessions of applications"), "high"),
+    ("SET USER", msg("Without it the console cannot restore views and routines of other accounts"), "high"),
+    ("BINLOG MONITOR", msg("Without it the console cannot take a physical backup"), "medium"),
+    ("SLAVE MONITOR", msg("Without it the console cannot tell whether the server is a replica"), "medium"),
+)
+"""https://mariadb.com/kb/en/grant/"""
+
+
+MYSQL: tuple[Right, ...] = (
+    *SAME_IN_BOTH,
+    ("CONNECTION_ADMIN", msg("Without it the console cannot end the sessions of applications"), "high"),
+    ("SHOW_ROUTINE", msg("Without it the console cannot back up routines of other accounts"), "high"),
+    (
+        "REPLICATION CLIENT",
+        msg("Without it the console cannot tell whether the server is a replica"),
+        "medium",
+    ),
+    ("BACKUP_ADMIN", msg("Without it the console cannot take a physical backup"), "low"),
+)
+"""https://dev.mysql.com/doc/refman/8.4/en/privileges-provided.html"""

@@ -13,10 +13,11 @@ import math
 from ..errors import Transient, Unable
 from ..values import Json
 from . import structure
-from .access_gate import closed_by_another, local_session, mirror_schema, opening
+from .access_gate import local_session, opening
+from .connection import Session
+from .gate_mirror import closed_by_another, mirror_schema
 from .names import full, quoted
 from .server import Server
-from .session import Session
 
 LOOKS = 5
 """How often the event looks in the time that is set; never more than each second, at least every 5 s."""

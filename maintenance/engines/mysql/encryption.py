@@ -7,11 +7,11 @@ import re
 from sqlalchemy.exc import DBAPIError
 
 from . import structure
-from .access_gate import reaching_accounts
+from .accounts import reaching_accounts
+from .connection import Session
+from .fingerprints import OUR_TABLES
 from .names import canonical
 from .server import Server
-from .session import Session
-from .verification import OUR_TABLES
 
 
 def encryption(server: Server, side: str | None) -> dict[str, list[str]]:

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Unable
 from ..messages import Message, msg
+from .connection import Row, Session
 from .driver_errors import LOST, code_of
 from .names import canonical, full
 from .server import Server
-from .session import Row, Session
 
 ROWS = 1000
 """Rows of an answer that are kept; the rest is read and dropped."""

@@ -18,9 +18,9 @@ from .. import archive, programs
 from ..archive import Archive, ArchiveError, Seal
 from ..values import Backup
 from .backup_publish import failures_told, program, removed_unless_good, under_its_name
+from .connection import Session
 from .names import shortened
 from .server import Server
-from .session import Session
 
 MARIABACKUP = "mariabackup"
 CLONE = "clone"

@@ -12,16 +12,15 @@ import shutil
 
 from sqlalchemy.exc import DBAPIError
 
-from ..archive import Seal
-from ..errors import Damaged, Unable
+from ..errors import Unable
 from ..messages import msg
-from ..values import Backup, Image, Json
+from ..values import Json
 from . import structure
-from .access_gate import closed_by_another, mirror_schema, mirrored
-from .backup import Trailer, load
+from .connection import Session
 from .driver_errors import code_of
-from .names import canonical, full, plain, quoted
-from .physical import CLONE, MARIABACKUP, METHODS, left_clone
+from .gate_mirror import closed_by_another, mirror_schema, mirrored
+from .names import full, quoted
+from .physical import left_clone
 from .repair.quarantine import (
     SAVED,
     create_missing,
@@ -30,79 +29,12 @@ from .repair.quarantine import (
     old_schema,
     point_back,
     salvage_schema,
-    save_definitions,
     saved_definitions,
     saved_foreign_keys,
     set_triggers_aside,
 )
+from .restore import DONE
 from .server import Server
-from .session import Session
-
-DONE = "dbmaint_restored"
-"""Table in the side schema that says the restore reached its end."""
-
-
-def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> str:
-    """See Rollback.restore_beside. Tables only; nothing in the side schema can act by itself."""
-    if image.kind != "dump":
-        raise Unable("restoring", server.schema, msg("an image of kind {kind} is not ours", kind=image.kind))
-    side = new_schema(server)
-    with server.session("preparing", side) as session:
-        session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
-        structure.create_schema(session, side, server.schema)
-    told = Trailer((), (), ())
-    if backup.method not in METHODS:
-        # A physical backup holds the damage too; its image holds every table that could be read.
-        told = load(server, backup.path, seal, side)
-    unread = set(told.unread) - {plain(name) for name in image.tables}
-    if image.path is not None:
-        told = load(server, image.path, seal, side)
-        unread |= set(told.unread)
-    with server.session("completing", side) as session:
-        _tidy(session, side, set(told.tables), unread)
-        missing = set(told.tables) - unread - {table.name for table in structure.tables(session, side)}
-        if missing:
-            raise _incomplete(missing, backup)
-        save_definitions(server, session, side, told.definitions)
-        session.ask(f"CREATE TABLE {full(side, DONE)} (id TINYINT PRIMARY KEY, at DATETIME(6)) ENGINE=InnoDB")
-        session.ask(f"INSERT INTO {full(side, DONE)} VALUES (1, UTC_TIMESTAMP(6))")
-    return side
-
-
-def _tidy(session: Session, side: str, live: set[str], unread: set[str]) -> None:
-    """What the dump brought beyond the readable tables of the cut."""
-    session.ask("SET SESSION foreign_key_checks = 0")
-    for name in structure.sequence_names(session, side):
-        # No maintenance touches a sequence: the live one stays.
-        session.ask(f"DROP SEQUENCE IF EXISTS {full(side, name)}")
-    for table in structure.tables(session, side):
-        if table.name not in live or table.name in unread:
-            session.ask(f"DROP TABLE IF EXISTS {full(side, table.name)}")
-    session.ask("SET SESSION foreign_key_checks = 1")
-
-
-def _incomplete(missing: set[str], backup: Backup) -> Exception:
-    names = ", ".join(sorted(map(canonical, missing)))
-    file = backup.path.name
-    by_hand = {
-        MARIABACKUP: msg(
-            "{names} are only in the physical backup; on the database server: zstd -dc {file} |"
-            " mbstream -x -C DIR; mariabackup --prepare --export --target-dir=DIR; then for each table DISCARD"
-            " TABLESPACE, copy its .ibd and .cfg, IMPORT TABLESPACE (decrypt with age -d first where it ends in .age)",
-            names=names,
-            file=file,
-        ),
-        CLONE: msg(
-            "{names} are only in the physical backup; on the database server: zstd -dc {file} | tar -x -C DIR, give DIR"
-            " to the server's account, start a second mysqld with --datadir=DIR, and take the tables from there with"
-            " mysqldump (decrypt with age -d first where the file ends in .age)",
-            names=names,
-            file=file,
-        ),
-    }
-    if backup.method in by_hand:
-        return Unable("restoring", names, by_hand[backup.method])
-    return Damaged("restoring", names, msg("not in {name} and not in the image", name=file))
 
 
 def swap(server: Server, side: str, gate: Json, marker: Json) -> str:

@@ -22,9 +22,9 @@ from ..sockets import abort_connections
 from ..values import Limits, Tag
 from . import address
 from .capabilities import Ways
+from .connection import Row, Session
 from .driver_errors import LOST, MEANING, REFUSED_PLUGIN, code_of, from_driver, from_words, words_of
 from .names import quoted, shortened
-from .session import Row, Session
 
 SLOTS = 64
 """Sessions one run target has at a time, at most."""

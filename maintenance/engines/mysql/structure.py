@@ -16,10 +16,10 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
+from .connection import Row, Session
 from .filenames import from_file, in_file
 from .names import full, plain, quoted
 from .server import Server
-from .session import Row, Session
 
 REPAIRABLE = frozenset(("MyISAM", "Aria", "MRG_MyISAM"))
 

@@ -15,7 +15,7 @@ import pytest
 from maintenance.engines import archive
 from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Damaged, Interrupted, Unable
-from maintenance.engines.mysql import open_server, rollback
+from maintenance.engines.mysql import open_server, restore
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import MARKER, PLAIN, backed_up, background, engine_of
@@ -119,7 +119,7 @@ class TestBackup:
         with engine_of(lab) as engine:
             backup = backed_up(engine, lab, 1)
             before = engine.verifier.fingerprint(["orders"])
-            told = str(rollback._incomplete({"orders"}, backup))
+            told = str(restore._incomplete({"orders"}, backup))
             lab.sql("DELETE FROM orders WHERE id < 5000")
             unpacked = Path(tempfile.mkdtemp(dir=lab.folder))
             commands = told[told.index("zstd -dc") : told.index("; then")].replace("DIR", str(unpacked))

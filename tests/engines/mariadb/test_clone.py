@@ -11,7 +11,7 @@ import pytest
 from demo.mysql import ThrowawayMySQL
 from maintenance.engines import archive
 from maintenance.engines.errors import Damaged
-from maintenance.engines.mysql import physical, rollback
+from maintenance.engines.mysql import physical, restore
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import PLAIN, backed_up, engine_of
 
@@ -42,7 +42,7 @@ def test_a_clone_holds_the_damage_too_and_a_second_server_starts_on_it(lab: Mari
         side = engine.rollback.restore_beside(image, backup, PLAIN)
         assert set(engine.verifier.fingerprint(None, side)) == {"customers"}
         engine.rollback.clean()
-        assert "start a second mysqld" in str(rollback._incomplete({"orders"}, backup))
+        assert "start a second mysqld" in str(restore._incomplete({"orders"}, backup))
     second = ThrowawayMySQL(lab.server.folder.parent / "second", lab.server.options)
     try:
         for folder in (second.data, second.folder / "tmp"):

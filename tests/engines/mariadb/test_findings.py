@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 import MySQLdb
 import pytest
 
-from maintenance.engines.mysql import diagnosis, keys
-from maintenance.engines.mysql.diagnosis import server_findings
+from maintenance.engines.mysql import diagnosis
+from maintenance.engines.mysql.diagnosis import keys, server_findings
 from maintenance.engines.values import Finding
 from tests.engines.conftest import short_folder
 from tests.engines.lab_mariadb import MariaDBLab

@@ -11,7 +11,7 @@ import pytest
 
 from maintenance.engines.errors import EngineError, Transient
 from maintenance.engines.mysql import access_gate
-from maintenance.engines.mysql.session import Session
+from maintenance.engines.mysql.connection import Session
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import MARKER, background, crash_everywhere, engine_of, event_states, shown
 

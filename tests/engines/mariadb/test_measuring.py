@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from maintenance.engines.mysql.session import Session
+from maintenance.engines.mysql.connection import Session
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import engine_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from maintenance.engines.mysql.access_gate import mirror_schema
+from maintenance.engines.mysql.gate_mirror import mirror_schema
 from maintenance.engines.mysql.names import full
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import engine_of

@@ -10,8 +10,8 @@ import pytest
 
 from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.mysql import MySQL
+from maintenance.engines.mysql.connection import Row, Session
 from maintenance.engines.mysql.server import Server
-from maintenance.engines.mysql.session import Row, Session
 from maintenance.engines.values import Diagnosis, Limits, Tag
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import SMALL, action, background, engine_of, running

@@ -14,7 +14,7 @@ from maintenance.engines.archive import Seal
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import msg
 from maintenance.engines.mysql import Family
-from maintenance.engines.mysql.session import Session
+from maintenance.engines.mysql.connection import Session
 from maintenance.engines.values import Action, Json, Limits, Thresholds
 from tests.engines.lab_mariadb import PAGE, MariaDBLab, _flip, _leaf_pages
 

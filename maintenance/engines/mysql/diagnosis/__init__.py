@@ -15,16 +15,16 @@ from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Diagnosis, Facts, Finding, TableFacts, Thresholds
 
 from .. import structure
+from ..connection import Session
 from ..filenames import from_file
-from ..keys import key_findings, unused_findings
 from ..names import canonical
 from ..repair.corruption import damage_findings
 from ..repair.innodb_pages import verify_pages
 from ..server import Server
-from ..session import Session
 from ..structure import Size, Table
 from ..writing import cluster_refusal
 from .error_log import log_findings
+from .keys import key_findings, unused_findings
 from .server_findings import findings_of_server, is_replica, replication_findings, session_findings
 
 ROOM = 1.2

@@ -13,9 +13,9 @@ from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding, Severity
 
 from .. import structure
+from ..connection import Session
 from ..filenames import from_file
 from ..server import Server
-from ..session import Session
 from ..structure import Size
 
 LOG_TAIL = 512 * 1024

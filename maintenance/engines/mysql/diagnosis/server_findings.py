@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding, Severity
 
+from ..connection import Session
 from ..server import Server
-from ..session import Session
 
 LONG_TRANSACTION_SECONDS = 300
 LAG_SECONDS = 60

@@ -10,11 +10,11 @@ from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding
 
 from .. import structure
+from ..connection import Session
 from ..diagnosis.error_log import log_suspects
 from ..filenames import from_file
 from ..names import canonical, full
 from ..server import Server
-from ..session import Session
 from ..structure import Size, Table
 from .innodb_pages import Verdict, only_indexes, verify_pages
 

@@ -15,10 +15,10 @@ from maintenance.engines.errors import Damaged
 from maintenance.engines.messages import msg
 
 from .. import structure
+from ..connection import Session
 from ..filenames import in_file
 from ..names import bindable, canonical, full, quoted
 from ..server import Server
-from ..session import Session
 from ..structure import Table
 from .innodb_leaf_pages import Key, Numbers, Stretch, Way, way_around
 from .innodb_pages import MOST_PAGES, bad_pages

@@ -19,8 +19,8 @@ from maintenance.engines import programs
 from maintenance.engines.messages import Message, msg
 
 from .. import structure
+from ..connection import Session
 from ..server import Server
-from ..session import Session
 from ..structure import Table
 from .innodb_leaf_pages import INDEX, PAGE
 from .innodb_zeroed_pages import proven_zero_pages

@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from maintenance.engines.errors import Damaged, EngineError
 
 from .. import structure
+from ..connection import Session
 from ..driver_errors import MEANING, code_of
 from ..names import bindable, full, quoted
 from ..server import Server
-from ..session import Session
 from ..structure import Table
 from .innodb_ranges import Key, Range, ranges_between
 

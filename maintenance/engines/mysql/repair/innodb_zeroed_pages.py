@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import DBAPIError
 
-from ..session import Session
+from ..connection import Session
 from .innodb_leaf_pages import INDEX, INDEX_PAGES, KIND, NEXT, NO_PAGE, PAGE, number_at
 
 PREVIOUS, CHANGED, SPACE = 8, 16, 34

@@ -13,10 +13,11 @@ from maintenance.engines.messages import listed, msg
 from maintenance.engines.values import Loss, Performed
 
 from .. import structure
+from ..fingerprints import read_whole
 from ..names import canonical, full
 from ..server import Server
 from ..structure import REPAIRABLE, Table
-from ..verification import check_table, read_whole
+from ..verification import check_table
 from .quarantine import old_schema
 
 FILES = (".MYD", ".MYI", ".MAD", ".MAI")

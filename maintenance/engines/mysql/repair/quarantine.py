@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterable, Sequence
 
 from .. import structure
+from ..connection import Session
 from ..names import full, quoted, shortened
 from ..server import Server
-from ..session import Session
 from ..structure import Definition, ForeignKey
 
 SAVED = "dbmaint_objects"

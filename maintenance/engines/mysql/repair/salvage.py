@@ -16,11 +16,11 @@ from maintenance.engines.messages import msg
 from maintenance.engines.values import Loss, Performed
 
 from .. import structure
+from ..connection import Session
 from ..diagnosis.error_log import log_lines
 from ..filenames import in_file
 from ..names import canonical, full, quoted
 from ..server import Server
-from ..session import Session
 from ..structure import Definition, Table
 from ..verification import check_table
 from .innodb_key_ranges import copy_around, rows_listed

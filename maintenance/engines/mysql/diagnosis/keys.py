@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
-from ..messages import msg
-from ..values import Finding
-from . import structure
-from .names import canonical
-from .server import Server
-from .session import Session
-from .structure import Table
+from maintenance.engines.messages import msg
+from maintenance.engines.values import Finding
+
+from .. import structure
+from ..connection import Session
+from ..names import canonical
+from ..server import Server
+from ..structure import Table
 
 UNUSED_SECONDS = 86_400
 """A server that started lately calls every index unused."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from ..messages import Message, msg
 from ..writers import told
-from .access_gate import NOT_YET_KNOWN, REPLICATION_COMMANDS, Inside, enabled_events, reaching_accounts
+from .accounts import reaching_accounts
+from .connection import Session
+from .draining import NOT_YET_KNOWN, REPLICATION_COMMANDS, Inside
+from .events import enabled_events
 from .server import Server
-from .session import Session
 
 APPLYING = frozenset(("Slave_SQL", "Slave_worker", "Connect", "Query"))
 """Commands of the server's own user that bring rows of another server."""

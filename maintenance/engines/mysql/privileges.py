@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..messages import Message, msg
-from ..values import Grant, Severity
+from ..messages import msg
+from ..values import Grant
+from .connection import Session
 from .names import quoted
 from .server import Server
-from .session import Session
 
 
 def grants(server: Server, role: str | None) -> list[Grant]:
@@ -85,34 +85,3 @@ def _holds(session: Session, grantee: str, schema: str, right: str) -> bool:
             p=right,
         )
     )
-
-
-Right = tuple[str, Message, Severity]
-
-SAME_IN_BOTH: tuple[Right, ...] = (
-    ("PROCESS", msg("Without it the console cannot see the sessions of applications"), "high"),
-    ("CREATE USER", msg("Without it the console cannot lock the accounts of applications"), "high"),
-    ("RELOAD", msg("Without it the console cannot take a consistent backup"), "high"),
-)
-
-MARIADB: tuple[Right, ...] = (
-    *SAME_IN_BOTH,
-    ("CONNECTION ADMIN", msg("Without it the console cannot end the sessions of applications"), "high"),
-    ("SET USER", msg("Without it the console cannot restore views and routines of other accounts"), "high"),
-    ("BINLOG MONITOR", msg("Without it the console cannot take a physical backup"), "medium"),
-    ("SLAVE MONITOR", msg("Without it the console cannot tell whether the server is a replica"), "medium"),
-)
-"""https://mariadb.com/kb/en/grant/"""
-
-MYSQL: tuple[Right, ...] = (
-    *SAME_IN_BOTH,
-    ("CONNECTION_ADMIN", msg("Without it the console cannot end the sessions of applications"), "high"),
-    ("SHOW_ROUTINE", msg("Without it the console cannot back up routines of other accounts"), "high"),
-    (
-        "REPLICATION CLIENT",
-        msg("Without it the console cannot tell whether the server is a replica"),
-        "medium",
-    ),
-    ("BACKUP_ADMIN", msg("Without it the console cannot take a physical backup"), "low"),
-)
-"""https://dev.mysql.com/doc/refman/8.4/en/privileges-provided.html"""
