@@ -240,8 +240,10 @@ class Planner(ABC):
 class Backups(ABC):
     """Backup files, and what a rollback restores from."""
 
-    methods: ClassVar[tuple[str, str]]
-    """The usual method and an alternate of a different kind (flowchart node R)."""
+    @property
+    @abstractmethod
+    def methods(self) -> tuple[str, str]:
+        """The usual method and an alternate of a different kind (flowchart node R)."""
 
     @abstractmethod
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
@@ -274,8 +276,10 @@ class Actions(ABC):
 class Verifier(ABC):
     """Proof that nothing was lost: rows, structure, constraints, definitions."""
 
-    harms_damaged_tables: ClassVar[bool] = False
-    """True where a structural check takes away what could still be read of a damaged table: read first there."""
+    @property
+    def harms_damaged_tables(self) -> bool:
+        """Whether a structural check takes away what could still be read of a damaged table: read first there."""
+        return False
 
     @abstractmethod
     def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:

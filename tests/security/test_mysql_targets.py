@@ -41,17 +41,20 @@ def diagnoses(made: MariaDB) -> None:
 
 
 def dumps(made: MariaDB) -> None:
-    tool = dump_program(made)
-    programs.run([tool, *made.address(tool), "shop"], secrets=made.secrets())
+    tool = dump_program(made.server)
+    programs.run([tool, *made.server.address(tool), "shop"], secrets=made.server.secrets())
 
 
 def loads(made: MariaDB) -> None:
-    tool = client_program(made)
-    programs.run([tool, *made.address(tool), "--execute=SELECT 1"], secrets=made.secrets())
+    tool = client_program(made.server)
+    programs.run([tool, *made.server.address(tool), "--execute=SELECT 1"], secrets=made.server.secrets())
 
 
 def copies_files(made: MariaDB) -> None:
-    programs.run([MARIABACKUP, *made.address(MARIABACKUP), "--backup", "--target-dir=/nowhere"], secrets=made.secrets())
+    programs.run(
+        [MARIABACKUP, *made.server.address(MARIABACKUP), "--backup", "--target-dir=/nowhere"],
+        secrets=made.server.secrets(),
+    )
 
 
 @pytest.fixture(params=[diagnoses, dumps, loads, copies_files])
@@ -94,7 +97,7 @@ class TestARogueServer:
     def test_that_offers_no_tls_is_asked_nothing_where_tls_is_demanded(self, mode: str, tmp_path: Path) -> None:
         with listening(asks_for_file(str(tmp_path))) as rogue:
             with pytest.raises(EngineError):
-                engine(rogue, ssl_mode=mode).facts()
+                engine(rogue, ssl_mode=mode).sessions.facts()
             assert b"SELECT" not in rogue.everything
 
 
@@ -137,9 +140,9 @@ class TestTheAddress:
 
     def test_keeps_option_files_and_login_files_from_the_programs(self, tmp_path: Path) -> None:
         made = MariaDB(FULL_ADDRESS, Tag(1, 1), Limits())
-        assert made.address("mariadb")[0] == made.address("mariadb-dump")[0] == "--no-defaults"
-        assert made.secrets()["MYSQL_TEST_LOGIN_FILE"] == "/dev/null"
-        assert "--local-infile=0" in made.address("mariadb")
+        assert made.server.address("mariadb")[0] == made.server.address("mariadb-dump")[0] == "--no-defaults"
+        assert made.server.secrets()["MYSQL_TEST_LOGIN_FILE"] == "/dev/null"
+        assert "--local-infile=0" in made.server.address("mariadb")
 
 
 KEY = Signer(b"the key that no server knows")
@@ -193,24 +196,24 @@ class TestAMarkThatAnotherPutThere:
             for key in (b"", b"a guess"):
                 with console(lab) as made:
                     self.plant(neighbour, made, retired, Signer(key))
-                    gate = made.read_state()
+                    gate = made.gate.read_state()
                     assert [one["user"] for one in gate["accounts"]] != [retired]  # type: ignore[attr-defined]
-                    assert not made.is_cut()
-                    assert made.held_by_other_installation() is None
-                    made.fence()
-                    made.cut(gate, made.tag.mark)
-                    assert made.read_state() == gate
-                    made.open(gate, None)
-                    assert made.differences(gate) == []
+                    assert not made.gate.is_cut()
+                    assert made.lock.held_by_other_installation() is None
+                    made.lock.fence()
+                    made.gate.cut(gate, made.tag.mark)
+                    assert made.gate.read_state() == gate
+                    made.gate.open(gate, None)
+                    assert made.gate.differences(gate) == []
                 with pytest.raises(MySQLdb.Error):
                     MySQLdb.connect(host="127.0.0.1", port=lab.server.port, user=retired, passwd="app-secret")
         finally:
             lab.sql(f"DROP USER {retired}@127.0.0.1")
 
     def plant(self, neighbour: Neighbour, made: Family, user: str, signer: Signer) -> None:
-        schema = mirror_schema(made)
+        schema = mirror_schema(made.server)
         gate = {
-            "schema": made.schema,
+            "schema": made.server.schema,
             "max_connections": 80,
             "events": [],
             "accounts": [
@@ -230,36 +233,36 @@ class TestAMarkThatAnotherPutThere:
     def test_is_nothing_when_it_is_a_copy_of_a_true_one_for_another_schema(self, neighbour: Neighbour) -> None:
         lab = neighbour.lab
         with console(lab) as made:
-            gate = made.read_state()
-            made.cut(gate, made.tag.mark)
-            [(true_gate, true_marker)] = lab.sql(f"SELECT gate, marker FROM {mirror_schema(made)}.gate")
-            made.open(gate, None)
+            gate = made.gate.read_state()
+            made.gate.cut(gate, made.tag.mark)
+            [(true_gate, true_marker)] = lab.sql(f"SELECT gate, marker FROM {mirror_schema(made.server)}.gate")
+            made.gate.open(gate, None)
         other = lab.fresh()
         with console(other) as elsewhere:
-            schema = mirror_schema(elsewhere)
+            schema = mirror_schema(elsewhere.server)
             neighbour.sql(f"CREATE DATABASE {schema}")
             neighbour.sql(f"CREATE TABLE {schema}.gate (id INT PRIMARY KEY, gate LONGTEXT, marker LONGTEXT)")
             neighbour.sql(f"INSERT INTO {schema}.gate VALUES (1, %s, %s)", true_gate, true_marker)
-            assert elsewhere.read_state()["schema"] == other.database
-            assert not elsewhere.is_cut()
+            assert elsewhere.gate.read_state()["schema"] == other.database
+            assert not elsewhere.gate.is_cut()
 
     @pytest.mark.parametrize(
         "planted", ["CREATE VIEW {0}.gate AS SELECT 1 AS gate, 2 AS marker", "CREATE TABLE {0}.gate (id INT)"]
     )
     def test_is_nothing_when_it_is_no_mark(self, neighbour: Neighbour, planted: str) -> None:
         with console(neighbour.lab) as made:
-            schema = mirror_schema(made)
+            schema = mirror_schema(made.server)
             neighbour.sql(f"CREATE DATABASE {schema}")
             neighbour.sql(planted.format(schema))
-            gate = made.read_state()
-            made.cut(gate, made.tag.mark)
-            assert made.is_cut()
-            made.open(gate, None)
-            assert made.differences(gate) == []
+            gate = made.gate.read_state()
+            made.gate.cut(gate, made.tag.mark)
+            assert made.gate.is_cut()
+            made.gate.open(gate, None)
+            assert made.gate.differences(gate) == []
 
     def test_makes_no_statement_of_theirs_run_as_us(self, neighbour: Neighbour) -> None:
         with console(neighbour.lab) as made:
-            schema = old_schema(made)
+            schema = old_schema(made.server)
             neighbour.sql(f"CREATE DATABASE {schema}")
             neighbour.sql(
                 f"CREATE TABLE {schema}.{SAVED} (number INT AUTO_INCREMENT PRIMARY KEY, kind VARCHAR(20), name"
@@ -270,8 +273,8 @@ class TestAMarkThatAnotherPutThere:
                 f"INSERT INTO {schema}.{SAVED} (kind, name, body, owner) VALUES ('view', 'v', %s, '.')",
                 json.dumps(Signer().signed(body, "x")),
             )
-            with made.session("trying") as session:
-                create_missing(made, session, saved_definitions(made, session, schema))
+            with made.server.session("trying") as session:
+                create_missing(made.server, session, saved_definitions(made.server, session, schema))
             neighbour.sql(f"DROP DATABASE {schema}")
         assert "mysql" not in str(neighbour.sql("SHOW DATABASES"))
 
@@ -282,24 +285,24 @@ class TestALockThatAnotherTook:
         lab = neighbour.lab
         with lab.engine() as made, lab.application() as inside:
             assert isinstance(made, Family)
-            gate = made.read_state()
-            inside.execute(f"SELECT GET_LOCK('{made.slot_name(made.tag.token, 40)}', 0)")
-            made.cut(gate, made.tag.mark)
+            gate = made.gate.read_state()
+            inside.execute(f"SELECT GET_LOCK('{made.server.slot_name(made.tag.token, 40)}', 0)")
+            made.gate.cut(gate, made.tag.mark)
             with pytest.raises(MySQLdb.Error):
                 inside.execute("INSERT INTO t VALUES (2)")
-            made.open(gate, None)
+            made.gate.open(gate, None)
 
     def test_does_not_keep_the_maintenance_waiting(self, neighbour: Neighbour) -> None:
         with console(neighbour.lab) as made:
-            neighbour.sql(f"SELECT GET_LOCK('{made.hold_name}', 0)")
-            assert made.held_by_other_installation() is None
-            made.fence()
+            neighbour.sql(f"SELECT GET_LOCK('{made.lock.hold_name}', 0)")
+            assert made.lock.held_by_other_installation() is None
+            made.lock.fence()
 
     def test_is_not_one_that_can_be_foretold(self, family_lab: MariaDBLab) -> None:
         with console(family_lab) as made, family_lab.engine() as other:
             assert isinstance(other, Family)
-            assert made.slot_name(1, 0) != other.slot_name(1, 0)
-            assert made.secret_name("switch") != other.secret_name("switch")
+            assert made.server.slot_name(1, 0) != other.server.slot_name(1, 0)
+            assert made.server.secret_name("switch") != other.server.secret_name("switch")
 
 
 HARMFUL = (
@@ -332,8 +335,8 @@ class TestAnOperatorsQuestion:
         file = tmp_path / "out"
         with console(family_lab) as made:
             with pytest.raises(Unable):
-                made.query(question.replace("{file}", str(file)))
-            assert made.measure(question.replace("{file}", str(file)), 1).error
+                made.benchmark.query(question.replace("{file}", str(file)))
+            assert made.benchmark.measure(question.replace("{file}", str(file)), 1).error
         assert not file.exists()
 
     @pytest.mark.parametrize(
@@ -350,9 +353,9 @@ class TestAnOperatorsQuestion:
         with console(family_lab) as made:
             if answer is None:
                 with pytest.raises(Unable):  # a name like that may be quoted otherwise
-                    made.query(question)
+                    made.benchmark.query(question)
             else:
-                assert made.query(question) == [(answer,)]
+                assert made.benchmark.query(question) == [(answer,)]
 
     def test_is_not_asked_by_an_account_that_may_read_files(self, family_lab: MariaDBLab) -> None:
         lab = family_lab
@@ -363,17 +366,17 @@ class TestAnOperatorsQuestion:
         try:
             with console(lab) as made:
                 with pytest.raises(Unable, match="not asked: the console's account may read files"):
-                    made.query("SELECT 1")
-                assert "not asked" in str(made.measure("SELECT id FROM t", 1).error)
-                own = made.queries(None)
+                    made.benchmark.query("SELECT 1")
+                assert "not asked" in str(made.benchmark.measure("SELECT id FROM t", 1).error)
+                own = made.benchmark.queries(None)
                 assert len(own) == 2
-                assert [sample.error for sample in made.measure_all(own, 1)] == [None, None]
-                assert made.load_test(own, 0.2, 2).errors == 0
+                assert [sample.error for sample in made.benchmark.measure_all(own, 1)] == [None, None]
+                assert made.benchmark.load_test(own, 0.2, 2).errors == 0
         finally:
             lab.sql(f"REVOKE FILE ON *.* FROM {account}")
         with console(lab) as made:
-            assert made.query("SELECT 1") == [(1,)]
-            assert made.measure("SELECT id FROM t", 1).error is None
+            assert made.benchmark.query("SELECT 1") == [(1,)]
+            assert made.benchmark.measure("SELECT id FROM t", 1).error is None
 
     def test_is_not_asked_by_one_that_has_the_right_by_a_role(self, family_lab: MariaDBLab) -> None:
         lab = family_lab
@@ -385,7 +388,7 @@ class TestAnOperatorsQuestion:
             lab.sql(f"GRANT reader TO {account}")
             lab.sql(f"SET DEFAULT ROLE reader{to or ' TO'} {account}")
             with console(lab) as made, pytest.raises(Unable, match="not asked"):
-                made.query("SELECT 1")
+                made.benchmark.query("SELECT 1")
         finally:
             lab.sql("DROP ROLE reader")
 
@@ -399,15 +402,15 @@ class TestAnOperatorsQuestion:
                 "SELECT ST_GeomFromText((SELECT secret FROM people))",
                 "SELECT 1 FROM people WHERE secret REGEXP CONCAT('(', secret)",
             ):
-                told = str(made.measure(question, 1).error)
+                told = str(made.benchmark.measure(question, 1).error)
                 try:
-                    made.query(question)
+                    made.benchmark.query(question)
                 except EngineError as error:
                     told += str(error)
                     assert "error 1" in told or "error 3" in told
                 assert "secret-of" not in told
             with pytest.raises(EngineError, match="error 1146"):
-                made.query("SELECT * FROM the_secret_of_a_table")
+                made.benchmark.query("SELECT * FROM the_secret_of_a_table")
 
     def test_runs_no_function_of_theirs_with_our_rights(self, family_lab: MariaDBLab) -> None:
         lab = family_lab
@@ -425,12 +428,12 @@ class TestAnOperatorsQuestion:
         with console(lab) as made:
             for question in ("SELECT counted()", "SELECT n FROM v", "SELECT * FROM `w`", "TABLE w"):
                 with pytest.raises(EngineError):
-                    made.query(question)
-                assert made.measure(question, 1).error
-            assert made.query("SELECT plain()") == [(5,)]
-            assert made.query("SELECT id AS counted FROM t") == [(1,)]
+                    made.benchmark.query(question)
+                assert made.benchmark.measure(question, 1).error
+            assert made.benchmark.query("SELECT plain()") == [(5,)]
+            assert made.benchmark.query("SELECT id AS counted FROM t") == [(1,)]
         assert lab.sql("SELECT @@GLOBAL.max_connect_errors") == before
 
     def test_is_answered_in_bounded_memory(self, family_lab: MariaDBLab) -> None:
         with console(family_lab) as made:
-            assert len(made.query(f"SELECT seq FROM {family_lab.numbers(5000)}")) == 1000
+            assert len(made.benchmark.query(f"SELECT seq FROM {family_lab.numbers(5000)}")) == 1000

@@ -13,14 +13,14 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import AccessDenied, EngineError, Transient, Unable
 from ..messages import listed, msg
+from ..parts import AccessGate
 from ..values import Cut, Json
 from . import structure
 from .accounts import account_differences, observed_accounts
@@ -33,14 +33,89 @@ from .gate_mirror import drop_mirror, marked, mirror_schema, mirrored, write_mir
 from .names import account, full, quoted
 from .server import Server
 
-# -- the state before ------------------------------------------------------------------------------
 
+class ServerGate(AccessGate):
+    """Accounts that reach the schema are locked, events that reach it are off."""
 
-def read_state(server: Server) -> Json:
-    """See AccessGate.read_state."""
-    with server.session("reading the gate of") as session:
-        server.need_schema(session)
-        return mirrored(server, session) or observed(server, session)
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def read_state(self) -> Json:
+        """See AccessGate.read_state."""
+        with self.server.session("reading the gate of") as session:
+            self.server.need_schema(session)
+            return mirrored(self.server, session) or observed(self.server, session)
+
+    def cut(self, gate: Json, marker: Json) -> Cut:
+        """See AccessGate.cut."""
+        begun = time.monotonic()
+        accounts = cast(list[dict[str, Any]], gate["accounts"])
+        with self.server.unreplicated("cutting connections of") as session:
+            _need_to_see_everybody(session)
+            write_mirror(self.server, session, gate, marker)
+            for one in accounts:
+                if not one["locked"]:
+                    _lock(session, one)
+            for event in cast(list[dict[str, str]], gate["events"]):
+                if event["status"] == "ENABLED":
+                    set_event(session, event, "DISABLE")
+            # A new session proves that we can still log in; what is older than it is ended.
+            with self.server.session("proving the way in to") as canary:
+                fence = canary.id
+            ended = drain(
+                self.server, session, Inside(accounts, session.ask(self.server.capabilities.accounts_sql), fence)
+            )
+        return Cut(ended, QUIET_POLLS, time.monotonic() - begun)
+
+    def open(self, gate: Json, share: float | None) -> None:
+        """See AccessGate.open. Accounts first, then events, the mirror last."""
+        accounts = cast(list[dict[str, Any]], gate["accounts"])
+        with self.server.unreplicated("opening the gate of") as session:
+            failed = [
+                error
+                for one in accounts
+                if not one["locked"] and (error := _failed(_unlock, session, one, _limit(one, gate, share)))
+            ]
+            if share is None:
+                failed += [
+                    error
+                    for event in cast(list[dict[str, str]], gate["events"])
+                    if event["status"] == "ENABLED" and (error := _failed(set_event, session, event, "ENABLE"))
+                ]
+            if failed:
+                # Everything else is open by now; the mark stays, so that it can be done again.
+                kind = next((type(error) for error in failed if isinstance(error, Transient)), type(failed[0]))
+                words = listed(error.sentence for error in failed)
+                raise kind("opening the gate of", self.server.schema, words)
+            if share is None:
+                drop_mirror(self.server, session)
+
+    def differences(self, gate: Json) -> list[str]:
+        """See AccessGate.differences."""
+        with self.server.session("comparing the gate of") as session:
+            differences = account_differences(self.server, session, cast(list[dict[str, Any]], gate["accounts"]))
+            differences += event_differences(self.server, session, cast(list[dict[str, str]], gate["events"]))
+            limit = int(session.value("SELECT @@GLOBAL.max_connections"))
+            if limit != gate["max_connections"]:
+                differences.append(msg("max_connections is {now}, was {then}", now=limit, then=gate["max_connections"]))
+            if structure.schema_exists(session, mirror_schema(self.server)):
+                differences.append(msg("our marker {name} is still on the target", name=mirror_schema(self.server)))
+        return differences
+
+    def is_cut(self) -> bool:
+        """See AccessGate.is_cut."""
+        with self.server.session("looking for the mark of the cut on") as session:
+            mark = marked(self.server, session)
+            return mark is not None and self.server.tag.wrote(mark)
+
+    def manual_commands(self, gate: Json) -> list[str]:
+        """See AccessGate.manual_commands."""
+        with self.server.session("looking how to open by hand") as session:
+            drop = f"DROP DATABASE IF EXISTS {quoted(mirror_schema(self.server))}"
+            statements = "; ".join([*opening(self.server, session, gate), drop])
+            return [
+                shlex.join([self.server.capabilities.client_programs[0], *way(self.server.url), "-p", "-e", statements])
+            ]
 
 
 def observed(server: Server, session: Session) -> Json:
@@ -51,41 +126,6 @@ def observed(server: Server, session: Session) -> Json:
         "accounts": observed_accounts(server, session),
         "events": observed_events(server, session),
     }
-
-
-@contextmanager
-def local_session(server: Server, doing: str) -> Iterator[Session]:
-    """Replicas keep their own accounts: what we do to the gate stays out of the binary log where we may."""
-    with server.session(doing) as session:
-        try:
-            session.ask("SET SESSION sql_log_bin = 0")
-        except DBAPIError as error:
-            if code_of(error) not in (1227, 1231):
-                raise
-        yield session
-
-
-# -- cut -------------------------------------------------------------------------------------------
-
-
-def cut(server: Server, gate: Json, marker: Json) -> Cut:
-    """See AccessGate.cut."""
-    begun = time.monotonic()
-    accounts = cast(list[dict[str, Any]], gate["accounts"])
-    with local_session(server, "cutting connections of") as session:
-        _need_to_see_everybody(session)
-        write_mirror(server, session, gate, marker)
-        for one in accounts:
-            if not one["locked"]:
-                _lock(session, one)
-        for event in cast(list[dict[str, str]], gate["events"]):
-            if event["status"] == "ENABLED":
-                set_event(session, event, "DISABLE")
-        # A new session proves that we can still log in; what is older than it is ended.
-        with server.session("proving the way in to") as canary:
-            fence = canary.id
-        ended = drain(server, session, Inside(accounts, session.ask(server.accounts_sql), fence))
-    return Cut(ended, QUIET_POLLS, time.monotonic() - begun)
 
 
 def _need_to_see_everybody(session: Session) -> None:
@@ -107,33 +147,6 @@ def _lock(session: Session, one: dict[str, Any]) -> None:
         raise
 
 
-# -- open ------------------------------------------------------------------------------------------
-
-
-def open_gate(server: Server, gate: Json, share: float | None) -> None:
-    """See AccessGate.open. Accounts first, then events, the mirror last."""
-    accounts = cast(list[dict[str, Any]], gate["accounts"])
-    with local_session(server, "opening the gate of") as session:
-        failed = [
-            error
-            for one in accounts
-            if not one["locked"] and (error := _failed(_unlock, session, one, _limit(one, gate, share)))
-        ]
-        if share is None:
-            failed += [
-                error
-                for event in cast(list[dict[str, str]], gate["events"])
-                if event["status"] == "ENABLED" and (error := _failed(set_event, session, event, "ENABLE"))
-            ]
-        if failed:
-            # Everything else is open by now; the mark stays, so that it can be done again.
-            kind = next((type(error) for error in failed if isinstance(error, Transient)), type(failed[0]))
-            words = listed(error.sentence for error in failed)
-            raise kind("opening the gate of", server.schema, words)
-        if share is None:
-            drop_mirror(server, session)
-
-
 def _failed(step: Callable[..., None], session: Session, one: Mapping[str, Any], *args: object) -> EngineError | None:
     """Do one step of opening; return why it did not come about. A lost connection is raised: nothing else would."""
     try:
@@ -149,7 +162,7 @@ def _failed(step: Callable[..., None], session: Session, one: Mapping[str, Any],
 
 
 def opening(server: Server, session: Session, gate: Json) -> list[str]:
-    """The statements that bring accounts and events back as `gate` says, in the order of `open_gate`."""
+    """The statements that bring accounts and events back as `gate` says, in the order of `ServerGate.open`."""
 
     def literal(text: str) -> str:
         return str(session.value("SELECT QUOTE(%(t)s)", t=text))
@@ -168,21 +181,6 @@ def opening(server: Server, session: Session, gate: Json) -> list[str]:
                 f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} ENABLE",
             ]
     return statements
-
-
-def manual_commands(server: Server, gate: Json) -> list[str]:
-    """See AccessGate.manual_commands."""
-    with server.session("looking how to open by hand") as session:
-        drop = f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}"
-        statements = "; ".join([*opening(server, session, gate), drop])
-        return [shlex.join([server.client_programs[0], *way(server.url), "-p", "-e", statements])]
-
-
-def is_cut(server: Server) -> bool:
-    """See AccessGate.is_cut."""
-    with server.session("looking for the mark of the cut on") as session:
-        mark = marked(server, session)
-        return mark is not None and server.tag.wrote(mark)
 
 
 def _limit(one: dict[str, Any], gate: Json, share: float | None) -> int:
@@ -204,16 +202,3 @@ def _unlock(session: Session, one: dict[str, Any], limit: int) -> None:
         if code_of(error) == 1227:
             raise AccessDenied("unlocking", account(one["user"], one["host"]), str(error.orig)) from error
         raise
-
-
-def differences(server: Server, gate: Json) -> list[str]:
-    """See AccessGate.differences."""
-    with server.session("comparing the gate of") as session:
-        differences = account_differences(server, session, cast(list[dict[str, Any]], gate["accounts"]))
-        differences += event_differences(server, session, cast(list[dict[str, str]], gate["events"]))
-        limit = int(session.value("SELECT @@GLOBAL.max_connections"))
-        if limit != gate["max_connections"]:
-            differences.append(msg("max_connections is {now}, was {then}", now=limit, then=gate["max_connections"]))
-        if structure.schema_exists(session, mirror_schema(server)):
-            differences.append(msg("our marker {name} is still on the target", name=mirror_schema(server)))
-    return differences

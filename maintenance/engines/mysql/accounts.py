@@ -27,9 +27,9 @@ def observed_accounts(server: Server, session: Session) -> list[Json]:
     reaching = reaching_accounts(server, session)
     rescuing = _rescuing(server, session)
     found: list[Json] = []
-    for user, host, locked, limit in session.ask(server.accounts_sql):
+    for user, host, locked, limit in session.ask(server.capabilities.accounts_sql):
         name = account(str(user), str(host))
-        if name == me or str(user) in server.system_accounts or name in rescuing:
+        if name == me or str(user) in server.capabilities.system_accounts or name in rescuing:
             continue
         if reaching is None or f"'{user}'@'{host}'" in reaching:
             found.append(
@@ -50,7 +50,7 @@ def reaching_accounts(server: Server, session: Session) -> set[str] | None:
     A role may lead anywhere, so whoever has one counts; so does whoever may take another's identity, because
     the lock of the account that is taken is not looked at. Rights on another schema lead here by what lies in it.
     """
-    if server.roles_of_all_sql is not None and session.value(server.roles_of_all_sql):
+    if server.capabilities.roles_of_all_sql is not None and session.value(server.capabilities.roles_of_all_sql):
         return None
     found = _grantees(server, session, server.schema)
     for schema in writing.leading_here(server, session, found):
@@ -71,7 +71,7 @@ def _grantees(server: Server, session: Session, schema: str) -> set[str]:
         " UNION ALL SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.procs_priv"
         f" WHERE {there('db')} = {here}"
         " UNION ALL SELECT CONCAT('''', user, '''@''', host, '''') FROM mysql.proxies_priv"
-        f" UNION ALL {server.role_edges_sql}",
+        f" UNION ALL {server.capabilities.role_edges_sql}",
         s=schema,
     )
     return {str(row[0]) for row in rows}
@@ -88,7 +88,7 @@ def _rescuing(server: Server, session: Session) -> set[str]:
     busy = {str(row[1]) for row in session.ask("SHOW PROCESSLIST") if str(row[4]) not in REPLICATION_COMMANDS}
     return {
         account(str(user), str(host))
-        for user, host, _, _ in session.ask(server.accounts_sql)
+        for user, host, _, _ in session.ask(server.capabilities.accounts_sql)
         if f"'{user}'@'{host}'" in administrators and str(host) in LOCAL_HOSTS and str(user) not in busy
     }
 
@@ -100,7 +100,10 @@ def account_digest(session: Session, user: str, host: str) -> str:
 
 
 def account_differences(server: Server, session: Session, before: list[dict[str, Any]]) -> list[str]:
-    now = {(str(u), str(h)): (bool(int(locked)), int(n or 0)) for u, h, locked, n in session.ask(server.accounts_sql)}
+    now = {
+        (str(u), str(h)): (bool(int(locked)), int(n or 0))
+        for u, h, locked, n in session.ask(server.capabilities.accounts_sql)
+    }
     differences: list[str] = []
     for one in before:
         name, key = account(one["user"], one["host"]), (str(one["user"]), str(one["host"]))

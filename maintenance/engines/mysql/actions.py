@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..messages import msg, size
+from ..parts import Actions
 from ..values import Action, Fingerprint, Performed, Progress
 from . import planning, structure
 from .connection import Row, Session
@@ -15,6 +16,7 @@ from .driver_errors import DEADLOCK
 from .filenames import from_file
 from .fingerprints import read_whole
 from .names import canonical, full, plain
+from .repair.corruption import spared_tables, unreadable_tables
 from .repair.innodb_pages import BadPage, bad_pages, only_indexes
 from .repair.myisam import repair_files
 from .repair.salvage import replaced_already, salvage
@@ -25,21 +27,44 @@ from .verification import EXTENDED_BYTES, check_table
 DEADLOCK_ATTEMPTS = 5
 
 
-def perform(server: Server, action: Action, allow_data_loss: bool) -> Performed:
-    """See Actions.perform. Every statement here may be said again after a crash."""
-    table = _table(server, action.object)
-    server.purge_awaited = False
-    if action.kind == planning.CHECK_AND_REPAIR:
-        return check_and_repair(server, table, allow_data_loss)
-    if why := server.spared_tables().get(table.name):
-        if server.repairs_on_open:
-            raise Damaged("performing", action.object, msg("{why}; a repair keeps its files first", why=why))
-        _need_index_damage_only(server, table, why)
-    if action.kind == planning.ANALYZE:
-        return analyze(server, table)
-    if action.kind == planning.REBUILD:
-        return rebuild(server, table)
-    raise Unable("performing", action.object, msg("unknown action {action}", action=action.kind))
+class ServerActions(Actions):
+    """Work on one table at a time, and what the server says of it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def perform(self, action: Action, allow_data_loss: bool) -> Performed:
+        """See Actions.perform. Every statement here may be said again after a crash."""
+        table = _table(self.server, action.object)
+        self.server.purge_awaited = False
+        if action.kind == planning.CHECK_AND_REPAIR:
+            return check_and_repair(self.server, table, allow_data_loss)
+        if why := spared_tables(self.server).get(table.name):
+            if self.server.capabilities.repairs_on_open:
+                raise Damaged("performing", action.object, msg("{why}; a repair keeps its files first", why=why))
+            _need_index_damage_only(self.server, table, why)
+        if action.kind == planning.ANALYZE:
+            return analyze(self.server, table)
+        if action.kind == planning.REBUILD:
+            return rebuild(self.server, table)
+        raise Unable("performing", action.object, msg("unknown action {action}", action=action.kind))
+
+    def progress(self) -> list[Progress]:
+        """See Actions.progress. In-place rebuilds move no figure of the processlist; performance_schema may."""
+        running = {number: one for number, one in self.server.running_sessions().items() if one.busy}
+        if not running:
+            return []
+        found = []
+        with self.server.session("looking at the work in hand of") as session:
+            shares = _stage_shares(session)
+            for row in session.ask("SHOW FULL PROCESSLIST"):
+                one = running.get(int(row[0]))
+                if one is not None and one.object != self.server.schema and plain(one.object):
+                    share = shares.get(int(row[0]))
+                    if share is None and len(row) > 8 and row[8]:
+                        share = min(1.0, float(row[8]) / 100)
+                    found.append(Progress(one.object, share, one.statement, str(row[6] or ""), float(row[5] or 0)))
+        return found
 
 
 def _table(server: Server, name: str) -> Table:
@@ -48,9 +73,6 @@ def _table(server: Server, name: str) -> Table:
     if not found:
         raise Unable("performing", name, "there is no such table")
     return found[0]
-
-
-# -- analyze and rebuild ---------------------------------------------------------------------------
 
 
 def analyze(server: Server, table: Table) -> Performed:
@@ -120,7 +142,7 @@ def measured(server: Server, table: Table) -> int | None:
 def table_ids(server: Server, session: Session, table: str) -> set[int]:
     """InnoDB's internal ids of the table and its partitions; a rewritten table has new ones. Empty: cannot tell."""
     try:
-        rows = session.ask(f"SELECT name, table_id FROM information_schema.{server.innodb_tables}")
+        rows = session.ask(f"SELECT name, table_id FROM information_schema.{server.capabilities.innodb_tables}")
     except DBAPIError:
         return set()
     wanted = (server.schema, table)
@@ -137,9 +159,6 @@ def _only_here(session: Session) -> None:
         session.ask("SET SESSION sql_log_bin = 0")
 
 
-# -- check and repair ------------------------------------------------------------------------------
-
-
 def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Performed:
     """Reads, checks, and repairs only what needs it; checks again at the end."""
     if not table.transactional:
@@ -154,7 +173,7 @@ def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Per
         # A salvage got as far as the exchange; what comes after it may still be missing.
         return salvage(server, table, allow_data_loss)
     before = measured(server, table)
-    if server.reading_damage_kills and (why := server.unreadable_tables().get(table.name)):
+    if server.capabilities.reading_damage_kills and (why := unreadable_tables(server).get(table.name)):
         if allow_data_loss and not only_indexes(_bad_pages(server, table) or ()):
             return salvage(server, table, allow_data_loss)
         _need_index_damage_only(server, table, why)
@@ -222,7 +241,7 @@ def _complaint(server: Server, table: Table) -> str | None:
     """What CHECK TABLE says against the table, None when it is sound."""
     found = measured(server, table) or 0
     try:
-        check_table(server, table, extended=server.check_compares_indexes and found <= EXTENDED_BYTES)
+        check_table(server, table, extended=server.capabilities.check_compares_indexes and found <= EXTENDED_BYTES)
     except (Interrupted, Transient, Unreachable, ResourceShortage):
         raise
     except EngineError as error:
@@ -236,27 +255,6 @@ def _approved(server: Server, table: Table) -> None:
         raise Damaged(
             "repairing", canonical(table.name), msg("still damaged after the rebuild: {complaint}", complaint=complaint)
         )
-
-
-# -- progress --------------------------------------------------------------------------------------
-
-
-def progress(server: Server) -> list[Progress]:
-    """See Actions.progress. In-place rebuilds move no figure of the processlist; performance_schema may."""
-    running = {number: one for number, one in server.running_sessions().items() if one.busy}
-    if not running:
-        return []
-    found = []
-    with server.session("looking at the work in hand of") as session:
-        shares = _stage_shares(session)
-        for row in session.ask("SHOW FULL PROCESSLIST"):
-            one = running.get(int(row[0]))
-            if one is not None and one.object != server.schema and plain(one.object):
-                share = shares.get(int(row[0]))
-                if share is None and len(row) > 8 and row[8]:
-                    share = min(1.0, float(row[8]) / 100)
-                found.append(Progress(one.object, share, one.statement, str(row[6] or ""), float(row[5] or 0)))
-    return found
 
 
 def _stage_shares(session: Session) -> dict[int, float]:

@@ -13,82 +13,112 @@ from pathlib import Path
 from ..archive import Seal
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Unable
 from ..messages import msg
+from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
 from . import physical, structure
 from .backup_publish import failures_told
 from .dump_file import Contents, objects_dumps, tables_dump, write_dump
 from .fingerprints import fingerprint
 from .names import canonical, plain
+from .repair.corruption import unreadable_tables
 from .server import Server
 
 BY_TABLE = "table_dump"
 
 
-def back_up(server: Server, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
-    """See Backups.back_up. Without access to the server's files the physical method becomes a dump by table."""
-    with failures_told("backing up into", str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-    if method == physical.MARIABACKUP and physical.files_within_reach(server):
-        try:
-            return physical.mariabackup(server, folder, stem, seal)
-        except (Interrupted, ResourceShortage):
-            raise
-        except EngineError:
-            # The tool copies a damaged MyISAM table, and gives up at a damaged page of Aria's.
-            if not server.unreadable_tables():
+class ServerBackups(Backups):
+    """Dumps and physical copies, and the image under the cut."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._dumped_definitions: dict[Path, tuple[str, ...]] = {}
+        """By backup file that this object wrote: digests of the definitions in it."""
+
+    @property
+    def methods(self) -> tuple[str, str]:
+        """See Backups.methods."""
+        return self.server.capabilities.backup_methods
+
+    def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
+        """See Backups.back_up. Without access to the server's files the physical method becomes a dump by table."""
+        with failures_told("backing up into", str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        if method == physical.MARIABACKUP and physical.files_within_reach(self.server):
+            try:
+                return physical.mariabackup(self.server, folder, stem, seal)
+            except (Interrupted, ResourceShortage):
                 raise
-            return _by_table(server, folder, stem, seal)
-    if method == physical.CLONE and physical.can_clone(server):
-        return physical.clone(server, folder, stem, seal)
-    if method in (BY_TABLE, *physical.METHODS):
-        return _by_table(server, folder, stem, seal)
-    if method == server.methods[0]:
-        return _whole(server, method, folder, stem, seal)
-    raise Unable("backing up", server.schema, msg("unknown method {method}", method=method))
+            except EngineError:
+                # The tool copies a damaged MyISAM table, and gives up at a damaged page of Aria's.
+                if not unreadable_tables(self.server):
+                    raise
+                return self._by_table(folder, stem, seal)
+        if method == physical.CLONE and physical.can_clone(self.server):
+            return physical.clone(self.server, folder, stem, seal)
+        if method in (BY_TABLE, *physical.METHODS):
+            return self._by_table(folder, stem, seal)
+        if method == self.methods[0]:
+            return self._whole(method, folder, stem, seal)
+        raise Unable("backing up", self.server.schema, msg("unknown method {method}", method=method))
 
+    def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
+        """See Backups.image. Tables that changed since the backup, and every definition, which is cheap.
 
-# -- logical ---------------------------------------------------------------------------------------
+        No file at all when this very object wrote the backup and nothing changed since.
+        """
+        whole = backup.method in physical.METHODS
+        changed = [
+            name for name, found in baseline.items() if found.readable and (whole or backup.snapshot.get(name) != found)
+        ]
+        definitions = _definitions(self.server)
+        same_definitions = self._dumped_definitions.get(backup.path) == _digests(definitions)
+        if not changed and same_definitions and set(baseline) == set(backup.snapshot):
+            return Image("dump", backup.path.name, 0)
+        with failures_told("writing into", str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        parts = [tables_dump(self.server, only=[plain(name)]) for name in changed]
+        contents = Contents(parts, [], definitions, _unread(baseline), [plain(name) for name in baseline])
+        final = folder / f"{stem}.image.sql{seal.extension}"
+        written = write_dump(self.server, final, seal, contents, "dumping again what changed in")
+        return Image("dump", final.name, written.bytes, tuple(changed), final, written.sha256)
 
+    def _whole(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
+        """One snapshot of everything. A table that cannot be read makes it fail: that is what the alternate is for."""
+        _refuse_what_dumping_would_harm(self.server)
+        snapshot = fingerprint(self.server, None)
+        for name, found in snapshot.items():
+            if not found.readable:
+                raise Damaged("backing up", name, found.error or "cannot be read")
+        return self._dumped(method, folder / f"{stem}.sql{seal.extension}", seal, [tables_dump(self.server)], snapshot)
 
-def _whole(server: Server, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
-    """One snapshot of everything. A table that cannot be read makes it fail: that is what the alternate is for."""
-    _refuse_what_dumping_would_harm(server)
-    snapshot = fingerprint(server, None, None)
-    for name, found in snapshot.items():
-        if not found.readable:
-            raise Damaged("backing up", name, found.error or "cannot be read")
-    return _dumped(server, method, folder / f"{stem}.sql{seal.extension}", seal, [tables_dump(server)], snapshot)
+    def _by_table(self, folder: Path, stem: str, seal: Seal) -> Backup:
+        """Each readable table by itself, so that a bad one does not lose the others. Consistent only under the cut."""
+        snapshot = fingerprint(self.server, None)
+        parts = [tables_dump(self.server, only=[plain(name)]) for name, found in snapshot.items() if found.readable]
+        return self._dumped(BY_TABLE, folder / f"{stem}.tables.sql{seal.extension}", seal, parts, snapshot)
 
-
-def _by_table(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
-    """Each readable table by itself, so that a bad one does not lose the others. Consistent only under the cut."""
-    snapshot = fingerprint(server, None, None)
-    parts = [tables_dump(server, only=[plain(name)]) for name, found in snapshot.items() if found.readable]
-    return _dumped(server, BY_TABLE, folder / f"{stem}.tables.sql{seal.extension}", seal, parts, snapshot)
+    def _dumped(
+        self,
+        method: str,
+        final: Path,
+        seal: Seal,
+        parts: Sequence[list[str]],
+        snapshot: Mapping[str, Fingerprint],
+    ) -> Backup:
+        definitions = _definitions(self.server)
+        contents = Contents(
+            parts, objects_dumps(self.server), definitions, _unread(snapshot), [plain(name) for name in snapshot]
+        )
+        written = write_dump(self.server, final, seal, contents, "backing up")
+        self._dumped_definitions[final] = _digests(definitions)
+        return Backup(final, method, written.bytes, written.sha256, True, dict(snapshot))
 
 
 def _refuse_what_dumping_would_harm(server: Server) -> None:
     """A table marked crashed is repaired, with loss, by the dump's own reading: copy its files first."""
-    if server.repairs_on_open:
-        for table, why in server.unreadable_tables().items():
+    if server.capabilities.repairs_on_open:
+        for table, why in unreadable_tables(server).items():
             raise Damaged("backing up", canonical(table), why)
-
-
-def _dumped(
-    server: Server,
-    method: str,
-    final: Path,
-    seal: Seal,
-    parts: Sequence[list[str]],
-    snapshot: Mapping[str, Fingerprint],
-) -> Backup:
-    definitions = _definitions(server)
-    contents = Contents(
-        parts, objects_dumps(server), definitions, _unread(snapshot), [plain(name) for name in snapshot]
-    )
-    written = write_dump(server, final, seal, contents, "backing up")
-    server.dumped_definitions[final] = _digests(definitions)
-    return Backup(final, method, written.bytes, written.sha256, True, dict(snapshot))
 
 
 def _definitions(server: Server) -> list[structure.Definition]:
@@ -102,30 +132,3 @@ def _digests(definitions: Iterable[structure.Definition]) -> tuple[str, ...]:
 
 def _unread(found: Mapping[str, Fingerprint]) -> dict[str, str]:
     return {plain(name): one.error or "" for name, one in found.items() if not one.readable}
-
-
-# -- the image under the cut -----------------------------------------------------------------------
-
-
-def image(
-    server: Server, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal
-) -> Image:
-    """See Backups.image. Tables that changed since the backup, and every definition, which is cheap.
-
-    No file at all when this very object wrote the backup and nothing changed since.
-    """
-    whole = backup.method in physical.METHODS
-    changed = [
-        name for name, found in baseline.items() if found.readable and (whole or backup.snapshot.get(name) != found)
-    ]
-    definitions = _definitions(server)
-    same_definitions = server.dumped_definitions.get(backup.path) == _digests(definitions)
-    if not changed and same_definitions and set(baseline) == set(backup.snapshot):
-        return Image("dump", backup.path.name, 0)
-    with failures_told("writing into", str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-    parts = [tables_dump(server, only=[plain(name)]) for name in changed]
-    contents = Contents(parts, [], definitions, _unread(baseline), [plain(name) for name in baseline])
-    final = folder / f"{stem}.image.sql{seal.extension}"
-    written = write_dump(server, final, seal, contents, "dumping again what changed in")
-    return Image("dump", final.name, written.bytes, tuple(changed), final, written.sha256)

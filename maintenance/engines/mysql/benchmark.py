@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 
 from sqlalchemy.exc import DBAPIError
 
-from ..parts import Measure
+from ..parts import Benchmark, Measure, Rows
 from ..values import Sample
 from . import structure
 from .connection import Session
 from .names import full, quoted
-from .operator_queries import reading, session_for_questions
+from .operator_queries import query, reading, session_for_questions
+from .repair.corruption import spared_tables
 from .server import Server
 
 TABLES = 4
@@ -25,27 +26,46 @@ PURGE_IDLE_SECONDS = 1.0
 One transaction may hold all of them, so only an empty history, or one that falls no more, will do."""
 
 
-def queries(server: Server, tables: Sequence[str] | None) -> list[str]:
-    """See Benchmark.queries: a full scan, and a scan of each of the first two indexes, of the largest tables."""
-    with server.session("choosing benchmark queries for") as session:
-        chosen = structure.chosen(structure.tables(session, server.schema), tables)
-        spared = server.spared_tables()
-        chosen = [table for table in chosen if table.name not in spared]
-        measured = structure.sizes(server, session, chosen, server.schema)
-        chosen.sort(key=lambda table: (-measured[table.name].bytes if table.name in measured else 0, table.name))
-        queries: list[str] = []
-        for table in chosen[:TABLES]:
-            name = full(server.schema, table.name)
-            queries.append(f"SELECT COUNT(*) FROM {name} USE INDEX ()")
-            keys = [
-                index
-                for index in structure.indexes(session, server.schema, table.name)
-                if index.kind == "BTREE" and index.name != "PRIMARY" and index.columns[0] is not None
-            ]
-            for index in keys[:2]:
-                column = quoted(str(index.columns[0]))
-                queries.append(f"SELECT COUNT(DISTINCT {column}) FROM {name} FORCE INDEX ({quoted(index.name)})")
-        return queries
+class ServerBenchmark(Benchmark):
+    """Questions in transactions that cannot write."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.stopping = server, server.stopping
+
+    @property
+    def cost_unit(self) -> str:
+        """See Benchmark.cost_unit."""
+        return cost_unit(self.server)
+
+    def query(self, sql: str) -> Rows:
+        """See Benchmark.query."""
+        return query(self.server, sql)
+
+    def measuring(self, query: str) -> AbstractContextManager[Measure]:
+        """See Benchmark.measuring."""
+        return measuring(self.server)
+
+    def queries(self, tables: Sequence[str] | None) -> list[str]:
+        """See Benchmark.queries: a full scan, and a scan of each of the first two indexes, of the largest tables."""
+        with self.server.session("choosing benchmark queries for") as session:
+            chosen = structure.chosen(structure.tables(session, self.server.schema), tables)
+            spared = spared_tables(self.server)
+            chosen = [table for table in chosen if table.name not in spared]
+            measured = structure.sizes(self.server, session, chosen, self.server.schema)
+            chosen.sort(key=lambda table: (-measured[table.name].bytes if table.name in measured else 0, table.name))
+            queries: list[str] = []
+            for table in chosen[:TABLES]:
+                name = full(self.server.schema, table.name)
+                queries.append(f"SELECT COUNT(*) FROM {name} USE INDEX ()")
+                keys = [
+                    index
+                    for index in structure.indexes(session, self.server.schema, table.name)
+                    if index.kind == "BTREE" and index.name != "PRIMARY" and index.columns[0] is not None
+                ]
+                for index in keys[:2]:
+                    column = quoted(str(index.columns[0]))
+                    queries.append(f"SELECT COUNT(DISTINCT {column}) FROM {name} FORCE INDEX ({quoted(index.name)})")
+            return queries
 
 
 @contextmanager
@@ -60,7 +80,7 @@ def _measured(server: Server, session: Session, query: str, repeats: int) -> Sam
     with reading(session, query):
         rows = session.counted(query)  # warm-up
         times = [_timed(server, session, query) for _ in range(repeats)]
-        unit, cost = server.cost_unit, _pages(server, session, query)
+        unit, cost = cost_unit(server), _pages(server, session, query)
         if cost is None:
             unit, cost = "rows handled", _handled(session, query)
     return Sample(query, tuple(times), cost, unit, rows)
@@ -100,10 +120,10 @@ def _wait_for_purge(server: Server, session: Session) -> None:
 
 def _pages(server: Server, session: Session, query: str) -> int | None:
     """Sum of pages_accessed over the plan (MariaDB 10.6.15, 10.11.5 and later); None where it is not told."""
-    if server.pages_sql is None:
+    if server.capabilities.pages_sql is None:
         return None
     try:
-        told = json.loads(str(session.verbatim(f"{server.pages_sql} {query}")[0][0]))
+        told = json.loads(str(session.verbatim(f"{server.capabilities.pages_sql} {query}")[0][0]))
     except (DBAPIError, ValueError):
         return None
     found = list(_figures(told))
@@ -134,3 +154,8 @@ def _handler_reads(session: Session) -> int:
 def _reading_status_itself(session: Session) -> int:
     first, second = _handler_reads(session), _handler_reads(session)
     return second - first
+
+
+def cost_unit(server: Server) -> str:
+    """Return what a query costs here: pages touched where the server tells them."""
+    return "pages" if server.capabilities.pages_sql else "rows handled"

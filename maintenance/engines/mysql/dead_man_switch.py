@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 
 from ..errors import Transient, Unable
+from ..parts import DeadManSwitch
 from ..values import Json
 from . import structure
-from .access_gate import local_session, opening
+from .access_gate import opening
 from .connection import Session
 from .gate_mirror import closed_by_another, mirror_schema
 from .names import full, quoted
@@ -27,34 +28,57 @@ PATIENCE_SECONDS = 20
 """The disarming waits for an event that is opening the schema; longer than it may wait for others itself."""
 
 
-def arm(server: Server, gate: Json, seconds: float) -> None:
-    """See DeadManSwitch.arm."""
-    with local_session(server, "arming the switch of") as session:
-        if str(session.value("SELECT @@GLOBAL.event_scheduler")) != "ON":
-            raise Unable("arming the switch of", server.schema, "event_scheduler is not ON on this server")
-        schema = mirror_schema(server)
-        table, event = full(schema, "switch"), full(schema, "opens")
-        session.ask(
-            f"CREATE TABLE IF NOT EXISTS {table} (id TINYINT PRIMARY KEY, armed TINYINT NOT NULL, silent INT NOT NULL)"
-            " ENGINE=InnoDB"
-        )
-        session.ask(f"DROP EVENT IF EXISTS {event}")
-        session.ask(f"REPLACE INTO {table} VALUES (1, 1, 0)")
-        every = max(1, min(5, int(seconds / LOOKS)))
-        steps = ";\n        ".join(opening(server, session, gate) or ["SET trouble = 0"])
-        session.verbatim(
-            BODY.format(
-                event=event,
-                every=every,
-                lock=_lock(server),
-                table=table,
-                gate=full(schema, "gate"),
-                schema=quoted(schema),
-                patience=LOCK_SECONDS,
-                looks=max(1, math.ceil(seconds / every)),
-                steps=steps,
+class ServerSwitch(DeadManSwitch):
+    """An event of the server, in the schema of the mirror."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._armed = False
+
+    def arm(self, gate: Json, seconds: float) -> None:
+        """See DeadManSwitch.arm."""
+        with self.server.unreplicated("arming the switch of") as session:
+            if str(session.value("SELECT @@GLOBAL.event_scheduler")) != "ON":
+                raise Unable("arming the switch of", self.server.schema, "event_scheduler is not ON on this server")
+            schema = mirror_schema(self.server)
+            table, event = full(schema, "switch"), full(schema, "opens")
+            session.ask(
+                f"CREATE TABLE IF NOT EXISTS {table} (id TINYINT PRIMARY KEY, armed TINYINT NOT NULL,"
+                " silent INT NOT NULL) ENGINE=InnoDB"
             )
-        )
+            session.ask(f"DROP EVENT IF EXISTS {event}")
+            session.ask(f"REPLACE INTO {table} VALUES (1, 1, 0)")
+            every = max(1, min(5, int(seconds / LOOKS)))
+            steps = ";\n        ".join(opening(self.server, session, gate) or ["SET trouble = 0"])
+            session.verbatim(
+                BODY.format(
+                    event=event,
+                    every=every,
+                    lock=_lock(self.server),
+                    table=table,
+                    gate=full(schema, "gate"),
+                    schema=quoted(schema),
+                    patience=LOCK_SECONDS,
+                    looks=max(1, math.ceil(seconds / every)),
+                    steps=steps,
+                )
+            )
+        self._armed = True
+
+    def disarm(self) -> None:
+        """See DeadManSwitch.disarm."""
+        with self.server.unreplicated("disarming the switch of") as session:
+            if _has_switch(self.server, session) and not closed_by_another(self.server, session):
+                _disarm(self.server, session)
+        self._armed = False
+
+    def keepalive(self) -> None:
+        """See DeadManSwitch.keepalive."""
+        if not self._armed:
+            return
+        with self.server.unreplicated("putting off the switch of") as session:
+            if _has_switch(self.server, session):
+                session.ask(f"UPDATE {full(mirror_schema(self.server), 'switch')} SET silent = 0 WHERE armed = 1")
 
 
 BODY = """CREATE EVENT {event} ON SCHEDULE EVERY {every} SECOND DO
@@ -83,25 +107,14 @@ END"""
 first try on the mirror names no cut any more, so that nobody takes a schema for closed that was opened in part."""
 
 
-def disarm(server: Server) -> None:
-    """See DeadManSwitch.disarm."""
-    with local_session(server, "disarming the switch of") as session:
-        schema = mirror_schema(server)
-        if not _has_switch(server, session) or closed_by_another(server, session):
-            return
-        lock = _lock(server)
-        if session.value("SELECT GET_LOCK(%(lock)s, %(seconds)s)", lock=lock, seconds=PATIENCE_SECONDS) != 1:
-            raise Transient("disarming the switch of", server.schema, "its event does not end")
-        session.ask(f"UPDATE {full(schema, 'switch')} SET armed = 0")
-        session.ask("DO RELEASE_LOCK(%(lock)s)", lock=lock)
-        session.ask(f"DROP EVENT IF EXISTS {full(schema, 'opens')}")
-
-
-def put_off(server: Server) -> None:
-    """See DeadManSwitch.keepalive."""
-    with local_session(server, "putting off the switch of") as session:
-        if _has_switch(server, session):
-            session.ask(f"UPDATE {full(mirror_schema(server), 'switch')} SET silent = 0 WHERE armed = 1")
+def _disarm(server: Server, session: Session) -> None:
+    """Waits for the event where it is opening the schema. Raises Transient where it does not end."""
+    schema, lock = mirror_schema(server), _lock(server)
+    if session.value("SELECT GET_LOCK(%(lock)s, %(seconds)s)", lock=lock, seconds=PATIENCE_SECONDS) != 1:
+        raise Transient("disarming the switch of", server.schema, "its event does not end")
+    session.ask(f"UPDATE {full(schema, 'switch')} SET armed = 0")
+    session.ask("DO RELEASE_LOCK(%(lock)s)", lock=lock)
+    session.ask(f"DROP EVENT IF EXISTS {full(schema, 'opens')}")
 
 
 def _has_switch(server: Server, session: Session) -> bool:

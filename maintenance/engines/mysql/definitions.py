@@ -11,6 +11,7 @@ from .connection import Session
 from .driver_errors import code_of
 from .fingerprints import OUR_TABLES
 from .names import canonical
+from .repair.corruption import unreadable_tables
 from .repair.quarantine import saved_definitions
 from .server import Server
 
@@ -19,7 +20,7 @@ def catalog(server: Server, side: str | None) -> dict[str, str]:
     """See Verifier.definitions. Of a side copy: its tables, and the definitions that an exchange will bring back."""
     schema = side or server.schema
     found: dict[str, str] = {}
-    closed = server.unreadable_tables() if server.repairs_on_open and side is None else {}
+    closed = unreadable_tables(server) if server.capabilities.repairs_on_open and side is None else {}
     with server.session("reading definitions of", schema) as session:
         for table in structure.tables(session, schema):
             if table.name in closed:

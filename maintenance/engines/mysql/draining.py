@@ -75,7 +75,7 @@ def drain(server: Server, session: Session, who: Inside) -> int:
         server.raise_if_stopping("cutting connections of", server.schema)
         inside = _inside(server, session, who)
         for row in inside:
-            if server.kill(session, f"{server.kill_session} {row[0]}") and row[1] != NOT_YET_KNOWN:
+            if server.kill(session, f"{server.capabilities.kill_session} {row[0]}") and row[1] != NOT_YET_KNOWN:
                 ended.add(int(row[0]))
         quiet = 0 if inside else quiet + 1
         if inside and time.monotonic() > until:

@@ -16,6 +16,7 @@ from ..messages import msg
 from . import structure
 from .address import is_mariadbs
 from .backup_publish import failures_told, program, removed_unless_good, under_its_name
+from .repair.corruption import unreadable_tables
 from .server import ALL_ROWS, Server
 
 DEFINITION = b"-- dbmaint definition "
@@ -114,18 +115,18 @@ def _read_back(named: Path, final: Path, seal: Seal, parts: int) -> None:
 
 def dump_program(server: Server) -> str:
     """Raises Unable when the product's dump tool is not installed."""
-    return program(server.dump_programs, server)
+    return program(server.capabilities.dump_programs, server)
 
 
 def client_program(server: Server) -> str:
     """Raises Unable when the product's client is not installed."""
-    return program(server.client_programs, server)
+    return program(server.capabilities.client_programs, server)
 
 
 def _dump_options(server: Server, program: str) -> tuple[str, ...]:
     """Of the tool at hand. MariaDB's dumps MySQL too, but its statements for generated columns do not load again."""
-    if not is_mariadbs(program) or not server.dump_options:
-        return server.dump_options
+    if not is_mariadbs(program) or not server.capabilities.dump_options:
+        return server.capabilities.dump_options
     with server.session("looking for generated columns in") as session:
         generated = session.value(
             "SELECT CONCAT(table_name, '.', column_name) FROM information_schema.columns"
@@ -179,7 +180,7 @@ def objects_dumps(server: Server) -> list[list[str]]:
     with server.session("listing views of") as session:
         views = structure.view_names(session, server.schema)
     acting = ["--no-data", "--no-create-info", "--routines", "--events", "--triggers"]
-    closed = server.unreadable_tables() if server.repairs_on_open else ()
+    closed = unreadable_tables(server) if server.capabilities.repairs_on_open else ()
     ignored = [f"--ignore-table={server.schema}.{table}" for table in closed]
     parts = [[*_common(server), *acting, *ignored, "--", server.schema]]
     if views:

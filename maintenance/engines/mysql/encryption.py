@@ -46,7 +46,7 @@ OPTION = re.compile(r"\b(ENCRYPTED|ENCRYPTION|ENCRYPTION_KEY_ID)`?='?(\w+)")
 def _on_disk(server: Server, session: Session, schema: str) -> dict[str, list[str]]:
     """Tables of which every tablespace (a partition has its own) is encrypted."""
     files: dict[str, list[tuple[bool, str]]] = {}
-    for folder, table, encrypted, key in session.ask(server.encrypted_sql):
+    for folder, table, encrypted, key in session.ask(server.capabilities.encrypted_sql):
         if str(folder) == schema:
             files.setdefault(str(table), []).append((bool(encrypted), str(key)))
     return {

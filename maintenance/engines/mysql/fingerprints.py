@@ -11,6 +11,7 @@ from ..values import Fingerprint
 from . import structure
 from .connection import Session
 from .names import canonical, full, quoted
+from .repair.corruption import unreadable_rows
 from .server import Server
 from .structure import Column, Table
 
@@ -37,7 +38,7 @@ OUR_TABLES = "dbmaint_"
 """What our own tables in a side schema begin with."""
 
 
-def fingerprint(server: Server, tables: Sequence[str] | None, side: str | None) -> dict[str, Fingerprint]:
+def fingerprint(server: Server, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
     """See Verifier.fingerprint. `jobs` tables at a time, each in its own session."""
     schema = side or server.schema
     with server.session("listing tables of", schema) as session:
@@ -45,7 +46,7 @@ def fingerprint(server: Server, tables: Sequence[str] | None, side: str | None) 
             server.need_schema(session)
         chosen = structure.chosen(structure.tables(session, schema), tables)
         chosen = [table for table in chosen if not (side and table.name.startswith(OUR_TABLES))]
-    spared = server.unreadable_rows() if side is None else {}
+    spared = unreadable_rows(server) if side is None else {}
     with ThreadPoolExecutor(max(1, server.limits.jobs)) as pool:
         found = list(pool.map(lambda table: _of_table(server, schema, table, spared), chosen))
     return {canonical(table.name): print_ for table, print_ in zip(chosen, found, strict=True)}

@@ -83,7 +83,7 @@ def _parsed(text: object) -> Json | None:
 
 def _place(server: Server, session: Session, what: str) -> str:
     """What a signature is good for: this server's schema."""
-    return f"{what} of {server.schema} on {session.value(server.identity_sql)}"
+    return f"{what} of {server.schema} on {session.value(server.capabilities.identity_sql)}"
 
 
 def write_mirror(server: Server, session: Session, gate: Json, marker: Json) -> None:

@@ -18,6 +18,7 @@ from ..messages import Message, msg
 from .connection import Row, Session
 from .driver_errors import LOST, code_of
 from .names import canonical, full
+from .repair.corruption import spared_tables
 from .server import Server
 
 ROWS = 1000
@@ -125,7 +126,7 @@ def refuse_writing(sql: str) -> None:
 
 def refuse_harm(server: Server) -> None:
     """Raise Damaged while a table may not be read: which tables a question of an operator reads, nobody knows."""
-    for table, why in server.spared_tables().items():
+    for table, why in spared_tables(server).items():
         raise Damaged("asking", canonical(table), why)
 
 

@@ -30,7 +30,7 @@ ROOM = 1.1
 
 
 def files_within_reach(server: Server) -> bool:
-    if not server.physical or shutil.which(MARIABACKUP) is None:
+    if not server.capabilities.physical or shutil.which(MARIABACKUP) is None:
         return False
     with server.session("looking for the files of") as session:
         return server.data_folder(session) is not None
@@ -89,7 +89,7 @@ def _unpack_and_prepare(server: Server, named: Path, final: Path, seal: Seal, sc
 
 def can_clone(server: Server) -> bool:
     """Whether the plugin is active, and the copy it makes can be read and removed from here, and has room."""
-    if server.physical or shutil.which("tar") is None:
+    if server.capabilities.physical or shutil.which("tar") is None:
         return False
     with server.session("looking for the files of") as session:
         folder = server.data_folder(session)
@@ -100,7 +100,7 @@ def can_clone(server: Server) -> bool:
         ):
             return False
         try:
-            held = session.value(f"SELECT SUM(file_size) FROM information_schema.{server.tablespaces}")
+            held = session.value(f"SELECT SUM(file_size) FROM information_schema.{server.capabilities.tablespaces}")
         except DBAPIError:
             return False
         return shutil.disk_usage(_clone_folder(server, session).parent).free > int(held or 0) * ROOM
@@ -114,7 +114,7 @@ def _clone_folder(server: Server, session: Session) -> Path:
 
 def left_clone(server: Server, session: Session) -> Path | None:
     """What a killed worker left, where this process can see it."""
-    if server.physical or server.data_folder(session) is None:
+    if server.capabilities.physical or server.data_folder(session) is None:
         return None
     folder = _clone_folder(server, session)
     return folder if folder.exists() else None

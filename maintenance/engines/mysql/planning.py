@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..messages import Message, msg, size
+from ..parts import Planner
 from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
 
 CHECK_AND_REPAIR = "check_and_repair"
@@ -12,23 +13,27 @@ REBUILD = "rebuild"
 ANALYZE = "analyze"
 
 
-def plan(
-    kind: MaintenanceType,
-    diagnosis: Diagnosis,
-    thresholds: Thresholds,
-    tables: Sequence[str] | None,
-    allow_data_loss: bool,
-) -> list[Action]:
-    """See Planner.plan. Largest first, so that parallel work ends together."""
-    chosen = [table for table in diagnosis.tables if tables is None or table.name in tables]
-    chosen.sort(key=lambda table: (-table.bytes, table.name))
-    if kind == "repair":
-        return _repairs(chosen, named=tables is not None)
-    if kind == "rebuild":
-        return [_rebuild(table, msg("A full rebuild was asked for")) for table in chosen] + [
-            _analyze(table, msg("Fresh statistics after the rebuild"), stage=1) for table in chosen
-        ]
-    return _optimizations(chosen, thresholds)
+class ServerPlanner(Planner):
+    """From what was found to what is done with each table."""
+
+    def plan(
+        self,
+        kind: MaintenanceType,
+        diagnosis: Diagnosis,
+        thresholds: Thresholds,
+        tables: Sequence[str] | None,
+        allow_data_loss: bool,
+    ) -> list[Action]:
+        """See Planner.plan. Largest first, so that parallel work ends together."""
+        chosen = [table for table in diagnosis.tables if tables is None or table.name in tables]
+        chosen.sort(key=lambda table: (-table.bytes, table.name))
+        if kind == "repair":
+            return _repairs(chosen, named=tables is not None)
+        if kind == "rebuild":
+            return [_rebuild(table, msg("A full rebuild was asked for")) for table in chosen] + [
+                _analyze(table, msg("Fresh statistics after the rebuild"), stage=1) for table in chosen
+            ]
+        return _optimizations(chosen, thresholds)
 
 
 def _repairs(chosen: Sequence[TableFacts], named: bool) -> list[Action]:

@@ -5,22 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..messages import msg
+from ..parts import Privileges
 from ..values import Grant
 from .connection import Session
 from .names import quoted
 from .server import Server
 
 
-def grants(server: Server, role: str | None) -> list[Grant]:
-    """See Privileges.grants. `role` is 'user' or 'user@host'; the host is % when left out.
+class ServerPrivileges(Privileges):
+    """What the console's account may do, by the server's own lists."""
 
-    Rights that come by way of a role of the server are not seen, and told as missing.
-    """
-    with server.session("asking for the rights of the account") as session:
-        me = session.value("SELECT CURRENT_USER()") if role is None else role
-        user, _, host = str(me).rpartition("@") if "@" in str(me) else (str(me), "", "%")
-        literal = f"{text(session, user)}@{text(session, host)}"
-        return list(_needed(server, session, f"'{user}'@'{host}'", literal, role is not None))
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def grants(self, role: str | None = None) -> list[Grant]:
+        """See Privileges.grants. `role` is 'user' or 'user@host'; the host is % when left out.
+
+        Rights that come by way of a role of the server are not seen, and told as missing.
+        """
+        with self.server.session("asking for the rights of the account") as session:
+            me = session.value("SELECT CURRENT_USER()") if role is None else role
+            user, _, host = str(me).rpartition("@") if "@" in str(me) else (str(me), "", "%")
+            literal = f"{text(session, user)}@{text(session, host)}"
+            return list(_needed(self.server, session, f"'{user}'@'{host}'", literal, role is not None))
 
 
 def text(session: Session, value: str) -> str:
@@ -39,7 +46,7 @@ def _needed(server: Server, session: Session, grantee: str, me: str, other: bool
             "SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = %(g)s", g=grantee
         )
     }
-    for right, purpose, severity in server.rights:
+    for right, purpose, severity in server.capabilities.rights:
         yield Grant(f"GRANT {right} ON *.* TO {me}", purpose, right in held, severity)
     everywhere = {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "LOCK TABLES"} <= held
     schema = like(server.schema)

@@ -9,12 +9,15 @@ Each part can be done again by another process: it looks at which tables are whe
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 
 from sqlalchemy.exc import DBAPIError
 
+from ..archive import Seal
 from ..errors import Unable
 from ..messages import msg
-from ..values import Json
+from ..parts import Rollback
+from ..values import Backup, Image, Json
 from . import structure
 from .connection import Session
 from .driver_errors import code_of
@@ -33,29 +36,74 @@ from .repair.quarantine import (
     saved_foreign_keys,
     set_triggers_aside,
 )
-from .restore import DONE
+from .restore import DONE, restore_beside
 from .server import Server
 
 
-def swap(server: Server, side: str, gate: Json, marker: Json) -> str:
-    """See Rollback.swap. Accounts, grants and settings belong to names and stay; `gate` stays closed."""
-    del gate, marker  # the gate's mirror on the target is untouched by an exchange of tables
-    old = old_schema(server)
-    with server.session("exchanging", server.schema) as session:
-        if not structure.schema_exists(session, side):
-            if structure.schema_exists(session, old):
-                return old
-            raise Unable("exchanging", server.schema, msg("neither {side} nor {old} is there", side=side, old=old))
-        restored = [t.name for t in structure.tables(session, side) if t.name not in (SAVED, DONE)]
-        if restored:
-            _exchange(server, session, side, old, restored)
-        if not structure.schema_exists(session, old):
-            structure.create_schema(session, old, server.schema)
-        wanted = [*saved_definitions(server, session, side), *saved_definitions(server, session, old)]
-        point_back(server, session, old, saved_foreign_keys(server, session, old))
-        create_missing(server, session, wanted)
-        session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
-    return old
+class ServerRollback(Rollback):
+    """A side schema, and one exchange of all tables."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def swap(self, side: str, gate: Json, marker: Json) -> str:
+        """See Rollback.swap. Accounts, grants and settings belong to names and stay; `gate` stays closed."""
+        del gate, marker  # the gate's mirror on the target is untouched by an exchange of tables
+        old = old_schema(self.server)
+        with self.server.session("exchanging", self.server.schema) as session:
+            if not structure.schema_exists(session, side):
+                if structure.schema_exists(session, old):
+                    return old
+                raise Unable(
+                    "exchanging", self.server.schema, msg("neither {side} nor {old} is there", side=side, old=old)
+                )
+            restored = [t.name for t in structure.tables(session, side) if t.name not in (SAVED, DONE)]
+            if restored:
+                _exchange(self.server, session, side, old, restored)
+            if not structure.schema_exists(session, old):
+                structure.create_schema(session, old, self.server.schema)
+            wanted = [*saved_definitions(self.server, session, side), *saved_definitions(self.server, session, old)]
+            point_back(self.server, session, old, saved_foreign_keys(self.server, session, old))
+            create_missing(self.server, session, wanted)
+            session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
+        return old
+
+    def leftovers(self) -> list[str]:
+        """See Rollback.leftovers."""
+        with self.server.session("looking for leftovers on") as session:
+            mirror = [] if closed_by_another(self.server, session) else [mirror_schema(self.server)]
+            found = [
+                schema for schema in (*side_schemas(self.server), *mirror) if structure.schema_exists(session, schema)
+            ]
+            copy = left_clone(self.server, session)
+            found += [str(copy)] if copy is not None else []
+            return found + [f"session {number}" for number in self.server.older_sessions(session)]
+
+    def clean(self, keep: Sequence[str] = ()) -> list[str]:
+        """See Rollback.clean. The gate's mirror goes only when it holds nothing: ServerGate.open removes the rest."""
+        removed = []
+        with self.server.session("cleaning") as session:
+            for schema in side_schemas(self.server):
+                if schema not in keep and structure.schema_exists(session, schema):
+                    drop_side_schema(self.server, session, schema)
+                    removed.append(schema)
+            copy = left_clone(self.server, session)
+            if copy is not None and str(copy) not in keep:
+                shutil.rmtree(copy)
+                removed.append(str(copy))
+            mirror = mirror_schema(self.server)
+            if (
+                mirror not in keep
+                and structure.schema_exists(session, mirror)
+                and mirrored(self.server, session) is None
+            ):
+                session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror)}")
+                removed.append(mirror)
+        return removed
+
+    def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:
+        """See Rollback.restore_beside."""
+        return restore_beside(self.server, image, backup, seal)
 
 
 def _exchange(server: Server, session: Session, side: str, old: str, restored: list[str]) -> None:
@@ -98,40 +146,8 @@ def _free_name(name: str, taken: set[str]) -> str:
     return candidate
 
 
-# -- afterwards ------------------------------------------------------------------------------------
-
-
 def side_schemas(server: Server) -> tuple[str, ...]:
     return (new_schema(server), old_schema(server), salvage_schema(server))
-
-
-def leftovers(server: Server) -> list[str]:
-    """See Rollback.leftovers."""
-    with server.session("looking for leftovers on") as session:
-        mirror = [] if closed_by_another(server, session) else [mirror_schema(server)]
-        found = [schema for schema in (*side_schemas(server), *mirror) if structure.schema_exists(session, schema)]
-        copy = left_clone(server, session)
-        found += [str(copy)] if copy is not None else []
-        return found + [f"session {number}" for number in server.older_sessions(session)]
-
-
-def clean(server: Server, keep: tuple[str, ...]) -> list[str]:
-    """See Rollback.clean. The gate's mirror goes only when it holds nothing: open_gate removes the rest."""
-    removed = []
-    with server.session("cleaning") as session:
-        for schema in side_schemas(server):
-            if schema not in keep and structure.schema_exists(session, schema):
-                drop_side_schema(server, session, schema)
-                removed.append(schema)
-        copy = left_clone(server, session)
-        if copy is not None and str(copy) not in keep:
-            shutil.rmtree(copy)
-            removed.append(str(copy))
-        mirror = mirror_schema(server)
-        if mirror not in keep and structure.schema_exists(session, mirror) and mirrored(server, session) is None:
-            session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror)}")
-            removed.append(mirror)
-    return removed
 
 
 def drop_side_schema(server: Server, session: Session, schema: str) -> None:

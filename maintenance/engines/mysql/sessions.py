@@ -1,28 +1,75 @@
-"""Who else may write to the schema now: sessions, events that are on, and the appliers of replication."""
+"""The part `Sessions`: what the server says of itself, and who else may write to the schema now."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from sqlalchemy.exc import DBAPIError
+
 from ..messages import Message, msg
+from ..parts import Sessions
+from ..sockets import abort_connections
+from ..values import Facts
 from ..writers import told
+from . import names, structure
 from .accounts import reaching_accounts
 from .connection import Session
+from .diagnosis.server_findings import is_replica
 from .draining import NOT_YET_KNOWN, REPLICATION_COMMANDS, Inside
 from .events import enabled_events
 from .server import Server
+from .writing import cluster_refusal
 
 APPLYING = frozenset(("Slave_SQL", "Slave_worker", "Connect", "Query"))
 """Commands of the server's own user that bring rows of another server."""
 
 
-def writers(server: Server) -> list[Message]:
-    """See Sessions.writers."""
-    with server.session("looking who may write to") as session:
-        return [*_sessions(server, session), *_events(server, session)]
+class ServerSessions(Sessions):
+    """Sessions on the server, and what it says of the schema."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def facts(self) -> Facts:
+        """See Sessions.facts."""
+        with self.server.session("looking at") as session:
+            self.server.need_schema(session)
+            version, folder = session.ask("SELECT VERSION(), @@datadir")[0]
+            chosen = structure.tables(session, self.server.schema)
+            measured = structure.sizes(self.server, session, chosen, self.server.schema)
+            return Facts(
+                version=f"{self.server.capabilities.version_prefix}{version}",
+                identity=f"{_server_identity(self.server, session)}/{self.server.schema}",
+                data_directory=str(folder) if folder else None,
+                is_replica=is_replica(self.server, session),
+                size_bytes=sum(one.bytes for one in measured.values()),
+                refusal=cluster_refusal(session),
+            )
+
+    def writers(self) -> list[Message]:
+        """See Sessions.writers."""
+        with self.server.session("looking who may write to") as session:
+            return [*_sessions(self.server, session), *_events(self.server, session)]
+
+    def spellings(self) -> dict[str, list[str]]:
+        """See Sessions.spellings."""
+        with self.server.session("listing tables of") as session:
+            self.server.need_schema(session)
+            tables = [table.name for table in structure.tables(session, self.server.schema)]
+        return names.spellings(self.server.schema, tables)
+
+    def end_statements(self) -> None:
+        """See Sessions.end_statements."""
+        self.server.end_statements()
+
+    def abort_connections(self) -> None:
+        """See Sessions.abort_connections."""
+        abort_connections(self.server.url, 3306)
 
 
 def _sessions(server: Server, session: Session) -> list[Message]:
     """Who is in the schema, or of an account that reaches it; an event at work is a session of its definer."""
-    accounts = session.ask(server.accounts_sql)
+    accounts = session.ask(server.capabilities.accounts_sql)
     reaching = reaching_accounts(server, session)
     able = [{"user": a[0], "host": a[1]} for a in accounts if reaching is None or f"'{a[0]}'@'{a[1]}'" in reaching]
     inside = Inside(able, accounts, 0)
@@ -54,3 +101,10 @@ def _events(server: Server, session: Session) -> list[Message]:
         told(msg("event {name}", name=f"{event['schema']}.{event['name']}"), account=str(event["definer"]))
         for event in enabled_events(server, session)
     ]
+
+
+def _server_identity(server: Server, session: Session) -> str:
+    """What is the same by socket and by network; older servers have no id of their own."""
+    with suppress(DBAPIError):
+        return str(session.value(server.capabilities.identity_sql))
+    return ":".join(map(str, session.ask("SELECT @@hostname, @@port, @@datadir")[0]))

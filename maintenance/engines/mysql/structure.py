@@ -105,7 +105,7 @@ def sizes(server: Server, session: Session, of: Iterable[Table], schema: str) ->
     Figures of information_schema.tables are as old as the table's statistics.
     """
     of = list(of)
-    careful = [table for table in of if server.repairs_on_open and table.engine in REPAIRABLE]
+    careful = [table for table in of if server.capabilities.repairs_on_open and table.engine in REPAIRABLE]
     asked = {table.name for table in of if table not in careful}
     result: dict[str, Size] = {}
     files = _tablespaces(server, session, schema)
@@ -133,7 +133,7 @@ def sizes(server: Server, session: Session, of: Iterable[Table], schema: str) ->
 def _tablespaces(server: Server, session: Session, schema: str) -> dict[str, int]:
     """Bytes of each table's own files, partitions together; needs PROCESS; empty without it."""
     try:
-        rows = session.ask(f"SELECT name, file_size FROM information_schema.{server.tablespaces}")
+        rows = session.ask(f"SELECT name, file_size FROM information_schema.{server.capabilities.tablespaces}")
     except DBAPIError:
         return {}
     held: dict[str, int] = {}
@@ -229,7 +229,11 @@ def foreign_keys(server: Server, session: Session, schema: str) -> list[ForeignK
 
     Asked of InnoDB alone where the server would open every table of every schema to answer.
     """
-    rows = _keys_of_innodb(session, schema) if server.repairs_on_open else _keys_of_dictionary(session, schema)
+    rows = (
+        _keys_of_innodb(session, schema)
+        if server.capabilities.repairs_on_open
+        else _keys_of_dictionary(session, schema)
+    )
     grouped: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
     for row in sorted(rows, key=lambda row: (row[0], row[1], row[2], row[7])):
         grouped.setdefault((str(row[0]), str(row[1]), str(row[2])), []).append(tuple(map(str, row)))

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unreachable
 from ..messages import msg
-from ..values import Check
+from ..parts import Verifier
+from ..values import Check, Fingerprint
 from . import structure
 from .connection import Row, Session
-from .fingerprints import bits_of
+from .definitions import catalog
+from .encryption import encryption, tls
+from .fingerprints import bits_of, fingerprint
 from .names import canonical, full, quoted
+from .repair.corruption import unreadable_tables
 from .server import Server
 from .structure import Table
 
@@ -19,35 +23,73 @@ EXTENDED_BYTES = 64_000_000
 CHECK_ATTEMPTS = 3
 
 
-def check(server: Server, tables: Sequence[str] | None, thorough: bool) -> list[Check]:
-    """See Verifier.check. Serial: two CHECK EXTENDED beside each other are slower than one after the other."""
-    with server.session("listing tables of") as session:
-        chosen = structure.chosen(structure.tables(session, server.schema), tables)
-        size = structure.sizes(server, session, chosen, server.schema)
-        keys = [key for key in structure.foreign_keys(server, session, server.schema) if key.schema == server.schema]
-    spared = server.unreadable_tables()
-    results = [Check("structure", canonical(one.name), False, spared[one.name]) for one in chosen if one.name in spared]
-    for table in chosen:
-        if table.name in spared:
-            continue
-        results.append(_structure_check(server, table, thorough and size[table.name].bytes <= EXTENDED_BYTES))
-        if thorough and not server.check_compares_indexes and table.transactional and results[-1].passed:
-            results += index_checks(server, table)
-    names = {table.name for table in chosen}
-    sound = {result.object for result in results if result.passed}
-    for key in keys if thorough else []:
-        if key.table in names and canonical(key.table) in sound and key.to_table not in spared:
-            results.append(_orphan_check(server, key))
-    for table in chosen:
-        if canonical(table.name) in sound:
-            results += _counter_check(server, table)
-    return results
+class ServerVerifier(Verifier):
+    """Structural checks, fingerprints, definitions, encryption."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    @property
+    def harms_damaged_tables(self) -> bool:
+        """See Verifier.harms_damaged_tables."""
+        return self.server.capabilities.harms_damaged_tables
+
+    def check(self, tables: Sequence[str] | None, thorough: bool = True) -> list[Check]:
+        """See Verifier.check. Serial: two CHECK EXTENDED beside each other are slower than one after the other."""
+        with self.server.session("listing tables of") as session:
+            chosen = structure.chosen(structure.tables(session, self.server.schema), tables)
+            size = structure.sizes(self.server, session, chosen, self.server.schema)
+            keys = [
+                key
+                for key in structure.foreign_keys(self.server, session, self.server.schema)
+                if key.schema == self.server.schema
+            ]
+        spared = unreadable_tables(self.server)
+        results = [
+            Check("structure", canonical(one.name), False, spared[one.name]) for one in chosen if one.name in spared
+        ]
+        for table in chosen:
+            if table.name in spared:
+                continue
+            results.append(_structure_check(self.server, table, thorough and size[table.name].bytes <= EXTENDED_BYTES))
+            if (
+                thorough
+                and not self.server.capabilities.check_compares_indexes
+                and table.transactional
+                and results[-1].passed
+            ):
+                results += index_checks(self.server, table)
+        names = {table.name for table in chosen}
+        sound = {result.object for result in results if result.passed}
+        for key in keys if thorough else []:
+            if key.table in names and canonical(key.table) in sound and key.to_table not in spared:
+                results.append(_orphan_check(self.server, key))
+        for table in chosen:
+            if canonical(table.name) in sound:
+                results += _counter_check(self.server, table)
+        return results
+
+    def fingerprint(self, tables: Sequence[str] | None, side: str | None = None) -> dict[str, Fingerprint]:
+        """See Verifier.fingerprint."""
+        return fingerprint(self.server, tables, side)
+
+    def definitions(self, side: str | None = None) -> dict[str, str]:
+        """See Verifier.definitions."""
+        return catalog(self.server, side)
+
+    def encryption(self, side: str | None = None) -> dict[str, list[str]]:
+        """See Verifier.encryption."""
+        return encryption(self.server, side)
+
+    def tls(self) -> dict[str, list[str]]:
+        """See Verifier.tls."""
+        return tls(self.server)
 
 
 def _structure_check(server: Server, table: Table, extended: bool) -> Check:
     name = canonical(table.name)
     try:
-        words = check_table(server, table, extended=server.check_compares_indexes and extended)
+        words = check_table(server, table, extended=server.capabilities.check_compares_indexes and extended)
     except (Interrupted, Transient, Unreachable, ResourceShortage):
         raise
     except EngineError as error:
@@ -92,6 +134,7 @@ def index_checks(server: Server, table: Table) -> list[Check]:
     """Index entries against rows, by the same sum over the same columns: where CHECK does not compare them."""
     name = canonical(table.name)
     results = []
+    hidden = server.capabilities.see_hidden_indexes
     with server.session("comparing the indexes of", name) as session:
         types = {column.name: column for column in structure.columns(session, server.schema, table.name)}
         for index in structure.indexes(session, server.schema, table.name):
@@ -101,7 +144,7 @@ def index_checks(server: Server, table: Table) -> list[Check]:
             row = f"CONCAT({', '.join(bits_of(column) for column in whole)})"
             sums = [
                 session.ask(
-                    f"SELECT {server.see_hidden_indexes} COUNT(*), SUM(CRC32({row})), SUM(CRC32(REVERSE({row})))"
+                    f"SELECT {hidden} COUNT(*), SUM(CRC32({row})), SUM(CRC32(REVERSE({row})))"
                     f" FROM {full(server.schema, table.name)} {hint}"
                 )[0]
                 for hint in ("USE INDEX ()", f"FORCE INDEX ({quoted(index.name)})")

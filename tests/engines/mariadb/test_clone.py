@@ -71,8 +71,8 @@ def test_without_plugin_or_room_it_is_a_dump_by_table(lab: MariaDBLab, monkeypat
 
 def test_what_a_killed_worker_left_of_a_clone_is_told_and_removed(lab: MariaDBLab) -> None:
     with engine_of(lab) as engine:
-        with engine.session("looking") as session:
-            left = physical._clone_folder(engine, session)
+        with engine.server.session("looking") as session:
+            left = physical._clone_folder(engine.server, session)
         left.mkdir()
         assert engine.rollback.leftovers() == [str(left)]
         assert engine.rollback.clean() == [str(left)]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import URL
 
 from maintenance.engines.errors import AccessDenied, Damaged, EngineError, Unreachable
-from maintenance.engines.mysql import Family, MariaDB, MySQL, open_server
+from maintenance.engines.mysql import MariaDB, open_server
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import MARKER, SMALL, action, backed_up, background, crashed_table, engine_of
@@ -37,17 +37,11 @@ class TestWhichProduct:
             engine.sessions.facts()
         engine.close()
 
-    def test_every_difference_of_the_products_is_named_for_both(self) -> None:
-        named = {name for name in Family.__mro__[1].__annotations__ if not name.startswith("_")}
-        differences = {name for name in named if name.islower() and name not in ("dumped_definitions",)}
-        for product in (MariaDB, MySQL):
-            assert [name for name in differences if not hasattr(product, name)] == []
-
     def test_the_password_is_in_no_argument_of_a_tool(self, lab: MariaDBLab) -> None:
         with engine_of(lab) as engine:
             for tool in ("mariadb", "mariadb-dump", "mariabackup"):
-                assert not any(str(lab.url.password) in word for word in engine.address(tool))
-            assert engine.secrets()["MYSQL_PWD"] == str(lab.url.password)
+                assert not any(str(lab.url.password) in word for word in engine.server.address(tool))
+            assert engine.server.secrets()["MYSQL_PWD"] == str(lab.url.password)
 
 
 class TestDiagnosis:

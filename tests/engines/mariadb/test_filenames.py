@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from maintenance.engines.mysql import structure
+from maintenance.engines.mysql import Family, structure
 from maintenance.engines.mysql.filenames import from_file, in_file
-from maintenance.engines.mysql.server import Server
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import SMALL
 
@@ -58,9 +57,9 @@ def test_the_files_of_every_name_are_found(family_lab: MariaDBLab, engine_name: 
         if not structure.file_stem(lab.server.data, lab.database, name).with_name(in_file(name) + ending).exists()
     ] == []
     with lab.engine() as engine:
-        assert isinstance(engine, Server)
-        with engine.session("measuring") as session:
-            found = structure.sizes(engine, session, structure.tables(session, lab.database), lab.database)
+        assert isinstance(engine, Family)
+        with engine.server.session("measuring") as session:
+            found = structure.sizes(engine.server, session, structure.tables(session, lab.database), lab.database)
         assert sorted(found) == sorted(NAMES)
         assert [name for name in NAMES if found[name].bytes < 100_000] == []
         if engine_name == "InnoDB":

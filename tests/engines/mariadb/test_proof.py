@@ -15,14 +15,14 @@ class TestProof:
     def test_a_row_of_failure_is_a_failure_and_a_note_is_not(self, lab: MariaDBLab) -> None:
         with engine_of(lab) as engine:
             fine = [("t", "optimize", "note", "doing recreate + analyze instead"), ("t", "optimize", "status", "OK")]
-            assert engine.accept(fine, "rewriting", "t") == ["doing recreate + analyze instead"]
+            assert engine.server.accept(fine, "rewriting", "t") == ["doing recreate + analyze instead"]
             for row in (
                 ("t", "check", "error", "Corrupt"),
                 ("t", "check", "Error", "x"),
                 ("t", "x", "status", "Operation failed"),
             ):
                 with pytest.raises(EngineError):
-                    engine.accept([row], "checking", "t")
+                    engine.server.accept([row], "checking", "t")
 
     def test_a_check_is_not_believed_when_sessions_were_killed_meanwhile(
         self, lab: MariaDBLab, monkeypatch: pytest.MonkeyPatch

@@ -48,7 +48,7 @@ class TestRepair:
             assert loss.pages
             assert engine.verifier.definitions() == catalog
             assert [check for check in engine.verifier.check(None) if not check.passed] == []
-            assert quarantine.old_schema(engine) in engine.rollback.leftovers()
+            assert quarantine.old_schema(engine.server) in engine.rollback.leftovers()
             lab.sql("DELETE FROM orders LIMIT 1")
             assert lab.sql("SELECT COUNT(*) FROM seen") == [(1,)]
             engine.rollback.clean()

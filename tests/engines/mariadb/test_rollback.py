@@ -46,9 +46,9 @@ class TestRollback:
             with crash_before("CREATE TABLE IF NOT EXISTS"), pytest.raises(Crash):
                 engine.rollback.restore_beside(image, backup, PLAIN)
             with pytest.raises(Unable, match="not completely restored"):
-                engine.rollback.swap(quarantine.new_schema(engine), {}, MARKER)
+                engine.rollback.swap(quarantine.new_schema(engine.server), {}, MARKER)
             side = engine.rollback.restore_beside(image, backup, PLAIN)
-            assert engine.rollback.swap(side, {}, MARKER) == quarantine.old_schema(engine)
+            assert engine.rollback.swap(side, {}, MARKER) == quarantine.old_schema(engine.server)
             engine.rollback.clean()
 
     def test_what_changed_between_backup_and_cut_is_in_the_image_and_what_was_dropped_is_not(

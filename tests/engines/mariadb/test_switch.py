@@ -32,7 +32,7 @@ def test_who_comes_back_while_it_opens_learns_so_and_does_not_wait_for_ever(fami
             # As a dump of the whole server would: it keeps every table that it has read from being dropped.
             cursor = reader.cursor()
             cursor.execute("BEGIN")
-            cursor.execute(f"SELECT * FROM {full(mirror_schema(engine), 'gate')}")
+            cursor.execute(f"SELECT * FROM {full(mirror_schema(engine.server), 'gate')}")
             until = time.monotonic() + 15
             while not unlocked(lab):
                 assert time.monotonic() < until

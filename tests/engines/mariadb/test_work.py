@@ -10,6 +10,7 @@ import pytest
 
 from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.mysql import MySQL
+from maintenance.engines.mysql.capabilities import MYSQL
 from maintenance.engines.mysql.connection import Row, Session
 from maintenance.engines.mysql.server import Server
 from maintenance.engines.values import Diagnosis, Limits, Tag
@@ -98,8 +99,8 @@ class TestWork:
 
 class TestMySQL:
     def test_a_suspect_table_is_rebuilt_before_anything_checks_it(self) -> None:
-        assert MySQL.reading_damage_kills
-        assert MySQL.methods == ("mysqldump", "clone")
+        assert MYSQL.reading_damage_kills
+        assert MYSQL.backup_methods == ("mysqldump", "clone")
 
     def test_a_plan_needs_no_server(self, lab: MariaDBLab) -> None:
         engine = MySQL(lab.url.set(port=1), Tag(1, 1), Limits())

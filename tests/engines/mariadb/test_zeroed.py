@@ -82,7 +82,7 @@ def test_a_page_of_an_index_that_is_all_zeros_is_told_as_the_index_and_costs_not
 def test_of_a_run_of_pages_those_are_told_too_that_no_page_names_any_more(lab: MariaDBLab) -> None:
     lab.fill()
     file, chosen = zero(lab, "orders", "PRIMARY", lambda leaves: leaves[20:24])
-    with engine_of(lab) as engine, engine.session("looking") as session:
+    with engine_of(lab) as engine, engine.server.session("looking") as session:
         assert sorted(innodb_zeroed_pages.proven_zero_pages(session, file)) == sorted(chosen)
         lab.sql("SET GLOBAL innodb_immediate_scrub_data_uncompressed = ON")
         try:
@@ -94,7 +94,7 @@ def test_of_a_run_of_pages_those_are_told_too_that_no_page_names_any_more(lab: M
 def test_nothing_is_told_while_the_server_holds_a_newer_map_in_memory(lab: MariaDBLab) -> None:
     lab.fill()
     file, chosen = zero(lab, "orders", "PRIMARY", lambda leaves: leaves[20:22])
-    with engine_of(lab) as engine, engine.session("looking") as session, writing_nothing(lab):
+    with engine_of(lab) as engine, engine.server.session("looking") as session, writing_nothing(lab):
         lab.sql(f"INSERT INTO orders (customer_id, note) SELECT 1, REPEAT('x', 200) FROM {lab.numbers(3000)}")
         assert sorted(innodb_zeroed_pages.zero_pages(file).pages) >= sorted(chosen)
         assert innodb_zeroed_pages.proven_zero_pages(session, file) == {}
@@ -128,7 +128,7 @@ def test_a_page_that_only_freed_pages_name_is_no_damage(lab: MariaDBLab) -> None
 def test_pages_that_come_and_go_while_others_are_written_are_no_damage(lab: MariaDBLab) -> None:
     lab.fill()
     file = lab.server.data / lab.database / "orders.ibd"
-    with engine_of(lab) as engine, engine.session("looking") as session:
+    with engine_of(lab) as engine, engine.server.session("looking") as session:
         for part in range(4):
             lab.sql("SET GLOBAL innodb_max_dirty_pages_pct = 0")
             try:
@@ -176,7 +176,7 @@ def test_what_is_free_unused_compressed_or_just_written_is_no_damage(lab: MariaD
         lab.sql(f"INSERT INTO {name} SELECT seq, REPEAT(CONCAT('x', seq), 30) FROM {lab.numbers(9000)}")
         lab.sql(f"DELETE FROM {name} WHERE id > 2000")
     folder = lab.server.data / lab.database
-    with engine_of(lab) as engine, engine.session("looking") as session:
+    with engine_of(lab) as engine, engine.server.session("looking") as session:
         for _ in range(5):
             for file in folder.glob("*.ibd"):
                 assert innodb_zeroed_pages.proven_zero_pages(session, file) == {}, file.name

@@ -28,38 +28,38 @@ def maintain(
     """Diagnose, back up, cut, work, prove, open. `roll_back`: restore and exchange although the work went well."""
     ran = Ran()
     thresholds = Thresholds(minimum_bytes=1)
-    engine.facts()
-    diagnosis = engine.diagnose(thresholds)
-    actions = engine.plan(kind, diagnosis, thresholds, None, allow_data_loss)
+    engine.sessions.facts()
+    diagnosis = engine.diagnostics.diagnose(thresholds)
+    actions = engine.planner.plan(kind, diagnosis, thresholds, None, allow_data_loss)
     try:
-        backup = engine.back_up(engine.methods[0], lab.folder, "shop", Seal())
+        backup = engine.backups.back_up(engine.backups.methods[0], lab.folder, "shop", Seal())
     except Damaged:
-        backup = engine.back_up(engine.methods[1], lab.folder, "shop", Seal())
-    engine.fence()
-    gate = engine.read_state()
-    engine.cut(gate, engine.tag.mark)
-    ran.before = engine.fingerprint(None)
-    engine.check(None)
-    definitions = engine.definitions()
-    image = engine.image(backup, ran.before, lab.folder, "shop", Seal())
-    for query in engine.queries(None):
-        engine.measure(query, 1)
+        backup = engine.backups.back_up(engine.backups.methods[1], lab.folder, "shop", Seal())
+    engine.lock.fence()
+    gate = engine.gate.read_state()
+    engine.gate.cut(gate, engine.tag.mark)
+    ran.before = engine.verifier.fingerprint(None)
+    engine.verifier.check(None)
+    definitions = engine.verifier.definitions()
+    image = engine.backups.image(backup, ran.before, lab.folder, "shop", Seal())
+    for query in engine.benchmark.queries(None):
+        engine.benchmark.measure(query, 1)
     try:
         for action in sorted(actions, key=lambda action: action.stage):
-            ran.losses += engine.perform(action, allow_data_loss).losses
+            ran.losses += engine.actions.perform(action, allow_data_loss).losses
     except EngineError as error:
         ran.refused = error
     if roll_back:
-        side = engine.restore_beside(image, backup, Seal())
-        assert engine.fingerprint(None, side) == ran.before
-        engine.swap(side, gate, engine.tag.mark)
-        assert engine.definitions() == definitions
-    ran.after = engine.fingerprint(None)
-    engine.check(None)
-    engine.open(gate, None)
-    assert engine.differences(gate) == []
-    engine.clean()
-    assert [left for left in engine.leftovers() if "old" not in left] == []
+        side = engine.rollback.restore_beside(image, backup, Seal())
+        assert engine.verifier.fingerprint(None, side) == ran.before
+        engine.rollback.swap(side, gate, engine.tag.mark)
+        assert engine.verifier.definitions() == definitions
+    ran.after = engine.verifier.fingerprint(None)
+    engine.verifier.check(None)
+    engine.gate.open(gate, None)
+    assert engine.gate.differences(gate) == []
+    engine.rollback.clean()
+    assert [left for left in engine.rollback.leftovers() if "old" not in left] == []
     return ran
 
 

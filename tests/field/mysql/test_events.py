@@ -27,11 +27,11 @@ def test_an_event_keeps_character_set_collation_and_time_zone(family_lab: MariaD
     shown = [lab.sql(f"SHOW CREATE EVENT e{number}") for number in range(2)]
     with lab.engine() as engine:
         assert isinstance(engine, Family)
-        gate = engine.read_state()
-        engine.cut(gate, engine.tag.mark)
+        gate = engine.gate.read_state()
+        engine.gate.cut(gate, engine.tag.mark)
         assert {str(row[1]) for row in lab.sql(MADE_IN)} == {"DISABLED"}
-        engine.open(gate, None)
-        assert engine.differences(gate) == []
+        engine.gate.open(gate, None)
+        assert engine.gate.differences(gate) == []
     assert lab.sql(MADE_IN) == before
     assert [lab.sql(f"SHOW CREATE EVENT e{number}") for number in range(2)] == shown
 
@@ -46,9 +46,9 @@ def test_an_event_whose_time_is_over_is_no_difference(family_lab: MariaDBLab) ->
         )
     with lab.engine() as engine:
         assert isinstance(engine, Family)
-        gate = engine.read_state()
-        engine.cut(gate, engine.tag.mark)
+        gate = engine.gate.read_state()
+        engine.gate.cut(gate, engine.tag.mark)
         lab.sql("DO SLEEP(2)")
         lab.sql("DROP EVENT gone")
-        engine.open(gate, None)
-        assert engine.differences(gate) == []
+        engine.gate.open(gate, None)
+        assert engine.gate.differences(gate) == []

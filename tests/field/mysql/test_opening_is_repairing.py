@@ -27,8 +27,8 @@ def test_other_schemas_are_byte_for_byte_as_before(lab: MariaDBLab, kind: Mainte
         before = bytes_of(lab, other)
         with lab.engine() as engine:
             assert isinstance(engine, Family)
-            for method in engine.methods:
-                engine.back_up(method, lab.folder, method, Seal())
+            for method in engine.backups.methods:
+                engine.backups.back_up(method, lab.folder, method, Seal())
             ran = maintain(engine, lab, kind, roll_back=True)
         assert ran.refused is None
         assert {name: bytes_of(lab, other)[name] for name in before if "old_log" in name} == {

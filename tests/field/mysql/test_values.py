@@ -18,7 +18,7 @@ def test_a_fingerprint_sees_what_the_server_does_not_print(family_lab: MariaDBLa
         assert isinstance(engine, Family)
         for change in ("f = 0.123456789", "f = 0.123457", "f = 0.1234568", "d = 1e-17"):
             lab.sql(f"UPDATE m SET {change}")
-            seen.add(engine.fingerprint(["m"])["m"])
+            seen.add(engine.verifier.fingerprint(["m"])["m"])
     assert len(seen) == 4
 
 
@@ -36,5 +36,5 @@ def test_a_rebuild_leaves_stored_columns_as_they_are(lab: MariaDBLab, storage: s
     before = lab.sql("SELECT day FROM s")
     with lab.engine() as engine:
         assert isinstance(engine, Family)
-        engine.perform(action("s", "rebuild"), False)
+        engine.actions.perform(action("s", "rebuild"), False)
     assert lab.sql("SELECT day FROM s") == before == [("2026-03-01 01:00:00",)]

@@ -77,16 +77,16 @@ def test_an_account_with_rights_elsewhere_only_is_shut_out(family_lab: MariaDBLa
         inside = connected(lab, user)
         with lab.engine() as engine:
             assert isinstance(engine, Family)
-            gate = engine.read_state()
-            engine.cut(gate, engine.tag.mark)
-            before = engine.fingerprint(None)
+            gate = engine.gate.read_state()
+            engine.gate.cut(gate, engine.tag.mark)
+            before = engine.verifier.fingerprint(None)
             with pytest.raises(MySQLdb.Error):
                 inside.cursor().execute(statement)
             with pytest.raises(MySQLdb.Error):
                 connected(lab, user)
-            assert engine.fingerprint(None) == before
-            engine.open(gate, None)
-            assert engine.differences(gate) == []
+            assert engine.verifier.fingerprint(None) == before
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
         connected(lab, user).cursor().execute(statement)
     finally:
         lab.sql(f"DROP USER {user}@127.0.0.1")
@@ -105,12 +105,12 @@ def test_an_administrator_who_is_in_without_a_default_schema_is_shut_out(family_
         inside = connected(lab, user)
         with lab.engine() as engine:
             assert isinstance(engine, Family)
-            gate = engine.read_state()
-            engine.cut(gate, engine.tag.mark)
+            gate = engine.gate.read_state()
+            engine.gate.cut(gate, engine.tag.mark)
             with pytest.raises(MySQLdb.Error):
                 inside.cursor().execute(f"INSERT INTO {lab.database}.t VALUES (1)")
-            engine.open(gate, None)
-            assert engine.differences(gate) == []
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
     finally:
         lab.sql(f"DROP USER {user}@127.0.0.1")
 
@@ -133,14 +133,14 @@ def test_an_account_that_differs_in_case_or_host_and_leads_elsewhere_stays_in(fa
         application = lab.app_connection()
         with lab.engine() as engine:
             assert isinstance(engine, Family)
-            gate = engine.read_state()
-            engine.cut(gate, engine.tag.mark)
+            gate = engine.gate.read_state()
+            engine.gate.cut(gate, engine.tag.mark)
             for session in sessions:
                 session.cursor().execute("SELECT 1")
             with pytest.raises(MySQLdb.Error):
                 application.cursor().execute("SELECT 1")
-            engine.open(gate, None)
-            assert engine.differences(gate) == []
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
     finally:
         for user, host in [*bystanders, (f"two_{lab.database}", "10.%")]:
             lab.sql(f"DROP USER IF EXISTS '{user}'@'{host}'")
@@ -213,21 +213,21 @@ def test_a_galera_cluster_is_refused_before_the_outage(cluster: tuple[ThrowawayM
     run(first, "CREATE TABLE shop.t (id INT PRIMARY KEY)")
     for node in cluster:
         with opened(node) as engine:
-            refusal = engine.facts().refusal
+            refusal = engine.sessions.facts().refusal
             assert refusal is not None
             assert "2 nodes of a Galera cluster" in refusal
             with pytest.raises(Unable, match="Galera"):
-                engine.fence()
+                engine.lock.fence()
     run(second, "INSERT INTO shop.t VALUES (1)")
     second.stop()
     with opened(first) as engine:
-        assert engine.facts().refusal is None
-        engine.fence()
-        gate = engine.read_state()
-        engine.cut(gate, engine.tag.mark)
-        assert engine.fingerprint(None)["t"].rows == 1
-        engine.open(gate, None)
-        assert engine.differences(gate) == []
+        assert engine.sessions.facts().refusal is None
+        engine.lock.fence()
+        gate = engine.gate.read_state()
+        engine.gate.cut(gate, engine.tag.mark)
+        assert engine.verifier.fingerprint(None)["t"].rows == 1
+        engine.gate.open(gate, None)
+        assert engine.gate.differences(gate) == []
 
 
 def run(node: ThrowawayMariaDB, statement: str) -> None:

@@ -12,55 +12,25 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from maintenance.engines.messages import msg, size
-from maintenance.engines.values import Diagnosis, Facts, Finding, TableFacts, Thresholds
+from maintenance.engines.parts import Diagnostics
+from maintenance.engines.values import Diagnosis, Finding, TableFacts, Thresholds
 
 from .. import structure
 from ..connection import Session
 from ..filenames import from_file
 from ..names import canonical
-from ..repair.corruption import damage_findings
 from ..repair.innodb_pages import verify_pages
 from ..server import Server
 from ..structure import Size, Table
-from ..writing import cluster_refusal
+from .damage import damage_findings
 from .error_log import log_findings
 from .keys import key_findings, unused_findings
-from .server_findings import findings_of_server, is_replica, replication_findings, session_findings
+from .server_findings import findings_of_server, replication_findings, session_findings
 
 ROOM = 1.2
 """Free space asked for beside the largest table, as a multiple of it."""
 SLACK_BYTES = 7_340_032
 """A freshly filled table already shows this much DATA_FREE: InnoDB takes space by extents of 1 MB, four at a time."""
-
-
-# -- who is it -------------------------------------------------------------------------------------
-
-
-def facts(server: Server) -> Facts:
-    """See Sessions.facts."""
-    with server.session("looking at") as session:
-        server.need_schema(session)
-        version, folder = session.ask("SELECT VERSION(), @@datadir")[0]
-        chosen = structure.tables(session, server.schema)
-        measured = structure.sizes(server, session, chosen, server.schema)
-        return Facts(
-            version=f"{server.version_prefix}{version}",
-            identity=f"{_server_identity(server, session)}/{server.schema}",
-            data_directory=str(folder) if folder else None,
-            is_replica=is_replica(server, session),
-            size_bytes=sum(one.bytes for one in measured.values()),
-            refusal=cluster_refusal(session),
-        )
-
-
-def _server_identity(server: Server, session: Session) -> str:
-    """What is the same by socket and by network; older servers have no id of their own."""
-    with suppress(DBAPIError):
-        return str(session.value(server.identity_sql))
-    return ":".join(map(str, session.ask("SELECT @@hostname, @@port, @@datadir")[0]))
-
-
-# -- diagnosis -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -82,44 +52,50 @@ class Stored:
     updated: datetime | None
 
 
-def diagnose(server: Server, thresholds: Thresholds, names: Sequence[str] | None) -> Diagnosis:
-    """See Diagnostics.diagnose. Reads no row and no page of a table; runs no CHECK."""
-    with server.session("diagnosing") as session:
-        server.need_schema(session)
-        chosen = structure.chosen(structure.tables(session, server.schema), names)
-        measured = structure.sizes(server, session, chosen, server.schema)
-        live, stored = _live(server, session), _stored(server, session)
-        verdict = verify_pages(server, session, chosen, measured)
-        damaged = damage_findings(server, session, chosen, measured, verdict)
-        tables = tuple(
-            _table_facts(
-                table, measured[table.name], live.get(table.name), stored.get(table.name), damaged, verdict.sound
+class ServerDiagnostics(Diagnostics):
+    """Figures, flags, sessions and the server's log."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def diagnose(self, thresholds: Thresholds, tables: Sequence[str] | None = None) -> Diagnosis:
+        """See Diagnostics.diagnose. Reads no row and no page of a table; runs no CHECK."""
+        with self.server.session("diagnosing") as session:
+            self.server.need_schema(session)
+            chosen = structure.chosen(structure.tables(session, self.server.schema), tables)
+            measured = structure.sizes(self.server, session, chosen, self.server.schema)
+            live, stored = _live(self.server, session), _stored(self.server, session)
+            verdict = verify_pages(self.server, session, chosen, measured)
+            damaged = damage_findings(self.server, session, chosen, measured, verdict)
+            figures = tuple(
+                _table_facts(
+                    table, measured[table.name], live.get(table.name), stored.get(table.name), damaged, verdict.sound
+                )
+                for table in chosen
+                if table.name in measured
             )
-            for table in chosen
-            if table.name in measured
-        )
-        free = _free_bytes(server.data_folder(session))
-        findings = [
-            *damaged.values(),
-            *(finding for one in tables for finding in _table_findings(one, thresholds)),
-            *key_findings(server, session, chosen),
-            *unused_findings(server, session, chosen),
-            *session_findings(server, session),
-            *replication_findings(server, session),
-            *findings_of_server(server, session),
-            *_room_findings(free, tables),
-            *log_findings(server, session),
-        ]
-        connections = sum(1 for row in session.ask("SHOW PROCESSLIST") if row[3] == server.schema)
-        return Diagnosis(
-            version=f"{server.version_prefix}{session.value('SELECT VERSION()')}",
-            size_bytes=sum(table.bytes for table in tables),
-            connections=connections,
-            max_connections=int(session.value("SELECT @@GLOBAL.max_connections")),
-            free_bytes=free,
-            tables=tables,
-            findings=tuple(findings),
-        )
+            free = _free_bytes(self.server.data_folder(session))
+            findings = [
+                *damaged.values(),
+                *(finding for one in figures for finding in _table_findings(one, thresholds)),
+                *key_findings(self.server, session, chosen),
+                *unused_findings(self.server, session, chosen),
+                *session_findings(self.server, session),
+                *replication_findings(self.server, session),
+                *findings_of_server(self.server, session),
+                *_room_findings(free, figures),
+                *log_findings(self.server, session),
+            ]
+            connections = sum(1 for row in session.ask("SHOW PROCESSLIST") if row[3] == self.server.schema)
+            return Diagnosis(
+                version=f"{self.server.capabilities.version_prefix}{session.value('SELECT VERSION()')}",
+                size_bytes=sum(table.bytes for table in figures),
+                connections=connections,
+                max_connections=int(session.value("SELECT @@GLOBAL.max_connections")),
+                free_bytes=free,
+                tables=figures,
+                findings=tuple(findings),
+            )
 
 
 def _free_bytes(folder: Path | None) -> int | None:
@@ -158,7 +134,7 @@ def _live(server: Server, session: Session) -> dict[str, Live]:
     try:
         rows = session.ask(
             f"SELECT name, num_rows, modified_counter, clust_index_size + other_index_size"
-            f" FROM information_schema.{server.tablestats}"
+            f" FROM information_schema.{server.capabilities.tablestats}"
         )
     except DBAPIError:
         return {}

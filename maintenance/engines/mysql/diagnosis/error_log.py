@@ -51,7 +51,9 @@ def _rebuilt_since(server: Server, measured: Size, line: str, session: Session) 
     if stamp is None or measured.created is None:
         return False
     hour = stamp[2] if len(stamp[2]) == 8 else f"0{stamp[2]}"
-    local = session.value("SELECT CONVERT_TZ(%(t)s, %(z)s, '+00:00')", t=f"{stamp[1]} {hour}", z=server.log_zone)
+    local = session.value(
+        "SELECT CONVERT_TZ(%(t)s, %(z)s, '+00:00')", t=f"{stamp[1]} {hour}", z=server.capabilities.log_zone
+    )
     return bool(local is not None and measured.created >= local)
 
 

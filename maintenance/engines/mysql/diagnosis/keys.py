@@ -22,7 +22,7 @@ UNUSED_SECONDS = 86_400
 def key_findings(server: Server, session: Session, chosen: Sequence[Table]) -> list[Finding]:
     found = []
     for table in chosen:
-        if server.repairs_on_open and table.engine in structure.REPAIRABLE:
+        if server.capabilities.repairs_on_open and table.engine in structure.REPAIRABLE:
             continue  # asking for its indexes opens it
         name = canonical(table.name)
         keys = structure.indexes(session, server.schema, table.name)

@@ -19,7 +19,7 @@ LAG_SECONDS = 60
 def is_replica(server: Server, session: Session) -> bool:
     """Without the right to ask, a server that is read-only counts as one."""
     try:
-        return bool(session.ask(server.replica_sql))
+        return bool(session.ask(server.capabilities.replica_sql))
     except DBAPIError:
         return str(session.value("SELECT @@GLOBAL.read_only")) in ("1", "ON")
 
@@ -75,7 +75,7 @@ def replication_findings(server: Server, session: Session) -> list[Finding]:
     found = []
     followed: list[dict[str, object]] = []
     with suppress(DBAPIError):
-        followed = session.named(server.replica_sql)
+        followed = session.named(server.capabilities.replica_sql)
     for one in followed:
         # The columns begin with Slave_ or Replica_, by product and version.
         told = {name.partition("_")[2].lower(): value for name, value in one.items()}

@@ -1,77 +1,15 @@
-"""Which tables are damaged, and which may not even be read; nothing is opened to find out."""
+"""Which tables may not even be read; nothing is opened to find out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from sqlalchemy.exc import DBAPIError
-
-from maintenance.engines.messages import Message, msg
-from maintenance.engines.values import Finding
+from maintenance.engines.messages import msg
 
 from .. import structure
 from ..connection import Session
 from ..diagnosis.error_log import log_suspects
-from ..filenames import from_file
 from ..names import canonical, full
 from ..server import Server
-from ..structure import Size, Table
-from .innodb_pages import Verdict, only_indexes, verify_pages
-
-
-def damage_findings(
-    server: Server, session: Session, chosen: Sequence[Table], measured: dict[str, Size], verdict: Verdict
-) -> dict[str, Finding]:
-    """Tables that the server or their own files call damaged; nothing is opened to find out."""
-    found: dict[str, Finding] = {}
-    folder = server.data_folder(session)
-    for name, bad in verdict.damaged.items():
-        found[name] = _damaged(name, "damaged_page", bad[0].told(canonical(name)))
-    for table in chosen:
-        comment = measured[table.name].comment if table.name in measured else ""
-        if structure.marked_crashed(folder, server.schema, table) or "marked as crashed" in comment:
-            found[table.name] = _damaged(
-                table.name, "crashed_table", msg("{table} is marked as crashed", table=canonical(table.name))
-            )
-    for name, line in log_suspects(server, session, measured).items():
-        if any(table.name == name for table in chosen):
-            found.setdefault(name, _damaged(name, "damaged_page", msg("The server's log says: {line}", line=line)))
-    for name, index in _flagged_indexes(server, session):
-        if any(table.name == name for table in chosen):
-            found.setdefault(
-                name,
-                _damaged(
-                    name,
-                    "corrupt_index",
-                    msg("The server has marked index {index} of {table} corrupt", index=index, table=canonical(name)),
-                ),
-            )
-    return found
-
-
-def _damaged(table: str, code: str, evidence: Message) -> Finding:
-    return Finding(
-        code,
-        "critical",
-        canonical(table),
-        evidence,
-        msg("A disk or memory fault, or a server that died while writing; check the hardware too"),
-    )
-
-
-def _flagged_indexes(server: Server, session: Session) -> list[tuple[str, str]]:
-    if server.flagged_indexes_sql is None:
-        return []
-    try:
-        rows = session.ask(server.flagged_indexes_sql)
-    except DBAPIError:
-        return []
-    found = []
-    for name, index in rows:
-        schema, _, table = str(name).partition("/")
-        if from_file(schema) == server.schema:
-            found.append((from_file(structure.PARTITION.split(table)[0]), str(index)))
-    return found
+from .innodb_pages import only_indexes, verify_pages
 
 
 def _crashed(server: Server, session: Session) -> dict[str, str]:
@@ -94,16 +32,29 @@ def _crashed(server: Server, session: Session) -> dict[str, str]:
 REPAIRED_WHEN_READ = msg("marked as crashed: reading it would make the server repair it and drop rows")
 
 
-def unreadable_tables(server: Server, but_by_rows: bool = False) -> dict[str, str]:
-    """Tables that must not be read, with the reason: where one bad page would end the server, and where opening a
-    table would repair it, which drops rows.
+def spared_tables(server: Server) -> dict[str, str]:
+    """`unreadable_tables` as they were seen last; looks where nobody has."""
+    return unreadable_tables(server) if server.spared is None else server.spared
 
-    `but_by_rows`: without those of which only pages of secondary indexes are bad, which a scan of the rows never meets.
-    """
-    if server.repairs_on_open:
+
+def unreadable_tables(server: Server) -> dict[str, str]:
+    """Return the tables that nothing may read, with the reason: where one bad page would end the server, and where
+    opening a table would repair it, which drops rows. Looks now."""
+    server.spared = _unreadable(server, but_by_rows=False)
+    return server.spared
+
+
+def unreadable_rows(server: Server) -> dict[str, str]:
+    """Return those of them of which not even the rows may be read one after the other, indexes left alone: a scan of
+    the rows never meets the bad page of a secondary index. Looks now."""
+    return _unreadable(server, but_by_rows=True)
+
+
+def _unreadable(server: Server, but_by_rows: bool) -> dict[str, str]:
+    if server.capabilities.repairs_on_open:
         with server.session("looking for crashed tables in") as session:
             return _crashed(server, session)
-    if not server.reading_damage_kills:
+    if not server.capabilities.reading_damage_kills:
         return {}
     with server.session("reading the log of") as session:
         chosen = structure.tables(session, server.schema)

@@ -78,8 +78,8 @@ def _way(server: Server, session: Session, table: Table, key: Key) -> Way:
     """From the file, with everything that the server has changed written into it and nothing written meanwhile."""
     name = canonical(table.name)
     index = session.value(
-        f"SELECT i.index_id FROM information_schema.{server.innodb_indexes} i"
-        f" JOIN information_schema.{server.innodb_tables} t ON t.table_id = i.table_id"
+        f"SELECT i.index_id FROM information_schema.{server.capabilities.innodb_indexes} i"
+        f" JOIN information_schema.{server.capabilities.innodb_tables} t ON t.table_id = i.table_id"
         " WHERE i.name = 'PRIMARY' AND t.name = %(t)s",
         t=f"{in_file(server.schema)}/{in_file(table.name)}",
     )

@@ -243,7 +243,7 @@ def _named(server: Server, session: Session, number: int | None) -> str | None:
         return None
     try:
         found = session.value(
-            f"SELECT name FROM information_schema.{server.innodb_indexes} WHERE index_id = %(n)s", n=number
+            f"SELECT name FROM information_schema.{server.capabilities.innodb_indexes} WHERE index_id = %(n)s", n=number
         )
     except DBAPIError:
         return None

@@ -60,7 +60,7 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
         saved = int(session.value(f"SELECT COUNT(*) FROM {full(server.schema, table.name)}"))
         expected = _expected_rows(server, session, old_schema(server), table)
         pages = _bad_pages(server, session, table)
-    check_table(server, table, extended=server.check_compares_indexes)
+    check_table(server, table, extended=server.capabilities.check_compares_indexes)
     lost = expected - saved if expected is not None else None
     loss = Loss(
         name,
@@ -79,7 +79,7 @@ def salvage(server: Server, table: Table, allow_data_loss: bool) -> Performed:
 
 def _expected_rows(server: Server, session: Session, schema: str, table: Table) -> int | None:
     """All rows as a sound secondary index counts them; None when there is none."""
-    if server.reading_damage_kills:
+    if server.capabilities.reading_damage_kills:
         return rows_listed(server, session, schema, table)
     with suppress(DBAPIError):
         for index in structure.indexes(session, schema, table.name):
@@ -109,7 +109,7 @@ def _copy_readable(server: Server, session: Session, damaged: Table) -> None:
     stored = [column.name for column in described if "GENERATED" not in column.extra.replace("DEFAULT_GENERATED", "")]
     target, columns = full(schema, table), ", ".join(map(quoted, stored))
     session.ask("SET SESSION foreign_key_checks = 0")
-    if server.reading_damage_kills:
+    if server.capabilities.reading_damage_kills:
         copy_around(server, session, damaged, target, columns)
     else:
         copy_between_holes(server, session, damaged, target, columns)
@@ -153,7 +153,7 @@ def _bring_back(server: Server, session: Session) -> None:
 
 def _bad_pages(server: Server, session: Session, table: Table) -> tuple[int, ...]:
     """Page numbers that the server's log names for this table's file; of a page that nobody read, by its file."""
-    if server.reading_damage_kills:
+    if server.capabilities.reading_damage_kills:
         bad = bad_pages(server, session, old_schema(server), table)
         return tuple(sorted(page.page for page in bad or ()))
     file = re.escape(in_file(table.name))
