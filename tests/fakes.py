@@ -18,10 +18,25 @@ from sqlalchemy import URL
 
 from maintenance.engines import ENGINES
 from maintenance.engines.archive import Seal
-from maintenance.engines.base import UndividedEngine
+from maintenance.engines.base import Engine
 from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
 from maintenance.engines.messages import Message, msg
-from maintenance.engines.parts import Measure, Rehearsal
+from maintenance.engines.parts import (
+    AccessGate,
+    Actions,
+    Backups,
+    Benchmark,
+    DeadManSwitch,
+    Diagnostics,
+    MaintenanceLock,
+    Measure,
+    Planner,
+    Privileges,
+    Rehearsal,
+    Rollback,
+    Sessions,
+    Verifier,
+)
 from maintenance.engines.values import (
     Action,
     Backup,
@@ -127,7 +142,23 @@ class FakeRehearsal(Rehearsal):
         return [str(self.copy)] if there else []
 
 
-class FakeEngine(UndividedEngine):
+class FakeEngine(
+    Engine,
+    Sessions,
+    MaintenanceLock,
+    AccessGate,
+    DeadManSwitch,
+    Diagnostics,
+    Planner,
+    Backups,
+    Actions,
+    Verifier,
+    Rollback,
+    Benchmark,
+    Privileges,
+):
+    """An engine whose one object is each of its parts: they share the state in one file."""
+
     name = "fake"
     methods = ("dump", "copy")
     _holding = False
@@ -135,6 +166,8 @@ class FakeEngine(UndividedEngine):
     def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
         super().__init__(url, tag, limits)
         self.rehearsal = FakeRehearsal(self)
+        self.sessions = self.lock = self.gate = self.switch = self.diagnostics = self.planner = self
+        self.backups = self.actions = self.verifier = self.rollback = self.benchmark = self.privileges = self
 
     @property
     def path(self) -> str:

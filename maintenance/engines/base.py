@@ -72,26 +72,3 @@ class Engine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back connections and locks; the gate stays as it is."""
-
-
-class UndividedEngine(
-    Engine,
-    Sessions,
-    MaintenanceLock,
-    AccessGate,
-    DeadManSwitch,
-    Diagnostics,
-    Planner,
-    Backups,
-    Actions,
-    Verifier,
-    Rollback,
-    Benchmark,
-    Privileges,
-):
-    """An engine whose one object is each of its parts."""
-
-    def __init__(self, url: URL, tag: Tag, limits: Limits) -> None:
-        super().__init__(url, tag, limits)
-        self.sessions = self.lock = self.gate = self.switch = self.diagnostics = self.planner = self
-        self.backups = self.actions = self.verifier = self.rollback = self.benchmark = self.privileges = self
