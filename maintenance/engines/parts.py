@@ -45,6 +45,7 @@ from .values import (
     Stage,
     Tag,
     Thresholds,
+    WayBack,
 )
 
 AT_WORK_ELSEWHERE = msg("another installation of this console is at work on it; wait until that has ended")
@@ -344,6 +345,11 @@ class Rollback(ABC):
         server's words where the backup cannot be restored or is not equal; nothing is left of the copy then.
         """
         return None
+
+    def way_back(self, diagnosis: Diagnosis, budget: RestoreBudget) -> WayBack:
+        """Return how far a backup will be restored before the outage, and what copies take. Pure."""
+        open_ = msg("backups of this product are read back whole; that they can be restored is not proven before")
+        return WayBack("none", 0, open_)
 
     @abstractmethod
     def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:

@@ -323,7 +323,8 @@ class Restored:
     """A backup that was restored beside the target and proven against its own snapshot.
 
     `side`: the name of the copy where it is kept for a rollback, otherwise ''. `extent` 'full': every row and
-    definition; 'definitions': no rows; 'copy': nothing, as the way back is a copy by file under the cut.
+    definition; 'definitions': every definition, and the first `rows` of each table; 'copy': nothing, as the way back is
+    a copy by file under the cut.
     """
 
     side: str
@@ -333,6 +334,20 @@ class Restored:
     seconds: float
     why: Message | None = None
     """Why not every row was restored."""
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """What is known of the way back before anything begins. `bytes`: of its copy, on the disk where the data lies.
+
+    `extent`: how far a backup is restored beside before the outage, as in `Restored`; 'none' where the product restores
+    none. `leaves_open`: what is not proven by that.
+    """
+
+    extent: str
+    bytes: int
+    leaves_open: Message | None = None
 
 
 @dataclass(frozen=True)

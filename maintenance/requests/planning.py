@@ -84,6 +84,8 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
         raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
     finally:
         engine.close()
+    way_back = engine.rollback.way_back(diagnosis, setting.restore_budget)
+    at_once = sum(sorted((a.disk_bytes for a in actions), reverse=True)[: setting.limits.jobs])
     findings, work = [asdict(finding) for finding in diagnosis.findings], [asdict(action) for action in actions]
     return {
         "database": setting.name,
@@ -99,5 +101,8 @@ def _plan_one(checked: Checked, setting: MaintenanceSetting) -> dict[str, Any]:
         "left": remedies.left(findings, work, request.maintenance_type, {fact.name for fact in diagnosis.tables}),
         "actions": work,
         "backup_dir": setting.backup_dir,
-        "disk_needed_bytes": sum(sorted((a.disk_bytes for a in actions), reverse=True)[: setting.limits.jobs]),
+        "disk_needed_bytes": at_once + way_back.bytes,
+        "copy_bytes": way_back.bytes,
+        "restore_test": way_back.extent,
+        "restore_test_leaves_open": way_back.leaves_open,
     }

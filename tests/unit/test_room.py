@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
+from maintenance.engines import open_engine
 from maintenance.engines.errors import Unable
 from maintenance.engines.messages import msg
-from maintenance.engines.values import Action, Diagnosis
+from maintenance.engines.values import Action, Diagnosis, Limits, RestoreBudget, Tag
 from maintenance.models import MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
@@ -66,3 +68,24 @@ def test_a_run_without_room_ends_before_its_backup(
     assert (run.status, run.outage_seconds) == ("failed", 0)
     assert "1 B are free; make room or name fewer tables" in run.ended_because
     assert not run.targets.get().backup_files.exists()
+
+
+SIZED = Diagnosis("a server", 1000, 0, None, 1500, (), ())
+
+
+@pytest.mark.parametrize(
+    ("budget", "extent", "copied", "leaves_open"),
+    [
+        (RestoreBudget(disk_share=0.7), "full", 1000, ""),
+        (RestoreBudget(disk_share=0.6), "definitions", 1000, "a copy would take more of the free space"),
+        (RestoreBudget("definitions"), "definitions", 1000, "only the first 1,000 rows are restored"),
+        (RestoreBudget("off"), "off", 1000, "found out only when it is needed"),
+    ],
+)
+def test_the_plan_tells_how_far_a_backup_will_be_restored_and_what_the_copy_takes(
+    budget: RestoreBudget, extent: str, copied: int, leaves_open: str
+) -> None:
+    engine = open_engine(make_url("postgresql://dba@localhost/shop"), Tag(1, 1), Limits())
+    way_back = engine.rollback.way_back(SIZED, budget)
+    assert (way_back.extent, way_back.bytes) == (extent, copied)
+    assert leaves_open in str(way_back.leaves_open or "")

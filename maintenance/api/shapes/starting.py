@@ -79,7 +79,10 @@ class PlannedTarget(Answered):
     refused: str | None
     findings: list[Finding]
     actions: list[PlannedAction]
-    disk_needed_bytes: int
+    disk_needed_bytes: int = Field(description="At one time: the largest pieces of work, and the copy for a rollback.")
+    copy_bytes: int = Field(description="Of which for the copy that a rollback uses.")
+    restore_test: str = Field(description="How far a backup is restored before the outage.")
+    restore_test_leaves_open: str | None = Field(description="What that does not prove.")
     free_bytes: int | None
     estimate: Estimate
 

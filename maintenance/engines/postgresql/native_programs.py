@@ -10,7 +10,8 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,19 @@ class NativePrograms:
     def _decode_dump(self, stream: IO[bytes]) -> None:
         self.restore_from(stream, ["--file=/dev/null"])
 
+    def script(self, stream: IO[bytes], options: Sequence[str]) -> Iterator[bytes]:
+        """Return the lines of SQL that pg_restore makes of a dump. Raises CommandFailed."""
+        args = [program("pg_restore", self.target.capabilities.major), "--file=-", *options]
+        with running(
+            args, stdin=PIPE, stop=self.target.stopping, timeout=self.target.limits.statement_seconds
+        ) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            feeding = threading.Thread(target=_feed, args=(stream, child.stdin), daemon=True)
+            feeding.start()
+            yield from child.stdout
+            feeding.join()
+
     def restore_from(self, stream: IO[bytes], options: Sequence[str]) -> None:
         """Feed a dump to pg_restore. Raises CommandFailed."""
         args = [program("pg_restore", self.target.capabilities.major), *options]
@@ -165,3 +179,11 @@ class NativePrograms:
 
     def _libpq(self) -> dict[str, object]:
         return arguments_of(self.target.url)
+
+
+def _feed(source: IO[bytes], program_: IO[bytes]) -> None:
+    """It may have all it wants before the end of the dump; its exit code tells whether that was so."""
+    with suppress(BrokenPipeError, ValueError):
+        while chunk := source.read(CHUNK):
+            program_.write(chunk)
+        program_.close()

@@ -7,11 +7,13 @@ such a constraint calls a volatile function of the server itself nothing is rest
 
 from __future__ import annotations
 
+import io
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import islice, takewhile
 from pathlib import Path
 
 from psycopg2.extensions import make_dsn, parse_dsn
@@ -36,6 +38,8 @@ from .sessions import TargetDatabase
 from .side_databases import SideDatabases
 from .sql import ask, is_superuser, literal, quoted
 
+SAMPLE = 1000
+"""Rows of each table that are restored where not all are."""
 LISTS = {
     "local_preload_libraries",
     "search_path",
@@ -113,7 +117,8 @@ class Restores:
         if extent != "full":
             self._give_up(name)
         tables = len(backup.snapshot)
-        return Restored(name if extent == "full" else "", extent, tables, bytes_, time.monotonic() - begun, why)
+        seconds_, rows = time.monotonic() - begun, SAMPLE if extent != "full" else 0
+        return Restored(name if extent == "full" else "", extent, tables, bytes_, seconds_, why, rows)
 
     def settle(self, name: str) -> int:
         """Statistics, the mark of a whole copy; returns its size."""
@@ -232,7 +237,24 @@ class Restores:
                     self._load(name, lambda: self._restore(image.path or whole, seal, [*into, "--section=data"]))
                 else:
                     self._load(name, lambda: self._restore(whole, seal, [*into, "--section=data"]))
+        else:
+            self._refuse_calling(name)
+            with self._as_owners(name):
+                self._load(name, lambda: self._try_first_rows(name, whole, seal))
         self._load(name, lambda: self._restore(whole, seal, [*into, "--section=post-data"]))
+
+    def _try_first_rows(self, name: str, dump: Path, seal: Seal) -> None:
+        """Load the first rows of each table, then empty it again: foreign keys would miss those that are left out."""
+        with (
+            archive.reading(dump, seal) as stream,
+            self.target.session("restoring", name, database=name) as connection,
+            closing(connection.connection.cursor()) as cursor,
+        ):
+            for copy, rows in first_rows(self.programs.script(stream, ["--section=data"]), SAMPLE):
+                cursor.copy_expert(copy, io.BytesIO(b"".join(rows)))
+            tables = [table.name for table in relations(connection)]
+            if tables:
+                ask(connection, f"TRUNCATE {', '.join(tables)}")
 
     def _load(self, name: str, work: Callable[[], None]) -> None:
         try:
@@ -363,6 +385,18 @@ def refuse_uncopyable(target: TargetDatabase) -> None:
         [(may,)] = ask(connection, "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user")
         if not may:
             raise Unable("copying", target.name, "the account may not create databases")
+
+
+def first_rows(script: Iterable[bytes], most: int) -> Iterator[tuple[str, list[bytes]]]:
+    """Return each COPY of a script of pg_restore with its first rows; a row is a line of it, whatever it holds."""
+    lines = iter(script)
+    for line in lines:
+        if line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
+            block = takewhile(lambda row: row != b"\\.\n", lines)
+            rows = list(islice(block, most))
+            for _ in block:
+                pass
+            yield line.decode(), rows
 
 
 def entries_without(listing: str, tags: Mapping[str, bool]) -> list[str]:

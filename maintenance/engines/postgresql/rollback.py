@@ -11,13 +11,13 @@ from ..archive import Seal
 from ..errors import EngineError, Interrupted, Unable
 from ..messages import msg
 from ..parts import Rollback
-from ..values import Backup, Image, Json, RestoreBudget, Restored
+from ..values import Backup, Diagnosis, Image, Json, RestoreBudget, Restored, WayBack
 from .access_gate import Method, PostgresGate
 from .database_access import access_of, foreign_sessions, set_allow, set_comment, set_grants, set_limit
 from .maintenance_lock import PostgresLock
 from .native_programs import NativePrograms
 from .own_schemas import own_schemas
-from .restore import Restores, refuse_uncopyable
+from .restore import SAMPLE, Restores, refuse_uncopyable
 from .sessions import TargetDatabase
 from .side_databases import SIDES, SideDatabases
 from .sql import ask, quoted, transaction
@@ -37,6 +37,22 @@ class PostgresRollback(Rollback):
     ) -> None:
         self.target, self.lock, self.gate = target, lock, gate
         self.sides, self.programs, self.restores = sides, programs, restores
+
+    def way_back(self, diagnosis: Diagnosis, budget: RestoreBudget) -> WayBack:
+        """See Rollback.way_back. Without a restored copy one is made by file, of the same size."""
+        size, free = diagnosis.size_bytes, diagnosis.free_bytes
+        if budget.extent == "off":
+            open_ = msg("that a backup can be restored is found out only when it is needed, as the setting has it")
+            return WayBack("off", size, open_)
+        if budget.extent == "full" and (free is None or free * budget.disk_share >= size):
+            return WayBack("full", size)
+        why = msg("a copy would take more of the free space than the setting allows")
+        if budget.extent != "full":
+            why = msg("the setting asks for no more")
+        open_ = msg(
+            "of each table only the first {rows:,} rows are restored before the outage: {why}", rows=SAMPLE, why=why
+        )
+        return WayBack("definitions", size, open_)
 
     def restore_test(self, backup: Backup, seal: Seal, budget: RestoreBudget) -> Restored | None:
         """See Rollback.restore_test."""

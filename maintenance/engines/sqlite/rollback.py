@@ -10,7 +10,7 @@ from pathlib import Path
 from ..archive import Seal
 from ..errors import Damaged, Unable
 from ..parts import Rollback
-from ..values import Backup, Image, Json
+from ..values import Backup, Diagnosis, Image, Json, RestoreBudget, WayBack
 from .access_gate import FileGate
 from .backup import copy_database, written_back
 from .driver_errors import saying
@@ -24,6 +24,10 @@ class FileRollback(Rollback):
 
     def __init__(self, file: DatabaseFile, gate: FileGate) -> None:
         self.file, self.gate = file, gate
+
+    def way_back(self, diagnosis: Diagnosis, budget: RestoreBudget) -> WayBack:
+        """See Rollback.way_back. A backup is a copy that was opened and read; the image under the cut is another."""
+        return WayBack("copy", diagnosis.size_bytes)
 
     def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:
         """See Rollback.restore_beside."""

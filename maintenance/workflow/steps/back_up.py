@@ -129,7 +129,9 @@ def _sentence(restored: Restored | None) -> Message:
         return msg("Nothing to restore beside: the way back is a copy by file, which can be made.")
     if restored.extent == "definitions":
         return msg(
-            "Restored every definition beside and proved it equal; no row was restored: {why}",
+            "Restored every definition beside and proved it equal, and loaded the first {rows} of each table; the "
+            "others were not restored: {why}",
+            rows=plural.rows(restored.rows),
             why=restored.why or msg("the setting asks for no more"),
         )
     return msg(

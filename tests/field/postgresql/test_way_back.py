@@ -125,6 +125,17 @@ def test_definitions_alone_are_restored_where_the_budget_is_small(lab: PostgreSQ
     assert "bytes are free" in str(tested.why)
 
 
+@pytest.mark.parametrize("kind", [kind for kind in UNRESTORABLE if "check" in kind])
+def test_the_first_rows_of_each_table_tell_what_definitions_do_not(lab: PostgreSQLLab, kind: str) -> None:
+    lab.fill()
+    lab.sql(UNRESTORABLE[kind])
+    refusal, tested = walk_back(lab, RestoreBudget("definitions"))
+    assert isinstance(refusal, str)
+    assert "restoring" in refusal
+    assert isinstance(tested, Restored)
+    assert tested.extent == "copy"
+
+
 def test_rows_that_change_after_the_backup_are_caught_up_in_the_copy(lab: PostgreSQLLab) -> None:
     lab.fill()
     lab.sql("CREATE TABLE large AS SELECT i, repeat('x', 500) AS t FROM generate_series(1, 60000) i")
