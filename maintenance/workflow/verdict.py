@@ -83,37 +83,37 @@ def differences(
     before: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint], lost_by_consent: Collection[str] = ()
 ) -> dict[str, Message]:
     """Return what differs, by table."""
-    found = {}
+    messages = {}
     for name, was in before.items():
         now = after.get(name)
         if not was.readable:
             continue
         if now is None:
-            found[name] = msg("{table} is not there any more", table=name)
+            messages[name] = msg("{table} is not there any more", table=name)
         elif not now.readable:
-            found[name] = msg("{table} cannot be read: {words}", table=name, words=now.error)
+            messages[name] = msg("{table} cannot be read: {words}", table=name, words=now.error)
         elif name not in lost_by_consent and (was.rows, was.digest) != (now.rows, now.digest):
-            found[name] = msg(
+            messages[name] = msg(
                 "{table} had {before} rows and has {after}, or their content differs",
                 table=name,
                 before=was.rows,
                 after=now.rows,
             )
-    return found
+    return messages
 
 
 def unread(before: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint]) -> list[Message]:
     """Return the tables that could not be read before the work, and cannot be read after it or are gone."""
-    found = []
+    messages = []
     for name, was in before.items():
         now = after.get(name)
         if was.readable or (now is not None and now.readable):
             continue
         if now is None:
-            found.append(msg("{table} is not there any more", table=name))
+            messages.append(msg("{table} is not there any more", table=name))
         else:
-            found.append(msg("{table} cannot be read, as before the work: {words}", table=name, words=now.error))
-    return found
+            messages.append(msg("{table} cannot be read, as before the work: {words}", table=name, words=now.error))
+    return messages
 
 
 def missing(before: Collection[str], after: Collection[str]) -> list[Message]:
