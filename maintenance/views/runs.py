@@ -39,6 +39,7 @@ from maintenance.requests import launch
 from maintenance.results.comparison import compare_target
 from maintenance.results.estimates import usual_outage
 from maintenance.results.outcome import integrity
+from maintenance.results.rehearsal import expected_outage
 from maintenance.text import labels
 from maintenance.text.render import render as rendered
 from maintenance.workflow.lease import worker_lost
@@ -162,6 +163,7 @@ def clocks(target: RunTarget, over: bool) -> list[Clock]:
     share, remaining = target.progress.get("share"), left(target)
     return [
         *([outage] if outage else []),
+        *(expected_clock(target) if over and target.run.rehearsal else []),
         *(
             [Clock(labels.share(share), _("of the bytes to work on"))]
             if share is not None and target.at_work and not over
@@ -169,6 +171,16 @@ def clocks(target: RunTarget, over: bool) -> list[Clock]:
         ),
         *([Clock(labels.hms(remaining["seconds"]), remaining["basis"])] if remaining and remaining["seconds"] else []),
     ]
+
+
+def expected_clock(target: RunTarget) -> list[Clock]:
+    """The outage that the work would take, as its rehearsal tells it; nothing where it did not come to its end."""
+    expected = expected_outage(target)
+    if expected is None:
+        return []
+    between = _("{low} to {high}").format(low=labels.hms(expected.low), high=labels.hms(expected.high))
+    note = _("expected outage, {between}: {basis}").format(between=between, basis=rendered(expected.basis))
+    return [Clock(labels.hms(expected.seconds), note)]
 
 
 def left(target: RunTarget) -> dict[str, Any] | None:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from maintenance.auditing import chain
-from maintenance.models import BackupFile, DatabaseState, MaintenanceRun, MaintenanceSetting, Notification, ScopeHold
+from maintenance.models import (
+    BackupFile,
+    DatabaseState,
+    MaintenanceRun,
+    MaintenanceSetting,
+    Notification,
+    RunTarget,
+    ScopeHold,
+    StepRecord,
+)
 from maintenance.observation.health import standings
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
-from maintenance.results import estimates, statistics
+from maintenance.results import estimates, rehearsal, statistics
 from maintenance.results.outcome import outcome
+from maintenance.views.runs import clocks
 from maintenance.workflow import crashpoints, runner
-from tests import fakes
+from tests import fakes, records
 from tests.unit.test_crashes import Camera
 from tests.unit.test_deaths import die_at
 
@@ -187,11 +199,11 @@ def test_a_rehearsal_counts_in_no_figures(fake: Register, request_for: Ask, some
 
 def test_a_launch_refers_to_the_rehearsal_of_the_same_work(fake: Register, request_for: Ask, someone: Actor) -> None:
     fake()
-    rehearsal = ended(asked(someone, request_for("shop")))
+    first = ended(asked(someone, request_for("shop")))
     ended(asked(someone, request_for("shop", maintenance_type="optimize")))
     run = ended(launch.launch(someone, request_for("shop"), enqueue=False))
-    assert run.rehearsed_in == rehearsal
-    assert outcome(run)["rehearsed_in"] == str(rehearsal.pk)
+    assert run.rehearsed_in == first
+    assert outcome(run)["rehearsed_in"] == str(first.pk)
     other = launch.launch(someone, request_for("shop", target_tables=["orders"]), enqueue=False)
     assert other.rehearsed_in is None
 
@@ -203,3 +215,85 @@ def test_a_rehearsal_waits_for_nobody_and_holds_the_lock(fake: Register, request
     assert run.status == "queued"
     with pytest.raises(launch.Locked):
         launch.launch(someone, request_for("shop"), enqueue=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "failed"},
+        {"finished_at": timezone.now() - timedelta(days=8)},
+        {"allow_data_loss": True},
+        {"maintenance_type": "repair"},
+        {"target_tables": ["orders"]},
+        {"target_databases": ["crm"]},
+        {"rehearsal": False},
+    ],
+)
+def test_a_launch_refers_to_no_rehearsal_that_says_nothing_of_it(
+    change: dict[str, Any], fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    fake()
+    earlier = ended(asked(someone, request_for("shop")))
+    MaintenanceRun.objects.filter(pk=earlier.pk).update(**change)
+    assert launch.launch(someone, request_for("shop"), enqueue=False).rehearsed_in is None
+
+
+def took(run: MaintenanceRun, **seconds: float) -> None:
+    """Let steps of its journal have taken so long."""
+    for line in run.targets.get().steps.filter(node__in=rehearsal.OUT):
+        length = timedelta(seconds=seconds.get(line.step, 0.0) if not line.part else seconds.get(line.part, 0.0))
+        StepRecord.objects.filter(pk=line.pk).update(finished_at=line.started_at + length)
+
+
+@pytest.mark.usefixtures("applications")
+def test_the_expected_outage_is_what_the_steps_took_and_the_applications_the_last_time(
+    fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    setting = fake()
+    run = ended(asked(someone, request_for("shop")))
+    took(run, cut_connections=2, maintain=10, verify=3, resume=1, fingerprint=100)
+    expected = rehearsal.expected_outage(run.targets.get())
+    assert expected is not None
+    assert (expected.seconds, expected.low, expected.high) == (16, 12, 20)
+    real = records.finished_run(tables=1).targets.get()
+    records.add_step(real, "E", "stop_applications", 20, 4, part="stop shop-web")
+    records.add_step(real, "J", "resume", 60, 2, part="start shop-web")
+    MaintenanceSetting.objects.filter(pk=setting.pk).update(applications=["shop-web"])
+    later = ended(asked(someone, request_for("shop")))
+    took(later, maintain=10)
+    expected = rehearsal.expected_outage(later.targets.get())
+    assert expected is not None
+    assert expected.seconds == 16
+    assert rehearsal.expected_outage(run.targets.get()).seconds == 16, "what came later changes no report"  # type: ignore[union-attr]
+
+
+def test_the_interval_spans_how_maintenances_after_a_rehearsal_took(
+    fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    fake()
+    first = ended(asked(someone, request_for("shop")))
+    took(first, maintain=10)
+    for seconds in (8, 11, 13):
+        real = ended(launch.launch(someone, request_for("shop"), enqueue=False))
+        target = real.targets.get()
+        begun = timezone.now()
+        RunTarget.objects.filter(pk=target.pk).update(
+            outage_started_at=begun, outage_ended_at=begun + timedelta(seconds=seconds)
+        )
+    again = ended(asked(someone, request_for("shop")))
+    took(again, maintain=20)
+    expected = rehearsal.expected_outage(again.targets.get())
+    assert expected is not None
+    assert [round(s, 6) for s in (expected.low, expected.seconds, expected.high)] == [16, 20, 26]
+    assert "3 maintenances" in expected.basis
+    [clock] = clocks(again.targets.get(), over=True)
+    assert clock.note.startswith("expected outage, 00:00:16 to 00:00:26")
+
+
+def test_a_rehearsal_that_did_not_come_to_its_end_tells_no_outage(
+    fake: Register, request_for: Ask, someone: Actor
+) -> None:
+    fake(perform=["permanent"])
+    run = ended(asked(someone, request_for("shop")))
+    assert rehearsal.expected_outage(run.targets.get()) is None
+    assert clocks(run.targets.get(), over=True) == []
