@@ -61,57 +61,57 @@ class Seen:
 def due() -> bool:
     """True for one caller in each interval, however many clusters ask."""
     try:
-        source = config.load().prometheus
+        told = config.load().prometheus
     except config.ConfigError as error:
         log.error("Prometheus cannot be read: %s", error)
         return False
-    if source is None:
+    if told is None:
         return False
     now = timezone.now()
     Feed.objects.get_or_create(name=NAME)
-    waited = Q(tried_at=None) | Q(tried_at__lte=now - timedelta(seconds=source.interval_seconds))
+    waited = Q(tried_at=None) | Q(tried_at__lte=now - timedelta(seconds=told.interval_seconds))
     return bool(Feed.objects.filter(waited, name=NAME).update(tried_at=now))
 
 
 def pull() -> int:
     """One row of TBL-097 for each database of which something was measured; returns how many."""
-    source = config.load().prometheus
-    if source is None:
+    told = config.load().prometheus
+    if told is None:
         return 0
     feed, _ = Feed.objects.get_or_create(name=NAME, defaults={"tried_at": timezone.now()})
     try:
-        answers = {name: ask(source, query) for name, query in source.queries.items()}
-        findings = {code: ask(source, entry.query) for code, entry in source.findings.items()}
+        answers = {name: ask(told, query) for name, query in told.queries.items()}
+        findings = {code: ask(told, entry.query) for code, entry in told.findings.items()}
     except NotRead as error:
-        log.error("Prometheus at %s could not be read: %s", source.url, error)
+        log.error("Prometheus at %s could not be read: %s", told.url, error)
         Feed.objects.filter(pk=feed.pk).update(error=error.sentence)
         return 0
     known = {s.name: s for s in MaintenanceSetting.objects.filter(enabled=True)}
-    labels_of = {name: {"database": name} for name in known} if source.databases is None else source.databases
+    wanted = {name: {"database": name} for name in known} if told.databases is None else told.databases
     problems: dict[str, list[Message]] = {}
-    written = 0
-    for database, labels in labels_of.items():
+    kept = 0
+    for database, labels in wanted.items():
         if database not in known:
             problems[database] = [msg("config.json names it, but no such database is registered")]
             continue
-        status = read(source, answers, findings, labels)
-        if status.problems:
-            problems[database] = status.problems
-        written += keep(known[database], status)
+        seen = read(told, answers, findings, labels)
+        if seen.problems:
+            problems[database] = seen.problems
+        kept += keep(known[database], seen)
     for database, sentences in problems.items():
         log.error("Prometheus tells not all of %s: %s", database, "; ".join(sentences))
     Feed.objects.filter(pk=feed.pk).update(error="", problems=problems, read_at=timezone.now())
-    return written
+    return kept
 
 
-def ask(source: Prometheus, query: str) -> list[Series]:
+def ask(told: Prometheus, query: str) -> list[Series]:
     """An instant query (`/api/v1/query`). Raises NotRead."""
-    request = Request(f"{source.url}/api/v1/query?{urlencode({'query': query})}")  # noqa: S310  (config.py checks the scheme)
+    request = Request(f"{told.url}/api/v1/query?{urlencode({'query': query})}")  # noqa: S310  (config.py checks the scheme)
     try:
-        if source.token_file is not None:
+        if told.token_file is not None:
             # Not for whomever an answer points to.
-            request.add_unredirected_header("Authorization", f"Bearer {source.token_file.read_text().strip()}")
-        with urlopen(request, timeout=source.timeout_seconds) as answer:  # noqa: S310
+            request.add_unredirected_header("Authorization", f"Bearer {told.token_file.read_text().strip()}")
+        with urlopen(request, timeout=told.timeout_seconds) as answer:  # noqa: S310
             return _series(query, json.loads(answer.read(LONGEST_ANSWER)))
     except HTTPError as error:
         raise NotRead(msg("{query}: {words}", query=query, words=_reason(error))) from error
@@ -140,27 +140,27 @@ def _series(query: str, answer: Any) -> list[Series]:
 
 
 def read(
-    source: Prometheus,
+    told: Prometheus,
     answers: Mapping[str, Sequence[Series]],
     findings: Mapping[str, Sequence[Series]],
     labels: Mapping[str, str],
 ) -> Seen:
     """What of all this is about the database with these labels."""
-    status = Seen()
+    seen = Seen()
     for measure, series in answers.items():
         try:
             value = _one(closest(series, labels))
             if measure == "up":
-                status.up = value > 0
+                seen.up = value > 0
             else:
-                status.values[measure] = _whole(measure, value)
+                seen.values[measure] = _whole(measure, value)
         except NotRead as problem:
-            status.problems.append(msg("{measure}: {problem}", measure=measure, problem=problem.sentence))
+            seen.problems.append(msg("{measure}: {problem}", measure=measure, problem=problem.sentence))
     for code, series in findings.items():
-        entry = source.findings[code]
+        entry = told.findings[code]
         mine = [s for s in series if about(s, labels)]
         if len(mine) > FINDINGS:
-            status.problems.append(
+            seen.problems.append(
                 msg(
                     "{code}: {count} series are too many, only {kept} were kept",
                     code=code,
@@ -169,7 +169,7 @@ def read(
                 )
             )
         for one in mine[:FINDINGS]:
-            status.findings.append(
+            seen.findings.append(
                 {
                     "code": code,
                     "severity": entry.severity,
@@ -178,7 +178,7 @@ def read(
                     "hint": entry.hint,
                 }
             )
-    return status
+    return seen
 
 
 def about(series: Series, labels: Mapping[str, str]) -> int:

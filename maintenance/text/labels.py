@@ -58,8 +58,7 @@ ACTIONS: Mapping[str, Promise] = {
     "replace_table": lazy("move the rows into a new table"),
     "replace_indexes": lazy("make the indexes again from the rows"),
     "restore_header": lazy("restore the file’s header"),
-    "pad": lazy("fill up the file’s end"),
-    "write_first_page": lazy("write the file’s first page anew"),
+    "salvage_file": lazy("put the file together again from its pages"),
 }
 """What an engine's own word for a piece of work means."""
 COSTS: Mapping[str, Promise] = {

@@ -21,7 +21,9 @@ class Evidence:
     definitions_before: Collection[str] = ()
     definitions: Collection[str] = ()
     lost_by_consent: Collection[str] = ()
-    """Tables of which the operator allowed rows to go, and the report lists which."""
+    """Tables of which the operator allowed rows to go, and definitions ('view v') that are lost; the report lists them.
+
+    Then rows may have lost their parents, too: that is part of the loss and in the checks of the report."""
     rows_stay: bool = False
     """Whether the work may not change any row: equal rows then fail the same constraints as before."""
 
@@ -35,10 +37,10 @@ def objections(evidence: Evidence) -> list[Message]:
     rows = different(evidence.before, evidence.after, evidence.lost_by_consent)
     same_rows = evidence.rows_stay and not rows
     return [
-        *failed_checks(evidence.checks, evidence.checks_before, same_rows),
+        *failed_checks(evidence.checks, evidence.checks_before, same_rows or bool(evidence.lost_by_consent)),
         *rows,
-        *unread(evidence.before, evidence.after),
-        *missing(evidence.definitions_before, evidence.definitions),
+        *unread(evidence.before, evidence.after, evidence.lost_by_consent),
+        *missing(evidence.definitions_before, [*evidence.definitions, *evidence.lost_by_consent]),
     ]
 
 
@@ -62,7 +64,8 @@ def unproven(closed: bool, proof: Proof | None) -> Message | None:
 def failed_checks(checks: Sequence[Check], before: Sequence[Check], same_rows: bool = False) -> list[Message]:
     """Return the failures that count: every one of the structure, and of the others what did not fail before.
 
-    With the `same_rows` as before, what follows from the rows failed before, too.
+    With the `same_rows` as before, what follows from the rows failed before, too; where rows were given up by consent,
+    it follows from that.
     """
     old = {(check.name, check.object) for check in before if not check.passed}
     return [
@@ -89,7 +92,8 @@ def differences(
         if not was.readable:
             continue
         if now is None:
-            messages[name] = msg("{table} is not there any more", table=name)
+            if f"table {name}" not in lost_by_consent:
+                messages[name] = msg("{table} is not there any more", table=name)
         elif not now.readable:
             messages[name] = msg("{table} cannot be read: {words}", table=name, words=now.error)
         elif name not in lost_by_consent and (was.rows, was.digest) != (now.rows, now.digest):
@@ -102,7 +106,9 @@ def differences(
     return messages
 
 
-def unread(before: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint]) -> list[Message]:
+def unread(
+    before: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint], lost_by_consent: Collection[str] = ()
+) -> list[Message]:
     """Return the tables that could not be read before the work, and cannot be read after it or are gone."""
     messages = []
     for name, was in before.items():
@@ -110,6 +116,8 @@ def unread(before: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint]) 
         if was.readable or (now is not None and now.readable):
             continue
         if now is None:
+            if f"table {name}" in lost_by_consent:
+                continue
             messages.append(msg("{table} is not there any more", table=name))
         else:
             messages.append(msg("{table} cannot be read, as before the work: {words}", table=name, words=now.error))

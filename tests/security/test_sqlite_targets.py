@@ -18,7 +18,7 @@ from maintenance.engines.sqlite import SQLite
 from maintenance.engines.sqlite import connection as door
 from maintenance.engines.sqlite.names import tables_in
 from maintenance.engines.sqlite.processes import started
-from maintenance.engines.sqlite.repair.salvage import shape_of
+from maintenance.engines.sqlite.repair.shape import shape_of
 from maintenance.engines.values import Limits, Tag
 from tests.engines.lab_sqlite import SQLiteLab
 from tests.engines.sqlite.world import PLAIN, SHORT, SMALL, content, plan, under_cut

@@ -12,16 +12,15 @@ from dataclasses import replace
 from ..errors import Damaged, EngineError, Unable
 from ..messages import msg, size
 from ..parts import Actions
-from ..values import Action, Loss, Performed, Progress
+from ..values import Action, Performed, Progress
 from .backup import raw_copy, write_bytes
 from .connection import fresh
 from .diagnosis.corruption import indexes_of
-from .exclusive_lock import hold
 from .names import Table, quoted, tables_in
-from .repair.first_page import write_first_page
 from .repair.replace import replace_indexes, replace_table
+from .repair.whole_file import salvage_file
 from .restore import put_in_place
-from .sessions import MAGIC, DatabaseFile, sync_name, synced
+from .sessions import MAGIC, DatabaseFile, synced
 from .table_scan import rowid_name
 from .verification import structure
 
@@ -35,6 +34,8 @@ def table_named(connection: sqlite3.Connection, name: str) -> Table:
 
 def _vacuum(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     """VACUUM gives new rowids to tables that name none and have no index; VACUUM INTO keeps them."""
+    if file.raw is not None:
+        return salvage_file(file, allow_data_loss)  # SQLite cannot open the file as it is
     with file.working("rewriting", file.name) as connection:
         before = used_bytes(connection)
         renumbers = any(_is_renumbered(connection, table) for table in tables_in(connection).values())
@@ -172,29 +173,6 @@ def _salvage(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Perfo
     return replace_table(file, action.object, allow_data_loss=allow_data_loss)
 
 
-def _pad(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
-    """Grows the file to the length its header names, so that no page is given out twice."""
-    header = file.header()
-    wanted = header.pages * header.page_size
-    before = header.file_bytes
-    if header.truncated:
-        os.truncate(file.path, wanted)
-        sync_name(file.path)
-    if file.raw is not None:
-        # SQLite can lock it now. Between the two locks nobody can have gone wrong: the file is sound enough.
-        file.give_back()
-        hold(file)
-    file.tolerant = False
-    with file.working("checking", file.name) as connection:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    found = file.path.stat().st_size
-    if found < wanted:
-        raise Damaged(
-            "filling up", file.name, msg("the file has {found} bytes instead of {wanted}", found=found, wanted=wanted)
-        )
-    return Performed(msg("{bytes} of zeros were added at the end.", bytes=size(found - before)), before, found)
-
-
 def _restore_header(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     """On a copy first; it takes the place of the live file only when SQLite can read it."""
     before = file.path.stat().st_size
@@ -231,29 +209,14 @@ def _with_header(file: DatabaseFile, bytes_at: Sequence[tuple[int, bytes]]) -> i
         return len(tables_in(connection))
 
 
-def _write_first_page(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
-    """On a copy first, as above. What else the page held is not in the file any more, and is told."""
-    before = file.path.stat().st_size
-    if file.header().plausible and file.header().magic:
-        return Performed(msg("The first page is as it must be already."), before, before)
-    copy = file.sides.restored
-    raw_copy(file, copy)
-    tables = write_first_page(copy)
-    with file.side(copy, "checking") as connection:
-        tables_in(connection)
-    put_in_place(file, copy)
-    detail = msg("user_version, application_id and the list of free pages were on the lost page; they begin at zero")
-    loss = Loss(file.name, 0, (1,), detail)
-    return Performed(
-        msg("The first page was written again; {count} tables can be seen.", count=tables), before, before, (loss,)
-    )
+def _salvage_file(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    return salvage_file(file, allow_data_loss)
 
 
 ACTIONS: dict[str, Callable[[DatabaseFile, Action, bool], Performed]] = {
     "restore_header": _restore_header,
     "correct_page_count": _correct_page_count,
-    "write_first_page": _write_first_page,
-    "pad": _pad,
+    "salvage_file": _salvage_file,
     "replace_indexes": _replace_indexes,
     "replace_table": _replace_table,
     "salvage": _salvage,

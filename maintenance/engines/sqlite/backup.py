@@ -271,20 +271,18 @@ def image_copy(file: DatabaseFile) -> Path:
 
 def mended_copy(file: DatabaseFile) -> Path:
     """A copy that SQLite can read where only the magic or the end of the file is missing."""
-    return _mended(image_copy(file), file.header())
+    return _mended(file, image_copy(file), file.header())
 
 
 def mended_side(file: DatabaseFile, side: Path) -> Path:
     """The side copy itself where SQLite can read it, else a mended copy of it as above."""
     header = file.header_of(side)
-    if header.magic and not header.truncated:
-        return side
-    file.evidence_kept = False
-    file.copy_bytes(side, file.sides.evidence)
-    return _mended(file.sides.evidence, header)
+    return side if header.magic and not header.truncated else _mended(file, side, header)
 
 
-def _mended(copy: Path, header: Header) -> Path:
+def _mended(file: DatabaseFile, true_copy: Path, header: Header) -> Path:
+    copy = file.sides.mended
+    file.copy_bytes(true_copy, copy)
     if not header.magic and header.plausible:
         write_bytes(copy, ((0, MAGIC),))
     if header.claims_too_much(shutil.disk_usage(copy.parent).free):

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
+from ..messages import msg
 
-BUSY, LOCKED, INTERRUPT, CORRUPT, NOTADB = 5, 6, 9, 11, 26
+BUSY, LOCKED, INTERRUPT, CORRUPT, FULL, NOTADB = 5, 6, 9, 11, 13, 26
 _EXTENDED: dict[int, type[EngineError]] = {
     522: Damaged,  # IOERR_SHORT_READ: the file ends before a page does
     8202: Damaged,  # IOERR_DATA: checksum wrong
@@ -24,7 +25,7 @@ _PRIMARY: dict[int, type[EngineError]] = {
     INTERRUPT: Interrupted,
     10: Transient,  # IOERR
     CORRUPT: Damaged,
-    13: ResourceShortage,  # FULL
+    FULL: ResourceShortage,
     14: Unreachable,  # CANTOPEN
     15: Transient,  # PROTOCOL: locking race in WAL mode
     17: Transient,  # SCHEMA
@@ -45,6 +46,13 @@ def translated(error: sqlite3.Error, doing: str, object: str) -> EngineError:
     kind = _EXTENDED.get(code) or _PRIMARY.get(code & 0xFF, Unable)
     name = getattr(error, "sqlite_errorname", None)
     return kind(doing, object, f"{error} ({name})" if name else str(error))
+
+
+def translated_read(error: sqlite3.Error, doing: str, object: str) -> EngineError:
+    """As `translated`, of a statement that only reads: a full disk is then a page number beyond the end of any file."""
+    if primary(error) == FULL:
+        return Damaged(doing, object, msg("a page number leads beyond the end of any file"))
+    return translated(error, doing, object)
 
 
 @contextmanager

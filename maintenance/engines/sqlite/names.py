@@ -115,9 +115,19 @@ class Sides:
         return self._beside("rows")
 
     @property
+    def remade(self) -> Path:
+        """A copy of the damaged file in which its damaged tables are made again."""
+        return self._beside("remade")
+
+    @property
     def evidence(self) -> Path:
         """A true copy of the damaged file, read page by page."""
         return self._beside("evidence")
+
+    @property
+    def mended(self) -> Path:
+        """A copy whose header or length was put right, so that SQLite reads it."""
+        return self._beside("mended")
 
     @property
     def elsewhere(self) -> Path:

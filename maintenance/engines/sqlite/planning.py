@@ -17,6 +17,9 @@ from .exclusive_lock import FOREIGN_LOG
 REPAIR, REWRITE, STATISTICS = 0, 1, 2
 """Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""
 
+LOST, UNPARSED = "file_damaged", "schema_unreadable"
+OUT_OF_REACH = frozenset((LOST, UNPARSED, "header_damaged", "page_count_wrong", "file_truncated", "structure_damaged"))
+"""Findings of a file that SQLite does not read as it is, or in which rows may lie on pages that nothing leads to."""
 EXCLUSIVE = msg("nobody else can use the file")
 
 
@@ -53,11 +56,17 @@ def _planned(
     if any(finding.code == LOG for finding in diagnosis.findings):
         raise Unable("planning the work on", file_name, FOREIGN_LOG)
     for finding in diagnosis.findings:
-        if finding.code in (ENCRYPTED, "schema_unreadable"):
+        if finding.code == ENCRYPTED or (finding.code == UNPARSED and not (allow_data_loss and tables is None)):
             raise Unable("planning the work on", file_name, finding.evidence)
     chosen = [fact for fact in diagnosis.tables if tables is None or fact.name in tables]
     codes = {finding.code for finding in diagnosis.findings}
     whole = tables is None
+    if whole and (allow_data_loss or LOST in codes) and _is_damaged(chosen, codes):
+        return _salvage(file_name, diagnosis, kind, loses=True)
+    if whole and "file_truncated" in codes:
+        return _salvage(file_name, diagnosis, kind, loses=False)
+    if whole and codes & OUT_OF_REACH == {"structure_damaged"} and not any(fact.damaged for fact in chosen):
+        return _salvage(file_name, diagnosis, kind, loses=False)
     actions = _header_actions(file_name, diagnosis, codes) if whole else []
     for fact in chosen:
         actions += _repairs(fact, allow_data_loss, whole)
@@ -98,20 +107,37 @@ def _remade(file_name: str, diagnosis: Diagnosis, facts: Sequence[TableFacts], w
     return [_index_action(fact, reason, whole, kind="remake_indexes") for fact in indexed]
 
 
+def _is_damaged(facts: Sequence[TableFacts], codes: set[str]) -> bool:
+    """Whether rows may be lost, or their pages cannot be reached."""
+    return bool(codes & OUT_OF_REACH) or any(fact.damaged or _listed(fact, "broken_indexes") for fact in facts)
+
+
+def _salvage(file_name: str, diagnosis: Diagnosis, kind: MaintenanceType, loses: bool) -> list[Action]:
+    """One piece of work for whatever is damaged; it rewrites the file as well. `loses`: it may lose rows."""
+    size_bytes = diagnosis.size_bytes
+    reason = msg(
+        "Rows or pages cannot be read: the file is put together again page by page, with every row that can be found;"
+        " losses are listed."
+    )
+    if not loses:
+        reason = msg(
+            "Pages are damaged or nothing leads to them: the file is put together again where no row is on them."
+        )
+    actions = [Action(file_name, "salvage_file", reason, EXCLUSIVE, size_bytes, 3 * size_bytes, REPAIR, loses)]
+    if kind == "rebuild":
+        reason = msg("Rebuild was asked for: statistics are collected again.")
+        actions.append(Action(file_name, "analyze_all", reason, EXCLUSIVE, size_bytes, 0, STATISTICS))
+    return actions
+
+
 def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> list[Action]:
     size_bytes = diagnosis.size_bytes
     if "header_damaged" in codes:
         reason = msg("The first 16 bytes are wrong; they are the same in every SQLite file.")
         return [Action(file_name, "restore_header", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
-    if "file_damaged" in codes:
-        reason = msg("The first page is lost; it is written again if the rest of the file tells what was on it.")
-        return [Action(file_name, "write_first_page", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR, True)]
     if "page_count_wrong" in codes:
         reason = msg("The header claims more pages than the file has; the true number is written into it.")
         return [Action(file_name, "correct_page_count", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
-    if "file_truncated" in codes:
-        reason = msg("The file ends early; the missing pages are filled with zeros so that the rest can be read.")
-        return [Action(file_name, "pad", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
     return []
 
 

@@ -242,11 +242,11 @@ class DatabaseFile:
             yield own
 
     @contextmanager
-    def side(self, path: Path, doing: str) -> Iterator[sqlite3.Connection]:
-        """Reads a finished copy, which nobody writes."""
+    def side(self, path: Path, doing: str, mode: Mode = "immutable") -> Iterator[sqlite3.Connection]:
+        """Reads a finished copy, which nobody writes; or writes one of ours ('rw')."""
         self.raise_if_stopping(doing, path.name)
         with saying(doing, path.name):
-            connection = connect(path, "immutable")
+            connection = connect(path, mode)
         try:
             with self.watched(connection, doing, path.name):
                 yield connection

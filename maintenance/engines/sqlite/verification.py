@@ -16,7 +16,7 @@ from ..parts import Verifier
 from ..values import Check, Fingerprint
 from .backup import mended_copy, mended_side
 from .definitions import definitions
-from .driver_errors import translated
+from .driver_errors import translated_read
 from .fingerprints import fingerprint_all, has_sequences
 from .names import Table, quoted, tables_in
 from .sessions import DatabaseFile
@@ -44,7 +44,7 @@ def structure(connection: sqlite3.Connection, table: str | None, most: int = MOS
         check = "integrity_check" if thorough else "quick_check"
         rows = connection.execute(f"PRAGMA {check}({argument})").fetchall()
     except sqlite3.Error as error:
-        told = translated(error, "checking", table or "the file")
+        told = translated_read(error, "checking", table or "the file")
         if told.kind != "integrity":
             raise
         if table is not None and whole and _reads(connection, table):
@@ -107,7 +107,7 @@ def _table_checks(connection: sqlite3.Connection, table: Table, thorough: bool) 
             found.append(_foreign_keys(connection, table))
         found += _sequence(connection, table)
     except sqlite3.Error as error:
-        told = translated(error, "checking", table.canonical)
+        told = translated_read(error, "checking", table.canonical)
         if told.kind not in ("integrity", "permanent") or isinstance(told, Interrupted):
             raise
         found.append(Check("readable", table.canonical, False, told.words))
@@ -175,9 +175,9 @@ class FileVerifier(Verifier):
             return [Check("structure", file.name, False, error.words)]
 
     def definitions(self, side: str | None = None) -> dict[str, str]:
-        """See Verifier.definitions."""
+        """See Verifier.definitions. Of a schema that cannot be read nothing is known."""
         try:
             with _of(self.file, side, "reading the definitions of") as connection:
                 return definitions(connection)
-        except Damaged as error:
-            return {"schema": f"unreadable: {error.words}"}
+        except Damaged:
+            return {}

@@ -101,10 +101,8 @@ class TestRepair:
         after = content(lab), lab.sql(copies)
         assert set(after[0]) <= set(before[0])
         assert set(after[1]) <= set(before[1])
-        assert {loss.object: loss.rows for loss in losses} == {
-            "orders": len(before[0]) - len(after[0]),
-            "copies": len(before[1]) - len(after[1]),
-        }
+        lost = {"orders": len(before[0]) - len(after[0]), "copies": len(before[1]) - len(after[1])}
+        assert {loss.object: loss.rows for loss in losses} == lost
 
     def test_repairs_asked_for_at_once_do_not_get_in_each_others_way(self, lab: SQLiteLab) -> None:
         lab.fill()
@@ -180,20 +178,29 @@ class TestRepair:
         assert len(after) > 4000
         assert (loss.object, loss.rows) == ("orders", None)
 
-    def test_a_file_with_nothing_readable_is_a_finding_and_not_a_crash(self, lab: SQLiteLab) -> None:
+    def test_rows_whose_tables_are_lost_with_the_first_page_are_kept_beside(self, lab: SQLiteLab) -> None:
         lab.fill()
+        before = content(lab)
         lab.overwrite(1, b"\xff")
         with lab.engine() as engine:
             found = engine.diagnostics.diagnose(SMALL)
             assert [finding.code for finding in found.findings] == ["file_damaged"]
             plan = engine.planner.plan("repair", found, SMALL, None, True)
-            assert [action.kind for action in plan] == ["write_first_page", "vacuum"]
-            with under_cut(engine):
-                with pytest.raises(Damaged, match="not allowed"):
-                    engine.actions.perform(plan[0], False)
-                with pytest.raises(Damaged, match="nowhere else in the file; restore the file from a backup"):
-                    engine.actions.perform(plan[0], True)
-        assert lab.path.read_bytes()[:4096] == b"\xff" * 4096
+            assert [action.kind for action in plan] == ["salvage_file"]
+            with under_cut(engine), pytest.raises(Damaged, match="not allowed"):
+                engine.actions.perform(plan[0], False)
+        (loss,) = repaired(lab, allow_data_loss=True)
+        assert "lost_and_found" in loss.detail
+        rows = lab.sql("SELECT id, c1, c2, c3 FROM lost_and_found WHERE nfield = 4 ORDER BY id")
+        assert rows == before
+
+    def test_a_file_with_nothing_readable_is_a_finding_and_not_a_crash(self, lab: SQLiteLab) -> None:
+        lab.path.write_bytes(b"\xff" * 40960)
+        with lab.engine() as engine:
+            plan = engine.planner.plan("repair", engine.diagnostics.diagnose(SMALL), SMALL, None, True)
+            with under_cut(engine), pytest.raises(Damaged, match="no page of the file follows the format"):
+                engine.actions.perform(plan[0], True)
+        assert lab.path.read_bytes() == b"\xff" * 40960
 
     @pytest.mark.parametrize("page_size", [1024, 4096])
     def test_a_lost_first_page_is_written_again_from_the_pages_of_the_schema(
@@ -246,5 +253,5 @@ def moved(engine: Engine, name: str) -> object:
     from maintenance.engines.sqlite.repair.replace import move_by_pages
 
     assert isinstance(engine, SQLite)
-    move_by_pages(engine.file, name)
+    move_by_pages(engine.file, name, allow_data_loss=False)
     return engine.verifier.fingerprint([name])[name]

@@ -11,7 +11,7 @@ import pytest
 
 from maintenance.engines.errors import Unable
 from tests.engines.lab_sqlite import SQLiteLab
-from tests.engines.sqlite.world import SMALL, perform_all, plan, under_cut
+from tests.engines.sqlite.world import SMALL, perform_all, plan, repaired, under_cut
 
 
 @pytest.fixture
@@ -73,8 +73,11 @@ def test_an_entry_of_a_newer_dialect_is_no_lost_page(lab: SQLiteLab) -> None:
     assert "schema_unreadable" in found
     assert "file_damaged" not in found
     with lab.engine() as engine, pytest.raises(Unable, match="cannot read an entry"):
-        plan(engine, "repair", True)
+        plan(engine, "repair")
     assert lab.path.read_bytes() == before
+    assert [(loss.object, loss.rows) for loss in repaired(lab, allow_data_loss=True)] == [("view v", 0)]
+    assert lab.sql("SELECT count(*) FROM orders") == [(8000,)]
+    assert codes(lab) == ["missing_statistics"]
 
 
 def test_no_measurement_stands_before_a_repair(lab: SQLiteLab) -> None:

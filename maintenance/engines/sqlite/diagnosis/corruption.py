@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from ...errors import Damaged, Interrupted, ResourceShortage, Transient
 from ...messages import listed, msg
 from ...values import Finding
-from ..driver_errors import translated
+from ..driver_errors import translated_read
 from ..names import Table, quoted
-from ..table_scan import table_scan
+from ..table_scan import primary_tree, rowid_name, table_scan
 from ..verification import structure
 
+MOST_ASKED = 200
+"""Columns whose types are looked at."""
 _PAGE = re.compile(r"page (\d+)", re.IGNORECASE)
 _INDEX = re.compile(r"(?:missing from index|entries in index|entry in index|index) (\S+)$")
 
@@ -39,8 +41,9 @@ class Harm:
             return
         for table in chosen:
             self._examine(connection, table)
-        if whole and not (self.rows or self.broken or self.wrong):
-            self.elsewhere = [line for line in lines if line]
+        unused = [line for line in lines if line.endswith("never used")]
+        if whole:
+            self.elsewhere = unused if self.rows or self.broken or self.wrong else [line for line in lines if line]
 
     def _examine(self, connection: sqlite3.Connection, table: Table) -> None:
         lines = structure(connection, table.name)
@@ -57,6 +60,14 @@ class Harm:
             self.rows[name] = unread
         elif table.name in owners or not (broken or wrong & set(indexes)):
             self.rows[name] = self.evidence[name]
+        elif gone := [index for index in wrong & set(indexes) - set(broken) if _knows_more(connection, table, index)]:
+            words = msg("{indexes} know rows that the table does not show", indexes=", ".join(sorted(gone)))
+            self.rows[name] = words
+        elif strange := _strange_rows(connection, table):
+            words = msg(
+                "{rows:,} rows have values of other types than the columns, and no index knows them", rows=strange
+            )
+            self.rows[name] = words
         self._note(name, broken, [index for index in indexes if index in wrong and index not in broken])
 
     def _note(self, name: str, broken: list[str], wrong: list[str]) -> None:
@@ -122,7 +133,7 @@ def _owners(connection: sqlite3.Connection, lines: list[str], table: Table) -> s
             if any(page in pages or kind == "corrupted" for page, kind in rows):
                 owners.add(name)
         except sqlite3.Error as error:
-            if not isinstance(translated(error, "", ""), (Damaged,)) and "dbstat" not in str(error):
+            if not isinstance(translated_read(error, "", ""), (Damaged,)) and "dbstat" not in str(error):
                 raise
     return owners
 
@@ -151,8 +162,50 @@ def _index_reads(connection: sqlite3.Connection, table: Table, index: str) -> bo
     return True
 
 
+def _strange_rows(connection: sqlite3.Connection, table: Table) -> int:
+    """How many rows have text or bytes where the columns are of numbers: a page of another table shows so."""
+    columns = connection.execute("SELECT name, upper(type) FROM pragma_table_info(?)", (table.name,)).fetchall()
+    numbers = [quoted(str(name)) for name, kind in columns if any(word in kind for word in ("INT", "REAL", "DOUB"))]
+    if not numbers:
+        return 0
+    strange = " OR ".join(f"typeof({name}) IN ('text', 'blob')" for name in numbers[:MOST_ASKED])
+    try:
+        statement = table_scan(connection, table.name, f"sum({strange})")
+        return int(connection.execute(statement).fetchone()[0] or 0)
+    except (Damaged, sqlite3.Error):
+        return 0
+
+
+def _knows_more(connection: sqlite3.Connection, table: Table, index: str) -> bool:
+    """Whether an index has entries of rows that the table does not have: then it is the table that lost them."""
+    key = primary_tree(connection, table.name)
+    if key is None:
+        rowid = rowid_name(connection, table.name)
+        columns = [rowid] if rowid is not None else []
+    else:
+        rows = connection.execute("SELECT name FROM pragma_index_info(?)", (key,)).fetchall()
+        columns = [quoted(str(row[0])) for row in rows]
+    partial = connection.execute(
+        "SELECT partial FROM pragma_index_list(?) WHERE name = ?", (table.name, index)
+    ).fetchone()
+    if not columns or partial is None or partial[0]:
+        return False
+    known = f"SELECT {', '.join(columns)} FROM {quoted(table.name)} INDEXED BY {quoted(index)}"
+    try:
+        plan = [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {known}").fetchall()]
+        if not (len(plan) == 1 and plan[0].endswith(f"INDEX {index}")):
+            return False
+        there = table_scan(connection, table.name, ", ".join(columns))
+        return bool(connection.execute(f"SELECT EXISTS ({known} EXCEPT {there})").fetchone()[0])
+    except Damaged:
+        return True
+    except sqlite3.Error as error:
+        damage_words(error, index)
+        return True
+
+
 def damage_words(error: sqlite3.Error, name: str) -> str:
-    told = translated(error, "reading", name)
+    told = translated_read(error, "reading", name)
     if isinstance(told, (Interrupted, Transient, ResourceShortage)):
         raise error
     return told.words

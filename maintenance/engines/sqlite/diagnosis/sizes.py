@@ -31,7 +31,7 @@ def sampled_rows(connection: sqlite3.Connection) -> dict[str, int]:
         rows = connection.execute("SELECT tbl, max(CAST(stat AS INTEGER)) FROM sqlite_stat1 GROUP BY tbl").fetchall()
     except sqlite3.Error:
         return {}
-    return {str(table): int(rows) for table, rows in rows}
+    return {str(table): int(count) for table, count in rows if count is not None}
 
 
 def facts_of(

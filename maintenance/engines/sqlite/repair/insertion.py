@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from .pages import RawText
+
 Row = Sequence[object]
 
 
@@ -21,11 +23,12 @@ def insert_rows(connection: sqlite3.Connection, head: str, rows: Iterable[Row]) 
 
 
 def _invalid(row: Row) -> frozenset[int]:
-    """Which values are text with bytes that are no UTF-8; they were read as lone surrogates."""
+    """Which values are text that is not valid: as its bytes, or read as lone surrogates."""
     return frozenset(
         place
         for place, value in enumerate(row)
-        if isinstance(value, str) and not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value)
+        if isinstance(value, RawText)
+        or (isinstance(value, str) and not value.isascii() and any("\udc80" <= letter <= "\udcff" for letter in value))
     )
 
 

@@ -1,15 +1,15 @@
-"""Finds the rows of a damaged table in a copy of the file, page by page."""
+"""How the columns of a table lie in its records, and whether a record may be one of it."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..connection import connect_in_memory
 from ..names import Table, quoted
-from .pages import LEAF_TABLE, Cell, PageFile, Unreadable, Value
+from .pages import Cell, RawText, Value
 
 
 @dataclass(frozen=True)
@@ -31,34 +31,21 @@ class Shape:
     """What an INSERT calls the rowid; None for WITHOUT ROWID or when the table hides all its names."""
     without_rowid: bool
     key: tuple[str, ...] = ()
+    alias_place: int = -1
+    """Where the record holds NULL for the column that is the rowid."""
+    columns: tuple[int, ...] = ()
+    """Column as SQLite numbers them -> its place in the record; -1 for one that is not stored."""
+
+    def place_of_column(self, column: int) -> int:
+        return self.columns[column]
+
+    def default_at(self, place: int) -> Value:
+        return self.defaults[self.places.index(place)] if place in self.places else None
 
 
 _CONSTANT = frozenset((sqlite3.SQLITE_SELECT, sqlite3.SQLITE_FUNCTION))
 LONGEST_DEFAULT = 1_000_000
 """Bytes."""
-
-Row = tuple[int | None, tuple[Value, ...]]
-"""The rowid, and the values of `Shape.stored`."""
-
-
-@dataclass(frozen=True)
-class Other:
-    """Another tree of the file; `shape` where it is a table."""
-
-    root: int
-    shape: Shape | None
-
-
-@dataclass
-class Found:
-    """What was seen on the way."""
-
-    bad_pages: list[int] = field(default_factory=list)
-    bad_cells: int = 0
-    stray: int = 0
-    """Rows taken from leaf pages that no tree reaches any more."""
-    unclear: int = 0
-    """Rows on such pages that may as well belong to another damaged table."""
 
 
 def shape_of(connection: sqlite3.Connection, table: Table) -> Shape:
@@ -86,6 +73,8 @@ def shape_of(connection: sqlite3.Connection, table: Table) -> Shape:
         rowid_name=None if without_rowid else _free_rowid_name(columns),
         without_rowid=without_rowid,
         key=key,
+        alias_place=positions[alias] if alias is not None else -1,
+        columns=tuple(positions.get(str(column[1]), -1) for column in columns),
     )
 
 
@@ -134,66 +123,18 @@ def _affinity(declared: str) -> str:
     return "REAL" if any(word in text for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
 
 
-def rows_of_tree(source: PageFile, shape: Shape, root: int, found: Found) -> Iterator[Row]:
-    """Every record that can be read on the pages the tree reaches."""
-    tree = source.tree(root)
-    found.bad_pages += tree.bad
-    for number in tree.leaves:
-        for cell in source.cells(number):
-            if cell is None or not _fits(cell, shape):
-                found.bad_cells += 1
-            else:
-                yield cell.rowid, _row(cell, shape)
-
-
-def stray_rows(source: PageFile, shape: Shape, root: int, others: Sequence[Other], found: Found) -> Iterator[Row]:
-    """Records on leaf pages that an inner page led to before it was lost.
-
-    Never of free pages: these hold deleted rows. Never of a page that fits another damaged table as well.
-    """
-    own = source.tree(root)
-    if not own.bad or shape.without_rowid:
-        return
-    known = set(own.pages) | source.free_pages()
-    rivals: list[Shape] = []
-    for other in others:
-        tree = source.tree(other.root)
-        known |= tree.pages
-        if tree.bad and other.shape is not None:
-            rivals.append(other.shape)
-    for number in range(2, source.count + 1):
-        if number in known or source.kind(number) != LEAF_TABLE:
-            continue
-        cells = list(_readable(source, number))
-        likeness = _likeness(cells, shape)
-        if not likeness:
-            continue
-        if any(_likeness(cells, rival) >= likeness for rival in rivals):
-            found.unclear += len(cells)
-            continue
-        for cell in cells:
-            assert cell is not None
-            yield cell.rowid, _row(cell, shape)
-
-
-def _likeness(cells: Sequence[Cell | None], shape: Shape) -> int:
+def likeness(cells: Sequence[Cell | None], shape: Shape) -> int:
     """2: every record is as such a table usually has them; 1: every record could be one of it; 0: no.
 
     A whole page must fit; a part could be the rest of another table.
     """
-    if not cells or not all(cell is not None and _fits(cell, shape) for cell in cells):
+    if not cells or not all(cell is not None and fits(cell, shape) for cell in cells):
         return 0
-    return 2 if all(cell is not None and _usual(cell, shape) for cell in cells) else 1
+    whole = all(cell is not None and len(cell.values) == shape.record_length for cell in cells)
+    return 2 if whole and all(cell is not None and is_usual(cell, shape) for cell in cells) else 1
 
 
-def _readable(source: PageFile, number: int) -> Iterator[Cell | None]:
-    try:
-        yield from source.cells(number)
-    except Unreadable:
-        yield None
-
-
-def _fits(cell: Cell, shape: Shape) -> bool:
+def fits(cell: Cell, shape: Shape) -> bool:
     """Not too long, not shorter than any record of the table could be, NULL and numbers only where they may be."""
     if len(cell.values) > shape.record_length or (cell.rowid is None) != shape.without_rowid:
         return False
@@ -214,15 +155,18 @@ def _may_be(value: Value, affinity: str, required: bool) -> bool:
     return not (value is None and required) and not (affinity == "TEXT" and isinstance(value, (int, float)))
 
 
-def _usual(cell: Cell, shape: Shape) -> bool:
-    """All columns there, and no text or blob where the declaration says number."""
-    return len(cell.values) == shape.record_length and not any(
-        affinity in ("INTEGER", "REAL") and isinstance(cell.values[place], (str, bytes))
-        for place, affinity, _, _ in _columns(shape)
-    )
+def is_usual(cell: Cell, shape: Shape) -> bool:
+    """No text or blob where the declaration says number, and no blob where it says text."""
+    for place, affinity, _, _ in _columns(shape):
+        value = cell.values[place] if place < len(cell.values) else None
+        if affinity in ("INTEGER", "REAL") and isinstance(value, (str, bytes)):
+            return False
+        if affinity == "TEXT" and isinstance(value, bytes) and not isinstance(value, RawText):
+            return False
+    return True
 
 
-def _row(cell: Cell, shape: Shape) -> tuple[Value, ...]:
+def row_of(cell: Cell, shape: Shape) -> tuple[Value, ...]:
     row: list[Value] = []
     for place, default in zip(shape.places, shape.defaults, strict=True):
         if place is None:

@@ -1,0 +1,238 @@
+"""Reads what is left of a damaged file: its schema, its trees, and the rows of the tables that are not sound."""
+
+# ruff: noqa: S608 - names of scratch tables are our own
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+from ...messages import Message, msg
+from ...values import Loss
+from ..connection import scratch
+from ..names import canonical
+from ..sessions import MAGIC, DatabaseFile
+from .evidence import Witnesses, index_shapes, read_witness
+from .model import Model, model_of
+from .pages import LEAVES, PENDING_BYTE, PageFile
+from .placing import Beside, DamagedTable, is_plausible, place_strays, take_own, try_indexes
+from .schema_pages import Entry, SchemaFound, read_schema
+from .trees import Tree, walk
+
+SHOWN = 10
+"""Lost rows named in the report sentence."""
+
+
+@dataclass
+class Remains:
+    """What can be seen of a damaged file."""
+
+    file: DatabaseFile
+    source: PageFile
+    rows: sqlite3.Connection
+    schema: SchemaFound
+    model: Model
+    header: bytes
+    """The 100 bytes at the beginning; zeros where they are not believed."""
+    trees: dict[str, Tree] = field(default_factory=dict)
+    """Folded name of a table or index -> its tree."""
+    claims: dict[int, int] = field(default_factory=dict)
+    """Page -> how many trees lead to it."""
+
+
+@contextmanager
+def rows_file(file: DatabaseFile) -> Iterator[sqlite3.Connection]:
+    """A scratch database for rows on their way; an earlier one is dropped, nothing in it is needed."""
+    path = file.sides.rows
+    with closing(scratch(path)) as rows:
+        try:
+            yield rows
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def look_at(file: DatabaseFile, source: PageFile, rows: sqlite3.Connection) -> Remains:
+    schema = read_schema(source)
+    head = source.page(1)[:100]
+    believed = head[:16] == MAGIC and int.from_bytes(head[16:18], "big") % 65535 == source.size % 65535
+    remains = Remains(file, source, rows, schema, model_of(schema.entries), head if believed else bytes(100))
+    for entry in schema.entries:
+        if entry.root > 1:
+            tree = walk(source, entry.root, of_table=_is_table_tree(remains.model, entry))
+            remains.trees[entry.name.lower()] = tree
+            for page in tree.pages:
+                remains.claims[page] = remains.claims.get(page, 0) + 1
+    for page in schema.pages:
+        remains.claims[page] = remains.claims.get(page, 0) + 1
+    return remains
+
+
+def _is_table_tree(model: Model, entry: Entry) -> bool:
+    if entry.kind != "table":
+        return False
+    known = model.tables.get(entry.name.lower())
+    return known is None or not model.shape(known).without_rowid
+
+
+def looks_sound(remains: Remains, entry: Entry) -> bool:
+    """Whether a table and the indexes of its constraints are whole, their pages nobody else's, and the rows its own."""
+    names = [entry.name, *remains.model.constraint_indexes(entry)]
+    roots = [entry.root, *(remains.model.constraint_roots.get(name.lower(), 0) for name in names[1:])]
+    if not all(root > 1 and is_whole(remains, name) for root, name in zip(roots, names, strict=True)):
+        return False
+    return is_plausible(remains.source, remains.model.shape(entry), remains.trees[entry.name.lower()])
+
+
+def is_whole(remains: Remains, name: str) -> bool:
+    """Whether the tree of this table or index can be read from end to end, and nothing else leads to its pages."""
+    tree = remains.trees.get(name.lower())
+    if tree is None or tree.bad:
+        return False
+    return all(remains.claims[page] == 1 and remains.source.is_consistent(page) for page in tree.pages)
+
+
+def gather(remains: Remains, sound: set[str], beside: Beside, suspected: set[str]) -> list[DamagedTable]:
+    source, rows, model = remains.source, remains.rows, remains.model
+    damaged = [_damaged(remains, entry, n) for n, (name, entry) in enumerate(model.tables.items()) if name not in sound]
+    rows.execute("BEGIN")
+    strays = unclaimed(remains)
+    disputed = {page for page, count in remains.claims.items() if count > 1}
+    foreign: set[int] = set()
+    for table in damaged:
+        table.suspected = table.name.lower() in suspected
+        remains.file.raise_if_stopping("reading", table.name)
+        try_indexes(source, table, strays)
+    for table in damaged:
+        remains.file.raise_if_stopping("reading", table.name)
+        rivals = [other for other in damaged if other is not table]
+        foreign.update(take_own(source, rows, table, rivals, beside, disputed))
+    unparsed = any(entry.kind == "table" for entry in model.unparsed)
+    unknown = unparsed or not remains.schema.whole
+    doubtful = set(strays) if unknown or not _knows_free(remains) else set()
+    place_strays(
+        source,
+        rows,
+        sorted({*strays, *foreign}),
+        damaged,
+        beside,
+        doubtful,
+        keys_too=unknown or any(table.shape.without_rowid for table in damaged),
+    )
+    rows.execute("COMMIT")
+    return damaged
+
+
+def unclaimed(remains: Remains) -> list[int]:
+    """Pages that no tree leads to, of tables whose definition is lost too, and none that is known to be free."""
+    source, model = remains.source, remains.model
+    claimed = set(remains.schema.pages)
+    unknown = {entry.name.lower() for entry in model.unparsed if entry.kind == "table"}
+    for name, tree in remains.trees.items():
+        if name not in unknown:
+            claimed |= tree.pages
+    free = source.free_pages().pages if _knows_free(remains) else frozenset[int]()
+    return [
+        number
+        for number in range(2, source.count + 1)
+        if number not in claimed and number not in free and not _is_map(remains, number)
+    ]
+
+
+def _knows_free(remains: Remains) -> bool:
+    """Whether the list of free pages can be believed."""
+    return any(remains.header) and remains.source.free_pages().sound
+
+
+def _is_map(remains: Remains, number: int) -> bool:
+    """Pages that say what leads to others, in files with auto_vacuum; and the one with the lock bytes."""
+    source = remains.source
+    if number == PENDING_BYTE // source.size + 1:
+        return True
+    if not any(remains.header[52:56]) or (number - 2) % (source.usable // 5 + 1):
+        return False
+    return not (source.kind(number) in LEAVES and source.is_consistent(number))
+
+
+def _damaged(remains: Remains, entry: Entry, number: int) -> DamagedTable:
+    shape = remains.model.shape(entry)
+    tree = remains.trees.get(entry.name.lower(), Tree(bad=[entry.root]))
+    roots = dict(remains.model.constraint_roots)
+    roots |= {index.name.lower(): index.root for index in remains.model.indexes.get(entry.name.lower(), ())}
+    witnesses = Witnesses(remains.rows, shape)
+    for place, index in enumerate(index_shapes(remains.model.connection, entry.name, shape, roots)):
+        of_index = remains.trees.get(index.name.lower(), Tree(bad=[index.root]))
+        disputed = any(remains.claims[page] > 1 for page in of_index.pages)
+        name = f"known_{number}_{place}"
+        witnesses.indexes.append(read_witness(remains.source, remains.rows, name, shape, index, of_index, disputed))
+    return DamagedTable(entry.name, shape, tree, witnesses, f"found_{number}")
+
+
+def loss_of(remains: Remains, table: DamagedTable) -> Loss | None:
+    """None only where an index proves that every row is there, and nothing speaks against it."""
+    rows, name = remains.rows, canonical(table.name)
+    pages = tuple(sorted({page for page in table.lost_pages if page}))
+    kept = int(rows.execute(f"SELECT count(*) FROM {table.scratch}").fetchone()[0])
+    complete = table.witnesses.complete
+    if not complete:
+        if not pages and not table.unread and not table.aside and not table.suspected:
+            return None
+        detail = msg(
+            "{kept:,} rows were found, {cells} records could not be read, no intact index tells how many there were. "
+            "{stray} rows come from pages that belonged to no table any more and may have been deleted before; "
+            "{unclear} more were left out because they may belong to another damaged table.",
+            kept=kept,
+            cells=table.unread,
+            stray=table.stray,
+            unclear=table.aside,
+        )
+        return Loss(name, None, pages, detail)
+    known = " UNION ".join(f"SELECT id FROM {index.table}" for index in complete)
+    expected = int(rows.execute(f"SELECT count(*) FROM ({known})").fetchone()[0])
+    missing = f"SELECT id FROM ({known}) EXCEPT SELECT id FROM {table.scratch}"
+    lost = int(rows.execute(f"SELECT count(*) FROM ({missing})").fetchone()[0])
+    alone = int(
+        rows.execute(
+            f"SELECT count(*) FROM (SELECT id FROM {table.scratch} EXCEPT SELECT * FROM ({known}))"
+        ).fetchone()[0]
+    )
+    if (alone and (pages or lost)) or table.contradicting:
+        return Loss(name, None, pages, _doubt(lost, alone, table.contradicting))
+    if lost:
+        first = [] if table.shape.without_rowid else rows.execute(f"{missing} ORDER BY 1 LIMIT {SHOWN}").fetchall()
+        return Loss(name, lost, pages, _said(lost, expected, [int(row[0]) for row in first]))
+    if table.aside:
+        return Loss(
+            name,
+            0,
+            pages,
+            msg(
+                "{count:,} rows that the indexes do not know or the constraints do not allow are in the table no more",
+                count=table.aside,
+            ),
+        )
+    return None
+
+
+def _doubt(lost: int, alone: int, contradicting: int) -> Message:
+    return msg(
+        "{lost:,} rows that an intact index knows cannot be read; {alone:,} rows that were found are in no index and "
+        "{contradicting:,} contradict one, so that the indexes do not prove that every row was found. They are kept.",
+        lost=lost,
+        alone=alone,
+        contradicting=contradicting,
+    )
+
+
+def _said(lost: int, expected: int, first: list[int]) -> Message:
+    if not first:
+        return msg(
+            "{lost:,} of {expected:,} rows that an intact index knows cannot be read.", lost=lost, expected=expected
+        )
+    return msg(
+        "{lost:,} of {expected:,} rows that an intact index knows cannot be read, the first with rowid {first}.",
+        lost=lost,
+        expected=expected,
+        first=", ".join(str(number) for number in first),
+    )

@@ -1,0 +1,69 @@
+"""Follows the trees of a file from their roots, as far as their inner pages can be read."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from .pages import INNER_INDEX, INNER_TABLE, LEAF_INDEX, LEAF_TABLE, PageFile, Unreadable
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A page with records, and between which rowids they must lie: above `low`, up to `high`; None is unbounded."""
+
+    page: int
+    low: int | None
+    high: int | None
+
+    def holds(self, rowid: int) -> bool:
+        return (self.low is None or rowid > self.low) and (self.high is None or rowid <= self.high)
+
+
+@dataclass
+class Tree:
+    """`leaves` are in order of their keys; inner pages of an index hold records and are among them."""
+
+    leaves: list[Leaf] = field(default_factory=list)
+    inner: list[int] = field(default_factory=list)
+    bad: list[int] = field(default_factory=list)
+    """Pages that are none of such a tree, or not there."""
+
+    @property
+    def pages(self) -> set[int]:
+        return {leaf.page for leaf in self.leaves} | set(self.inner)
+
+
+def walk(source: PageFile, root: int, *, of_table: bool) -> Tree:
+    """Return what can be reached. Each page once, so that pointers in a circle come to an end."""
+    inner, leaf = (INNER_TABLE, LEAF_TABLE) if of_table else (INNER_INDEX, LEAF_INDEX)
+    tree, seen = Tree(), set[int]()
+    waiting: list[Leaf] = [Leaf(root, None, None)]
+    while waiting:
+        at = waiting.pop()
+        if at.page in seen:
+            tree.bad.append(at.page)
+            continue
+        seen.add(at.page)
+        try:
+            kind = source.kind(at.page)
+            if kind == inner:
+                waiting += reversed(_below(source, at))
+                tree.inner.append(at.page)
+            if kind == leaf or (kind == inner and not of_table):
+                tree.leaves.append(at)
+            elif kind != inner:
+                tree.bad.append(at.page)
+        except (Unreadable, IndexError, struct.error):
+            tree.bad.append(at.page)
+    return tree
+
+
+def _below(source: PageFile, at: Leaf) -> list[Leaf]:
+    found, low = [], at.low
+    children = source.children(at.page)
+    for number, (page, key) in enumerate(children):
+        high = at.high if number == len(children) - 1 else key
+        found.append(Leaf(page, low, high))
+        low = key if key is not None else low
+    return found
