@@ -28,6 +28,7 @@ urlpatterns = [
     path("live/", dashboard.dashboard_live, name="dashboard_live"),
     path("alarm/", alarm.alarm, name="alarm"),
     path("databases/", databases.databases, name="databases"),
+    path("diagnose/", databases.diagnose_all, name="diagnose_all"),
     path("databases/<str:name>/", databases.database, name="database"),
     path("databases/<str:name>/live/", databases.database_live, name="database_live"),
     path("databases/<str:name>/trend.json", databases.database_trend, name="database_trend"),

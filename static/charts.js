@@ -50,10 +50,9 @@ const draw = (place, data) => {
 };
 
 for (const place of document.querySelectorAll("[data-chart]")) {
-  fetch(place.dataset.chart, { headers: { Accept: "application/json" } })
-    .then((answer) => answer.json())
-    .then((data) => {
-      draw(place, data);
-      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(place, data));
-    });
+  whenSeen(place, async () => {
+    const data = await (await fetch(place.dataset.chart, { headers: { Accept: "application/json" } })).json();
+    draw(place, data);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(place, data));
+  });
 }

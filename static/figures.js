@@ -81,16 +81,19 @@ const FIGURES = {
   ],
 };
 
-const show = (again) => {
-  for (const place of document.querySelectorAll("[data-figure]")) {
-    if (place.dataset.drawn && !again) continue;
-    place.dataset.drawn = "yes";
-    const told = JSON.parse(document.getElementById(place.dataset.figure).textContent);
-    const [traces, layout] = FIGURES[told.kind](told);
-    Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true });
+const show = (place) => {
+  const told = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+  const [traces, layout] = FIGURES[told.kind](told);
+  Plotly.react(place, traces, layout, { displayModeBar: false, responsive: true });
+  place.dataset.drawn = "yes";
+};
+const expect = () => {
+  for (const place of document.querySelectorAll("[data-figure]:not([data-expected])")) {
+    place.dataset.expected = "yes";
+    whenSeen(place, () => show(place));
   }
 };
-show();
+expect();
 // A run that ends while somebody looks brings its charts with the last fragment.
-document.addEventListener("htmx:afterRequest", () => show());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => show(true));
+document.addEventListener("htmx:afterRequest", expect);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.querySelectorAll("[data-drawn]").forEach(show));

@@ -4,7 +4,7 @@
 
 const told = (part) => {
   const copy = part.cloneNode(true);
-  for (const clock of copy.querySelectorAll("[data-since]")) clock.textContent = "";
+  for (const clock of copy.querySelectorAll("[data-since], time.ago")) clock.textContent = "";
   for (const token of copy.querySelectorAll("[name=csrfmiddlewaretoken]")) token.remove();
   for (const folded of copy.querySelectorAll("details")) folded.open = false;
   return copy.innerHTML;
@@ -57,7 +57,16 @@ function tick() {
     clock.textContent = `${two(Math.floor(seconds / 3600))}:${two(Math.floor(seconds / 60) % 60)}:${two(seconds % 60)}`;
   }
 }
-setInterval(tick, 1000);
+// Ages grow while nothing else changes; words come from the page, in its language.
+const AGES = [[60, 1, "seconds"], [3600, 60, "minutes"], [172800, 3600, "hours"]];
+function age() {
+  for (const time of document.querySelectorAll("time.ago[datetime]")) {
+    const seconds = Math.max(0, Math.floor((Date.now() + skew - Date.parse(time.dateTime)) / 1000));
+    const unit = AGES.find(([below]) => seconds < below);
+    if (unit) time.textContent = document.body.dataset[unit[2]].replace("{count}", Math.floor(seconds / unit[1]));
+  }
+}
+setInterval(() => { tick(); age(); }, 1000);
 
 // Commands to copy. Without a clipboard, as on an address without TLS, the command is selected.
 document.addEventListener("click", (event) => {

@@ -81,3 +81,14 @@ def size(count: int | None) -> str:
             return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
+
+
+def span(seconds: float) -> Message:
+    """A time in the largest units that keep its digits: '0.4 s', '7.0 s', '3 min 12 s', '2 h 05 min'."""
+    if round(seconds, 1) < 60:
+        return msg("{seconds} s", seconds=f"{seconds:.1f}")
+    whole = round(seconds)
+    if whole < 3600:
+        return msg("{minutes} min {seconds} s", minutes=whole // 60, seconds=f"{whole % 60:02d}")
+    minutes = round(seconds / 60)
+    return msg("{hours} h {minutes} min", hours=minutes // 60, minutes=f"{minutes % 60:02d}")

@@ -18,7 +18,10 @@ from django.utils.translation import gettext_lazy as _
 from maintenance.identity import proof
 from maintenance.identity.factors import device_of
 from maintenance.models import MaintenanceSetting, MaintenanceType, SeverityLevel, Status
+from maintenance.observation.health import ORDER, Standing
+from maintenance.templatetags.console import LABELS
 from maintenance.text import dates as days
+from maintenance.text import labels
 from maintenance.text.dates import Month, month_of, this_month
 
 TYPES = {
@@ -45,6 +48,10 @@ SCOPES = [
 HANDLING = "launch_maintenance"
 """The permission of those a run can be handed over to."""
 OFFERED_MONTHS = 36
+OFFERED_DATABASES = 30
+"""So many are listed to choose from, worst first; others are named."""
+TYPED_NAMES = 10
+"""Of more databases than this their number is typed, not their names."""
 
 
 class Explained(forms.RadioSelect):
@@ -68,6 +75,12 @@ class LaunchForm(forms.Form):
         label=_("What shall be done"), choices=MaintenanceType, widget=Explained(TYPES)
     )
     databases = forms.MultipleChoiceField(label=_("Databases"), required=False, widget=forms.CheckboxSelectMultiple)
+    others = forms.CharField(
+        label=_("Others, by name"),
+        required=False,
+        widget=forms.Textarea({"rows": 2, "spellcheck": "false", "class": "mono"}),
+        help_text=_("One a line: the list above shows only the first."),
+    )
     all_databases = forms.BooleanField(label=_("All databases"), required=False)
     tables = forms.CharField(
         label=_("Only these tables"),
@@ -94,12 +107,22 @@ class LaunchForm(forms.Form):
         field = self.fields["databases"]
         assert isinstance(field, forms.MultipleChoiceField)
         field.choices = [(name, name) for name in names]
+        if len(field.choices) <= OFFERED_DATABASES:
+            del self.fields["others"]
         if not user.has_perm("maintenance.allow_data_loss"):
             del self.fields["allow_data_loss"]
 
+    def clean_others(self) -> list[str]:
+        names = list(dict.fromkeys(filter(None, map(str.strip, self.cleaned_data["others"].splitlines()))))
+        found = set(MaintenanceSetting.objects.filter(enabled=True, name__in=names).values_list("name", flat=True))
+        if unknown := [name for name in names if name not in found]:
+            raise ValidationError(gettext("There is no database {names}.").format(names=", ".join(unknown)))
+        return names
+
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
-        if not data.get("databases") and not data.get("all_databases") and "databases" not in self.errors:
+        data["databases"] = list(dict.fromkeys([*data.get("databases", []), *data.get("others", [])]))
+        if not data["databases"] and not data.get("all_databases") and not self.errors:
             self.add_error("databases", gettext("Choose at least one database, or all."))
         return data
 
@@ -198,7 +221,9 @@ class ConfirmForm(GlassForm):
         super().__init__(request, *args, initial={"plan": plan}, **kwargs)
         self.number, self.wanted = plan, set(wanted)
         self.fields["glass"].required = "break_glass" in self.data
-        if len(wanted) > 1:
+        if len(wanted) > TYPED_NAMES:
+            self.fields["names"].label = _("Type how many databases these are")
+        elif len(wanted) > 1:
             self.fields["names"].label = _("Type the names of the databases, separated by commas")
 
     def clean_plan(self) -> int:
@@ -207,6 +232,12 @@ class ConfirmForm(GlassForm):
         return self.number
 
     def clean_names(self) -> str:
+        if len(self.wanted) > TYPED_NAMES:
+            if self.cleaned_data["names"].strip() != str(len(self.wanted)):
+                raise ValidationError(
+                    gettext("These are {count} databases.").format(count=len(self.wanted)), code="other"
+                )
+            return str(self.cleaned_data["names"])
         typed = {name.strip() for name in self.cleaned_data["names"].split(",") if name.strip()}
         if typed != self.wanted:
             raise ValidationError(
@@ -324,6 +355,33 @@ class AuditFilter(Filter):
 
     field_order = ["actor", "operation", "object", "since", "until"]
     exact = {"actor": "actor__istartswith", "operation": "operation__istartswith", "object": "object__icontains"}
+
+
+class DatabaseFilter(forms.Form):
+    """Of the list of databases. What is not valid filters nothing."""
+
+    text = forms.CharField(label=_("Name"), required=False, max_length=63)
+    state = forms.ChoiceField(label=_("State"), required=False)
+    engine = forms.ChoiceField(label=_("Product"), required=False, choices=_any(labels.ENGINES.items()))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["state"]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = _any([("trouble", gettext("in trouble")), *((word, LABELS[word]) for word in ORDER)])
+
+    def chosen(self, standings: Sequence[Standing]) -> list[Standing]:
+        """Return those that match, in the order in which they came."""
+        self.is_valid()
+        wanted = self.cleaned_data
+        text, state, engine = (wanted.get(name, "") for name in ("text", "state", "engine"))
+        return [
+            s
+            for s in standings
+            if text.casefold() in s.setting.name.casefold()
+            and (not state or s.word == state or (state == "trouble" and s.in_trouble))
+            and (not engine or s.engine == engine)
+        ]
 
 
 class PreferencesForm(forms.Form):

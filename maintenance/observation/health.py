@@ -11,6 +11,7 @@ from django.db.models import OuterRef, Subquery
 
 from maintenance.models import BackupFile, DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.models.querysets import waiting_for_people
+from maintenance.results.remedies import recommended
 from maintenance.workflow.lease import worker_lost
 
 ORDER = ("needs_operator", "maintenance", "critical", "unreachable", "degraded", "watch", "unknown", "well")
@@ -46,6 +47,12 @@ class Standing:
         """The finding to look at first."""
         found: Sequence[dict[str, Any]] = self.state.findings if self.state else []
         return min(found, key=lambda f: SEVERITIES.index(f["severity"])) if found else None
+
+    @property
+    def recommended(self) -> str:
+        """The type of maintenance to begin with; '' where none mends what was found."""
+        kind = recommended(self.state.findings) if self.state else None
+        return "" if kind is None else kind.value
 
     @property
     def engine(self) -> str:

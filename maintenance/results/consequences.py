@@ -10,7 +10,7 @@ from typing import Any
 
 from django.utils.translation import override
 
-from maintenance.engines.messages import Message, listed, msg, plural, size
+from maintenance.engines.messages import Message, listed, msg, plural, size, span
 from maintenance.models import MaintenanceType, StoredPlan
 from maintenance.text import labels
 
@@ -72,17 +72,6 @@ def outage(target: Target, usual: Mapping[str, Any] | None) -> Message:
         high=span(usual["longest"]),
         runs=usual["runs"],
     )
-
-
-def span(seconds: float) -> Message:
-    """In the units in which pages tell it."""
-    if round(seconds, 1) < 60:
-        return msg("{seconds} s", seconds=f"{seconds:.1f}")
-    whole = round(seconds)
-    if whole < 3600:
-        return msg("{minutes} min {seconds} s", minutes=whole // 60, seconds=f"{whole % 60:02d}")
-    minutes = round(seconds / 60)
-    return msg("{hours} h {minutes} min", hours=minutes // 60, minutes=f"{minutes % 60:02d}")
 
 
 def applications(target: Target) -> list[Message]:

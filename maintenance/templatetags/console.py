@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from maintenance.models import MaintenanceRun, MaintenanceType, Node, SeverityLevel, Status, StepState
+from maintenance.results import remedies
 from maintenance.text import labels
 from maintenance.text.dates import passed
 from maintenance.text.render import render
@@ -214,6 +215,13 @@ def cost_name(unit: str) -> str:
 @register.filter
 def method_name(method: str) -> str:
     return str(labels.METHODS.get(method, method))
+
+
+@register.filter
+def remedy(finding: dict[str, Any]) -> str:
+    """The type of maintenance that mends it; '' where none does."""
+    kind = remedies.remedy(finding["code"])
+    return "" if kind is None else kind.value
 
 
 @register.filter

@@ -60,7 +60,7 @@ def seen(run: MaintenanceRun) -> dict[str, Any]:
     why = outdated(run)
     return {
         "run": run,
-        "targets": described(run.agreed_plan) if run.agreed_plan else [],
+        "targets": described(run.agreed_plan, run.agreed_plan.targets) if run.agreed_plan else [],
         "made_at": run.agreed_plan.made_at if run.agreed_plan else None,
         "hold": ScopeHold.objects.filter(run=run).first(),
         "settings": run.asked_settings,

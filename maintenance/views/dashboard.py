@@ -24,6 +24,8 @@ from .live import fragment
 from .pieces import Tile, outage_clock
 
 INCIDENTS = 20
+SHOWN = 20
+"""Databases on the dashboard, the worst; so that it costs the same however many there are."""
 
 
 @open_to(*READING)
@@ -40,7 +42,9 @@ def told() -> dict[str, Any]:
     found = standings()
     active = [(s, s.target, outage_clock(s.target)) for s in found if s.target is not None]
     return {
-        "standings": found,
+        "standings": found[:SHOWN],
+        "count": len(found),
+        "more": max(0, len(found) - SHOWN),
         "headline": headline(found),
         "active": active,
         "waiting": list(MaintenanceRun.objects.waiting_for_approval()),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.http.response import HttpResponseBase
@@ -15,21 +16,25 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from maintenance import queue
 from maintenance.auditing import chain
+from maintenance.forms.pages import DatabaseFilter
 from maintenance.models import DatabaseState, MaintenanceSetting, RunTarget
 from maintenance.observation.health import standings, worst_first
+from maintenance.results.remedies import recommended
 from maintenance.templatetags.console import ago
 from maintenance.text import labels
 from reports import course
 
-from .access import actor, open_to
+from .access import actor, may, open_to
 from .live import fragment
 from .numbers import number_in
 from .pieces import Tile
 
+PAGE = 50
 SHOWN_STATES = 120
 SHOWN_TABLES = 50
 CHARTED_STATES = 2000
@@ -54,7 +59,29 @@ class Trend:
 @open_to("view_databasestate")
 @require_GET
 def databases(request: HttpRequest) -> HttpResponseBase:
-    return render(request, "databases/list.html", {"standings": standings()})
+    """All of them, worst first, found by name, state and engine, a page at a time."""
+    form = DatabaseFilter(request.GET)
+    page = Paginator(form.chosen(standings()), PAGE).get_page(request.GET.get("page"))
+    query = request.GET.copy()
+    query.pop("page", None)
+    context = {"form": form, "page": page, "standings": list(page), "query": query.urlencode()}
+    return render(request, "databases/list.html", context)
+
+
+@open_to("launch_maintenance")
+@require_POST
+def diagnose_all(request: HttpRequest) -> HttpResponseBase:
+    """Every database that is enabled, each by a message of its own."""
+    with transaction.atomic():
+        wanted = list(MaintenanceSetting.objects.filter(enabled=True).values_list("pk", flat=True))
+        chain.record(actor(request).name, "database.diagnosis_asked", "all", after={"databases": len(wanted)})
+        for pk in wanted:
+            queue.enqueue_look(pk)
+    told = ngettext("{count} database is being diagnosed.", "{count} databases are being diagnosed.", len(wanted))
+    messages.success(request, told.format(count=len(wanted)))
+    if not queue.workers_alive():
+        messages.warning(request, _("No worker is alive: the diagnosis waits until one is started."))
+    return redirect("maintenance:databases")
 
 
 @open_to("view_databasestate")
@@ -110,6 +137,8 @@ def told(request: HttpRequest, name: str) -> dict[str, Any]:
         "standing": next((s for s in standings() if s.setting.pk == setting.pk), None),
         "tiles": tiles(state),
         "findings": worst_first(state.findings) if state else [],
+        "recommended": recommended(state.findings) if state else None,
+        "suggested_for": name if may(request, "launch_maintenance") else "",
         "tables": sorted(state.tables, key=lambda t: -(t["bytes"] or 0))[:SHOWN_TABLES] if state else [],
         "tables_more": max(0, len(state.tables) - SHOWN_TABLES) if state else 0,
         "states": states[:12],

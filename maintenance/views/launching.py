@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -17,9 +19,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HttpResponseClientRefresh
 
 from maintenance import queue
-from maintenance.forms.pages import ConfirmForm, LaunchForm
+from maintenance.forms.pages import OFFERED_DATABASES, TYPED_NAMES, ConfirmForm, LaunchForm
 from maintenance.models import Incident, MaintenanceRun, MaintenanceSetting, ScopeHold, StoredPlan
-from maintenance.observation.health import standings, worst_first
+from maintenance.observation.health import Standing, standings, worst_first
 from maintenance.requests import launch
 from maintenance.requests.rule import needs_second_person
 from maintenance.results.consequences import closes, consequences
@@ -33,6 +35,8 @@ from .runs import refused
 FRESH = timedelta(minutes=10)
 """An older plan is made again before anybody confirms it."""
 REASON = 2000
+SHOWN_TARGETS = 20
+"""Databases of a plan on one page."""
 
 
 @open_to("launch_maintenance")
@@ -43,7 +47,16 @@ def choose(request: HttpRequest) -> HttpResponseBase:
         made = launch.ask_for_plan(actor(request), launch.Request(**form.chosen()))
         return redirect("maintenance:launch_plan", made.pk)
     hold = ScopeHold.objects.select_related("run").first()
-    return render(request, "launching/choose.html", {"form": form, "hold": hold, "standings": standings()})
+    return render(request, "launching/choose.html", {"form": form, "hold": hold, "offered": offered(form)})
+
+
+def offered(form: LaunchForm) -> list[tuple[Any, Standing]]:
+    """Return the boxes to tick with what is known of their databases: those that are ticked, then the worst."""
+    boxes = {str(box.choice_label): box for box in form["databases"]}
+    ticked = set(form["databases"].value() or [])
+    known = [s for s in standings() if s.setting.name in boxes]
+    first = sorted(known, key=lambda s: s.setting.name not in ticked)
+    return [(boxes[s.setting.name], s) for s in first[: max(OFFERED_DATABASES, len(ticked))]]
 
 
 def initial(request: HttpRequest) -> dict[str, Any]:
@@ -63,7 +76,7 @@ def initial(request: HttpRequest) -> dict[str, Any]:
         if incident is not None:
             return suggested(incident)
     if "database" in request.GET:
-        return {"databases": [request.GET["database"]]}
+        return {"databases": [request.GET["database"]], "maintenance_type": request.GET.get("type", "")}
     made = own_plan(request, number_in(request, "plan") or 0)
     if made is not None:
         asked = made.request
@@ -127,15 +140,17 @@ def plan(request: HttpRequest, pk: int) -> HttpResponseBase:
     if made.refused:
         messages.error(request, rendered(made.refused))
         return redirect(f"{reverse('maintenance:launch')}?plan={made.pk}")
-    targets = described(made)
+    page = Paginator(made.targets, SHOWN_TARGETS).get_page(request.GET.get("page"))
     before = own_plan(request, number_in(request, "before") or 0)
     context = {
         "made": made,
         "asked": asked,
-        "targets": targets,
+        "targets": described(made, list(page)),
+        "page": page,
+        "query": f"before={before.pk}" if before is not None else "",
         "changed": before is not None and before.work() != made.work(),
         "approval": needs_approval(asked),
-        "blocked": any(t["refused"] for t in targets),
+        "blocked": any(t["refused"] for t in made.targets),
         "run": made.launched(),
         "hold": ScopeHold.objects.select_related("run").first(),
         "fresh_minutes": int(FRESH.total_seconds() // 60),
@@ -191,13 +206,21 @@ def confirm(request: HttpRequest, pk: int) -> HttpResponseBase:
         messages.warning(request, words)
         return plan_again(request, made)
     asked = launch.Request(**made.request)
-    targets = described(made)
-    form = ConfirmForm(request, made.pk, [t["database"] for t in targets], request.POST or None)
+    names = [t["database"] for t in made.targets]
+    form = ConfirmForm(request, made.pk, names, request.POST or None)
     if request.method == "POST" and form.is_valid():
         answer = start(request, asked, made, form.breaks_glass)
         if answer is not None:
             return answer
-    context = {"form": form, "made": made, "asked": asked, "targets": targets, "approval": needs_approval(asked)}
+    context = {
+        "form": form,
+        "made": made,
+        "asked": asked,
+        "targets": described(made, made.targets[:TYPED_NAMES]),
+        "count": len(names),
+        "more": max(0, len(names) - TYPED_NAMES),
+        "approval": needs_approval(asked),
+    }
     return render(request, "launching/confirm.html", context)
 
 
@@ -221,10 +244,10 @@ def needs_approval(asked: launch.Request) -> bool:
     return needs_second_person(list(settings), asked)
 
 
-def described(made: StoredPlan) -> list[dict[str, Any]]:
-    """Return each target of the plan with the sentences on what it means for people, and its findings worst first."""
+def described(made: StoredPlan, targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return these targets of the plan with the sentences on what it means for people, and findings worst first."""
     kind = made.request["maintenance_type"]
-    usual = usual_outages([t["database"] for t in made.targets], kind)
+    usual = usual_outages([t["database"] for t in targets], kind)
     return [
         {
             **target,
@@ -232,5 +255,5 @@ def described(made: StoredPlan) -> list[dict[str, Any]]:
             "consequences": consequences(target, kind, usual[target["database"]]),
             "closes": closes(target, kind),
         }
-        for target in made.targets
+        for target in targets
     ]

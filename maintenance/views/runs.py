@@ -28,6 +28,7 @@ from maintenance.models import (
     ENDED,
     Acknowledgement,
     ActionRecord,
+    DatabaseState,
     MaintenanceRun,
     RunTarget,
     Status,
@@ -38,8 +39,10 @@ from maintenance.observation.health import worst_first
 from maintenance.requests import launch
 from maintenance.results.comparison import compare_target
 from maintenance.results.estimates import usual_outage
+from maintenance.results.health_change import health_change
 from maintenance.results.outcome import integrity
 from maintenance.results.rehearsal import expected_outage
+from maintenance.templatetags.console import mark
 from maintenance.text import labels
 from maintenance.text.render import render as rendered
 from maintenance.workflow.lease import worker_lost
@@ -114,6 +117,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "target": target,
         "over": over,
         "ending_kind": NOTICE_OF.get(Status(run.status), "error"),
+        "ending_mark": mark(run.status),
         "approval": getattr(run, "approval", None),
         "may_cancel": not over and run.cancel_requested_at is None,
         "no_worker": (run.status == Status.QUEUED or lost) and not queue.workers_alive(),
@@ -128,6 +132,11 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         return context
     lines = list(target.steps.all() if over else target.steps.defer("result", "before"))
     records = list(target.actions.all())
+    known = (DatabaseState.Source.DIAGNOSIS, DatabaseState.Source.AFTER)
+    states = list(target.states.filter(source__in=known).defer("tables").order_by("id"))
+    change = health_change(states)
+    if change is not None and change.doubtful and run.status == Status.SUCCEEDED:
+        context |= {"ending_kind": "warning", "ending_mark": "!"}
     context |= {
         "needed": needed(target, lines),
         "password_form": Proven(request),
@@ -138,7 +147,8 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "clocks": clocks(target, over),
         "left": left(target),
         "outage_now": target.outage_lasts,
-        "findings": findings(target),
+        "findings": findings(states),
+        "health": change,
         "backups": list(target.backup_files.all()),
         "losses": [loss for record in records for loss in record.losses],
     }
@@ -252,10 +262,10 @@ def _recorded(record: ActionRecord) -> Work:
     return Work(record.object, record.action, reason, record.bytes_before, record.state, None, record)
 
 
-def findings(target: RunTarget) -> list[dict[str, Any]]:
-    """Of the diagnosis before the work."""
-    state = target.states.filter(source="diagnosis").defer("tables").order_by("-id").first()
-    return worst_first(state.findings) if state else []
+def findings(states: Sequence[DatabaseState]) -> list[dict[str, Any]]:
+    """Of the last diagnosis before the work."""
+    looks = [state for state in states if state.source == DatabaseState.Source.DIAGNOSIS]
+    return worst_first(looks[-1].findings) if looks else []
 
 
 def proof(target: RunTarget, lines: Sequence[StepRecord]) -> dict[str, Any] | None:

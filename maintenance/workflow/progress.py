@@ -10,7 +10,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from maintenance.engines.messages import Message, msg
+from maintenance.engines.messages import Message, msg, span
 from maintenance.engines.values import Json, Progress
 from maintenance.models import ActionRecord, RunTarget, StepState
 from maintenance.results.estimates import usual_outage
@@ -69,20 +69,19 @@ class Forecast:
         end = now + timedelta(seconds=left or 0)
         if deadline is not None and target.at_work and end > deadline:
             return msg(
-                "At this pace the work on {database} ends {minutes:.0f} minutes after its time limit.",
+                "At this pace the work on {database} ends {time} after its time limit.",
                 database=target.database,
-                minutes=(end - deadline).total_seconds() / 60,
+                time=span((end - deadline).total_seconds()),
             )
         usual = usual_outage(target.database, target.run.maintenance_type, target.pk)
         out = target.outage_started_at is not None and target.outage_ended_at is None
         if out and usual and usual["runs"] >= ENOUGH_RUNS and target.outage_seconds > LATE * usual["longest"]:
             return msg(
-                "The outage of {database} lasts {now:.0f} s; the longest of the last {runs} such outages took "
-                "{longest:.0f} s.",
+                "The outage of {database} lasts {now}; the longest of the last {runs} such outages took {longest}.",
                 database=target.database,
-                now=target.outage_seconds,
+                now=span(target.outage_seconds),
                 runs=usual["runs"],
-                longest=usual["longest"],
+                longest=span(usual["longest"]),
             )
         return None
 

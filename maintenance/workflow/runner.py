@@ -15,7 +15,7 @@ from maintenance.conf import config, logs
 from maintenance.conf.secrets import mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.errors import EngineError, Interrupted
-from maintenance.engines.messages import Message, msg, plural
+from maintenance.engines.messages import Message, msg, plural, span
 from maintenance.engines.values import Tag
 from maintenance.models import Node, RunTarget, Status, StepState
 from maintenance.models.evidence import Proof
@@ -323,9 +323,9 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
         sentences = {
             "cancelled": msg("Cancelled by {who} during {step}.", who=ctx.run.cancel_requested_by, step=node.step),
             "timed_out": msg(
-                "Stopped during {step}: the time limit of {minutes:.0f} minutes, less the reserve for a rollback.",
+                "Stopped during {step}: the time limit of {limit}, less the reserve for a rollback.",
                 step=node.step,
-                minutes=ctx.setting.timeout_minutes,
+                limit=span(ctx.setting.timeout_minutes * 60),
             ),
         }
         ctx.engine.clear_interrupt()

@@ -93,6 +93,7 @@ def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, 
     assert page.evaluate("window.oldest.isConnected"), "a log that grows leaves what stands there"
     expect(page.locator("svg.flow .now")).to_have_count(0)
     for figure in ("queries", "sizes", "steps", "latency"):
+        page.locator(f"[data-figure=figure-{figure}]").scroll_into_view_if_needed()
         expect(page.locator(f"[data-figure=figure-{figure}] .main-svg").first).to_be_visible(timeout=LONG)
     keep(page, f"run-ended-{language}")
     assert violations(page, axe) == []
@@ -220,6 +221,7 @@ def test_the_chart_of_a_database_opens(theme: str, visit: Visit, console: Consol
     console.manage("diagnose", "shop")
     page = visit("manager", theme=theme)
     page.goto(f"{console.url}/databases/shop/")
+    page.locator(".chart").first.scroll_into_view_if_needed()
     expect(page.locator(".chart .main-svg").first).to_be_visible(timeout=LONG)
     expect(page.locator(".chart .scatterlayer .trace").nth(2)).to_be_attached()
     keep(page, f"chart-{theme}")
@@ -229,6 +231,7 @@ def test_the_chart_of_a_database_opens(theme: str, visit: Visit, console: Consol
 def test_the_trend_of_the_management_section_is_drawn(theme: str, visit: Visit, console: Console) -> None:
     page = visit("manager", theme=theme)
     page.click("nav a[href='/reports/']")
+    page.locator("[data-figure=trend]").scroll_into_view_if_needed()
     expect(page.locator("[data-figure=trend] .main-svg").first).to_be_visible(timeout=LONG)
     expect(page.locator("[data-figure=trend] .bars .point").first).to_be_attached()
     keep(page, f"reports-trend-{theme}")

@@ -27,6 +27,7 @@ ANSWERS: dict[tuple[str, str], tuple[str | int, ...]] = {
     ("GET", "database"): STATES,
     ("GET", "database_live"): (LOGIN, NO, 286, 286, 286, NO),
     ("GET", "database_trend"): STATES,
+    ("POST", "diagnose_all"): (LOGIN, NO, NO, GOES, NO, NO),
     ("POST", "diagnose"): (LOGIN, NO, NO, GOES, NO, NO),
     ("GET", "launch"): DBA,
     ("POST", "launch"): DBA,
