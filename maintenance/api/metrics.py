@@ -178,10 +178,10 @@ def endings(found: list[Standing]) -> Iterator[Metric]:
     ).order_by("id")
     shares = {
         last[target].database: 1 - min(len(problems or ()), total) / total
-        for target, compared, checked, problems in proofs.values_list(
-            "target_id", "result__compared", "result__checked", "result__problems"
+        for target, compared, checks, problems in proofs.values_list(
+            "target_id", "result__compared", "result__checks", "result__problems"
         )
-        if (total := (compared or 0) + (checked or 0))
+        if (total := (compared or 0) + len(checks or ()))
     }
     for database, share in shares.items():
         whole.add_metric([database], share)
