@@ -22,6 +22,7 @@ from .repair.myisam import repair_files
 from .repair.salvage import replaced_already, salvage
 from .server import Server
 from .structure import Table
+from .table_rules import set_aside
 from .verification import EXTENDED_BYTES, check_table
 
 DEADLOCK_ATTEMPTS = 5
@@ -89,6 +90,7 @@ def rebuild(server: Server, table: Table) -> Performed:
     name = canonical(table.name)
     before = measured(server, table)
     with server.session("rewriting", name, limited=False) as session:
+        set_aside(server, session)
         old = table_ids(server, session, table.name)
         stored = _computes_again(server, session, table)
         if table.transactional or stored:

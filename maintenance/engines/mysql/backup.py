@@ -22,6 +22,7 @@ from .fingerprints import fingerprint
 from .names import canonical, plain
 from .repair.corruption import unreadable_tables
 from .server import Server
+from .table_rules import refuse_what_would_not_come_back
 
 BY_TABLE = "table_dump"
 
@@ -41,6 +42,7 @@ class ServerBackups(Backups):
 
     def back_up(self, method: str, folder: Path, stem: str, seal: Seal) -> Backup:
         """See Backups.back_up. Without access to the server's files the physical method becomes a dump by table."""
+        refuse_what_would_not_come_back(self.server)
         with failures_told("backing up into", str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
         if method == physical.MARIABACKUP and physical.files_within_reach(self.server):

@@ -50,6 +50,8 @@ class Capabilities:
     """Hint for a SELECT that compares indexes itself, those that queries may not use too."""
     session_settings: str
     """More assignments for SET SESSION, each after a comma."""
+    demands_off: tuple[str, ...]
+    """Assignments by which a session may make what the server would otherwise refuse to make, or make differently."""
     log_zone: str
     """Time zone of the stamps in the error log, as CONVERT_TZ takes it."""
     innodb_indexes: str
@@ -90,6 +92,11 @@ MYSQL_RIGHTS: tuple[Right, ...] = (
         "REPLICATION CLIENT",
         msg("Without it the console cannot tell whether the server is a replica"),
         "medium",
+    ),
+    (
+        "SESSION_VARIABLES_ADMIN",
+        msg("Without it the console cannot restore tables that were made under other rules of the server"),
+        "low",
     ),
     ("BACKUP_ADMIN", msg("Without it the console cannot take a physical backup"), "low"),
 )
@@ -135,6 +142,7 @@ MARIADB = Capabilities(
         ", system_versioning_alter_history = 'KEEP', system_versioning_asof = DEFAULT, sql_if_exists = 0,"
         " check_constraint_checks = 1"
     ),
+    demands_off=("innodb_strict_mode = OFF", "check_constraint_checks = OFF", "enforce_storage_engine = NULL"),
     log_zone="SYSTEM",
     innodb_indexes="innodb_sys_indexes",
     dump_programs=("mariadb-dump", "mysqldump"),
@@ -172,6 +180,11 @@ MYSQL = Capabilities(
     see_hidden_indexes="/*+ SET_VAR(optimizer_switch = 'use_invisible_indexes=on') */",
     # Otherwise sizes may be a day old.
     session_settings=", information_schema_stats_expiry = 0",
+    demands_off=(
+        "innodb_strict_mode = OFF",
+        "sql_require_primary_key = OFF",
+        "sql_generate_invisible_primary_key = OFF",
+    ),
     log_zone="+00:00",
     innodb_indexes="innodb_indexes",
     dump_programs=("mysqldump",),

@@ -125,8 +125,19 @@ def client_program(server: Server) -> str:
 
 def _dump_options(server: Server, program: str) -> tuple[str, ...]:
     """Of the tool at hand. MariaDB's dumps MySQL too, but its statements for generated columns do not load again."""
-    if not is_mariadbs(program) or not server.capabilities.dump_options:
-        return server.capabilities.dump_options
+    if not server.capabilities.dump_options:
+        return ()
+    limit = _statement_limit(server)
+    if not is_mariadbs(program):
+        unlimited = ("--init-command=SET SESSION max_execution_time = 0",) if limit else ()
+        return (*server.capabilities.dump_options, *unlimited)
+    if limit:
+        words = msg(
+            "max_execution_time is {limit} ms on this server, and MariaDB's dump tool would be ended by it; SET GLOBAL"
+            " max_execution_time = 0, or install MySQL's own mysqldump",
+            limit=limit,
+        )
+        raise Unable("backing up", server.schema, words)
     with server.session("looking for generated columns in") as session:
         generated = session.value(
             "SELECT CONCAT(table_name, '.', column_name) FROM information_schema.columns"
@@ -142,6 +153,12 @@ def _dump_options(server: Server, program: str) -> tuple[str, ...]:
     return ()
 
 
+def _statement_limit(server: Server) -> int:
+    """Return after how many milliseconds the server ends a SELECT of a session that sets nothing; 0: never."""
+    with server.session("looking for a limit of time on") as session:
+        return int(str(session.value("SELECT @@GLOBAL.max_execution_time")))
+
+
 def _history_options(server: Server) -> tuple[str, ...]:
     """Former rows of system-versioned tables are rows too. A tool before 10.11 says that it cannot."""
     with server.session("looking for kept histories in") as session:
@@ -155,6 +172,8 @@ def _common(server: Server) -> list[str]:
         program,
         *server.address(program),
         "--single-transaction",
+        # Nobody else is in a side schema; and a sequence that a default takes numbers from is not among what is locked.
+        "--skip-add-locks",
         "--quick",
         "--hex-blob",
         "--default-character-set=utf8mb4",

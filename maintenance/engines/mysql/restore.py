@@ -19,6 +19,7 @@ from .names import canonical, full, plain, quoted
 from .physical import CLONE, MARIABACKUP, METHODS
 from .repair.quarantine import new_schema, save_definitions
 from .server import LOAD_SLOT, Server
+from .table_rules import set_aside
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
     The client's session takes one of our marks first, so that a later claim can end it.
     """
     mark = server.slot_name(server.tag.token, LOAD_SLOT)
+    with server.session("looking what may be set for", schema) as session:
+        # A limit of time that the server sets for everybody would end the loading too.
+        assignments = [f"{server.capabilities.statement_limit[0]} = 0", *set_aside(server, session)]
+    settings = "".join(f"SET SESSION {assignment};\n" for assignment in assignments)
     client = client_program(server)
     args = [
         client,
@@ -54,7 +59,7 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
                 programs.running(args, secrets=server.secrets(), stdin=programs.PIPE, stop=server.stopping) as child,
             ):
                 assert child.stdin is not None
-                child.stdin.write(f"DO GET_LOCK('{mark}', 5);\n".encode())
+                child.stdin.write(f"DO GET_LOCK('{mark}', 5);\n{settings}".encode())
                 for fresh, line in lines_of(stream):
                     if reading.is_sql(fresh, line):
                         child.stdin.write(line)
