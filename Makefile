@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export DBMAINT_INSECURE ?= 1
+# Every test starts processes: each would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo serve test test-quick test-field test-mysql lint bench chaos clean packages test-packages messages requirements
 
@@ -41,14 +43,14 @@ demo: $(VENV)/.installed messages
 serve: $(VENV)/.installed messages
 	@$(BIN)/python -m demo.serve
 
-## make test    sets up and runs all tests; test-quick only those without servers
+## make test    sets up and runs all tests; test-quick only a sample of those without servers
 test: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/web
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/security tests/browser tests/acceptance tests/engines
 
 test-quick: $(VENV)/.installed-dev messages
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" tests/unit tests/web
+	@DBMAINT_SAMPLE=5 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" tests/unit tests/web
 
 ## make test-field  cases from the field: long and rare ones, on real servers
 test-field: test-packages $(VENV)/.installed-dev messages

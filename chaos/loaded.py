@@ -43,7 +43,7 @@ class Loaded:
         """The exit code, negative for a signal; None when it did not end in time and was ended."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps({"args": args, "environment": environment, "output": str(output)}) + "\n")
-        pid = self._answer(60)["pid"]
+        pid = self._answer(seconds)["pid"]
         answer = self._answer(seconds, otherwise={})
         if not answer:
             os.kill(pid, 9)

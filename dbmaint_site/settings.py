@@ -110,6 +110,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "maintenance:login"
 LOGIN_REDIRECT_URL = "maintenance:dashboard"
 LOGOUT_REDIRECT_URL = "maintenance:login"
+SESSION_ENGINE = "maintenance.identity.sessions"
 SESSION_HOURS = float(os.environ.get("DBMAINT_SESSION_HOURS", "8"))
 IDLE_MINUTES = float(os.environ.get("DBMAINT_IDLE_MINUTES", "60"))
 """A page that only refreshes itself is nobody's presence."""

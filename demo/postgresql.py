@@ -121,7 +121,7 @@ class ThrowawayPostgreSQL:
         for attempts_left in (2, 1, 0):
             try:
                 self._run(
-                    "pg_ctl", "start", "-D", str(self.data), "-w", "-t", "60", "-l", str(self.folder / "start.log")
+                    "pg_ctl", "start", "-D", str(self.data), "-w", "-t", "180", "-l", str(self.folder / "start.log")
                 )
                 return
             except RuntimeError:
@@ -132,7 +132,7 @@ class ThrowawayPostgreSQL:
 
     def stop(self, mode: str = "fast") -> None:
         if self.is_running():
-            self._run("pg_ctl", "stop", "-D", str(self.data), "-w", "-t", "60", "-m", mode)
+            self._run("pg_ctl", "stop", "-D", str(self.data), "-w", "-t", "180", "-m", mode)
 
     def restart(self) -> None:
         self.stop()

@@ -19,7 +19,7 @@ from sqlalchemy import URL
 
 from .ports import free_port
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 class ServerFailed(Exception):

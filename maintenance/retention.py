@@ -21,6 +21,7 @@ from django.utils import timezone
 from .auditing import chain
 from .engines.values import Json
 from .identity import throttle
+from .identity.sessions import SessionStore
 from .models import BackupFile, DatabaseState, Incident, MaintenanceRun, Measurement, Notification, Status
 from .notifications import events
 from .workflow import crashpoints
@@ -64,6 +65,7 @@ def remove(by: str, dry: bool = False) -> Removed:
     _audit(found, by, now - timedelta(days=settings.KEEP_AUDIT_DAYS))
     if not dry:
         throttle.forget_old()
+        SessionStore.clear_expired()
         Notification.objects.filter(run=None, created_at__lt=old).delete()
     log.info("Retention: %s", found)
     for problem in found.problems:

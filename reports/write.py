@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,15 @@ def load_renderer(**_: Any) -> None:
     """Receiver of `outage_near`: the renderer takes seconds to load, now and not in the outage or after it."""
     with suppress(Exception):
         # Without WeasyPrint's system libraries there is no PDF; whoever makes the reports says so.
-        from . import paper
+        _print_first_page()
 
-        paper.printed("<p>-</p>", "-")  # Fonts and the C declarations of the libraries are looked up at the first page.
+
+@cache
+def _print_first_page() -> None:
+    """Look up the fonts and the C declarations of the libraries, as the first page of a process does."""
+    from . import paper
+
+    paper.printed("<p>-</p>", "-")
 
 
 def make_reports(run: MaintenanceRun) -> None:

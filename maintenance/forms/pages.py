@@ -395,12 +395,17 @@ class PreferencesForm(forms.Form):
     )
 
 
-class TokenForm(forms.Form):
+class TokenForm(Proven):
+    """An open session alone must not make what then launches without it."""
+
     name = forms.CharField(label=_("What it is for"), max_length=100)
     scopes = forms.MultipleChoiceField(
         label=_("It may"), choices=SCOPES, initial=["read"], widget=forms.CheckboxSelectMultiple
     )
     days = forms.IntegerField(label=_("Days until it expires"), initial=90, min_value=1, max_value=365)
+
+    field_order = ["name", "scopes", "days", "password"]
+    wrong = "token.wrong_password"
 
 
 class ReportFilter(forms.Form):

@@ -61,57 +61,57 @@ class Seen:
 def due() -> bool:
     """True for one caller in each interval, however many clusters ask."""
     try:
-        told = config.load().prometheus
+        source = config.load().prometheus
     except config.ConfigError as error:
         log.error("Prometheus cannot be read: %s", error)
         return False
-    if told is None:
+    if source is None:
         return False
     now = timezone.now()
     Feed.objects.get_or_create(name=NAME)
-    waited = Q(tried_at=None) | Q(tried_at__lte=now - timedelta(seconds=told.interval_seconds))
+    waited = Q(tried_at=None) | Q(tried_at__lte=now - timedelta(seconds=source.interval_seconds))
     return bool(Feed.objects.filter(waited, name=NAME).update(tried_at=now))
 
 
 def pull() -> int:
     """One row of TBL-097 for each database of which something was measured; returns how many."""
-    told = config.load().prometheus
-    if told is None:
+    source = config.load().prometheus
+    if source is None:
         return 0
     feed, _ = Feed.objects.get_or_create(name=NAME, defaults={"tried_at": timezone.now()})
     try:
-        answers = {name: ask(told, query) for name, query in told.queries.items()}
-        findings = {code: ask(told, entry.query) for code, entry in told.findings.items()}
+        answers = {name: ask(source, query) for name, query in source.queries.items()}
+        findings = {code: ask(source, entry.query) for code, entry in source.findings.items()}
     except NotRead as error:
-        log.error("Prometheus at %s could not be read: %s", told.url, error)
+        log.error("Prometheus at %s could not be read: %s", source.url, error)
         Feed.objects.filter(pk=feed.pk).update(error=error.sentence)
         return 0
     known = {s.name: s for s in MaintenanceSetting.objects.filter(enabled=True)}
-    wanted = {name: {"database": name} for name in known} if told.databases is None else told.databases
+    labels_of = {name: {"database": name} for name in known} if source.databases is None else source.databases
     problems: dict[str, list[Message]] = {}
-    kept = 0
-    for database, labels in wanted.items():
+    written = 0
+    for database, labels in labels_of.items():
         if database not in known:
             problems[database] = [msg("config.json names it, but no such database is registered")]
             continue
-        seen = read(told, answers, findings, labels)
-        if seen.problems:
-            problems[database] = seen.problems
-        kept += keep(known[database], seen)
+        status = read(source, answers, findings, labels)
+        if status.problems:
+            problems[database] = status.problems
+        written += keep(known[database], status)
     for database, sentences in problems.items():
         log.error("Prometheus tells not all of %s: %s", database, "; ".join(sentences))
     Feed.objects.filter(pk=feed.pk).update(error="", problems=problems, read_at=timezone.now())
-    return kept
+    return written
 
 
-def ask(told: Prometheus, query: str) -> list[Series]:
+def ask(source: Prometheus, query: str) -> list[Series]:
     """An instant query (`/api/v1/query`). Raises NotRead."""
-    request = Request(f"{told.url}/api/v1/query?{urlencode({'query': query})}")  # noqa: S310  (config.py checks the scheme)
+    request = Request(f"{source.url}/api/v1/query?{urlencode({'query': query})}")  # noqa: S310  (config.py checks the scheme)
     try:
-        if told.token_file is not None:
+        if source.token_file is not None:
             # Not for whomever an answer points to.
-            request.add_unredirected_header("Authorization", f"Bearer {told.token_file.read_text().strip()}")
-        with urlopen(request, timeout=told.timeout_seconds) as answer:  # noqa: S310
+            request.add_unredirected_header("Authorization", f"Bearer {source.token_file.read_text().strip()}")
+        with urlopen(request, timeout=source.timeout_seconds) as answer:  # noqa: S310
             return _series(query, json.loads(answer.read(LONGEST_ANSWER)))
     except HTTPError as error:
         raise NotRead(msg("{query}: {words}", query=query, words=_reason(error))) from error
@@ -140,27 +140,27 @@ def _series(query: str, answer: Any) -> list[Series]:
 
 
 def read(
-    told: Prometheus,
+    source: Prometheus,
     answers: Mapping[str, Sequence[Series]],
     findings: Mapping[str, Sequence[Series]],
     labels: Mapping[str, str],
 ) -> Seen:
     """What of all this is about the database with these labels."""
-    seen = Seen()
+    status = Seen()
     for measure, series in answers.items():
         try:
             value = _one(closest(series, labels))
             if measure == "up":
-                seen.up = value > 0
+                status.up = value > 0
             else:
-                seen.values[measure] = _whole(measure, value)
+                status.values[measure] = _whole(measure, value)
         except NotRead as problem:
-            seen.problems.append(msg("{measure}: {problem}", measure=measure, problem=problem.sentence))
+            status.problems.append(msg("{measure}: {problem}", measure=measure, problem=problem.sentence))
     for code, series in findings.items():
-        entry = told.findings[code]
+        entry = source.findings[code]
         mine = [s for s in series if about(s, labels)]
         if len(mine) > FINDINGS:
-            seen.problems.append(
+            status.problems.append(
                 msg(
                     "{code}: {count} series are too many, only {kept} were kept",
                     code=code,
@@ -169,7 +169,7 @@ def read(
                 )
             )
         for one in mine[:FINDINGS]:
-            seen.findings.append(
+            status.findings.append(
                 {
                     "code": code,
                     "severity": entry.severity,
@@ -178,7 +178,7 @@ def read(
                     "hint": entry.hint,
                 }
             )
-    return seen
+    return status
 
 
 def about(series: Series, labels: Mapping[str, str]) -> int:

@@ -341,8 +341,8 @@ def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
         word = Approval(run=run, by=actor.user, by_name=actor.name, digest=bound, broken_glass=reason.strip())
         _let_begin(run, word)
         chain.record(actor.name, "run.glass_broken", run.number, after={"reason": reason.strip(), "digest": bound})
-        told = msg("{who} began it without the approval it needs: {reason}", who=actor.name, reason=reason.strip())
-        events.announce(run, "glass_broken", told)
+        sentence = msg("{who} began it without the approval it needs: {reason}", who=actor.name, reason=reason.strip())
+        events.announce(run, "glass_broken", sentence)
 
 
 def _let_begin(run: MaintenanceRun, word: Approval) -> None:

@@ -124,16 +124,18 @@ def check(request: Request, rehearsal: bool = False) -> Checked:
             _refuse_target(setting, facts)
             refusal = engine.rehearsal.refusal() if rehearsal else None
             _refuse_folders(setting)
-            kept = engine.lock.held_by_other_installation()
-            found, unknown = engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
+            holder = engine.lock.held_by_other_installation()
+            tables, unknown = (
+                engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
+            )
         except EngineError as error:
-            kept = _closed_elsewhere(engine)
-            if kept is None:
+            holder = _closed_elsewhere(engine)
+            if holder is None:
                 raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
         finally:
             engine.close()
-        if kept is not None:
-            raise Locked(msg("{database}: {error}", database=setting.name, error=kept))
+        if holder is not None:
+            raise Locked(msg("{database}: {error}", database=setting.name, error=holder))
         if refusal is not None:
             raise BadInput(msg("{database}: {error}", database=setting.name, error=refusal))
         for name, other in checked.facts.items():
@@ -142,7 +144,7 @@ def check(request: Request, rehearsal: bool = False) -> Checked:
                     msg("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
                 )
         checked.facts[setting.name] = facts
-        checked.tables[setting.name] = found
+        checked.tables[setting.name] = tables
         known[setting.name] = unknown
     for table in request.target_tables:
         if all(table in unknown for unknown in known.values()):
@@ -182,13 +184,13 @@ def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
 
 def _settings(request: Request) -> list[MaintenanceSetting]:
     if request.target_databases is None:
-        found = list(MaintenanceSetting.objects.filter(enabled=True))
-        if not found:
+        settings = list(MaintenanceSetting.objects.filter(enabled=True))
+        if not settings:
             raise BadInput(msg("No database is registered: use register_target or the admin site first."))
-        return found
+        return settings
     if not request.target_databases:
         raise BadInput(msg("Name at least one database, or all."))
-    found = []
+    settings = []
     for name in dict.fromkeys(request.target_databases):
         setting = MaintenanceSetting.objects.filter(name=name).first()
         if setting is None:
@@ -196,8 +198,8 @@ def _settings(request: Request) -> list[MaintenanceSetting]:
             raise NotFound(msg("There is no database {name}; registered are: {known}.", name=name, known=known))
         if not setting.enabled:
             raise BadInput(msg("Database {name} is switched off in its settings.", name=name))
-        found.append(setting)
-    return found
+        settings.append(setting)
+    return settings
 
 
 def refuse_unreleased(setting: MaintenanceSetting, facts: Facts | None = None) -> None:

@@ -50,12 +50,12 @@ def with_other_names(checked: Checked) -> list[MaintenanceSetting]:
 
     Connects to those: a second name for a database does not avoid the rule of the first.
     """
-    found = list(checked.settings)
-    ruled = MaintenanceSetting.objects.exclude(pk__in=[setting.pk for setting in found])
+    targets = list(checked.settings)
+    ruled = MaintenanceSetting.objects.exclude(pk__in=[setting.pk for setting in targets])
     for setting in filter(has_rule, ruled):
         if any(_may_be_same(setting, asked) for asked in checked.settings) and _leads_to(setting, checked):
-            found.append(setting)
-    return found
+            targets.append(setting)
+    return targets
 
 
 def _may_be_same(one: MaintenanceSetting, other: MaintenanceSetting) -> bool:
@@ -92,20 +92,20 @@ def settle_rule(setting: MaintenanceSetting, actor: Actor) -> bool:
     before = MaintenanceSetting.objects.filter(pk=setting.pk).first()
     if before is None or _of(setting) == _of(before):
         return False  # A rule that waits goes on waiting while other settings change.
-    wanted, proposed = _of(setting), pending(before)
-    if not _is_weaker(wanted, _of(before)) or (proposed is not None and _is_second(actor, proposed, wanted)):
+    asked, proposed = _of(setting), pending(before)
+    if not _is_weaker(asked, _of(before)) or (proposed is not None and _is_second(actor, proposed, asked)):
         setting.proposed_rule = None
         return False
     for field, value in _of(before).items():
         setattr(setting, field, value)
-    if proposed is None or proposed["rule"] != wanted:
+    if proposed is None or proposed["rule"] != asked:
         setting.proposed_rule = {
-            "rule": wanted,
+            "rule": asked,
             "by": actor.name,
             "user": actor.user.pk if actor.user else None,
             "at": timezone.now().isoformat(),
         }
-        chain.record(actor.name, "rule.proposed", setting.name, before=_of(before), after=wanted)
+        chain.record(actor.name, "rule.proposed", setting.name, before=_of(before), after=asked)
     return True
 
 
@@ -116,14 +116,14 @@ def pending(setting: MaintenanceSetting) -> dict[str, Any] | None:
     return proposed if age <= timedelta(hours=settings.APPROVAL_HOURS) else None
 
 
-def _is_second(actor: Actor, proposed: dict[str, Any], wanted: dict[str, Any]) -> bool:
+def _is_second(actor: Actor, proposed: dict[str, Any], asked: dict[str, Any]) -> bool:
     first = Actor(proposed["by"], "", User.objects.filter(pk=proposed["user"]).first())
-    return bool(proposed["rule"] == wanted) and not same_person(actor, first)
+    return bool(proposed["rule"] == asked) and not same_person(actor, first)
 
 
 def _of(setting: MaintenanceSetting) -> dict[str, Any]:
-    found = {field: getattr(setting, field) for field in RULE}
-    return {field: sorted(value) if isinstance(value, list) else value for field, value in found.items()}
+    rule = {field: getattr(setting, field) for field in RULE}
+    return {field: sorted(value) if isinstance(value, list) else value for field, value in rule.items()}
 
 
 def _is_weaker(rule: dict[str, Any], than: dict[str, Any]) -> bool:

@@ -17,16 +17,16 @@ LOOKED_AT = 10
 
 def usual_outage(database: str, maintenance_type: str, without: int = 0) -> dict[str, Any] | None:
     """Median of the last outages of this database by the same type; None without any."""
-    found = _over(maintenance_type).filter(database=database).exclude(pk=without).order_by("-id")
-    return _told(found.values_list("outage_started_at", "outage_ended_at")[:LOOKED_AT])
+    outages = _over(maintenance_type).filter(database=database).exclude(pk=without).order_by("-id")
+    return _told(outages.values_list("outage_started_at", "outage_ended_at")[:LOOKED_AT])
 
 
 def usual_outages(databases: Collection[str], maintenance_type: str) -> dict[str, dict[str, Any] | None]:
     """The same of each of several databases, by one query."""
     newest_first = Window(RowNumber(), partition_by="database", order_by=F("id").desc())
-    found = _over(maintenance_type).filter(database__in=databases).annotate(nth=newest_first)
+    outages = _over(maintenance_type).filter(database__in=databases).annotate(nth=newest_first)
     spans: dict[str, list[tuple[datetime | None, datetime | None]]] = {name: [] for name in databases}
-    for name, start, end in found.filter(nth__lte=LOOKED_AT).values_list(
+    for name, start, end in outages.filter(nth__lte=LOOKED_AT).values_list(
         "database", "outage_started_at", "outage_ended_at"
     ):
         spans[name].append((start, end))

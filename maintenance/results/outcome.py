@@ -17,10 +17,10 @@ from .rehearsal import rehearsal
 def outcome(run: MaintenanceRun) -> dict[str, Any]:
     """JSON types only. Times are UTC in ISO 8601, durations seconds, sizes bytes."""
     targets = run.targets.prefetch_related("steps", "actions", "backup_files", "measurements", "states")
-    told = {**summary(run), "targets": [_target(t) for t in targets]}
+    document = {**summary(run), "targets": [_target(t) for t in targets]}
     if run.finished_at is not None and any(t.outage_lasts for t in targets):
-        told["outage_seconds"] = round(longest_outage(targets), 3)
-    return told
+        document["outage_seconds"] = round(longest_outage(targets), 3)
+    return document
 
 
 def summary(run: MaintenanceRun) -> dict[str, Any]:
@@ -139,8 +139,8 @@ def _action(action: ActionRecord) -> dict[str, Any]:
 def _findings(target: RunTarget) -> list[dict[str, Any]]:
     """Of the diagnosis before the work."""
     states = [s for s in target.states.all() if s.source == "diagnosis"]
-    found = states[-1].findings if states else []
-    return [{k: f[k] for k in ("code", "severity", "object", "evidence", "hint")} for f in found]
+    findings = states[-1].findings if states else []
+    return [{k: f[k] for k in ("code", "severity", "object", "evidence", "hint")} for f in findings]
 
 
 def integrity(target: RunTarget) -> dict[str, Any] | None:

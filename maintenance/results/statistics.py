@@ -49,16 +49,16 @@ class Asked:
 
     def runs(self) -> QuerySet[MaintenanceRun]:
         """Without a condition on the status: the database would take that index, and read every run there ever was."""
-        found = MaintenanceRun.objects.real().filter(**self._exactly("")).order_by()
-        return found.filter(targets__database=self.database) if self.database else found
+        runs = MaintenanceRun.objects.real().filter(**self._exactly("")).order_by()
+        return runs.filter(targets__database=self.database) if self.database else runs
 
     def targets(self) -> QuerySet[RunTarget]:
-        found = RunTarget.objects.real().filter(**self._exactly("run__")).order_by()
-        return found.filter(database=self.database) if self.database else found
+        targets = RunTarget.objects.real().filter(**self._exactly("run__")).order_by()
+        return targets.filter(database=self.database) if self.database else targets
 
     def _exactly(self, prefix: str) -> dict[str, str]:
-        wanted = {"maintenance_type": self.maintenance_type, "severity_level": self.severity_level}
-        return {prefix + name: value for name, value in wanted.items() if value}
+        values = {"maintenance_type": self.maintenance_type, "severity_level": self.severity_level}
+        return {prefix + name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,11 @@ def total(name: str, parts: Iterable[Figures]) -> Figures:
 
 
 def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    found: dict[str, int] = {}
+    totals: dict[str, int] = {}
     for count in counts:
         for name, number in count.items():
-            found[name] = found.get(name, 0) + number
-    return found
+            totals[name] = totals.get(name, 0) + number
+    return totals
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,9 @@ def _figures(months: Sequence[Month], asked: Asked) -> list[Figures]:
         timed=Count("duration_seconds"),
         over_limit=Count("pk", filter=Q(duration_seconds__gt=LIMIT_SECONDS)),
     )
-    found: list[list[Figures]] = [[] for _ in months]
+    parts_of_month: list[list[Figures]] = [[] for _ in months]
     for row in (r for r in counted if r["status"] in ENDED):
-        found[row["month"]].append(
+        parts_of_month[row["month"]].append(
             Figures(
                 "",
                 {row["status"]: row["runs"]},
@@ -202,8 +202,10 @@ def _figures(months: Sequence[Month], asked: Asked) -> list[Figures]:
     )
     for gain in gains:
         groups = {name: gain[name] for name in GROUPS}
-        found[gain["month"]].append(Figures("", won=gain["won"] or 0, won_known=gain["won_known"], groups=groups))
-    return [total(str(month), parts) for month, parts in zip(months, found, strict=True)]
+        parts_of_month[gain["month"]].append(
+            Figures("", won=gain["won"] or 0, won_known=gain["won_known"], groups=groups)
+        )
+    return [total(str(month), parts) for month, parts in zip(months, parts_of_month, strict=True)]
 
 
 def _which(months: Sequence[Month], column: str) -> Case:
@@ -253,11 +255,11 @@ def faster() -> dict[str, Any]:
     since = timezone.now() - DAYS_FOR_SUCCESS
     done = RunTarget.objects.real().filter(run__status=Status.SUCCEEDED, run__created_at__gt=since, ratio__gt=0)
     ratios = list(done.values_list("ratio", flat=True))
-    told: dict[str, Any] = {"count": len(ratios), "least": LEAST_MEASURED}
+    figures: dict[str, Any] = {"count": len(ratios), "least": LEAST_MEASURED}
     if len(ratios) < LEAST_MEASURED:
-        return told
+        return figures
     low, middle, high = quantiles([1 / ratio for ratio in ratios if ratio], n=4)
-    return {**told, "times": f"{middle:.1f}", "low": f"{low:.1f}", "high": f"{high:.1f}"}
+    return {**figures, "times": f"{middle:.1f}", "low": f"{low:.1f}", "high": f"{high:.1f}"}
 
 
 def recent() -> list[tuple[MaintenanceRun, float | None]]:

@@ -16,6 +16,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_POST
 from django.views.i18n import set_language
 
@@ -72,7 +73,7 @@ def told(request: HttpRequest, **more: Any) -> dict[str, Any]:
         "tokens": ApiToken.objects.filter(user=user).order_by("-id"),
         "groups": list(user.groups.values_list("name", flat=True)),
         "preferences": PreferencesForm(initial={"language": chosen.language, "time_zone": chosen.time_zone}),
-        "token_form": TokenForm(),
+        "token_form": TokenForm(request, auto_id="id_token_%s"),
         "factor": device_of(user),
         "proven": Proven(request, auto_id="id_factor_%s"),
         **more,
@@ -98,11 +99,12 @@ def language(request: HttpRequest) -> HttpResponseBase:
     return set_language(request)
 
 
+@sensitive_post_parameters("password")
 @open_to()
 @require_POST
 def token_create(request: HttpRequest) -> HttpResponseBase:
     """The token is on this answer and nowhere else; the table keeps its SHA-256."""
-    form = TokenForm(request.POST)
+    form = TokenForm(request, request.POST, auto_id="id_token_%s")
     if not form.is_valid():
         return render(request, "account/page.html", told(request, token_form=form), status=400)
     data = form.cleaned_data

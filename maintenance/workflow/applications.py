@@ -30,18 +30,18 @@ def is_running(application: Application) -> bool:
 
 def stop(application: Application, stopping: Event) -> Message:
     """Stops it and waits until its check agrees. Stopped already: fine."""
-    _order(application, "stopping", application.stop, stopping, wanted=False)
+    _order(application, "stopping", application.stop, stopping, running=False)
     return msg("Stopped {application}.", application=application.name)
 
 
 def start(application: Application, stopping: Event) -> Message:
     """Starts it and waits until its check agrees. Running already: fine."""
-    _order(application, "starting", application.start, stopping, wanted=True)
+    _order(application, "starting", application.start, stopping, running=True)
     return msg("Started {application}.", application=application.name)
 
 
-def _order(application: Application, doing: str, command: tuple[str, ...], stopping: Event, wanted: bool) -> None:
-    if is_running(application) is wanted:
+def _order(application: Application, doing: str, command: tuple[str, ...], stopping: Event, running: bool) -> None:
+    if is_running(application) is running:
         return
     deadline = time.monotonic() + application.timeout_seconds
     try:
@@ -50,9 +50,9 @@ def _order(application: Application, doing: str, command: tuple[str, ...], stopp
         if stopping.is_set():
             raise Interrupted(doing, application.name, "stopped on request") from error
         raise ApplicationFailed(doing, application.name, str(error)) from error
-    while is_running(application) is not wanted:
+    while is_running(application) is not running:
         if time.monotonic() > deadline:
-            words = "its check still says it is running" if not wanted else "its check says it is not running"
+            words = "its check still says it is running" if not running else "its check says it is not running"
             raise ApplicationFailed(doing, application.name, f"{words} after {application.timeout_seconds:.0f} s")
         if stopping.wait(POLL_SECONDS):
             raise Interrupted(doing, application.name, "stopped on request")

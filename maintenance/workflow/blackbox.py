@@ -60,15 +60,15 @@ class BlackBox:
 
     def lines(self) -> list[Json]:
         """All whole lines; one that a crash tore is left out."""
-        found: list[Json] = []
+        entries: list[Json] = []
         for text in self.path.read_text(errors="replace").splitlines():
             try:
                 entry = json.loads(text)
             except ValueError:
                 continue
             if isinstance(entry, dict):
-                found.append(entry)
-        return found
+                entries.append(entry)
+        return entries
 
 
 def link(database: str) -> Path:

@@ -16,10 +16,10 @@ def point(name: str) -> None:
     `action.started` is its first passing, `action.started#2` its second, `#137` the 137th of any point;
     with `+0.05` at the end the process dies that many seconds later, in the midst of what follows.
     """
-    wanted = os.environ.get("DBMAINT_CRASH_AT")
-    if wanted is None:
+    place = os.environ.get("DBMAINT_CRASH_AT")
+    if place is None:
         return
-    point, _, delay = wanted.partition("+")
+    point, _, delay = place.partition("+")
     with _counting:
         _passed.update((name, ""))
         here = point in (f"{name}#{_passed[name]}", f"#{_passed['']}") or (point == name and _passed[name] == 1)

@@ -183,7 +183,7 @@ def row(node: str) -> Row:
 
 def leading_to(node: Node) -> frozenset[Node]:
     """Return the boxes from which a target may still come to this one, itself included."""
-    found = {node}
-    while more := {n for n, r in FLOWCHART.items() if found.intersection(r.leads_to.values())} - found:
-        found |= more
-    return frozenset(found)
+    boxes = {node}
+    while more := {n for n, r in FLOWCHART.items() if boxes.intersection(r.leads_to.values())} - boxes:
+        boxes |= more
+    return frozenset(boxes)

@@ -62,13 +62,13 @@ class Heart(threading.Thread):
                 log.debug("No progress from run target %s", self.ctx.target.pk, exc_info=True)
         connections.close_all()
 
-    def _tell_late(self, seen: Mapping[str, Any]) -> None:
+    def _tell_late(self, forecast: Mapping[str, Any]) -> None:
         """Once a target: people have to decide whether to wait or to cancel."""
-        if not seen["late"] or self.ctx.target.late_at is not None:
+        if not forecast["late"] or self.ctx.target.late_at is not None:
             return
         with transaction.atomic():
             self.ctx.change(late_at=timezone.now())
-            events.announce(self.ctx.run, "late", seen["late"], self.ctx.target.database)
+            events.announce(self.ctx.run, "late", forecast["late"], self.ctx.target.database)
 
     def run(self) -> None:
         self._asking.start()

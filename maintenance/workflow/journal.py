@@ -257,10 +257,10 @@ class Journal:
                 target = self._target()
                 events.announce(target.run, event, sentence, target.database)
         level = logging.INFO if state == StepState.FINISHED else logging.ERROR
-        told = {**self.about, "step": line.step, "object": line.part or None, "seconds": line.seconds}
-        log.log(level, "%s", sentence, extra={**told, "response": row(line.node).answers_failure})
+        fields = {**self.about, "step": line.step, "object": line.part or None, "seconds": line.seconds}
+        log.log(level, "%s", sentence, extra={**fields, "response": row(line.node).answers_failure})
         if line.step == "benchmark":
-            performance.info("%s", sentence, extra={**told, "figures": evidence and evidence.to_json()})
+            performance.info("%s", sentence, extra={**fields, "figures": evidence and evidence.to_json()})
         self._note(state.value, step=line.step, part=line.part, sentence=str(sentence), node=changes.get("node"))
         crashpoints.point(f"{line.step}.{line.part}.{state.value}" if line.part else f"{line.step}.{state.value}")
 
@@ -297,8 +297,8 @@ class Journal:
         with self._owning():
             line.save()
         sizes = {"bytes_before": line.bytes_before, "bytes_after": line.bytes_after}
-        told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
-        log.info("%s", line.sentence, extra={**told, "figures": sizes})
+        fields = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
+        log.info("%s", line.sentence, extra={**fields, "figures": sizes})
         self._note("action finished", object=line.object, action=line.action, sentence=line.sentence)
         crashpoints.point("action.finished")
 
@@ -308,8 +308,8 @@ class Journal:
         line.sentence = sentence
         with self._owning():
             line.save()
-        told = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
-        log.error("%s", line.sentence, extra=told)
+        fields = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
+        log.error("%s", line.sentence, extra=fields)
         self._note("action " + state.value, object=line.object, action=line.action, sentence=line.sentence)
 
     @wait_for_control_database

@@ -32,11 +32,11 @@ class Forecast:
     def look(self, running: Sequence[Progress]) -> dict[str, Any]:
         """`share` of the bytes to work on, 0..1, None outside the work; `left_seconds` with its basis, or None."""
         target = RunTarget.objects.select_related("run", "setting").get(pk=self.target_id)
-        told: dict[str, Any] = shares(target, running)
-        left, basis = self._left(target, told["share"])
+        forecast: dict[str, Any] = shares(target, running)
+        left, basis = self._left(target, forecast["share"])
         late = self._late(target, left)
         return {
-            **told,
+            **forecast,
             "left_seconds": left,
             "left_basis": basis or "",
             "late": late or "",
@@ -104,13 +104,13 @@ def shares(target: RunTarget, running: Sequence[Progress]) -> Json:
     total = sum(a["bytes"] for a in plan)
     records = ActionRecord.objects.filter(target=target, round=target.round)
     states = {(r.object, r.action): r.state for r in records.only("object", "action", "state")}
-    told = {p.object: p.share or 0.0 for p in running}
+    reported = {p.object: p.share or 0.0 for p in running}
 
     def worked(action: Json) -> float:
         state = states.get((str(action["object"]), str(action["kind"])))
         if state == StepState.FINISHED:
             return 1.0
-        return told.get(str(action["object"]), 0.0) if state == StepState.STARTED else 0.0
+        return reported.get(str(action["object"]), 0.0) if state == StepState.STARTED else 0.0
 
     return {
         "share": sum(a["bytes"] * worked(a) for a in plan) / total if total and target.at_work else None,

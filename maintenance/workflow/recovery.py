@@ -41,19 +41,19 @@ class Watch:
         # A pause of ours, in which we saw nobody, does not count as silence of others.
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, 2 * settings.SWEEP_SECONDS), now
-        found: list[int] = []
+        orphaned: list[int] = []
         working = RunTarget.objects.in_work()
-        seen = {t.pk: (t.token, t.beat_at) for t in working}
+        heartbeats = {t.pk: (t.token, t.beat_at) for t in working}
         for target in working:
-            silent = self._seen.get(target.pk) == seen[target.pk]
+            silent = self._seen.get(target.pk) == heartbeats[target.pk]
             self._silent[target.pk] = self._silent.get(target.pk, 0.0) + passed if silent else 0.0
             if target.lease_until is None or lease.worker_is_gone(target.worker):
-                found.append(target.pk)
-            elif self._silent[target.pk] > settings.LEASE_SECONDS and lease.expire(*seen[target.pk], target.pk):
+                orphaned.append(target.pk)
+            elif self._silent[target.pk] > settings.LEASE_SECONDS and lease.expire(*heartbeats[target.pk], target.pk):
                 log.warning("The worker %s of run target %s is silent.", target.worker, target.pk)
-                found.append(target.pk)
-        self._seen = seen
-        return found
+                orphaned.append(target.pk)
+        self._seen = heartbeats
+        return orphaned
 
 
 class Recoverers:
@@ -89,8 +89,8 @@ def _take_up(target_id: int) -> None:
 def leave_when_told() -> None:
     """SIGTERM ends the statement in hand and leaves the run to a successor; a second one ends the process."""
 
-    def told(number: int, frame: FrameType | None) -> None:
+    def leave(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         heartbeat.told_to_leave.set()
 
-    signal.signal(signal.SIGTERM, told)
+    signal.signal(signal.SIGTERM, leave)

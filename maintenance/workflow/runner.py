@@ -113,8 +113,8 @@ def _given_up(journal: Journal, error: Exception) -> bool:
     target = journal.target()
     if target.attempt < LAST_ATTEMPT:
         return False
-    told = error.sentence if isinstance(error, EngineError) else str(error)
-    because = msg("The console could not work on {database}: {error}", database=target.database, error=told)
+    words = error.sentence if isinstance(error, EngineError) else str(error)
+    because = msg("The console could not work on {database}: {error}", database=target.database, error=words)
     with transaction.atomic():
         stopped = stop.left_stopped(target)
         if stopped:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.preloaded import Command, Preloaded
-from tests.engines.conftest import MEMORY, lab, lab_server, short_folder
+from tests.engines.conftest import lab, lab_server, short_folder
 from tests.engines.lab import Lab
+from tests.places import MEMORY
 
 __all__ = ["lab", "lab_server"]
 PROJECT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ class Console:
         }
 
     def run(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.preloaded.run(args, self.environment(**environment), 180)
+        return self.preloaded.run(args, self.environment(**environment), 600)
 
     def start(self, *args: str, **environment: str) -> Command:
         """Begin a command that a test looks at while it runs."""

@@ -68,7 +68,7 @@ def redis(tmp_path: Path) -> Iterator[str]:
         ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)],
         stdout=subprocess.DEVNULL,
     )
-    over = time.monotonic() + 20
+    over = time.monotonic() + 120
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -99,7 +99,7 @@ def test_two_clusters_share_the_work(
             console.register(lab, name)
         with cluster(console), cluster(console):
             run = launch(console, "--all")["id"]
-            found = until(console, run, 150)
+            found = until(console, run, 300)
     assert found["status"] == "succeeded", found["ended_because"]
     # Who took a target first, not who ended it: with this lease of 4 s a worker that gets no processor time for
     # so long loses its target to a process that the sweep starts for it beside the workers.

@@ -37,7 +37,7 @@ class Begun(Console):
         return self.start("maintain", *words, "--foreground", "--json", **FAST, **environment)
 
     def until_closed(self) -> None:
-        over = time.monotonic() + 60
+        over = time.monotonic() + 180
         with closing(self.control()) as control:
             cursor = control.cursor()
             while time.monotonic() < over:
@@ -99,7 +99,7 @@ def test_gone_for_some_seconds_the_worker_waits_for_it_and_goes_on(lab: Lab, awa
         time.sleep(3)
         assert worker.poll() is None
         away.server.start()
-        out, said = worker.communicate(timeout=120)
+        out, said = worker.communicate(timeout=600)
     assert out, said
     told = json.loads(out)
     assert told["status"] == "succeeded", (told["ended_because"], said)
@@ -121,7 +121,7 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
     with away.begin(DBMAINT_PATIENCE_SECONDS="2") as worker:
         away.until_closed()
         away.server.stop("immediate")
-        _, said = worker.communicate(timeout=120)
+        _, said = worker.communicate(timeout=600)
     assert worker.returncode != 0, said
     with pytest.raises(Exception, match=lab.name):  # type: ignore[attr-defined]
         assert_open(lab)
@@ -151,7 +151,7 @@ def test_no_room_for_the_control_database_is_waited_for_too(
             time.sleep(4)
             assert worker.poll() is None
             filler.unlink()
-            out, said = worker.communicate(timeout=120)
+            out, said = worker.communicate(timeout=600)
         assert written > 1_000_000
         assert out, said
         assert json.loads(out)["status"] == "succeeded", said

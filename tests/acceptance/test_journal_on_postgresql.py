@@ -37,7 +37,7 @@ def test_journal_and_launch_hold_on_postgresql() -> None:
                 env={**os.environ, "DBMAINT_TEST_DATABASE_URL": server.server.url("control")},
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=600,
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -241,7 +241,7 @@ def test_two_at_once_and_the_second_is_told_who_holds_the_lock(lab: Lab, console
     words = ["maintain", "--type", "rebuild", "--database", "shop", "--severity", "high", "--reason", "a test",
              "--foreground", "--json"]  # fmt: skip
     with console.start(*words) as first, console.start(*words) as second:
-        outputs = [p.communicate(timeout=120)[0] for p in (first, second)]
+        outputs = [p.communicate(timeout=600)[0] for p in (first, second)]
     told = {p.returncode: json.loads(output) for p, output in zip((first, second), outputs, strict=True)}
     assert set(told) == {0, 4}
     assert "holds the lock" in told[4]["error"]

@@ -34,7 +34,7 @@ MISSING = [name for name in PROGRAMS if not shutil.which(name)]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
 RULES = PROJECT / "deploy" / "prometheus"
 DASHBOARD = PROJECT / "deploy" / "grafana" / "dbmaint.json"
-PATIENCE = 60
+PATIENCE = 180
 WORLD = """
 from datetime import timedelta
 from django.contrib.auth.models import Group, User

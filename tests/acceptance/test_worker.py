@@ -35,7 +35,7 @@ def cluster(console: Console, **environment: str) -> Iterator[Command]:
             children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -75,7 +75,7 @@ def worker_of(console: Console, nodes: str) -> int:
     """The process that holds the run target, as the journal says, once it is at one of these nodes."""
     import sqlite3
 
-    over = time.monotonic() + 60
+    over = time.monotonic() + 180
     while time.monotonic() < over:
         with sqlite3.connect(console.home / "control.sqlite3", timeout=10) as control:
             row = control.execute("SELECT worker, node FROM run_target").fetchone()
@@ -96,7 +96,7 @@ def test_several_databases_go_on_in_parallel_by_real_workers(lab: Lab, console: 
         other.fill()
         console.register(other, "kiosk")
         with cluster(console):
-            found = until(console, launch(console, "--all")["id"], 120)
+            found = until(console, launch(console, "--all")["id"], 300)
     assert found["status"] == "succeeded", found["ended_because"]
     assert {t["database"]: t["status"] for t in found["targets"]} == {"kiosk": "succeeded", "shop": "succeeded"}
     begun = [t["started_at"] for t in found["targets"]]
@@ -113,7 +113,7 @@ def test_after_kill_9_of_the_worker_the_sweep_goes_on_by_itself(lab: Lab, consol
         run = launch(console, "--database", "shop")["id"]
         os.kill(worker_of(console, "GHI"), signal.SIGKILL)
         killed = time.time()
-        found = until(console, run, 120)
+        found = until(console, run, 300)
     assert found["status"] == "succeeded", found["ended_because"]
     again = [s for s in found["targets"][0]["steps"] if s["attempt"] > 1 or s["part"] == "cut"]
     assert again
@@ -137,7 +137,7 @@ def test_a_paused_worker_wakes_up_beside_its_successor_and_does_nothing_more(
         time.sleep(1)
         os.kill(paused, how)
         try:
-            found = until(console, run, 120)
+            found = until(console, run, 300)
         finally:
             if psutil.pid_exists(paused):
                 os.kill(paused, signal.SIGCONT)
@@ -193,11 +193,11 @@ def test_a_cluster_that_is_told_to_end_leaves_its_run_to_the_next_one(lab: Lab, 
         run = launch(console, "--database", "shop")["id"]
         worker_of(console, "I")
         first.send_signal(signal.SIGTERM)
-        assert first.wait(20) == 0
+        assert first.wait(60) == 0
     target = told(console, run)["targets"][0]
     assert target["status"] == "running"
     with cluster(console):
-        found = until(console, run, 60)
+        found = until(console, run, 300)
     assert found["status"] == "succeeded", found["ended_because"]
     assert lab.sql(ROWS) == before
     assert_open(lab)

@@ -10,11 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 import pytest
 
 from maintenance.engines.programs import CommandFailed
 from tests.engines.lab import Lab
+from tests.places import place
 
 LABS = {
     "sqlite": "tests.engines.lab_sqlite:SQLiteLab",
@@ -26,17 +26,6 @@ LABS = {
 
 class LabServer(Protocol):
     def fresh(self) -> Lab: ...
-
-
-MEMORY = Path("/dev/shm")
-ROOM = 6_000_000_000
-"""Bytes that the servers of two workers may fill in memory, with as much to spare."""
-
-
-def place() -> Path | None:
-    """In memory where there is room: making and deleting a database's hundreds of files takes seconds on a disk."""
-    fits = MEMORY.is_dir() and min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > ROOM
-    return MEMORY if fits else None
 
 
 def short_folder() -> Path:

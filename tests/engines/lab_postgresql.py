@@ -203,6 +203,7 @@ class PostgreSQLLab(Lab):
             "public.measures_2025",
             "public.empty_one",
             "public.keyless",
+            "public.totals",
         ]
 
     def path_of(self, relation: str) -> Path:

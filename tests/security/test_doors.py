@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from django_otp.oath import TOTP
 
 from maintenance import retention
 from maintenance.api import tokens
+from maintenance.forms.pages import Proven
 from maintenance.identity import throttle
 from maintenance.models import (
     ApiToken,
@@ -29,8 +31,9 @@ from maintenance.models import (
     KnownAddress,
     MaintenanceRun,
     MaintenanceSetting,
+    StoredPlan,
 )
-from maintenance.requests import launch
+from maintenance.requests import launch, planning
 from maintenance.requests.launch import Actor, Request
 
 pytestmark = pytest.mark.django_db
@@ -81,12 +84,38 @@ PASSWORD_DOORS = {
         "/accounts/password/",
         {"old_password": "guess", "new_password1": "a-new-one-905", "new_password2": "a-new-one-905"},
     ),
+    "making a token": lambda client: client.post(
+        "/account/tokens/", {"name": "t", "scopes": ["read"], "days": 1, "password": "guess"}
+    ),
+    "approving": lambda client: client.post(f"/runs/{waiting().pk}/approve/", {"password": "guess"}),
+    "breaking the glass": lambda client: client.post(
+        f"/runs/{waiting().pk}/break-glass/", {"glass": "nobody answers", "password": "guess"}
+    ),
+    "launching": lambda client: client.post(confirmation(client), {"names": "shop", "password": "guess"}),
 }
 
 
+def waiting() -> MaintenanceRun:
+    return MaintenanceRun.objects.first() or launch.launch(Actor("other", "web"), Request(**LAUNCH))
+
+
+def confirmation(client: Client) -> str:
+    """The address where a plan is confirmed that a worker has made."""
+    if not StoredPlan.objects.exists():
+        sent = {"maintenance_type": "rebuild", "databases": ["shop"], "severity_level": "high", "reason": "slow"}
+        client.post("/launch/", sent)
+        planning.make(StoredPlan.objects.get().pk)
+    return reverse("maintenance:launch_confirm", args=[StoredPlan.objects.get().pk])
+
+
 @pytest.mark.parametrize("door", PASSWORD_DOORS)
-def test_every_door_closes_and_says_for_how_long(door: str, enrolled: Client) -> None:
+def test_every_door_closes_and_says_for_how_long(
+    door: str, enrolled: Client, people: dict[str, User], fake: Register
+) -> None:
     client = Client() if door == "login" else enrolled
+    fake("shop")
+    MaintenanceSetting.objects.update(approval_severities=["high"])
+    people["dba"].groups.add(Group.objects.get(name="Break glass"))
     statuses, answer = [], None
     for _ in range(40):
         answer = PASSWORD_DOORS[door](client)
@@ -210,6 +239,34 @@ def test_the_admin_site_has_no_second_door_for_passwords(people: dict[str, User]
     client.force_login(people["administrator"])
     assert client.post("/admin/password_change/", {"old_password": "x"}).headers["Location"] == "/accounts/password/"
     assert Client().post("/admin/login/", {"username": "dba", "password": "guess"}).status_code == 302
+
+
+def test_every_page_that_asks_for_a_secret_is_among_the_doors() -> None:
+    """Each form with a password or a code is one of those that the throttle is tried at."""
+    asking = {kind.__name__ for kind in _below(Proven)} | {"CodeForm"}
+    assert asking == {
+        "Proven",  # recovery codes, removing the factor
+        "ProvenByBoth",  # step-up
+        "NewFactorForm",
+        "CodeForm",
+        "TokenForm",
+        "ApproveForm",
+        "GlassForm",
+        "ConfirmForm",  # launching
+    }
+
+
+def _below(kind: type[Any]) -> set[type[Any]]:
+    below: list[type[Any]] = kind.__subclasses__()
+    return {kind}.union(*map(_below, below))
+
+
+def test_a_telephone_is_not_bound_by_guessing(people: dict[str, User]) -> None:
+    client = Client()
+    client.force_login(people["dba"])
+    client.get("/account/second-factor/enrol/")
+    sent = {"code": "000000", "password": "guess"}
+    assert [client.post("/account/second-factor/enrol/", sent).status_code for _ in range(5)][-1] == 429
 
 
 def test_secrets_are_compared_in_one_place_only() -> None:
@@ -345,6 +402,17 @@ class TestTokens:
         with pytest.raises(SystemExit):
             call_command("api_token", "dba", "a test")
         tokens.issue(people["manager"], "a test", ["read"], timedelta(days=1), "test")
+
+    def test_an_open_session_makes_none(self, people: dict[str, User]) -> None:
+        client = Client()
+        client.force_login(people["dba"])
+        sent = {"name": "t", "scopes": ["launch", "approve"], "days": 1}
+        assert client.post("/account/tokens/", sent).status_code == 400
+        assert client.post("/account/tokens/", {**sent, "password": "guess"}).status_code == 400
+        assert not ApiToken.objects.exists()
+        assert AuditEntry.objects.filter(operation="token.wrong_password").count() == 1
+        assert client.post("/account/tokens/", {**sent, "password": "dba-password"}).status_code == 200
+        assert ApiToken.objects.count() == 1
 
     def test_approving_is_a_scope_of_its_own(self, people: dict[str, User]) -> None:
         plain, _ = tokens.issue(people["dba"], "a test", ["launch"], timedelta(days=1), "test")
@@ -520,7 +588,7 @@ class TestAudited:
         client = Client()
         client.force_login(root)
         client.post("/admin/auth/group/add/", {"name": "Night shift"})
-        client.post("/account/tokens/", {"name": "t", "scopes": ["read"], "days": 1})
+        client.post("/account/tokens/", {"name": "t", "scopes": ["read"], "days": 1, "password": "root-password"})
         client.post(f"/account/tokens/{ApiToken.objects.get().pk}/revoke/")
         told = [operation for _, operation, _ in self.operations()]
         assert told == ["group.created", "token.created", "token.revoked"]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from maintenance.engines.values import Check, Fingerprint
-from maintenance.workflow.steps.verify import kept
+from maintenance.workflow.steps.verify import still_guarded
 from maintenance.workflow.verdict import Evidence, failed_checks, may_succeed, objections
 
 ORPHANS = Check("foreign key", "orders", False, "2 rows", of_rows=True)
@@ -143,7 +143,7 @@ def test_success_is_never_more_than_what_was_proven(evidence: Evidence) -> None:
 def test_what_guarded_the_data_has_to_guard_it_still() -> None:
     before = {"orders": ["ENCRYPTED=YES", "key 1"], "customers": ["key 1"]}
     now = {"orders": ["key 1"], "customers": ["key 1", "ENCRYPTED=YES"], "fresh": ["key 1"]}
-    checks = kept("encryption", before, now)
+    checks = still_guarded("encryption", before, now)
     assert [(check.object, check.passed) for check in checks] == [("orders", False), ("customers", True)]
     assert failed_checks(checks, []) == ["encryption of orders: lost: ENCRYPTED=YES"]
-    assert kept("encryption", {}, now) == []
+    assert still_guarded("encryption", {}, now) == []

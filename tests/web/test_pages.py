@@ -410,7 +410,9 @@ def test_the_chart_tells_the_readers_own_time(as_: As, fake: Register, looked_at
 
 def test_a_token_is_shown_once_and_kept_as_a_hash(as_: As) -> None:
     client = as_("dba")
-    page = client.post("/account/tokens/", {"name": "monitoring", "scopes": ["read"], "days": 30}).content.decode()
+    page = client.post(
+        "/account/tokens/", {"name": "monitoring", "scopes": ["read"], "days": 30, "password": "dba-password"}
+    ).content.decode()
     plain = re.search(r'class="secret">([^<]+)<', page)
     assert plain is not None
     token = ApiToken.objects.get()
@@ -423,7 +425,9 @@ def test_a_token_is_shown_once_and_kept_as_a_hash(as_: As) -> None:
 
 
 def test_nobody_revokes_the_token_of_another(as_: As, people: dict[str, User]) -> None:
-    as_("dba").post("/account/tokens/", {"name": "monitoring", "scopes": ["read"], "days": 30})
+    as_("dba").post(
+        "/account/tokens/", {"name": "monitoring", "scopes": ["read"], "days": 30, "password": "dba-password"}
+    )
     assert as_("manager").post(f"/account/tokens/{ApiToken.objects.get().pk}/revoke/").status_code == 404
 
 

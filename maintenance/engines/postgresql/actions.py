@@ -180,9 +180,9 @@ class PostgresActions(Actions):
     def _set_sequences(self, action: Action) -> Performed:
         done: list[str] = []
         with self.target.session("setting the sequences of", action.object) as connection:
-            relation = relation_of(connection, action)
             for row in ask(connection, OWNED_SEQUENCES):
-                behind = sequence_behind(connection, row) if row[6] == relation.oid else None
+                wanted = canonical(row[0], row[1]) == action.object
+                behind = sequence_behind(connection, row) if wanted else None
                 if behind:
                     sequence = canonical(behind[3], behind[4])
                     [(now,)] = ask(
@@ -390,7 +390,7 @@ def progress_sql(capabilities: Capabilities) -> str:
                                                   host(b.client_addr)) ORDER BY b.pid)
                        FROM pg_stat_activity b WHERE b.pid = ANY (pg_blocking_pids(a.pid)))
                FROM pg_stat_activity a LEFT JOIN ({union}) p ON p.pid = a.pid
-               LEFT JOIN pg_class c ON c.oid = p.relid AND c.relkind IN ('r', 't')
+               LEFT JOIN pg_class c ON c.oid = p.relid AND c.relkind IN ('r', 't', 'm')
                LEFT JOIN pg_namespace n ON n.oid = c.relnamespace
                WHERE a.datname = current_database() AND a.application_name = %(mine)s AND a.state = 'active'
                  AND a.pid <> pg_backend_pid() ORDER BY a.query_start"""

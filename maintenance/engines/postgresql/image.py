@@ -66,7 +66,7 @@ class Images:
                 log.warning("The restored copy could not be brought up to date, so all is copied: %s", error)
         with self.target.control("making room for a copy") as connection:
             self.sides.drop(connection, "restore")
-        if restored is None and changed is not None and self._little(changed):
+        if restored is None and changed is not None and self._little(changed) and not self._has_views(list(baseline)):
             try:
                 return self._catch_up(backup, changed, folder, stem, seal)
             except Interrupted:
@@ -166,9 +166,16 @@ class Images:
             and LARGE_OBJECTS not in changed
             and len(changed) * 2 <= len(baseline)
             and known is not None
+            and not known.refreshed
+            and not self._has_views(changed)
             and known.definitions == self.fingerprints.definitions()
         )
         return changed if told else None
+
+    def _has_views(self, changed: Sequence[str]) -> bool:
+        """Return whether a materialized view is among them, whose rows no dump holds."""
+        with self.target.session("looking for tables") as connection:
+            return any(relation.is_view for relation in relations(connection, changed))
 
     def _little(self, changed: Sequence[str]) -> bool:
         """Return whether a dump of these tables, read back, is sooner made than a copy of the whole database."""

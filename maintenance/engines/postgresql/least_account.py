@@ -15,19 +15,24 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from .connection import SAFE_PATH
+from .definitions import FIRST_OWN
 from .sql import Row, ask, configure, quoted, transaction
 
-CALLING = """
+OTHERS_CODE = f"""
+SELECT p.oid FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner JOIN pg_language l ON l.oid = p.prolang
+WHERE CASE WHEN r.rolsuper THEN p.oid >= {FIRST_OWN} AND l.lanname NOT IN ('c', 'internal')
+  ELSE r.rolname <> current_user END
+"""
+"""Functions of others, and what a superuser wrote in a language whose body calls by name what others may replace."""
+
+CALLING = f"""
 SELECT d.classid, d.objid FROM pg_depend d
-WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid IN (
-    SELECT p.oid FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner
-    WHERE NOT r.rolsuper AND r.rolname <> current_user)
+WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid IN ({OTHERS_CODE})
   OR d.refclassid = 'pg_operator'::regclass AND d.refobjid IN (
-    SELECT q.oid FROM pg_operator q JOIN pg_proc p ON p.oid = q.oprcode JOIN pg_roles r ON r.oid = p.proowner
-    WHERE NOT r.rolsuper AND r.rolname <> current_user)
+    SELECT q.oid FROM pg_operator q WHERE q.oprcode IN ({OTHERS_CODE}))
   OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT y.oid FROM pg_type y WHERE y.typtype = 'd')
 """
-"""Objects whose expressions call functions of others who are no superusers, if only as operator, cast or domain."""
+"""Objects whose expressions call such functions, if only as operator, cast or domain."""
 
 HAS_CODE = f"""
 (c.oid IN (SELECT x.indrelid FROM pg_index x WHERE ('pg_class'::regclass, x.indexrelid) IN ({CALLING}))

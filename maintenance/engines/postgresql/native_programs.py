@@ -49,6 +49,8 @@ class Dumped:
 
     definitions: dict[str, str]
     sequences: dict[str, tuple[int, bool]] | None
+    refreshed: tuple[str, ...] = ()
+    """Materialized views that hold other rows when it is restored: it holds none of theirs, and fills them anew."""
 
 
 class NativePrograms:

@@ -48,6 +48,8 @@ class PostgresPlanner(Planner):
                 kinds = {action.kind for action in rebuilding}
                 mending = mends(fact, allow_data_loss, reindexing=False)
                 actions += [action for action in mending if action.kind not in kinds] + rebuilding
+        if named is None and kind != "optimize":
+            actions += sequences_of_parents(diagnosis)
         actions += recorded(diagnosis, {fact.name for fact in facts})
         return sorted(actions, key=lambda action: (action.stage, -action.bytes, action.object, action.kind))
 
@@ -133,6 +135,24 @@ def mends(fact: TableFacts, allow_data_loss: bool, reindexing: bool = True, sequ
         actions.append(act(fact, "set_sequences", 2, msg("{evidence}", evidence=evidence), light()))
         break  # One action sets every sequence of the table.
     return actions
+
+
+def sequences_of_parents(diagnosis: Diagnosis) -> list[Action]:
+    """Return the work on sequences that belong to partitioned tables, which store no rows and so have no facts."""
+    known = {fact.name for fact in diagnosis.tables}
+    behind = {f.object: f for f in diagnosis.findings if f.code == "sequence_behind" and f.object not in known}
+    return [
+        Action(
+            object=name,
+            kind="set_sequences",
+            reason=msg("{evidence}", evidence=str(finding.evidence)),
+            lock=light(),
+            bytes=0,
+            disk_bytes=0,
+            stage=2,
+        )
+        for name, finding in behind.items()
+    ]
 
 
 def recorded(diagnosis: Diagnosis, chosen: set[str]) -> list[Action]:

@@ -22,6 +22,7 @@ from ..parts import Privileges
 from ..values import Finding, Grant
 from .definitions import OURS
 from .dump_limits import SPACES, for_superusers
+from .least_account import HAS_CODE
 from .sessions import TargetDatabase
 from .sql import ask, canonical, quoted
 
@@ -55,6 +56,14 @@ SELECT n.nspname, has_schema_privilege(%(me)s::oid, n.oid, 'USAGE') FROM pg_name
 JOIN pg_roles r ON r.oid = n.nspowner
 WHERE {OURS} AND r.rolsuper AND NOT has_schema_privilege(0::oid, n.oid, 'USAGE') ORDER BY 1
 """
+
+WITHOUT_TEMPORARY = f"""
+SELECT DISTINCT r.rolname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_roles r ON r.oid = c.relowner
+WHERE {KEEPING_ROWS} AND {OURS} AND NOT r.rolsuper AND r.oid <> %(me)s AND {HAS_CODE}
+  AND NOT has_database_privilege(r.oid, current_database(), 'TEMPORARY') ORDER BY 1
+"""
+"""Owners in whose name tables are read by a temporary function, which they may not have."""
 
 BEHIND_POLICIES = f"""
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -172,6 +181,13 @@ class PostgresPrivileges(Privileges):
                 f"GRANT {quoted(role)} TO {me}",
                 msg("Without it the console cannot read and rebuild what belongs to {role}", role=role),
                 bool(member),
+                "high",
+            )
+        for (role,) in ask(inside, WITHOUT_TEMPORARY, me=account.oid):
+            yield Grant(
+                f"GRANT TEMPORARY ON DATABASE {quoted(name)} TO {quoted(role)}",
+                msg("Without it the console cannot read the tables of {role} in the name of their owner", role=role),
+                False,
                 "high",
             )
         for schema, may in ask(inside, CLOSED_SCHEMAS, me=account.oid):

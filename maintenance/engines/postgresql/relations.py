@@ -12,10 +12,10 @@ from .own_schemas import NOT_OURS
 from .sql import ask, canonical, quoted
 
 USER_TABLES = f"""
-    c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-    AND {NOT_OURS}
+    c.relkind IN ('r', 'm') AND c.relispopulated AND c.relpersistence <> 't' AND n.nspname <> 'information_schema'
+    AND n.nspname !~ '^pg_' AND {NOT_OURS}
 """
-"""Tables that store rows: ordinary ones and leaf partitions, not those that a salvage holds for a while."""
+"""What stores rows: ordinary tables, leaf partitions and materialized views, not what a salvage holds for a while."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ class Relation:
     reader: str | None = None
     """In whose name it is read, where planning a query would run its owner's code; None: in ours."""
 
+    is_view: bool = False
+    """Materialized: its rows come from its query alone."""
+
     @property
     def name(self) -> str:
         return canonical(self.schema, self.table)
@@ -41,7 +44,7 @@ def relations(connection: Connection, tables: Sequence[str] | None = None) -> li
     """
     rows = ask(
         connection,
-        f"""SELECT c.oid, n.nspname, c.relname, {READER}
+        f"""SELECT c.oid, n.nspname, c.relname, {READER}, c.relkind = 'm'
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {USER_TABLES}""",
     )
     wanted = None if tables is None else set(tables)
@@ -52,7 +55,10 @@ def relations(connection: Connection, tables: Sequence[str] | None = None) -> li
         oids=[row[0] for row in chosen],
     )
     bytes_of = {oid: int(bytes_ or 0) for oid, bytes_ in measured}
-    found = [Relation(oid, schema, table, bytes_of.get(oid, 0), reader) for oid, schema, table, reader in chosen]
+    found = [
+        Relation(oid, schema, table, bytes_of.get(oid, 0), reader, bool(is_view))
+        for oid, schema, table, reader, is_view in chosen
+    ]
     return sorted(found, key=lambda relation: (-relation.bytes, relation.name))
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -110,6 +111,8 @@ class Restores:
             problems = self._unlike(backup, name, extent == "full")
             if problems:
                 raise Damaged("restoring", backup.path.name, listed(problems[:5]))
+            if refreshed := self._refreshed(backup):
+                return self._copied_instead(name, refreshed, time.monotonic() - begun)
             bytes_ = self.settle(name) if extent == "full" else 0
         except BaseException:
             self._give_up(name)
@@ -156,9 +159,11 @@ class Restores:
         if not rows_too:
             return found
         prints = self.fingerprints.read(None, side)
-        found += [
-            msg("the rows of {table} are not as they were", table=name) for name in differing(backup.snapshot, prints)
-        ]
+        others = differing(backup.snapshot, prints)
+        views = self._views(others)
+        if dumped and views:
+            self.programs.dumped[backup.sha256] = replace(dumped, refreshed=tuple(sorted(views)))
+        found += [msg("the rows of {table} are not as they were", table=name) for name in others if name not in views]
         if dumped and dumped.sequences is not None:
             then, now_ = sequence_values(self.target, side) or {}, sequence_values(self.target) or {}
             found += [
@@ -167,6 +172,22 @@ class Restores:
                 if now_.get(name) == value != then.get(name)
             ]
         return found
+
+    def _views(self, names: Sequence[str]) -> set[str]:
+        """Return those of the relations that are materialized views."""
+        with self.target.session("looking for tables") as connection:
+            return {relation.name for relation in relations(connection, names) if relation.is_view}
+
+    def _refreshed(self, backup: Backup) -> tuple[str, ...]:
+        dumped = self.programs.dumped.get(backup.sha256)
+        return dumped.refreshed if dumped else ()
+
+    def _copied_instead(self, name: str, views: Sequence[str], seconds: float) -> Restored:
+        """A rollback must bring back what these views hold, which no dump does: see that a copy by file can be made."""
+        self._give_up(name)
+        refuse_uncopyable(self.target)
+        why = msg("a restore fills {views} anew, which hold other rows now", views=", ".join(views))
+        return Restored("", "copy", 0, 0, seconds, why)
 
     def _other_attributes(self, side: str) -> list[Message]:
         locale = (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from .definitions import OURS
 from .driver_errors import lost
 from .least_account import HAS_CODE, OWNER, ask_as
 from .relations import USER_TABLES
@@ -16,7 +17,8 @@ from .sql import Row, ask, canonical, quoted
 OWNED_SEQUENCES = f"""
     SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,
       EXISTS (SELECT 1 FROM pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum AND x.indisvalid
-        AND x.indpred IS NULL) AS cheap, CASE WHEN c.relhassubclass OR {HAS_CODE} THEN {OWNER} END AS reader,
+        AND x.indpred IS NULL) AS cheap,
+      CASE WHEN c.relhassubclass OR c.relkind = 'p' OR {HAS_CODE} THEN {OWNER} END AS reader,
       q.seqmax, q.seqincrement
     FROM pg_depend d
     JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
@@ -25,7 +27,7 @@ OWNED_SEQUENCES = f"""
     JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
     JOIN pg_type t ON t.oid = a.atttypid AND (t.oid IN (20, 21, 23, 1700) OR t.typtype = 'd' AND t.typcategory = 'N')
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-      AND {USER_TABLES}
+      AND ({USER_TABLES} OR c.relkind = 'p' AND {OURS})
 """
 """Sequences of whole numbers and numeric (20, 21, 23, 1700), which belong to a serial or identity column and count
 upwards; cheap where an index begins with the column. A cast from any other type may be somebody's own function."""

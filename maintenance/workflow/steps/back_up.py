@@ -125,6 +125,11 @@ def _test_restore(ctx: Context, which: str) -> None:
 def _sentence(restored: Restored | None) -> Message:
     if restored is None:
         return msg("Not restored before the outage: neither this product nor this backup offers it.")
+    if restored.extent == "copy" and restored.why:
+        return msg(
+            "Restored beside and proved equal, but {why}: the way back is a copy by file, which can be made.",
+            why=restored.why,
+        )
     if restored.extent == "copy":
         return msg("Nothing to restore beside: the way back is a copy by file, which can be made.")
     if restored.extent == "definitions":

@@ -91,8 +91,8 @@ class Context:
             return self.tables
         if self._resolved is None or self._resolved[0] != objects:
             self._resolved = (objects, *self.engine.sessions.resolve(objects))
-        _, found, unknown = self._resolved
-        return self.tables if unknown else found
+        _, tables, unknown = self._resolved
+        return self.tables if unknown else tables
 
     @property
     def rows_stay(self) -> bool:
@@ -164,8 +164,8 @@ class Context:
     def worked_on(self) -> set[str] | None:
         """Canonical names of the tables that work was begun on; None where it was on more than tables."""
         objects = sorted(set(ActionRecord.objects.filter(target=self.target).values_list("object", flat=True)))
-        found, unknown = self.engine.sessions.resolve(objects) if objects else ([], [])
-        return None if unknown else set(found)
+        tables, unknown = self.engine.sessions.resolve(objects) if objects else ([], [])
+        return None if unknown else set(tables)
 
     def change(self, **changes: Any) -> None:
         """Sets fields of the run target, in the database and here."""

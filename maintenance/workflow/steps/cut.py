@@ -35,8 +35,8 @@ def run(ctx: Context) -> Outcome:
         compare(ctx, ctx.checks_before.checks, prints)
     ctx.once("image", ImageEvidence, lambda: _image(ctx))
     if ctx.engine.verifier.harms_damaged_tables:
-        wanted = ctx.touched
-        readable = [name for name, p in prints.items() if p.readable and (wanted is None or name in wanted)]
+        touched = ctx.touched
+        readable = [name for name, p in prints.items() if p.readable and (touched is None or name in touched)]
         ctx.once("check", ChecksBefore, lambda: _check(ctx, readable))
         compare(ctx, ctx.checks_before.checks, prints)
     if ctx.target.hold_lost:

@@ -69,9 +69,9 @@ def unplanned(ctx: Context, tables: Collection[str], plan: Sequence[Action]) -> 
     if not tables:
         return []
     objects = {action.object for action in plan}
-    found, unknown = ctx.engine.sessions.resolve(sorted(objects)) if objects else ([], [])
+    resolved, unknown = ctx.engine.sessions.resolve(sorted(objects)) if objects else ([], [])
     # Work on what is no table is on the file as a whole, or on an index.
-    return [] if unknown else [name for name in tables if name not in objects and name not in found]
+    return [] if unknown else [name for name in tables if name not in objects and name not in resolved]
 
 
 def settled(ctx: Context, fresh: list[Action]) -> tuple[list[Json], Message]:

@@ -42,9 +42,9 @@ def damage(checks: Sequence[Check], prints: Mapping[str, Fingerprint], tables: C
     return Damage(failing, {n: e for n, e in unreadable.items() if tables is None or n in tables})
 
 
-def refuse_unplanned(ctx: Context, found: Damage) -> None:
+def refuse_unplanned(ctx: Context, broken: Damage) -> None:
     """Raises Damaged where a run that is no repair would leave damage as it is."""
-    left = unplanned(ctx, found.tables, ctx.plan)
+    left = unplanned(ctx, broken.tables, ctx.plan)
     if left:
         raise Damaged(
             "looking closely at",
@@ -52,38 +52,38 @@ def refuse_unplanned(ctx: Context, found: Damage) -> None:
             msg(
                 "{objects} are damaged, which this maintenance does not repair; begin one of type repair ({words})",
                 objects=", ".join(left[:NAMED]),
-                words=str(found),
+                words=str(broken),
             ),
         )
 
 
 def compare(ctx: Context, checks: Sequence[Check], prints: Mapping[str, Fingerprint]) -> None:
     """Under the cut: a repair plans again with what was found; any other run is refused. Raises EngineError."""
-    found = damage(checks, prints, ctx.tables)
-    if not found.tables:
+    broken = damage(checks, prints, ctx.tables)
+    if not broken.tables:
         return
     if ctx.run.maintenance_type == "repair":
-        ctx.once("plan again", StepEvidence, lambda: _plan_again(ctx, found))
+        ctx.once("plan again", StepEvidence, lambda: _plan_again(ctx, broken))
     else:
-        refuse_unplanned(ctx, found)
+        refuse_unplanned(ctx, broken)
 
 
-def _plan_again(ctx: Context, found: Damage) -> Done[StepEvidence]:
+def _plan_again(ctx: Context, broken: Damage) -> Done[StepEvidence]:
     """What was planned stays planned; what was found comes to it."""
     diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
-    informed = ctx.engine.planner.informed(diagnosis, found.checks, found.unreadable)
+    informed = ctx.engine.planner.informed(diagnosis, broken.checks, broken.unreadable)
     fresh = ctx.engine.planner.plan("repair", informed, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss)
     planned = {(action.object, action.kind) for action in ctx.plan}
     added = [action for action in fresh if (action.object, action.kind) not in planned]
     if not added:
-        return done(msg("Damaged: {objects}. All of it is in the plan.", objects=", ".join(found.tables[:NAMED])))
+        return done(msg("Damaged: {objects}. All of it is in the plan.", objects=", ".join(broken.tables[:NAMED])))
     refuse_unagreed_loss(ctx, added, planned)
     refuse_without_room([*ctx.plan, *added], informed, ctx.setting.limits.jobs, ctx.target.database)
     ctx.change(plan=[*(ctx.target.plan or []), *(asdict(action) for action in added)])
     return done(
         msg(
             "Damaged: {objects}. Planned with it: {work}.",
-            objects=", ".join(found.tables[:NAMED]),
+            objects=", ".join(broken.tables[:NAMED]),
             work=plural.pieces(len(added)),
         )
     )

@@ -17,7 +17,7 @@ from .context import Context, Done, Outcome
 from .cut import close
 from .foreign import named, written_by_others
 from .resume import bring_back
-from .verify import kept
+from .verify import still_guarded
 
 
 def run(ctx: Context) -> Outcome:
@@ -105,7 +105,11 @@ def _exposed(ctx: Context, tables: set[str], side: str | None = None) -> list[Me
     """Of these tables, those that were encrypted on disk at the cut and are not; restoring makes them so again."""
     before = ctx.checks_before.encryption
     encrypted = {name: marks for name, marks in before.items() if name in tables}
-    return failed_checks(kept("encryption", encrypted, ctx.engine.verifier.encryption(side)), []) if encrypted else []
+    return (
+        failed_checks(still_guarded("encryption", encrypted, ctx.engine.verifier.encryption(side)), [])
+        if encrypted
+        else []
+    )
 
 
 def _gone(ctx: Context) -> list[Message]:
@@ -120,9 +124,13 @@ def _seen_last(ctx: Context, baseline: dict[str, Fingerprint]) -> dict[str, Fing
     return None if line is None else {**baseline, **line.evidence(Proof).tables}
 
 
-def _same(seen: dict[str, Fingerprint] | None, now: dict[str, Fingerprint]) -> bool:
+def _same(last_proof: dict[str, Fingerprint] | None, now: dict[str, Fingerprint]) -> bool:
     """Nobody wrote since: what a lost hold let in left every row as it was seen last."""
-    return seen is not None and seen.keys() == now.keys() and all(p.readable and p == now[n] for n, p in seen.items())
+    return (
+        last_proof is not None
+        and last_proof.keys() == now.keys()
+        and all(p.readable and p == now[n] for n, p in last_proof.items())
+    )
 
 
 def _swap(ctx: Context, side: str, tables: int) -> Done[DataBack]:
@@ -131,12 +139,12 @@ def _swap(ctx: Context, side: str, tables: int) -> Done[DataBack]:
     assert gate is not None
 
     def work() -> Done[DataBack]:
-        kept = ctx.engine.rollback.swap(side, gate, ctx.marker)
+        broken = ctx.engine.rollback.swap(side, gate, ctx.marker)
         if gone := _gone(ctx):
             raise Damaged("restoring", ctx.target.database, listed(gone[:5]))
         return Done(
             msg("Restored {tables} beside, proved equality, and swapped.", tables=plural.tables(tables)),
-            DataBack(tables, kept),
+            DataBack(tables, broken),
         )
 
     return Done(

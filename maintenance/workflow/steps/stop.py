@@ -118,8 +118,8 @@ def left_stopped(target: RunTarget) -> str:
     stopped = ApplicationHold.objects.filter(run=target.run_id, was_running=True)
     mine = set(stopped.filter(target=target).values_list("name", flat=True))
     shared = stopped.filter(name__in=target.setting.applications if target.setting is not None else [])
-    kept = stopped.filter(released_at=None).exclude(target=target).values("name")
-    return ", ".join(sorted(mine.union(shared.exclude(name__in=kept).values_list("name", flat=True))))
+    held_by_others = stopped.filter(released_at=None).exclude(target=target).values("name")
+    return ", ".join(sorted(mine.union(shared.exclude(name__in=held_by_others).values_list("name", flat=True))))
 
 
 def _start(ctx: Context, name: str) -> bool:

@@ -69,8 +69,8 @@ def prove(ctx: Context) -> Done[Proof]:
     elif ctx.rows_stay:
         checks = ctx.engine.verifier.check(ctx.touched)
     checks += functional_checks(ctx)
-    checks += kept("encryption", before.encryption, ctx.engine.verifier.encryption())
-    checks += kept("TLS", before.tls, ctx.engine.verifier.tls())
+    checks += still_guarded("encryption", before.encryption, ctx.engine.verifier.encryption())
+    checks += still_guarded("TLS", before.tls, ctx.engine.verifier.tls())
     problems = objections(
         Evidence(
             before=expected,
@@ -128,11 +128,11 @@ def _all_there(compared: list[str], left_out: list[str], checks: int, failed: in
 
 def _read(ctx: Context, names: list[str] | None) -> dict[str, Fingerprint]:
     """Every row of what was worked on; of the rest only what somebody wrote to since it was read."""
-    touched, wanted = ctx.touched, names if names is not None else list(ctx.baseline or {})
+    touched, tables = ctx.touched, names if names is not None else list(ctx.baseline or {})
     if touched == ctx.tables:
         return ctx.engine.verifier.fingerprint(names)
-    worked = [name for name in wanted if name in (touched or [])]
-    rest = ctx.engine.verifier.recount([name for name in wanted if name not in worked])
+    worked = [name for name in tables if name in (touched or [])]
+    rest = ctx.engine.verifier.recount([name for name in tables if name not in worked])
     return {**rest, **ctx.engine.verifier.fingerprint(worked)}
 
 
@@ -144,7 +144,7 @@ def accepted_losses(ctx: Context) -> set[str]:
     return {loss["object"] for record in records for loss in record.losses}
 
 
-def kept(what: str, before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[Check]:
+def still_guarded(what: str, before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[Check]:
     """Whether all that guarded the data before guards it still. More than before is welcome."""
     checks = []
     for name, marks in before.items():

@@ -12,7 +12,7 @@ import pytest
 
 from demo.mysql import ThrowawayMySQL
 from demo.private_server import PrivateServer
-from maintenance.workflow.steps.verify import kept
+from maintenance.workflow.steps.verify import still_guarded
 from maintenance.workflow.verdict import failed_checks
 from tests.engines.conftest import short_folder
 from tests.engines.lab_mariadb import MariaDBLab
@@ -93,7 +93,7 @@ def test_a_table_that_lost_its_encryption_is_found(lab: MariaDBLab) -> None:
         lab.sql("ALTER TABLE `Kün den` ENCRYPTED=NO")
         lab.sql("SET GLOBAL innodb_encrypt_tables = OFF")
         engine.actions.perform(action("orders", "rebuild"), False)
-        assert failed_checks(kept("encryption", before, engine.verifier.encryption()), []) == [
+        assert failed_checks(still_guarded("encryption", before, engine.verifier.encryption()), []) == [
             "encryption of `Kün den`: lost: ENCRYPTED=YES, ENCRYPTION_KEY_ID=2, encrypted on disk with key 2",
             "encryption of orders: lost: encrypted on disk with key 1",
         ]
@@ -164,7 +164,7 @@ def test_on_mysql_too_what_is_encrypted_stays_so_through_rebuild_rollback_and_re
         assert engine.verifier.encryption() == at_first
         assert [check for check in engine.verifier.check(None) if not check.passed] == []
         lab.sql("ALTER TABLE `Kün den` ENCRYPTION='N'")
-        assert failed_checks(kept("encryption", at_first, engine.verifier.encryption()), []) == [
+        assert failed_checks(still_guarded("encryption", at_first, engine.verifier.encryption()), []) == [
             "encryption of `Kün den`: lost: ENCRYPTION=Y, encrypted on disk with key of the server"
         ]
 
@@ -189,6 +189,8 @@ def test_an_account_that_must_use_tls_must_still_after_cut_and_release(family_la
         assert engine.gate.differences(gate) == []
         assert engine.verifier.tls() == demanded
         lab.sql(f"ALTER USER {user} REQUIRE NONE")
-        assert failed_checks(kept("TLS", demanded, engine.verifier.tls()), []) == [f"TLS of {user}: lost: REQUIRE SSL"]
+        assert failed_checks(still_guarded("TLS", demanded, engine.verifier.tls()), []) == [
+            f"TLS of {user}: lost: REQUIRE SSL"
+        ]
         for name in (user, strict, f"'elsewhere_{lab.database}'@'%'"):
             lab.sql(f"DROP USER {name}")

@@ -245,7 +245,7 @@ def following() -> Iterator[tuple[MariaDBLab, MariaDBLab]]:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + 15
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         try:
             if true():

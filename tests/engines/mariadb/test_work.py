@@ -59,7 +59,7 @@ class TestWork:
                     ended.append(error)
 
             thread = background(work)
-            until = time.monotonic() + 20
+            until = time.monotonic() + 60
             while not running(lab, "OPTIMIZE") and time.monotonic() < until:
                 time.sleep(0.01)
             assert [p.object for p in engine.actions.progress()] == ["big"]

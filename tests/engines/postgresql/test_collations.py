@@ -56,9 +56,11 @@ def test_what_is_ordered_by_it_is_built_anew_and_then_the_version_is_recorded(la
         plan = made.planner.plan("repair", diagnosis, Thresholds(), None, False)
         assert [(a.kind, a.object, a.stage) for a in plan] == [
             ("reindex", "public.words", 1),
+            ("reindex", "public.seen", 1),
             ("refresh_collation", "public.german", 2),
             ("refresh_collation", lab.name, 2),
             ("analyze", "public.words", 3),
+            ("analyze", "public.seen", 3),
         ]
         assert "public.words_by_default, public.words_by_german, public.words_lowered" in plan[0].reason
         gate = made.gate.read_state()
@@ -76,9 +78,9 @@ def test_a_rebuild_records_it_too_and_optimize_mends_it(lab: PostgreSQLLab) -> N
     with engine(lab) as made:
         diagnosis = made.diagnostics.diagnose(Thresholds())
         rebuild = [a.kind for a in made.planner.plan("rebuild", diagnosis, Thresholds(), None, False)]
-        assert rebuild == [*["vacuum_full"] * 2, *["refresh_collation"] * 2, *["vacuum"] * 2]
+        assert rebuild == [*["vacuum_full"] * 3, *["refresh_collation"] * 2, *["vacuum"] * 3]
         optimize = [a.kind for a in made.planner.plan("optimize", diagnosis, Thresholds(), None, False)]
-        assert optimize == ["reindex", "refresh_collation", "refresh_collation"]
+        assert optimize == ["reindex", "reindex", "refresh_collation", "refresh_collation"]
 
 
 def test_the_version_is_not_recorded_while_something_keeps_the_old_order(lab: PostgreSQLLab) -> None:
@@ -97,9 +99,10 @@ def test_an_account_that_does_not_own_it_leaves_the_recording_to_who_does(lab: P
     lab.server.run("postgres", f"ALTER DATABASE {lab.name} OWNER TO plain_owner")
     lab.sql("ALTER TABLE words OWNER TO plain_owner; ALTER MATERIALIZED VIEW seen OWNER TO plain_owner")
     with engine(lab, user="plain_owner") as made:
-        plan = made.planner.plan(
-            "repair", made.diagnostics.diagnose(Thresholds()), Thresholds(), ["public.words"], False
-        )
+        found, both = made.diagnostics.diagnose(Thresholds()), ["public.words", "public.seen"]
+        one = made.planner.plan("repair", found, Thresholds(), both[:1], False)
+        assert "refresh_collation" not in {a.kind for a in one}
+        plan = made.planner.plan("repair", found, Thresholds(), both, False)
         assert [a.object for a in plan if a.kind == "refresh_collation"] == [lab.name]
 
 

@@ -55,6 +55,7 @@ def test_without_room_for_a_copy_the_tables_that_changed_are_dumped_again(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = lab.difficult()
+    lab.sql("DROP MATERIALIZED VIEW totals")  # A dump would fill it anew from the rows that changed.
     monkeypatch.setattr(disk, "_free", lambda _, places: [1000] * len(places))
     with engine(lab) as made:
         backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)

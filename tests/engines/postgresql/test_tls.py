@@ -9,7 +9,7 @@ import pytest
 
 from maintenance.engines.postgresql import PostgreSQL
 from maintenance.engines.values import Limits, Tag
-from maintenance.workflow.steps.verify import kept
+from maintenance.workflow.steps.verify import still_guarded
 from maintenance.workflow.verdict import failed_checks
 from tests.engines.lab_postgresql import PostgreSQLLab
 
@@ -43,7 +43,7 @@ def test_a_rule_that_demands_tls_and_is_gone_fails_the_proof(lab: PostgreSQLLab,
             f"pg_hba.conf: hostssl {lab.name},other all all ldap": ["hostssl"],
         }
         rules.write_text(RULES.format(name=lab.name).replace("hostssl all", "host all") + text)
-        assert failed_checks(kept("TLS", before, made.verifier.tls()), []) == [
+        assert failed_checks(still_guarded("TLS", before, made.verifier.tls()), []) == [
             "TLS of pg_hba.conf: hostssl all shop_app 10.0.0.0 255.0.0.0 scram-sha-256: lost: hostssl"
         ]
         assert made.verifier.encryption() == {}

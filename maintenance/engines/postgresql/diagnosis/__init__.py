@@ -14,16 +14,17 @@ from maintenance.engines.parts import Diagnostics
 from maintenance.engines.values import Diagnosis, Finding, Thresholds
 
 from ..driver_errors import lost
+from ..dump_limits import for_superusers
 from ..privileges import PostgresPrivileges
 from ..relations import relations
 from ..repair.collations import Collations, dependent, mismatch
 from ..repair.lost_pages import lost_pages
 from ..repair.system_catalogs import SystemCatalogs, findings_about_system
 from ..sessions import TargetDatabase
-from ..sql import Row, ask, canonical, words_of
+from ..sql import Row, ask, canonical, is_superuser, words_of
 from ..structure import Examined, Structure
 from .bloat import measured
-from .catalog_checks import CONFIGURATION, QUESTIONS, Question
+from .catalog_checks import CONFIGURATION, QUESTIONS, Question, by_superuser
 from .disk import free_bytes, headroom
 from .files import FILES, missing, orphans
 from .inconclusive import cannot_tell, refused
@@ -35,6 +36,11 @@ from .tables import findings_about, table_facts
 READ_ONLY = {"statement_timeout": "30s", "lock_timeout": "2s", "default_transaction_read_only": "on"}
 EXAMINE_SECONDS = 15.0
 """Time for structural checks during diagnosis; what does not fit is told, and looked at under the cut."""
+
+OWNED_BY_OTHERS = """
+SELECT 1 FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE d.datname = current_database() AND NOT r.rolsuper
+"""
+"""Whether the database belongs to no superuser."""
 
 VISIBILITY_SECONDS = 5.0
 EMPTY_SECONDS = 5.0
@@ -74,6 +80,7 @@ class PostgresDiagnostics(Diagnostics):
             findings = self._answers(connection, QUESTIONS) if whole else []
             findings += sequence_findings(self.target, connection) if whole else []
             findings += self._not_examined(connection) if whole else []
+            findings += self._by_superuser(connection) if whole else []
             files = ask(connection, FILES) if whole else []
             free = free_bytes(connection)
             rows, packed = self._sizes(connection, findings)
@@ -124,6 +131,15 @@ class PostgresDiagnostics(Diagnostics):
                 findings += [answer for answer in answers if answer]
         return findings
 
+    def _by_superuser(self, connection: Connection) -> list[Finding]:
+        """Return what a restore makes with more rights than the owner has. Other accounts lack a right instead."""
+        try:
+            asked = is_superuser(connection) and bool(ask(connection, OWNED_BY_OTHERS))
+            names = for_superusers(connection, self.target.capabilities) if asked else []
+        except DBAPIError as error:
+            return refused(error, "what a restore does as a superuser")
+        return [by_superuser(names)] if names else []
+
     def _not_examined(self, connection: Connection) -> list[Finding]:
         rows = ask(connection, NOT_EXAMINED, examined=list(self.target.capabilities.examined_indexes))
         return [
@@ -148,7 +164,7 @@ class PostgresDiagnostics(Diagnostics):
         try:
             changed = self.collations.changed(connection)
             findings += [mismatch(collation) for collation in changed]
-            for table, index, _ in dependent(connection, changed):
+            for table, index in dependent(connection, changed):
                 found.setdefault(table, []).append(index)
         except DBAPIError as error:
             findings += refused(error, "collations")

@@ -6,15 +6,19 @@ Every question is cheap and read-only, and is asked in a transaction of its own:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Finding, Severity
 
 from ..capabilities import Capabilities
+from ..least_account import READER
 from ..relations import USER_TABLES
 from ..sql import Row, canonical, quoted
+
+NAMED = 10
+"""Objects that a finding names."""
 
 
 @dataclass(frozen=True)
@@ -286,6 +290,32 @@ def _unlogged(row: Row) -> Finding:
     )
 
 
+def _behind_policies(row: Row) -> Finding:
+    return Finding(
+        "rows_behind_policies",
+        "high",
+        canonical(row[0], row[1]),
+        msg("Its rows are read in its owner's name, from whom FORCE ROW LEVEL SECURITY may keep some"),
+        msg(
+            "Its indexes call functions that others wrote. Take FORCE ROW LEVEL SECURITY from it for the maintenance: "
+            "a table that cannot be read whole is never called proven"
+        ),
+    )
+
+
+def by_superuser(names: Sequence[str]) -> Finding:
+    return Finding(
+        "restored_by_superuser",
+        "low",
+        "",
+        msg(
+            "Only a superuser may create again {names}: a rollback from a dump does so with the rights of the console",
+            names=", ".join([*names[:NAMED], *(["…"] if len(names) > NAMED else [])]),
+        ),
+        msg("Functions of owners run in the owners' names meanwhile"),
+    )
+
+
 def _event_trigger(row: Row) -> Finding:
     name, event, owner = row
     return Finding(
@@ -312,7 +342,8 @@ QUESTIONS = (
         "invalid indexes",
         """SELECT n.nspname, i.relname, tn.nspname, t.relname
            FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
-           JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace tn ON tn.oid = t.relnamespace
+           JOIN pg_class t ON x.indrelid IN (t.oid, t.reltoastrelid) AND t.relkind <> 't'
+           JOIN pg_namespace tn ON tn.oid = t.relnamespace
            WHERE i.relkind = 'i' AND NOT (x.indisvalid AND x.indisready AND x.indislive)""",
         _invalid,
     ),
@@ -465,6 +496,12 @@ QUESTIONS = (
         f"""SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE {USER_TABLES} AND c.relpersistence = 'u' AND pg_relation_size(c.oid) > 0""",
         _unlogged,
+    ),
+    Question(
+        "rows behind policies",
+        f"""SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE {USER_TABLES} AND c.relrowsecurity AND c.relforcerowsecurity AND {READER} IS NOT NULL""",
+        _behind_policies,
     ),
     Question(
         "event triggers",

@@ -25,7 +25,7 @@ ELSEWHERE = """
 SELECT c.oid, s.spcname, pg_tablespace_location(s.oid) FROM pg_class c
 JOIN pg_database d ON d.datname = current_database()
 JOIN pg_tablespace s ON s.oid = CASE c.reltablespace WHEN 0 THEN d.dattablespace ELSE c.reltablespace END
-WHERE c.relkind = 'r' AND pg_tablespace_location(s.oid) <> ''
+WHERE c.relkind IN ('r', 'm') AND pg_tablespace_location(s.oid) <> ''
 """
 """Tables that do not lie in the data folder."""
 

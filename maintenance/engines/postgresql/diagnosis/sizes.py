@@ -65,7 +65,7 @@ WITH i AS (
      WHERE a.attrelid = ci.oid) AS width
   FROM pg_index x JOIN pg_class ci ON ci.oid = x.indexrelid JOIN pg_class ct ON ct.oid = x.indrelid
   JOIN pg_namespace n ON n.oid = ct.relnamespace JOIN pg_am am ON am.oid = ci.relam
-  WHERE am.amname = 'btree' AND x.indisvalid AND ct.relkind = 'r' AND n.nspname !~ '^pg_'
+  WHERE am.amname = 'btree' AND x.indisvalid AND ct.relkind IN ('r', 'm') AND n.nspname !~ '^pg_'
     AND n.nspname <> 'information_schema')
 SELECT indrelid, sum(bytes)::float8, sum(least(bytes, (2 + ceil(reltuples / greatest(1, floor((bs - 40) * ff / 100.0
     / (4 + 8 + 8 * ceil(width / 8.0)))))) * bs))::float8

@@ -58,7 +58,7 @@ def changed_sql(capabilities: Capabilities) -> str:
 
 
 DEPENDENT = f"""
-SELECT t.oid, n.nspname, i.relname, t.relkind::text
+SELECT t.oid, n.nspname, i.relname
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
 JOIN pg_class t ON t.oid = x.indrelid
 WHERE i.relkind = 'i' AND {OURS} AND (x.indcollation::oid[] && %(changed)s::oid[]
@@ -70,12 +70,12 @@ ORDER BY 1, 2, 3
 """Indexes ordered by one of these. What an expression compares by the database's own is not recorded anywhere."""
 
 
-def dependent(connection: Connection, collations: list[Changed]) -> list[tuple[int, str, str]]:
-    """Return (table's oid, index, 'r' for a table or 'm' for a materialized view)."""
+def dependent(connection: Connection, collations: list[Changed]) -> list[tuple[int, str]]:
+    """Return (oid of the table or materialized view, index)."""
     if not collations:
         return []
     rows = ask(connection, DEPENDENT, changed=[collation.oid for collation in collations])
-    return [(int(table), canonical(schema, index), str(kind)) for table, schema, index, kind in rows]
+    return [(int(table), canonical(schema, index)) for table, schema, index in rows]
 
 
 def mismatch(found: Changed) -> Finding:
@@ -115,13 +115,10 @@ class Collations:
         return [Changed(*row) for row in ask(connection, changed_sql(self.target.capabilities))]
 
     def refresh(self, action: Action) -> Performed:
-        """Record the new version; also build the indexes of materialized views, which no other action does."""
+        """Record the new version. Raises Unable where it still differs then."""
         with self.target.session("recording the version of", action.object) as connection:
             before = [found for found in self.changed(connection) if self._is(found, action.object)]
             for found in before:
-                for _, index, kind in dependent(connection, [found]):
-                    if kind == "m":
-                        ask(connection, f"REINDEX INDEX {index}")
                 if found.schema is None:
                     ask(connection, f"ALTER DATABASE {quoted(self.target.place())} REFRESH COLLATION VERSION")
                 else:

@@ -29,11 +29,11 @@ from maintenance.engines.values import Action, Loss, Performed
 from ..driver_errors import lost
 from ..fingerprints import PINNED
 from ..identity import claim_in
-from ..least_account import OWNER, ask_as, insert_as, lend, run_as
+from ..least_account import OWNER, ask_as, insert_as, lend, names_unknown, run_as, usual_path
 from ..own_schemas import mark_schema, own_schemas
 from ..relations import Relation, relations
 from ..sessions import TargetDatabase
-from ..sql import Row, ask, literal, quoted, transaction, words_of
+from ..sql import Row, ask, configure, literal, quoted, transaction, words_of
 from ..structure import Structure, drop_extension, extension
 from .lost_pages import lost_pages
 
@@ -80,6 +80,8 @@ class Salvage:
             if not found:
                 raise Unable("salvaging", action.object, "there is no such table any more")
             relation = found[0]
+            if relation.is_view:
+                return self._fill_anew(connection, action, relation)
             node = int(ask(connection, "SELECT pg_relation_filenode(%(oid)s::regclass)", oid=relation.oid)[0][0])
             saved = self._read_saved(connection, relation)
         if saved is None:
@@ -103,6 +105,20 @@ class Salvage:
             after,
             losses,
         )
+
+    def _fill_anew(self, connection: Connection, action: Action, view: Relation) -> Performed:
+        """Run the query of a materialized view again, which the server does in its owner's name."""
+        statement = f"REFRESH MATERIALIZED VIEW {view.name}"
+        try:
+            ask(connection, statement)
+        except DBAPIError as error:
+            if not names_unknown(error):
+                raise
+            configure(connection, {"search_path": f"pg_catalog, {usual_path(connection)}, pg_temp"})
+            ask(connection, statement)
+        _, after = self._verify(view)
+        loss = Loss(action.object, None, (), msg("filled anew from its query; what it held before is lost"))
+        return Performed(msg("Filled {view} anew from its query", view=action.object), view.bytes, after, (loss,))
 
     # -- 1 find and save ------------------------------------------------------------------------------------
 

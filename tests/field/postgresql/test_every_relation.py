@@ -1,0 +1,139 @@
+"""Materialized views, partitioned parents and tables of long values, like any other table."""
+
+from __future__ import annotations
+
+import psycopg2
+import pytest
+
+from maintenance.engines.errors import Damaged
+from maintenance.engines.postgresql import PostgreSQL
+from maintenance.engines.values import Restored, Thresholds
+from tests.engines.lab_postgresql import PostgreSQLLab
+from tests.engines.postgresql.world import MARKER, PLAIN, action, engine
+
+from .test_way_back import walk_back
+
+SMALL = Thresholds(minimum_bytes=0)
+STALE = "CREATE MATERIALIZED VIEW figures AS SELECT count(*) AS n FROM orders; DELETE FROM orders WHERE id % 3 = 0"
+
+
+def kinds(made: PostgreSQL, kind: str = "repair") -> set[tuple[str, str]]:
+    found = made.diagnostics.diagnose(SMALL)
+    return {(a.kind, a.object) for a in made.planner.plan(kind, found, SMALL, None, False)}  # type: ignore[arg-type]
+
+
+def test_a_materialized_view_that_holds_old_rows_is_brought_back_with_them(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.sql(STALE)
+    held = lab.sql("SELECT n FROM figures")
+    [tested] = walk_back(lab)
+    assert isinstance(tested, Restored)
+    assert tested.extent == "copy"
+    assert "public.figures" in str(tested.why)
+    assert lab.sql("SELECT n FROM figures") == held
+
+
+def test_a_materialized_view_that_was_filled_anew_after_the_backup_is_brought_back_as_it_was_then(
+    lab: PostgreSQLLab,
+) -> None:
+    lab.fill()
+    lab.sql("CREATE MATERIALIZED VIEW figures AS SELECT count(*) AS n FROM orders")
+    with engine(lab) as made:
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        lab.sql("DELETE FROM orders WHERE id % 3 = 0; REFRESH MATERIALIZED VIEW figures")
+        lab.sql("INSERT INTO orders (customer_id, status) VALUES (1, 'x')")
+        gate = made.gate.read_state()
+        made.gate.cut(gate, MARKER)
+        baseline = made.verifier.fingerprint(None)
+        assert "public.figures" in baseline
+        image = made.backups.image(backup, baseline, lab.folder, "image", PLAIN)
+        side = made.rollback.restore_beside(image, backup, PLAIN)
+        assert made.verifier.fingerprint(None, side) == baseline
+        made.gate.open(gate, None)
+        made.rollback.clean()
+
+
+def test_a_materialized_view_without_rows_is_left_out(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.sql("CREATE MATERIALIZED VIEW nothing AS SELECT id FROM orders WITH NO DATA")
+    with engine(lab) as made:
+        assert "public.nothing" not in made.verifier.fingerprint(None)
+        assert [check for check in made.verifier.check(None) if not check.passed] == []
+
+
+def test_a_damaged_materialized_view_is_found_and_filled_anew_with_leave_only(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.sql("CREATE MATERIALIZED VIEW notes AS SELECT id, note FROM orders; CREATE UNIQUE INDEX notes_id ON notes (id)")
+    lab.damage_page("notes", 2)
+    with engine(lab) as made:
+        found = made.diagnostics.diagnose(SMALL)
+        assert ("damaged_table", "public.notes") in {(f.code, f.object) for f in found.findings}
+        [reading] = [a for a in made.planner.plan("repair", found, SMALL, None, False) if a.kind == "read_test"]
+        with pytest.raises(Damaged):
+            made.actions.perform(reading, False)
+        [saving] = [a for a in made.planner.plan("repair", found, SMALL, None, True) if a.kind == "salvage"]
+        [loss] = made.actions.perform(saving, True).losses
+        assert loss.object == "public.notes"
+        assert [check for check in made.verifier.check(None) if not check.passed] == []
+    assert lab.sql("SELECT count(*) FROM notes") == lab.sql("SELECT count(*) FROM orders")
+
+
+def test_a_damaged_index_of_a_materialized_view_is_built_anew(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.sql("CREATE MATERIALIZED VIEW notes AS SELECT id, note FROM orders; CREATE UNIQUE INDEX notes_id ON notes (id)")
+    lab.damage_page("notes_id", 2)
+    with engine(lab) as made:
+        before = made.verifier.fingerprint(["public.notes"])
+        assert ("reindex", "public.notes") in kinds(made)
+        made.actions.perform(action("reindex", "public.notes"), False)
+        assert made.verifier.fingerprint(["public.notes"]) == before
+        assert [check for check in made.verifier.check(None) if not check.passed] == []
+
+
+def test_materialized_views_are_rewritten_as_tables_are(lab: PostgreSQLLab) -> None:
+    lab.fill()
+    lab.sql("CREATE MATERIALIZED VIEW notes AS SELECT id, note FROM orders; CREATE UNIQUE INDEX notes_id ON notes (id)")
+    with engine(lab) as made:
+        before = made.verifier.fingerprint(None)
+        assert ("vacuum_full", "public.notes") in kinds(made, "rebuild")
+        for kind in ("vacuum_full", "vacuum", "reindex", "analyze"):
+            made.actions.perform(action(kind, "public.notes"), False)
+        assert made.verifier.fingerprint(None) == before
+
+
+def test_the_identity_of_a_partitioned_parent_is_set(lab: PostgreSQLLab) -> None:
+    lab.sql(
+        """CREATE TABLE p (id int GENERATED BY DEFAULT AS IDENTITY, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+           CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1); CREATE TABLE p2 PARTITION OF p FOR VALUES IN (2);
+           INSERT INTO p (id, k) VALUES (500, 1), (700, 2)"""
+    )
+    with engine(lab) as made:
+        assert ("set_sequences", "public.p") in kinds(made)
+        assert ("set_sequences", "public.p") not in kinds(made, "optimize")
+        assert [(c.name, c.object) for c in made.verifier.check(None) if not c.passed] == [("sequence", "public.p")]
+        made.actions.perform(action("set_sequences", "public.p"), False)
+        assert [check for check in made.verifier.check(None) if not check.passed] == []
+    assert lab.sql("INSERT INTO p (k) VALUES (1) RETURNING id") == [(701,)]
+
+
+def test_what_a_broken_build_left_of_an_index_of_long_values_is_dropped(lab: PostgreSQLLab) -> None:
+    lab.sql("CREATE TABLE docs (id int PRIMARY KEY, body text)")
+    lab.sql("INSERT INTO docs SELECT i, repeat(md5(i::text), 400) FROM generate_series(1, 20) i")
+    with lab.application("postgres") as reader, lab.application("postgres") as builder:
+        reader.execute("BEGIN; SELECT length(body) FROM docs")
+        builder.execute("SET statement_timeout = '1s'")
+        with pytest.raises(psycopg2.Error):
+            builder.execute("REINDEX TABLE CONCURRENTLY docs")
+        reader.execute("ROLLBACK")
+    left = "SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1"
+    names = [str(name) for (name,) in lab.sql(left)]
+    assert any(name.startswith("pg_toast.") for name in names)
+    with engine(lab) as made:
+        before = made.verifier.fingerprint(None)
+        dropping = [object for kind, object in kinds(made) if kind == "drop_index"]
+        assert len(dropping) == len(names)
+        for object in dropping:
+            made.actions.perform(action("drop_index", object), False)
+        assert made.verifier.fingerprint(None) == before
+        assert kinds(made) == set()
+    assert lab.sql(left) == []
