@@ -63,6 +63,10 @@ class Capabilities:
     """There is a tool (mariabackup) that copies the files of a running server."""
     rights: tuple[Right, ...]
     """Rights on the whole server that the account needs: name, what for, how bad it is without."""
+    protecting_right: str | None
+    """Right that keeps an account that has it from being altered by one that lacks it; None: there is no such right."""
+    definer_rights: tuple[str, ...]
+    """By version, the right to say who defines an event or a view, where `rights` does not name it."""
     pages_sql: str | None
     """Prefix that runs a query and tells the pages it touched; None where there is none."""
 
@@ -150,6 +154,8 @@ MARIADB = Capabilities(
     dump_options=(),
     physical=True,
     rights=MARIADB_RIGHTS,
+    protecting_right=None,
+    definer_rights=(),
     pages_sql="ANALYZE FORMAT=JSON",
     version_prefix="",
 )
@@ -192,6 +198,8 @@ MYSQL = Capabilities(
     dump_options=("--set-gtid-purged=OFF", "--column-statistics=0"),
     physical=False,
     rights=MYSQL_RIGHTS,
+    protecting_right="SYSTEM_USER",
+    definer_rights=("SET_ANY_DEFINER", "SET_USER_ID"),
     pages_sql=None,
     harms_damaged_tables=False,
 )

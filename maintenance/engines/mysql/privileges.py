@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sqlalchemy.exc import DBAPIError
+
 from ..messages import msg
 from ..parts import Privileges
 from ..values import Grant
+from .accounts import observed_accounts
 from .connection import Session
-from .names import quoted
+from .events import enabled_events
+from .names import account, quoted
 from .server import Server
 
 
@@ -48,6 +52,7 @@ def _needed(server: Server, session: Session, grantee: str, me: str, other: bool
     }
     for right, purpose, severity in server.capabilities.rights:
         yield Grant(f"GRANT {right} ON *.* TO {me}", purpose, right in held, severity)
+    yield from _needed_here(server, session, me, held)
     everywhere = {"SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "LOCK TABLES"} <= held
     schema = like(server.schema)
     yield Grant(
@@ -73,6 +78,56 @@ def _needed(server: Server, session: Session, grantee: str, me: str, other: bool
         msg("Without it the console cannot see progress and waiting sessions"),
         "SELECT" in held or _holds(session, grantee, "performance_schema", "SELECT"),
         "low",
+    )
+
+
+def _needed_here(server: Server, session: Session, me: str, held: set[str]) -> Iterator[Grant]:
+    """What follows from the accounts, triggers and settings that this server has now."""
+    right = server.capabilities.protecting_right
+    if right is not None and (protected := _protected(server, session, right)):
+        purpose = msg(
+            "Without it the console can neither lock {accounts} nor switch off their events",
+            accounts=", ".join(protected),
+        )
+        yield Grant(f"GRANT {right} ON *.* TO {me}", purpose, right in held, "high")
+    known = {str(row[0]).upper() for row in session.ask("SHOW PRIVILEGES")}
+    definer = next((right for right in server.capabilities.definer_rights if right in known), None)
+    if definer is not None:
+        purpose = msg("Without it the console cannot restore views and routines of other accounts")
+        yield Grant(f"GRANT {definer} ON *.* TO {me}", purpose, definer in held, "high")
+    if _creators_are_not_trusted(server, session):
+        purpose = msg(
+            "Without it the console cannot put back triggers and functions while the binary log is on; or SET GLOBAL"
+            " log_bin_trust_function_creators = ON"
+        )
+        yield Grant(f"GRANT SUPER ON *.* TO {me}", purpose, "SUPER" in held, "high")
+
+
+def _protected(server: Server, session: Session, right: str) -> list[str]:
+    """Return the accounts that the cut would lock, and the definers of events that it would switch off, which only
+    an account with this right may alter."""
+    rows = session.ask("SELECT grantee FROM information_schema.user_privileges WHERE privilege_type = %(r)s", r=right)
+    holders = {str(row[0]) for row in rows}
+    try:
+        accounts = [(one["user"], one["host"]) for one in observed_accounts(server, session) if not one["locked"]]
+        definers = [str(event["definer"]).rpartition("@")[::2] for event in enabled_events(server, session)]
+    except DBAPIError:
+        return []  # without the rights to look that are told as missing themselves
+    found = {account(str(user), str(host)) for user, host in [*accounts, *definers] if f"'{user}'@'{host}'" in holders}
+    return sorted(found)
+
+
+def _creators_are_not_trusted(server: Server, session: Session) -> bool:
+    """Whether error 1419 would meet who puts back a trigger or function of this schema."""
+    if session.ask("SELECT @@GLOBAL.log_bin, @@GLOBAL.log_bin_trust_function_creators")[0] != (1, 0):
+        return False
+    return bool(
+        session.ask(
+            "SELECT 1 FROM information_schema.triggers WHERE trigger_schema = %(s)s UNION ALL"
+            " SELECT 1 FROM information_schema.routines WHERE routine_schema = %(s)s AND routine_type = 'FUNCTION'"
+            " LIMIT 1",
+            s=server.schema,
+        )
     )
 
 
