@@ -55,6 +55,7 @@ test-quick: $(VENV)/.installed-dev messages
 ## make test-field  cases from the field: long and rare ones, on real servers
 test-field: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
+	@sh deploy/sqlite.sh $(VENV)/sqlite || echo "Going on with the shell sqlite3 of this system, and without SQLite's corpus." >&2
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/field
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
@@ -80,6 +81,7 @@ chaos: test-packages $(VENV)/.installed-dev messages
 
 ## make bench   what a maintenance costs beside the database's own programs, as ratios; BENCH="--sizes 0.1,1,4"
 bench: $(VENV)/.installed messages
+	@sh deploy/sqlite.sh $(VENV)/sqlite || echo "Rows saved are compared with the shell sqlite3 of this system." >&2
 	@$(BIN)/python -m bench $(BENCH)
 
 ## make requirements  pins the dependencies anew

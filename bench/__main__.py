@@ -20,7 +20,7 @@ from pathlib import Path
 
 import rich.console
 
-from . import on_mariadb, on_postgresql, on_sqlite
+from . import on_mariadb, on_postgresql, on_sqlite, salvage
 from .console import Run
 from .figures import Row, spread
 from .tables import markdown, show
@@ -65,7 +65,9 @@ def sqlite(folder: Path, size: float, sizes: Sequence[float], rounds: int) -> Ta
     stage.fill(size)
     played = [on_sqlite.play(stage, number) for number in repeated(rounds, "SQLite")]
     remembered = [on_sqlite.memory(stage, gigabytes) for gigabytes in sizes]
+    title, saved = salvage.rows(folder)
     return {
+        title: saved,
         f"SQLite, {size:g} GB, one table in five half empty": on_sqlite.rows(played),
         "SQLite: memory of the worker": memory_rows(sizes, remembered),
     }

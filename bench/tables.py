@@ -10,7 +10,7 @@ from rich.table import Table
 from .figures import Row
 
 HEADINGS = ("", "median", "least … most", "at most", "")
-DIGITS = {"s": 2, "×": 2, "MB": 0, "ms": 0}
+DIGITS = {"s": 2, "×": 2, "MB": 0, "ms": 0, "rows": 0}
 
 
 def number(value: float, unit: str) -> str:

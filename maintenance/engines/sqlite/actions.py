@@ -34,8 +34,6 @@ def table_named(connection: sqlite3.Connection, name: str) -> Table:
 
 def _vacuum(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     """VACUUM gives new rowids to tables that name none and have no index; VACUUM INTO keeps them."""
-    if file.raw is not None:
-        return salvage_file(file, allow_data_loss)  # SQLite cannot open the file as it is
     with file.working("rewriting", file.name) as connection:
         before = used_bytes(connection)
         renumbers = any(_is_renumbered(connection, table) for table in tables_in(connection).values())
@@ -229,6 +227,10 @@ ACTIONS: dict[str, Callable[[DatabaseFile, Action, bool], Performed]] = {
 }
 
 
+BY_BYTES = frozenset(("restore_header", "correct_page_count", "salvage_file"))
+"""Work that needs no connection to the file."""
+
+
 class FileActions(Actions):
     """The work, one action after the other: all of it goes through the one connection that holds the file."""
 
@@ -242,6 +244,8 @@ class FileActions(Actions):
                 raise Unable(action.kind, action.object, "this is not an action of SQLite")
             if action.needs_data_loss and not allow_data_loss:
                 raise Damaged(action.kind, action.object, "it may lose rows, and that is not allowed")
+            if self.file.raw is not None and action.kind not in BY_BYTES:
+                return salvage_file(self.file, allow_data_loss)  # SQLite does not open the file as it is
             return ACTIONS[action.kind](self.file, action, allow_data_loss)
 
     def progress(self) -> list[Progress]:

@@ -62,6 +62,9 @@ def saying(doing: str, object: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise translated(error, doing, object) from error
+    except UnicodeError as error:
+        # Python can neither send such a name nor read an error that contains it.
+        raise Damaged(doing, object, msg("a name or a text of its schema is not valid")) from error
     except FileNotFoundError as error:
         raise Unreachable(doing, object, str(error)) from error
     except OSError as error:

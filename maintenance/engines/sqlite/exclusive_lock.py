@@ -124,7 +124,8 @@ def _exclusive(file: DatabaseFile) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("COMMIT")
+        # Never COMMIT: where the header tells another number of pages than the file has, BEGIN corrects it.
+        connection.execute("ROLLBACK")
     except BaseException:
         connection.close()
         raise

@@ -37,6 +37,8 @@ def missing(connection: sqlite3.Connection, table: Table) -> str | None:
         except sqlite3.OperationalError as error:
             if str(error).startswith(UNKNOWN):
                 return str(error)
+        except UnicodeEncodeError:
+            return None  # a name that is no valid text: no statement of ours can say it
     return _missing_in_constraints(table)
 
 
@@ -47,6 +49,8 @@ def _missing_in_constraints(table: Table) -> str | None:
             connection.execute(table.sql)
         except sqlite3.Error as error:
             return str(error) if str(error).startswith(UNKNOWN) else None
+        except UnicodeEncodeError:
+            return None
     return None
 
 

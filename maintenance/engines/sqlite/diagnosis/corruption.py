@@ -40,7 +40,10 @@ class Harm:
         if whole and not lines:
             return
         for table in chosen:
-            self._examine(connection, table)
+            try:
+                self._examine(connection, table)
+            except UnicodeError:
+                self.rows[table.canonical] = msg("a name or a text of its schema is not valid")
         unused = [line for line in lines if line.endswith("never used")]
         if whole:
             self.elsewhere = unused if self.rows or self.broken or self.wrong else [line for line in lines if line]
