@@ -44,7 +44,7 @@ class Standing:
 
     @property
     def worst(self) -> dict[str, Any] | None:
-        """The finding to look at first."""
+        """Return the finding to look at first; None without any."""
         found: Sequence[dict[str, Any]] = self.state.findings if self.state else []
         return min(found, key=lambda f: SEVERITIES.index(f["severity"])) if found else None
 
@@ -64,11 +64,12 @@ class Standing:
 
 
 def worst_first(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the findings by severity."""
     return sorted(findings, key=lambda f: SEVERITIES.index(f["severity"]))
 
 
 def standings() -> list[Standing]:
-    """Five queries, however many databases there are."""
+    """Return how each database stands by five queries, however many there are."""
     looks = DatabaseState.objects.filter(setting=OuterRef("pk")).order_by("-measured_at")
     targets = RunTarget.objects.real().filter(database=OuterRef("name"), finished_at__isnull=False).order_by("-id")
     backups = BackupFile.objects.filter(

@@ -36,7 +36,7 @@ class Alert:
 
 
 def take(actor: str, alerts: Sequence[Alert]) -> list[Incident]:
-    """Opens, renews and closes incidents; one commit with their audit entries. Told twice, it changes nothing."""
+    """Open, renew and close incidents in one commit with their audit entries. Told twice, it changes nothing."""
     names = {alert.labels.get("database", "") for alert in alerts}
     known = {s.name: s for s in MaintenanceSetting.objects.filter(enabled=True, name__in=names)}
     with transaction.atomic():
@@ -77,7 +77,7 @@ def _resolve(actor: str, alert: Alert) -> Incident | None:
 
 
 def close(actor: str, incident: Incident) -> bool:
-    """A person's word that it is over; false when it was closed already."""
+    """Close it by a person's word; return False when it was closed already."""
     with transaction.atomic():
         return _close(actor, incident, timezone.now())
 

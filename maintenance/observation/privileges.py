@@ -10,7 +10,7 @@ from .watch import looking
 
 
 def needed(setting: MaintenanceSetting, role: str | None = None) -> list[Grant]:
-    """Every right, given or not, of the target's account or of `role`; none where the account may do everything.
+    """Return every right, given or not, of the target's account or of `role`; none where it may do everything.
 
     Connects to the target. Raises EngineError.
     """

@@ -59,7 +59,7 @@ class Seen:
 
 
 def due() -> bool:
-    """True for one caller in each interval, however many clusters ask."""
+    """Return True for one caller in each interval, however many clusters ask."""
     try:
         source = config.load().prometheus
     except config.ConfigError as error:
@@ -74,7 +74,7 @@ def due() -> bool:
 
 
 def pull() -> int:
-    """One row of TBL-097 for each database of which something was measured; returns how many."""
+    """Write a row of TBL-097 for each database of which something was measured; return how many."""
     source = config.load().prometheus
     if source is None:
         return 0
@@ -105,7 +105,7 @@ def pull() -> int:
 
 
 def ask(source: Prometheus, query: str) -> list[Series]:
-    """An instant query (`/api/v1/query`). Raises NotRead."""
+    """Return the answer to an instant query (`/api/v1/query`). Raises NotRead."""
     request = Request(f"{source.url}/api/v1/query?{urlencode({'query': query})}")  # noqa: S310  (config.py checks the scheme)
     try:
         if source.token_file is not None:
@@ -145,7 +145,7 @@ def read(
     findings: Mapping[str, Sequence[Series]],
     labels: Mapping[str, str],
 ) -> Seen:
-    """What of all this is about the database with these labels."""
+    """Return what of all this is about the database with these labels."""
     status = Seen()
     for measure, series in answers.items():
         try:
@@ -182,13 +182,13 @@ def read(
 
 
 def about(series: Series, labels: Mapping[str, str]) -> int:
-    """How many of the labels it has; 0 when it has one with another value. `pg_up` knows only the instance."""
+    """Return how many of the labels it has; 0 when it has one with another value. `pg_up` knows only the instance."""
     common = [name for name in labels if name in series.labels]
     return len(common) if all(series.labels[name] == labels[name] for name in common) else 0
 
 
 def closest(series: Sequence[Series], labels: Mapping[str, str]) -> list[Series]:
-    """Those that have the most of the labels: a series of the whole server is not about one of its databases."""
+    """Return those with the most of the labels: a series of the whole server is not about one of its databases."""
     most = max((about(s, labels) for s in series), default=0)
     return [s for s in series if most and about(s, labels) == most]
 
@@ -217,7 +217,7 @@ def _object(series: Series) -> str:
 
 
 def keep(setting: MaintenanceSetting, seen: Seen) -> bool:
-    """Writes the state, unless nothing at all was measured. Sizes alone do not tell that a database is well."""
+    """Write the state, unless nothing was measured; return whether. Sizes alone do not tell that a database is well."""
     if seen.up is None and not seen.values and not seen.findings:
         return False
     worst = next((s for s in STATES if any(f["severity"] == s for f in seen.findings)), "low")

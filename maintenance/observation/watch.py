@@ -20,7 +20,7 @@ def looking() -> Tag:
 
 
 def look(setting_id: int, source: DatabaseState.Source | None = None) -> DatabaseState:
-    """Writes TBL-097; an unreachable database is a state too."""
+    """Write a row of TBL-097 and return it; an unreachable database is a state too."""
     setting = MaintenanceSetting.objects.get(pk=setting_id)
     if source is None:
         source = DatabaseState.Source.WATCH if setting_id in _watched() else DatabaseState.Source.DIAGNOSIS
@@ -39,7 +39,7 @@ def _watched() -> set[int]:
 
 
 def due() -> list[int]:
-    """Settings in their watch window whose last look is older than their interval."""
+    """Return settings in their watch window whose last look is older than their interval."""
     found = []
     for setting in MaintenanceSetting.objects.filter(pk__in=_watched()):
         last = setting.states.order_by("-id").first()

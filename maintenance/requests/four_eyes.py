@@ -20,7 +20,7 @@ CHANGES = ("setting.registered", "setting.changed")
 
 
 def refuse_same_person(actor: Actor, run: MaintenanceRun) -> None:
-    """Raises NotPermitted for the one who asked, by whatever account, superusers included."""
+    """Raise NotPermitted for the one who asked, by whatever account, superusers included."""
     if same_person(actor, Actor(run.requested_by_name, run.origin, run.requested_by)):
         raise NotPermitted(
             msg("{who} asked for {run}; a second person has to approve it.", who=actor.name, run=run.number)
@@ -28,7 +28,7 @@ def refuse_same_person(actor: Actor, run: MaintenanceRun) -> None:
 
 
 def refuse_who_changed_it(actor: Actor, run: MaintenanceRun) -> None:
-    """Raises NotPermitted for whoever saved settings of these databases since: then nobody else has looked at them."""
+    """Raise NotPermitted for whoever saved settings of these databases since: nobody else has looked at them then."""
     changes = AuditEntry.objects.filter(
         operation__in=CHANGES, object__in=run.target_databases, at__gte=run.created_at
     ).values_list("actor", "object")
@@ -46,7 +46,7 @@ def refuse_who_changed_it(actor: Actor, run: MaintenanceRun) -> None:
 
 
 def refuse_outdated(run: MaintenanceRun) -> None:
-    """Raises BadInput when nobody may agree to it any more: too old, or not what was asked for."""
+    """Raise BadInput when nobody may agree to it any more: too old, or not what was asked for."""
     why = outdated(run)
     if why is not None:
         raise BadInput(msg("{why}; cancel it and ask again.", why=why))

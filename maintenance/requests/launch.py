@@ -77,7 +77,7 @@ __all__ = [
 
 
 def ask_for_plan(actor: Actor, request: Request) -> StoredPlan:
-    """A worker makes it; until then `made_at` is empty."""
+    """Return a plan that a worker makes; until then `made_at` is empty. Raises NotPermitted."""
     actor.need("launch_maintenance", "launch a maintenance")
     forget_unused()
     with transaction.atomic():
@@ -91,7 +91,7 @@ R = TypeVar("R")
 
 
 def refusals_audited(door: Callable[Concatenate[Actor, P], R]) -> Callable[Concatenate[Actor, P], R]:
-    """Who is refused for want of permission, by a lock or by the four eyes leaves an entry, and nothing else."""
+    """Audit every refusal for want of permission, by a lock or by the four eyes, and nothing else."""
 
     @wraps(door)
     def guarded(actor: Actor, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -282,7 +282,7 @@ def _locked(checked: Checked) -> Locked:
 
 @refusals_audited
 def approve(actor: Actor, run: MaintenanceRun) -> None:
-    """A second person's word starts the run. The one who asked cannot give it, superusers included."""
+    """Start the run by a second person's word. Raises NotPermitted for the one who asked, and BadInput."""
     actor.need("approve_maintenance", "approve a maintenance")
     refuse_same_person(actor, run)
     refuse_who_changed_it(actor, run)
@@ -296,7 +296,7 @@ def approve(actor: Actor, run: MaintenanceRun) -> None:
 
 @refusals_audited
 def reject(actor: Actor, run: MaintenanceRun, comment: str) -> None:
-    """A second person's no: the request ends, frees the lock, and whoever asked hears why."""
+    """End the request by a second person's no; whoever asked hears why. Raises NotPermitted, BadInput."""
     actor.need("approve_maintenance", "reject a maintenance")
     if not comment.strip():
         raise BadInput(msg("A comment is required: say what would have to be otherwise."))
@@ -307,7 +307,7 @@ def reject(actor: Actor, run: MaintenanceRun, comment: str) -> None:
 
 
 def end_outdated(run: MaintenanceRun) -> bool:
-    """Ends a request that nobody may approve any more, so that it holds the lock no longer; returns whether it did."""
+    """End a request that nobody may approve any more, so that it holds the lock no longer; return whether it did."""
     why = outdated(run)
     if why is None or not _end_waiting(run, "console", "run.outdated", "outdated", msg("{why}; ask again.", why=why)):
         return False
@@ -331,7 +331,7 @@ def _end_waiting(run: MaintenanceRun, by: str, operation: str, event: str, why: 
 
 @refusals_audited
 def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
-    """Break-glass: nobody is there to approve, and waiting does more harm. Audited, told to people, in the report."""
+    """Break the glass: nobody is there to approve, and waiting does more harm. Audited, told, in the report."""
     actor.need("break_glass", "begin a maintenance without its approval")
     if not reason.strip():
         raise BadInput(msg("A reason is required: say why nobody can approve, and what waiting would cost."))
@@ -359,7 +359,7 @@ def _let_begin(run: MaintenanceRun, word: Approval) -> None:
 
 @refusals_audited
 def cancel(actor: Actor, run: MaintenanceRun) -> None:
-    """Asks the workers to stop; what nobody began ends at once, unless something stopped was left to it to start."""
+    """Ask the workers to stop; what nobody began ends at once, unless something stopped was left to it to start."""
     actor.need("cancel_maintenance", "cancel a maintenance")
     with transaction.atomic():
         open_states = [Status.AWAITING_APPROVAL, *ACTIVE]
@@ -388,7 +388,7 @@ def _left_to_start(run: MaintenanceRun) -> list[int]:
 
 
 def acknowledge(actor: Actor, run: MaintenanceRun) -> None:
-    """Somebody is on it: the reminders of a run that needs an operator stop. It changes nothing else."""
+    """Stop the reminders of a run that needs an operator: somebody is on it. Raises NotPermitted, BadInput."""
     actor.need("launch_maintenance", "acknowledge a maintenance")
     if not run.targets.filter(status=Status.NEEDS_OPERATOR).exists():
         raise BadInput(msg("{run} does not need an operator.", run=run.number))

@@ -21,13 +21,13 @@ UNUSED = timedelta(days=1)
 
 
 def plan(request: Request) -> list[dict[str, Any]]:
-    """Per database what would be done, and why; changes nothing. Raises BadInput."""
+    """Return what would be done in each database, and why, as JSON types; changes nothing. Raises BadInput."""
     checked = check(request)
     return [_plan_one(checked, setting) for setting in checked.settings]
 
 
 def make(plan_id: int) -> None:
-    """A worker's part: fills the plan that a person asked for, or says why there is none."""
+    """Fill the plan that a person asked for, or say why there is none: a worker's part."""
     asked = StoredPlan.objects.filter(pk=plan_id, made_at=None).first()
     if asked is None:
         return
@@ -50,12 +50,12 @@ def make(plan_id: int) -> None:
 
 
 def forget_unused() -> None:
-    """What nobody launched within a day is of no use to anybody."""
+    """Delete plans that nobody launched within `UNUSED`."""
     StoredPlan.objects.filter(runs=None, asked_at__lt=timezone.now() - UNUSED).delete()
 
 
 def plan_now(asked_by: str, request: Request) -> StoredPlan:
-    """Makes and keeps a plan at once, for callers that wait. Raises BadInput."""
+    """Make and keep a plan at once, for callers that wait. Raises BadInput."""
     forget_unused()
     return StoredPlan.objects.create(
         asked_by=asked_by, request=request.stored(), targets=plan(request), made_at=timezone.now()

@@ -65,7 +65,7 @@ class Request:
     allow_data_loss: bool = False
 
     def stored(self) -> Json:
-        """As JSON; `Request(**stored)` is the same request."""
+        """Return it as JSON; `Request(**stored)` is the same request."""
         names = self.target_databases
         return {
             "maintenance_type": self.maintenance_type,
@@ -203,7 +203,7 @@ def _settings(request: Request) -> list[MaintenanceSetting]:
 
 
 def refuse_unreleased(setting: MaintenanceSetting, facts: Facts | None = None) -> None:
-    """What an earlier run left closed has doubtful data: taking it for the truth would hide the loss.
+    """Raise BadInput for what an earlier run left closed: taking its data for the truth would hide a loss.
 
     Without `facts`, which a closed database may not tell, it is known by its settings; with them also by itself.
     """
@@ -234,7 +234,7 @@ def _refuse_last(setting: MaintenanceSetting, same: Q) -> None:
 
 
 def identity_of(facts: Facts) -> str:
-    """As keys and records hold it: one length for every engine."""
+    """Return the identity as keys and records hold it: one length for every engine."""
     return hashlib.sha256(facts.identity.encode()).hexdigest()[:40]
 
 
@@ -253,6 +253,7 @@ def _refuse_unknown_applications(setting: MaintenanceSetting) -> None:
 
 
 def engine_of(setting: MaintenanceSetting) -> Engine:
+    """Return an engine that belongs to no run. Raises BadInput where its address or password cannot be used."""
     try:
         return open_engine(setting.engine_url, Tag(0, 0, letters(), mark_reader()), setting.limits)
     except (AddressRefused, LookupError, SecretUnreadable, config.ConfigError) as error:

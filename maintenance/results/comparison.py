@@ -66,13 +66,13 @@ class Comparison:
 
     @property
     def improved(self) -> bool:
-        """At least one query improved, none got worse, and the times as a whole did not grow."""
+        """Return whether at least one query improved, none got worse, and the times as a whole did not grow."""
         verdicts = [q.verdict for q in self.queries]
         return "improved" in verdicts and "worse" not in verdicts and (self.ratio or 0) <= 1
 
     @property
     def verdict(self) -> Verdict:
-        """Of all queries together."""
+        """Return the verdict on all queries together."""
         if self.improved:
             return "improved"
         if any(q.verdict == "worse" for q in self.queries):
@@ -81,6 +81,7 @@ class Comparison:
 
     @property
     def summary(self) -> Message:
+        """Return both in one sentence."""
         counts = {v: sum(q.verdict == v for q in self.queries) for v in ("improved", "worse")}
         if self.ratio is None:
             return msg("no query could be compared")
@@ -94,7 +95,7 @@ class Comparison:
 
 
 def spread_of(times: Sequence[float]) -> float:
-    """Interquartile range as a share of the median."""
+    """Return the interquartile range as a share of the median, 0 where it cannot be told."""
     if len(times) < 2 or median(times) == 0:
         return 0.0
     low, _, high = quantiles(times, n=4)
@@ -102,7 +103,7 @@ def spread_of(times: Sequence[float]) -> float:
 
 
 def compare(before: Measurement, after: Measurement) -> Compared:
-    """Same query, two phases."""
+    """Return how the same query did in two phases."""
     comparable = bool(before.times_ms and after.times_ms and not before.error and not after.error)
     was, now = _median(before), _median(after)
     ratio = None if not comparable or was is None or now is None else now / was if was else 1.0
@@ -147,7 +148,7 @@ def _median(measurement: Measurement) -> float | None:
 
 @lru_cache(maxsize=1024)
 def interval_of(pairs: tuple[tuple[Times, Times], ...]) -> Interval | None:
-    """Percentile bootstrap of the geometric mean, over pairs (before, after), of the ratios of medians.
+    """Return the percentile bootstrap of the geometric mean, over pairs (before, after), of the ratios of medians.
 
     Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13. None where too little was measured, or where a
     time is zero because the clock is too coarse.
@@ -166,7 +167,7 @@ def interval_of(pairs: tuple[tuple[Times, Times], ...]) -> Interval | None:
 
 
 def compare_target(target: RunTarget) -> Comparison:
-    """The first measurement before the work against the last one after it, query by query."""
+    """Return the first measurement before the work against the last one after it, query by query."""
     first: dict[str, Measurement] = {}
     last: dict[str, Measurement] = {}
     for measurement in target.measurements.all():

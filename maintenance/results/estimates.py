@@ -16,13 +16,13 @@ LOOKED_AT = 10
 
 
 def usual_outage(database: str, maintenance_type: str, without: int = 0) -> dict[str, Any] | None:
-    """Median of the last outages of this database by the same type; None without any."""
+    """Return median and longest, in seconds, of the last outages of this database by this type; None without any."""
     outages = _over(maintenance_type).filter(database=database).exclude(pk=without).order_by("-id")
     return _told(outages.values_list("outage_started_at", "outage_ended_at")[:LOOKED_AT])
 
 
 def usual_outages(databases: Collection[str], maintenance_type: str) -> dict[str, dict[str, Any] | None]:
-    """The same of each of several databases, by one query."""
+    """Return the same of each of several databases, by one query."""
     newest_first = Window(RowNumber(), partition_by="database", order_by=F("id").desc())
     outages = _over(maintenance_type).filter(database__in=databases).annotate(nth=newest_first)
     spans: dict[str, list[tuple[datetime | None, datetime | None]]] = {name: [] for name in databases}
@@ -34,7 +34,7 @@ def usual_outages(databases: Collection[str], maintenance_type: str) -> dict[str
 
 
 def usual_durations(database: str, maintenance_type: str) -> list[float]:
-    """Seconds that the last maintenances of this database by the same type took from begin to end."""
+    """Return the seconds that the last maintenances of this database by the same type took from begin to end."""
     done = RunTarget.objects.real().filter(
         database=database, run__maintenance_type=maintenance_type, started_at__isnull=False, finished_at__isnull=False
     )

@@ -15,7 +15,7 @@ from .rehearsal import rehearsal
 
 
 def outcome(run: MaintenanceRun) -> dict[str, Any]:
-    """JSON types only. Times are UTC in ISO 8601, durations seconds, sizes bytes."""
+    """Return all of a run as JSON types. Times are UTC in ISO 8601, durations seconds, sizes bytes."""
     targets = run.targets.prefetch_related("steps", "actions", "backup_files", "measurements", "states")
     document = {**summary(run), "targets": [_target(t) for t in targets]}
     if run.finished_at is not None and any(t.outage_lasts for t in targets):
@@ -24,7 +24,7 @@ def outcome(run: MaintenanceRun) -> dict[str, Any]:
 
 
 def summary(run: MaintenanceRun) -> dict[str, Any]:
-    """The run without its targets; asks the database nothing."""
+    """Return the run without its targets; asks the database nothing."""
     return {
         "id": str(run.pk),
         "number": run.number,

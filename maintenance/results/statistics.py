@@ -48,11 +48,12 @@ class Asked:
     severity_level: str = ""
 
     def runs(self) -> QuerySet[MaintenanceRun]:
-        """Without a condition on the status: the database would take that index, and read every run there ever was."""
+        """Return the runs, without a condition on status: the database would take that index, and read every run."""
         runs = MaintenanceRun.objects.real().filter(**self._exactly("")).order_by()
         return runs.filter(targets__database=self.database) if self.database else runs
 
     def targets(self) -> QuerySet[RunTarget]:
+        """Return their targets."""
         targets = RunTarget.objects.real().filter(**self._exactly("run__")).order_by()
         return targets.filter(database=self.database) if self.database else targets
 
@@ -81,28 +82,32 @@ class Figures:
 
     @property
     def runs(self) -> int:
+        """Return how many ended."""
         return sum(self.endings.values())
 
     @property
     def counted(self) -> int:
-        """A cancelled run is neither success nor failure."""
+        """Return how many of them count: a cancelled run is neither success nor failure."""
         return self.runs - self.endings.get(Status.CANCELLED, 0)
 
     @property
     def success(self) -> float | None:
+        """Return the share that succeeded, 0..1; None without any."""
         return self.endings.get(Status.SUCCEEDED, 0) / self.counted if self.counted else None
 
     @property
     def missed(self) -> bool:
+        """Return whether the share is below what the specification asks for."""
         return self.success is not None and self.success < WANTED_SUCCESS
 
     @property
     def average(self) -> float | None:
-        """Duration of a run, seconds."""
+        """Return the mean duration of a run in seconds; None where none is known."""
         return self.worked / self.timed if self.timed else None
 
 
 def total(name: str, parts: Iterable[Figures]) -> Figures:
+    """Return the figures of several spans of time as those of one."""
     parts = list(parts)
     return Figures(
         name,
@@ -149,7 +154,7 @@ class Glance:
 
 
 def glance(month: Month, asked: Asked) -> Glance:
-    """Three queries, whatever the number of runs; none brings a run itself into memory."""
+    """Return month and quarter by three queries, whatever the number of runs; none brings a run itself into memory."""
     last = max(month, month.quarter[-1])
     months = [month + n for n in range(1 - TREND, 1)]
     months += [m for m in month.quarter if m > month]
@@ -232,7 +237,7 @@ def _troubled(begin: datetime, end: datetime, asked: Asked) -> list[Troubled]:
 
 
 def success() -> dict[str, Any]:
-    """Ended runs that succeeded; a cancelled one is neither success nor failure."""
+    """Return how many ended runs succeeded; a cancelled one is neither success nor failure."""
     ended = MaintenanceRun.objects.real().filter(created_at__gt=timezone.now() - DAYS_FOR_SUCCESS, status__in=ENDED)
     counted = ended.exclude(status=Status.CANCELLED)
     numbers = counted.aggregate(all=Count("pk"), good=Count("pk", filter=Q(status=Status.SUCCEEDED)))
@@ -242,13 +247,14 @@ def success() -> dict[str, Any]:
 
 
 def outage() -> dict[str, Any]:
+    """Return sum, number and longest of the outages of the last days, in seconds."""
     since = timezone.now() - DAYS_FOR_OUTAGE
     recent = MaintenanceRun.objects.real().filter(created_at__gt=since, outage_seconds__gt=0)
     return recent.aggregate(seconds=Sum("outage_seconds"), runs=Count("pk"), longest=Max("outage_seconds"))
 
 
 def faster() -> dict[str, Any]:
-    """Of the databases of runs that succeeded: before / after of their queries, the median and the middle half.
+    """Return before / after of the queries of runs that succeeded: the median and the middle half.
 
     RunTarget.ratio is after / before, written at the end of a run. No median of too few.
     """
@@ -263,7 +269,7 @@ def faster() -> dict[str, Any]:
 
 
 def recent() -> list[tuple[MaintenanceRun, float | None]]:
-    """The last that ended, with after / before as the geometric mean over its databases; None: not measured."""
+    """Return the last that ended, with after / before as the geometric mean over databases; None: not measured."""
     ended = MaintenanceRun.objects.real().filter(finished_at__isnull=False)
     runs = list(ended.order_by("-created_at", "-id")[:RECENT])
     ratios: dict[int, list[float]] = {}

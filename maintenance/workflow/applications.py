@@ -18,7 +18,7 @@ class ApplicationFailed(EngineError):
 
 
 def is_running(application: Application) -> bool:
-    """Asks its check command; exit 0 means running. Raises ApplicationFailed when it cannot be asked."""
+    """Return what its check command says; exit 0 means running. Raises ApplicationFailed when it cannot be asked."""
     try:
         run(application.check, timeout=application.timeout_seconds)
     except CommandFailed as error:
@@ -29,13 +29,13 @@ def is_running(application: Application) -> bool:
 
 
 def stop(application: Application, stopping: Event) -> Message:
-    """Stops it and waits until its check agrees. Stopped already: fine."""
+    """Stop it and wait until its check agrees; stopped already: fine. Raises ApplicationFailed, Interrupted."""
     _order(application, "stopping", application.stop, stopping, running=False)
     return msg("Stopped {application}.", application=application.name)
 
 
 def start(application: Application, stopping: Event) -> Message:
-    """Starts it and waits until its check agrees. Running already: fine."""
+    """Start it and wait until its check agrees; running already: fine. Raises ApplicationFailed, Interrupted."""
     _order(application, "starting", application.start, stopping, running=True)
     return msg("Started {application}.", application=application.name)
 

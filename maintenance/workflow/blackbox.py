@@ -31,7 +31,7 @@ class BlackBox:
     path: Path
 
     def write(self, line: Json) -> None:
-        """Appends and syncs. Raises OSError."""
+        """Append a line and sync it. Raises OSError."""
         text = json.dumps({"at": timezone.now().isoformat(), **line}, ensure_ascii=False)
         # The line break comes first too: a line that a crash tore must not swallow this one.
         data = f"\n{text}\n".encode()
@@ -44,7 +44,7 @@ class BlackBox:
             os.close(descriptor)
 
     def moved_home(self) -> BlackBox | None:
-        """A copy of this box in DBMAINT_HOME, when its folder takes no more. None when that fails too."""
+        """Return a copy of this box in DBMAINT_HOME, for when its folder takes no more; None when that fails too."""
         home = Path(settings.HOME) / "black-box" / self.path.name
         if home == self.path:
             return None
@@ -59,7 +59,7 @@ class BlackBox:
         return box
 
     def lines(self) -> list[Json]:
-        """All whole lines; one that a crash tore is left out."""
+        """Return all whole lines; one that a crash tore is left out."""
         entries: list[Json] = []
         for text in self.path.read_text(errors="replace").splitlines():
             try:
@@ -72,11 +72,12 @@ class BlackBox:
 
 
 def link(database: str) -> Path:
+    """Return where the link to the latest box of this database lies."""
     return Path(settings.HOME) / "black-box" / f"{database}.jsonl"
 
 
 def open_box(database: str, target: int, folders: Sequence[str], header: Json, roots: tuple[Path, ...]) -> BlackBox:
-    """The box of this run target in the first folder that takes it and may have it, else in DBMAINT_HOME.
+    """Return the box of this run target in the first folder that takes it and may have it, else in DBMAINT_HOME.
 
     A box that exists already is used again. Raises BlackBoxUnwritable.
     """

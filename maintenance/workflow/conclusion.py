@@ -30,7 +30,7 @@ WENT_WRONG = frozenset({Status.ROLLED_BACK, Status.FAILED, Status.TIMED_OUT})
 
 
 def conclude(run_id: int) -> bool:
-    """Ends the run if all its targets have ended. Idempotent; the first who gets here does it."""
+    """End the run if all its targets have ended; return whether this call did. Idempotent."""
     run = MaintenanceRun.objects.get(pk=run_id)
     targets = list(run.targets.all())
     if run.finished_at is not None or not targets or any(t.status not in ENDED for t in targets):
@@ -63,7 +63,7 @@ def conclude(run_id: int) -> bool:
 
 
 def announce(run: MaintenanceRun, targets: Sequence[RunTarget]) -> None:
-    """Who needs an operator was told when it ended (`Journal.ended`): then only what else went wrong."""
+    """Tell people how the run ended; who needs an operator was told when it ended (`Journal.ended`)."""
     if run.status != Status.NEEDS_OPERATOR:
         events.announce(run, run.status)
         return
@@ -73,7 +73,7 @@ def announce(run: MaintenanceRun, targets: Sequence[RunTarget]) -> None:
 
 
 def figures(target: RunTarget) -> dict[str, float | int | None]:
-    """What came of it in three numbers: ratio of times, bytes, seconds. None: not measured."""
+    """Return what came of it in three numbers: ratio of times, bytes, seconds. None: not measured."""
     sized = ActionRecord.objects.filter(
         target=target, state=StepState.FINISHED, bytes_before__isnull=False, bytes_after__isnull=False
     )
@@ -85,12 +85,12 @@ def figures(target: RunTarget) -> dict[str, float | int | None]:
 
 
 def worst(statuses: Sequence[str]) -> Status:
-    """A run is as bad as its worst target."""
+    """Return the worst status: a run is as bad as its worst target."""
     return next(s for s in WORST_FIRST if s in statuses)
 
 
 def go_on_counting() -> None:
-    """An outage outlives its run where people are needed: its figures go on until the release."""
+    """Write the outages that outlive their run, because people are needed, as they are now."""
     lasting = RunTarget.objects.filter(
         status=Status.NEEDS_OPERATOR, outage_started_at__isnull=False, outage_ended_at__isnull=True
     )
@@ -99,7 +99,7 @@ def go_on_counting() -> None:
 
 
 def recount(run: MaintenanceRun) -> None:
-    """Writes the outage of a run that has ended, as it is now."""
+    """Write the outage of a run that has ended, in seconds as it is now."""
     targets = list(run.targets.filter(outage_started_at__isnull=False))
     for target in targets:
         RunTarget.objects.filter(pk=target.pk).update(out_seconds=target.outage_seconds)

@@ -11,7 +11,7 @@ _counting = threading.Lock()
 
 
 def point(name: str) -> None:
-    """Where tests let the process die; does nothing unless DBMAINT_CRASH_AT names this point.
+    """Let the process die here if DBMAINT_CRASH_AT names this point; do nothing otherwise.
 
     `action.started` is its first passing, `action.started#2` its second, `#137` the 137th of any point;
     with `+0.05` at the end the process dies that many seconds later, in the midst of what follows.

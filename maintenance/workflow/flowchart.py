@@ -54,7 +54,7 @@ class Row:
 
     @property
     def leads_to(self) -> Mapping[Edge, Node]:
-        """All edges."""
+        """Return all edges."""
         return {**self.edges, **self.own}
 
 

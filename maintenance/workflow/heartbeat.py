@@ -31,6 +31,7 @@ cluster_ends = multiprocessing.get_context("fork").Event()
 
 
 def must_leave() -> bool:
+    """Return whether this process was told to leave its runs to a successor."""
     return told_to_leave.is_set() or cluster_ends.is_set()
 
 
@@ -71,6 +72,7 @@ class Heart(threading.Thread):
             events.announce(self.ctx.run, "late", forecast["late"], self.ctx.target.database)
 
     def run(self) -> None:
+        """Beat until the work is over or the lease is lost."""
         self._asking.start()
         while not self._wait_for_the_next_beat():
             try:
@@ -103,6 +105,7 @@ class Heart(threading.Thread):
         return self.over.is_set()
 
     def beat(self) -> None:
+        """Renew the lease and give an order to cancel or a timeout on. Raises LeaseLost."""
         ctx = self.ctx
         orders = ctx.journal.beat(self._seen)
         if not self.listening or not row(ctx.target.node).cancellable or ctx.reason is not None:
@@ -115,9 +118,11 @@ class Heart(threading.Thread):
             self.order("timed_out")
 
     def order(self, reason: str) -> None:
+        """Interrupt the engine, for this reason."""
         self.ctx.reason = reason  # type: ignore[assignment]
         self.ctx.engine.interrupt()
 
     def stop(self) -> None:
+        """End the thread."""
         self.over.set()
         self.join(timeout=30)

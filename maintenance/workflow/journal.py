@@ -57,7 +57,7 @@ class LeaseLost(Exception):
 
 @wait_for_control_database
 def claim(target_id: int, worker: str | None = None) -> Journal | None:
-    """Takes the target if nobody else has it: one compare-and-set. None when somebody has.
+    """Take the target if nobody else has it, by one compare-and-set; return None when somebody has.
 
     The first claim of a run is its beginning: people are told in the same commit.
     """
@@ -116,6 +116,7 @@ class Journal:
     # -- target ------------------------------------------------------------------------------------
 
     def target(self) -> RunTarget:
+        """Return the target as it is stored now, with its run and its setting."""
         return wait_for_control_database(self._target)()
 
     def _target(self) -> RunTarget:
@@ -147,13 +148,13 @@ class Journal:
                     log.exception("DBMAINT_HOME takes no black box either; the journal goes on without")
 
     def open_box(self, database: str, folders: Sequence[str], header: Json, roots: tuple[Path, ...]) -> None:
-        """From here on every line goes to the black box too. Raises BlackBoxUnwritable."""
+        """Write every line to the black box too, from here on. Raises BlackBoxUnwritable."""
         self.box = blackbox.open_box(database, self.target_id, folders, header, roots)
         self.change(black_box=str(self.box.path))
 
     @wait_for_control_database
     def beat(self, progress: Json | None = None) -> Orders:
-        """Renews the lease; raises LeaseLost."""
+        """Renew the lease and return the orders that wait. Raises LeaseLost."""
         changes: dict[str, Any] = {"beat_at": timezone.now()}
         if progress is not None:
             changes["progress"] = progress
@@ -163,7 +164,7 @@ class Journal:
 
     @wait_for_control_database
     def change(self, **changes: Any) -> None:
-        """Sets fields of the run target."""
+        """Set fields of the run target. Raises LeaseLost."""
         with self._owning(**changes):
             pass
         crashpoints.point("changed")
@@ -171,7 +172,7 @@ class Journal:
 
     @wait_for_control_database
     def leave(self) -> None:
-        """Gives the lease back for a successor: in order, so it does not count as a death."""
+        """Give the lease back for a successor: in order, so it does not count as a death."""
         with self._owning():
             mine = RunTarget.objects.filter(pk=self.target_id, token=self.token)
             mine.update(lease_until=None, attempt=F("attempt") - 1)
@@ -181,7 +182,7 @@ class Journal:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Keeps the lease for work outside the procedure."""
+        """Keep the lease for work outside the procedure."""
         over = threading.Event()
 
         def beat() -> None:
@@ -203,14 +204,14 @@ class Journal:
     # -- steps -------------------------------------------------------------------------------------
 
     def done(self, node: Node, part: str, round: int) -> StepRecord | None:
-        """The line of this part if it was finished before."""
+        """Return the line of this part if it was finished before."""
         lines = StepRecord.objects.filter(
             target=self.target_id, node=node, part=part, round=round, state=StepState.FINISHED
         )
         return wait_for_control_database(lambda: lines.order_by("-id").first())()
 
     def was_started(self, node: Node, part: str, round: int, kind: type[E]) -> E | None:
-        """The state before that was written when this part was begun last; None when it never was."""
+        """Return the state before that was written when this part was begun last; None when it never was."""
         lines = StepRecord.objects.filter(target=self.target_id, node=node, part=part, round=round)
         line = wait_for_control_database(lambda: lines.order_by("-id").first())()
         return None if line is None else kind.from_json(line.before or {})
@@ -268,7 +269,7 @@ class Journal:
 
     @wait_for_control_database
     def diagnosed(self, source: DatabaseState.Source, diagnosis: Diagnosis) -> None:
-        """TBL-097."""
+        """Write the row of TBL-097."""
         with self._owning(version=diagnosis.version[:200]):
             target = RunTarget.objects.select_related("setting").get(pk=self.target_id)
             if target.setting is not None:
@@ -276,6 +277,7 @@ class Journal:
 
     @wait_for_control_database
     def action_started(self, action: Action, round: int) -> ActionRecord:
+        """Write a piece of work down before it begins, and return its line. Raises LeaseLost."""
         with self._owning():
             line = ActionRecord.objects.create(
                 target_id=self.target_id,
@@ -290,6 +292,7 @@ class Journal:
 
     @wait_for_control_database
     def action_finished(self, line: ActionRecord, performed: Performed) -> None:
+        """Write what was observed of the work: sizes in bytes, and losses. Raises LeaseLost."""
         line.state, line.finished_at = StepState.FINISHED, timezone.now()
         line.sentence = performed.sentence
         line.bytes_before, line.bytes_after = performed.bytes_before, performed.bytes_after
@@ -304,6 +307,7 @@ class Journal:
 
     @wait_for_control_database
     def action_failed(self, line: ActionRecord, state: StepState, sentence: Message) -> None:
+        """Write that the work failed or was interrupted, and why. Raises LeaseLost."""
         line.state, line.finished_at = state, timezone.now()
         line.sentence = sentence
         with self._owning():
@@ -314,6 +318,7 @@ class Journal:
 
     @wait_for_control_database
     def measured(self, phase: str, round: int, samples: Sequence[Sample]) -> None:
+        """Write the samples of one phase in place of earlier ones of this round. Raises LeaseLost."""
         with self._owning():
             # In two statements, not several a query: it is done within the outage.
             Measurement.objects.filter(target=self.target_id, phase=phase, round=round).delete()
@@ -345,6 +350,7 @@ class Journal:
 
     @wait_for_control_database
     def backed_up(self, role: str, backup: Backup) -> None:
+        """Write down a backup that reads back, with the fingerprints of its content. Raises LeaseLost."""
         with self._owning():
             BackupFile.objects.create(
                 target_id=self.target_id,
@@ -361,6 +367,7 @@ class Journal:
 
     @wait_for_control_database
     def backup_failed(self, role: str, method: str, path: str, error: EngineError) -> None:
+        """Write down that no backup came about there, and why. Raises LeaseLost."""
         with self._owning():
             BackupFile.objects.create(
                 target_id=self.target_id,
@@ -372,20 +379,20 @@ class Journal:
 
     @wait_for_control_database
     def backup_refused(self, path: str, error: EngineError) -> None:
-        """The file is there and reads back, but nothing can be restored from it."""
+        """Write down that the file is there and reads back, but that nothing can be restored from it."""
         with self._owning():
             BackupFile.objects.filter(target_id=self.target_id, path=path).update(verified=False, error=_named(error))
         self._note("backup_refused", path=path, error=str(error))
 
     @wait_for_control_database
     def backup_removed(self, pk: int) -> None:
-        """The file is there no more: a rehearsal's are of no use after it."""
+        """Write down that the file is there no more: a rehearsal's are of no use after it."""
         with self._owning():
             BackupFile.objects.filter(pk=pk, target=self.target_id).update(removed_at=timezone.now())
 
     @wait_for_control_database
     def ended(self, status: Status, because: Message, **changes: Any) -> None:
-        """The last word on this target; the lease is given back in the same commit.
+        """Write the last word on this target; the lease is given back in the same commit. Raises LeaseLost.
 
         People who are needed are called in it too: other databases of the run may be hours from their end.
         """

@@ -38,13 +38,13 @@ def _born(pid: int) -> str | None:
 
 
 def this_worker() -> str:
-    """Place, process id, and boot with start time, so that a reused id is not taken for us."""
+    """Return place, process id, and boot with start time, so that a reused id is not taken for us."""
     place, boot = _place()
     return f"{place}:{os.getpid()}:{boot}/{_born(os.getpid())}"
 
 
 def worker_is_gone(worker: str) -> bool:
-    """True only when it surely is: a process of this host that no longer runs."""
+    """Return True only when it surely is gone: a process of this host that no longer runs."""
     try:
         place, pid, birth = worker.rsplit(":", 2)
         boot, ticks = birth.split("/")
@@ -55,7 +55,7 @@ def worker_is_gone(worker: str) -> bool:
 
 
 def worker_lost(target: RunTarget) -> bool:
-    """What pages tell of a target in work: its worker is gone, gave it up, or was silent for a whole lease."""
+    """Return what pages tell of a target in work: its worker is gone, gave it up, or was silent for a whole lease."""
     if target.status not in (Status.RUNNING, Status.CANCELLING) or target.beat_at is None:
         return False
     silent = timezone.now() - target.beat_at > timedelta(seconds=settings.LEASE_SECONDS)
@@ -63,17 +63,17 @@ def worker_lost(target: RunTarget) -> bool:
 
 
 def out_of_lease() -> Q:
-    """No lease in force. One that ends later than any could was given by a clock that has jumped since."""
+    """Return the condition that no lease is in force; one too far ahead is of a clock that has jumped since."""
     now, lease = timezone.now(), timedelta(seconds=settings.LEASE_SECONDS)
     return Q(lease_until__isnull=True) | Q(lease_until__lt=now) | Q(lease_until__gt=now + 2 * lease)
 
 
 def abandoned() -> Q:
-    """Run targets that somebody worked on and whose lease ran out, by the clock of this host."""
+    """Return the condition for targets that were worked on and whose lease ran out, by the clock of this host."""
     return Q(status__in=[Status.RUNNING, Status.CANCELLING]) & out_of_lease()
 
 
 def expire(token: int, beat_at: datetime | None, target_id: int) -> bool:
-    """Takes the lease from a worker that was watched and is silent. False when it was heard meanwhile."""
+    """Take the lease from a worker that was watched and is silent; return False when it was heard meanwhile."""
     silent = RunTarget.objects.filter(pk=target_id, token=token, beat_at=beat_at, status__in=ACTIVE)
     return bool(silent.update(lease_until=None))

@@ -30,7 +30,7 @@ class Forecast:
         """Round, share and time (s, monotonic) of the first look at the work."""
 
     def look(self, running: Sequence[Progress]) -> dict[str, Any]:
-        """`share` of the bytes to work on, 0..1, None outside the work; `left_seconds` with its basis, or None."""
+        """Return `share` of the bytes to work on, 0..1, None outside the work; `left_seconds` with its basis."""
         target = RunTarget.objects.select_related("run", "setting").get(pk=self.target_id)
         forecast: dict[str, Any] = shares(target, running)
         left, basis = self._left(target, forecast["share"])
@@ -87,7 +87,7 @@ class Forecast:
 
 
 def usual_left(target: RunTarget) -> tuple[float | None, Message | None]:
-    """Of the whole outage, by what it took before; None when nobody knows, or when it takes longer already."""
+    """Return the seconds left of the outage by what it took before, with the basis; None when nobody knows."""
     if target.outage_started_at is None or target.outage_ended_at is not None:
         return None, None
     usual = usual_outage(target.database, target.run.maintenance_type, target.pk)
@@ -99,7 +99,7 @@ def usual_left(target: RunTarget) -> tuple[float | None, Message | None]:
 
 
 def shares(target: RunTarget, running: Sequence[Progress]) -> Json:
-    """What is being worked on, and the overall share weighted by bytes."""
+    """Return what is being worked on, and the overall share weighted by bytes."""
     plan = target.plan or []
     total = sum(a["bytes"] for a in plan)
     records = ActionRecord.objects.filter(target=target, round=target.round)

@@ -34,7 +34,7 @@ class Watch:
         self._looked = time.monotonic()
 
     def orphans(self) -> list[int]:
-        """Ids of targets whose process surely is gone, or that were silent for a lease; these lose it.
+        """Return ids of targets whose process surely is gone, or that were silent for a lease; these lose it.
 
         A worker that was only slow may take its lease back until somebody has claimed the target.
         """
@@ -63,7 +63,7 @@ class Recoverers:
         self._running: dict[int, ForkProcess] = {}
 
     def take(self, target_id: int) -> bool:
-        """False when there are enough already."""
+        """Take the target up in a process of its own; return False when there are enough already."""
         self._running = {pk: process for pk, process in self._running.items() if process.is_alive()}
         if target_id in self._running:
             return True
@@ -76,6 +76,7 @@ class Recoverers:
         return True
 
     def wait(self) -> None:
+        """Wait until all of them have ended."""
         for process in self._running.values():
             process.join()
 

@@ -77,7 +77,7 @@ WORK: Mapping[Node, Callable[[Context], Outcome]] = {
 
 
 def advance(target_id: int) -> bool:
-    """Takes one run target as far as it goes. False when somebody else has it.
+    """Take one run target as far as it goes; return False when somebody else has it.
 
     Every exit is one of: ended; lease lost (the successor goes on); process killed (the sweep goes on).
     """

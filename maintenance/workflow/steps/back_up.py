@@ -26,7 +26,7 @@ UNFINISHED = ("{begun}*.part*", "{begun}*.check*", ".{begun}*")
 
 
 def run(ctx: Context) -> Outcome:
-    """D: the usual method in the usual folder. Its failure leads to M and R."""
+    """Back up by the usual method into the usual folder (D). Its failure leads to M and R."""
     threading.Thread(target=load_what_reports_need, name="loading", daemon=True).start()
     if ctx.run.rehearsal:
         rehearsal.make_copy(ctx)
@@ -66,7 +66,7 @@ def load_what_reports_need() -> None:
 
 
 def run_alternate(ctx: Context) -> Outcome:
-    """R: another place, then a different kind, because damage breaks a logical dump when it is needed most.
+    """Back up to another place, then by a different kind (R): damage breaks a logical dump when it is needed most.
 
     Raises the last failure when none works: the outage has not begun, and does not begin.
     """
@@ -188,7 +188,7 @@ def _back_up(ctx: Context, role: str, method: str, folder: Path) -> Outcome:
 
 
 def remove_incomplete(ctx: Context) -> None:
-    """What an attempt that died was still writing: of no use, and a copy that was to be sealed would lie there open."""
+    """Remove what an attempt that died was still writing; a copy that was to be sealed would lie there open."""
     begun = glob.escape(f"{ctx.target.database}-run{ctx.run.pk}-")
     for folder in filter(None, (ctx.setting.backup_dir, ctx.setting.alternate_backup_dir)):
         for pattern in UNFINISHED:

@@ -20,7 +20,7 @@ SHRUNK = 0.95
 
 
 def run(ctx: Context) -> Outcome:
-    """A failing measurement never takes a proven database back: it is said, and service goes on."""
+    """Measure and compare. A failing measurement never takes a proven database back: it is said, no more."""
     switch.arm(ctx)  # The data is proven whole again.
     try:
         measure(ctx, "after")
@@ -60,6 +60,7 @@ def _load_test(ctx: Context) -> Done[LoadEvidence]:
 
 
 def shrank(ctx: Context) -> bool:
+    """Return whether the objects that were worked on take at most `SHRUNK` of their former bytes."""
     records = ActionRecord.objects.filter(
         target=ctx.target, state=StepState.FINISHED, bytes_before__isnull=False, bytes_after__isnull=False
     )
@@ -68,7 +69,7 @@ def shrank(ctx: Context) -> bool:
 
 
 def further_work(ctx: Context) -> list[dict[str, object]]:
-    """What a second look would still do, as a stored plan; empty when nothing crosses a threshold."""
+    """Return what a second look would still do, as a stored plan; empty when nothing crosses a threshold."""
     diagnosis = ctx.engine.diagnostics.survey(ctx.setting.thresholds, ctx.tables)
     actions = ctx.engine.planner.plan(
         "optimize", diagnosis, ctx.setting.thresholds, ctx.tables, ctx.run.allow_data_loss
@@ -78,7 +79,7 @@ def further_work(ctx: Context) -> list[dict[str, object]]:
 
 
 def one_more_round(ctx: Context) -> Outcome:
-    """T: additional maintenance (6.1), planned from a fresh look; then back to G."""
+    """Plan additional maintenance (T, specification 6.1) from a fresh look; then back to G."""
     plan = further_work(ctx)
     return Outcome(
         "finished",

@@ -15,7 +15,7 @@ from .context import Context, Done, Outcome
 
 
 def run(ctx: Context) -> Outcome:
-    """Service is back already: what fails here is said, and does not change the outcome."""
+    """Look at the state after (K). Service is back already: what fails here is said, and changes no outcome."""
     clean_up(ctx)
     if ctx.run.rehearsal:
         sentence = msg(
@@ -41,7 +41,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def clean_up(ctx: Context, keep: list[str] | None = None) -> None:
-    """Removes what is ours from the target; what stays is listed with the reason."""
+    """Remove what is ours from the target; what stays is listed with the reason."""
 
     def work() -> Done[CleanUp]:
         try:

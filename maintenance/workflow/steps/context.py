@@ -73,16 +73,17 @@ class Context:
 
     @property
     def seal(self) -> Seal:
+        """Return how backups are encrypted."""
         return self.config.seal
 
     @property
     def tables(self) -> list[str] | None:
-        """Canonical names of a partial maintenance, None for all."""
+        """Return canonical names of a partial maintenance, None for all."""
         return self.target.tables or None
 
     @property
     def touched(self) -> list[str] | None:
-        """Canonical names of the tables that an optimization works on; otherwise as `tables`.
+        """Return canonical names of the tables that an optimization works on; otherwise as `tables`.
 
         The rest stays as it is while connections are cut. None also where the work is on more than tables.
         """
@@ -101,7 +102,7 @@ class Context:
 
     @property
     def marker(self) -> Json:
-        """Left on the target while connections are cut, so that any host can tell whose cut it is."""
+        """Return what is left on the target while connections are cut, so that any host can tell whose cut it is."""
         return {
             "dbmaint": 1,
             "run": str(self.run.pk),
@@ -112,15 +113,17 @@ class Context:
 
     @property
     def plan(self) -> list[Action]:
+        """Return the work that was decided on."""
         return [Action(**entry) for entry in self.target.plan or []]
 
     @property
     def image(self) -> Image | None:
+        """Return what a rollback restores from; None before there is one."""
         return ImageEvidence.from_json(self.target.image).image if self.target.image else None
 
     @property
     def backup(self) -> Backup | None:
-        """The newest backup of this run target that reads back."""
+        """Return the newest backup of this run target that reads back; None without one."""
         file = (
             BackupFile.objects.filter(target=self.target, verified=True)
             .exclude(role="catch_up")
@@ -133,7 +136,7 @@ class Context:
         return Backup(Path(file.path), file.method, file.bytes or 0, file.sha256, True, snapshot)
 
     def recorded(self, node: Node, part: str, kind: type[E]) -> E | None:
-        """What this part left, in the newest round that finished it."""
+        """Return what this part left, in the newest round that finished it; None where none did."""
         for round in range(self.target.round, 0, -1):
             line = self.journal.done(node, part, round)
             if line is not None:
@@ -146,13 +149,13 @@ class Context:
 
     @property
     def baseline(self) -> dict[str, Fingerprint] | None:
-        """Fingerprints under the cut, before the first change."""
+        """Return fingerprints under the cut, before the first change; None before they were taken."""
         baseline = self.recorded(Node.CUT_CONNECTIONS, "fingerprint", Baseline)
         return None if baseline is None else dict(baseline.tables)
 
     @property
     def checks_before(self) -> ChecksBefore:
-        """What was checked under the cut, before the first change; nothing where that was not reached."""
+        """Return what was checked under the cut, before the first change; nothing where that was not reached."""
         return self.recorded(Node.CUT_CONNECTIONS, "check", ChecksBefore) or ChecksBefore()
 
     @property
@@ -162,18 +165,18 @@ class Context:
 
     @property
     def worked_on(self) -> set[str] | None:
-        """Canonical names of the tables that work was begun on; None where it was on more than tables."""
+        """Return canonical names of the tables that work was begun on; None where it was on more than tables."""
         objects = sorted(set(ActionRecord.objects.filter(target=self.target).values_list("object", flat=True)))
         tables, unknown = self.engine.sessions.resolve(objects) if objects else ([], [])
         return None if unknown else set(tables)
 
     def change(self, **changes: Any) -> None:
-        """Sets fields of the run target, in the database and here."""
+        """Set fields of the run target, in the database and here. Raises LeaseLost."""
         self.journal.change(**changes)
         self.take_over(changes)
 
     def take_over(self, changes: Mapping[str, Any]) -> None:
-        """Sets here what was written to the database."""
+        """Set here what was written to the database."""
         for name, value in changes.items():
             setattr(self.target, name, value)
 
@@ -197,12 +200,12 @@ class Context:
         return brought.evidence
 
     def wait(self, seconds: float, doing: str) -> None:
-        """Sleeps; a cancel or a timeout ends it with Interrupted."""
+        """Sleep; a cancel or a timeout ends it with Interrupted."""
         if self.engine.stopping.wait(seconds):
             raise Interrupted(doing, self.target.database, "stopped on request")
 
 
 def checked_early(ctx: Context) -> list[Check] | None:
-    """What was found while everybody worked; None when that had to wait for the cut."""
+    """Return what was found while everybody worked; None when that had to wait for the cut."""
     early = ctx.recorded(Node.BACK_UP, "check", EarlyChecks) if ctx.rows_stay else None
     return None if early is None or early.checks is None else list(early.checks)

@@ -19,7 +19,7 @@ from .measure import measure
 
 
 def run(ctx: Context) -> Outcome:
-    """State before into the journal and the black box, then the cut, then the proof of what was there."""
+    """Cut (F): state before into the journal and the black box, then the cut, then the proof of what was there."""
     if ctx.target.gate is None:
         ctx.change(gate=ctx.engine.gate.read_state())
     if ctx.target.outage_started_at is None and not ctx.run.rehearsal:
@@ -76,7 +76,7 @@ def refuse_missing_rows(ctx: Context) -> None:
 
 
 def close(ctx: Context) -> None:
-    """The cut itself; safe to repeat, and repeated after every crash inside the outage."""
+    """Cut the connections; safe to repeat, and repeated after every crash inside the outage. Raises EngineError."""
     gate = ctx.target.gate
     assert gate is not None
 

@@ -26,7 +26,7 @@ NAMED = 10
 
 
 def run(ctx: Context) -> Outcome:
-    """Plans from what B has just seen, or after a crash from a fresh look: the findings in TBL-097 are for people."""
+    """Plan (C) from what B has just seen, or after a crash from a fresh look: findings in TBL-097 are for people."""
     _refuse_other_settings(ctx)
     diagnosis = ctx.diagnosis or ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
     ctx.diagnosis = None
@@ -50,7 +50,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def refuse_damage_left(ctx: Context, diagnosis: Diagnosis, actions: list[Action]) -> None:
-    """Raises Unable where a run that is no repair would leave a damaged table as it is: it could not succeed."""
+    """Raise Unable where a run that is no repair would leave a damaged table as it is: it could not succeed."""
     damaged = [fact.name for fact in diagnosis.tables if fact.damaged]
     left = unplanned(ctx, damaged, actions) if ctx.run.maintenance_type != "repair" else []
     if left:
@@ -118,7 +118,7 @@ def _listed(work: set[tuple[str, str]]) -> str:
 
 
 def refuse_unagreed_loss(ctx: Context, fresh: list[Action], before: set[tuple[str, str]]) -> None:
-    """Raises Unable where rows may be lost of which the confirmed plan (`before`: object and kind) did not say it."""
+    """Raise Unable where rows may be lost of which the confirmed plan (`before`: object and kind) did not say it."""
     agreed = ctx.run.agreed_plan
     if agreed is None or agreed.made_at is None:
         return
@@ -162,7 +162,7 @@ def _refuse_unapproved_work(ctx: Context, before: set[tuple[str, str]], now: set
 
 
 def refuse_without_room(actions: list[Action], diagnosis: Diagnosis, jobs: int, database: str) -> None:
-    """Raises Unable when the server tells its free space and the work at one time needs more."""
+    """Raise Unable when the server tells its free space and the work at one time needs more. Bytes."""
     if diagnosis.free_bytes is None:
         return
     at_once = sorted((a.disk_bytes for a in actions), reverse=True)[:jobs]

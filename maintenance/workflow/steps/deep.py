@@ -26,7 +26,7 @@ class Damage:
 
     @property
     def tables(self) -> list[str]:
-        """Tables and, where a check does not tell its table, the object it looked at."""
+        """Return tables and, where a check does not tell its table, the object it looked at."""
         return list(dict.fromkeys([*(c.table or c.object for c in self.checks), *self.unreadable]))
 
     def __str__(self) -> str:
@@ -43,7 +43,7 @@ def damage(checks: Sequence[Check], prints: Mapping[str, Fingerprint], tables: C
 
 
 def refuse_unplanned(ctx: Context, broken: Damage) -> None:
-    """Raises Damaged where a run that is no repair would leave damage as it is."""
+    """Raise Damaged where a run that is no repair would leave damage as it is."""
     left = unplanned(ctx, broken.tables, ctx.plan)
     if left:
         raise Damaged(

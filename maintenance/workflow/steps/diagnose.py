@@ -10,7 +10,7 @@ from .context import Context, Outcome
 
 
 def run(ctx: Context) -> Outcome:
-    """Writes TBL-097. An EngineError means manual diagnosis (L, Q)."""
+    """Diagnose (B) and write TBL-097. An EngineError means manual diagnosis (L, Q)."""
     diagnosis = ctx.engine.diagnostics.diagnose(ctx.setting.thresholds, ctx.tables)
     ctx.journal.diagnosed(DatabaseState.Source.DIAGNOSIS, diagnosis)
     ctx.diagnosis = diagnosis
@@ -35,7 +35,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def ask_for_people(ctx: Context) -> Outcome:
-    """Q: nothing was changed; a person has to look."""
+    """Ask for manual diagnosis (Q): nothing was changed."""
     return Outcome(
         "finished",
         msg(

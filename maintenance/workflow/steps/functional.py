@@ -16,6 +16,7 @@ from .context import Context
 
 
 def functional_checks(ctx: Context) -> list[Check]:
+    """Return a check for each of the operator's queries. Raises Interrupted."""
     checks = []
     for query in ctx.setting.functional_checks:
         try:
@@ -42,6 +43,6 @@ def refused(value: object) -> Message | None:
 
 
 def newly_failed(ctx: Context) -> list[Check]:
-    """Those that passed under the cut before the work, and fail now."""
+    """Return those that passed under the cut before the work, and fail now."""
     failed = {c.object for c in ctx.checks_before.checks if c.name == "functional" and not c.passed}
     return [c for c in functional_checks(ctx) if not c.passed and c.object not in failed]

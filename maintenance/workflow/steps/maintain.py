@@ -20,7 +20,7 @@ ROUNDS = 5
 
 
 def run(ctx: Context) -> Outcome:
-    """Stages in order, the actions of a stage in parallel, the largest first. The first failure ends it."""
+    """Work (G): stages in order, the actions of a stage in parallel, the largest first. The first failure ends it."""
     if not switch.disarm(ctx):
         return _opened(ctx)
     plan = ctx.plan
@@ -61,7 +61,7 @@ def _finished(ctx: Context) -> set[tuple[str, str]]:
 
 
 def work(ctx: Context, actions: list[Action]) -> None:
-    """Raises the first failure after those that run have ended."""
+    """Do the actions side by side. Raises the first failure after those that run have ended."""
     failures: list[BaseException] = []
 
     def one(action: Action) -> None:
@@ -80,7 +80,7 @@ def work(ctx: Context, actions: list[Action]) -> None:
 
 
 def perform(ctx: Context, action: Action) -> Performed:
-    """One action with its journal lines. After a transient error the step is tried again, without what is done."""
+    """Do one action with its journal lines. After a transient error the step is tried again, without what is done."""
     line = ctx.journal.action_started(action, ctx.target.round)
     try:
         ctx.engine.raise_if_stopping(action.kind, action.object)

@@ -11,7 +11,7 @@ from .context import Context, Done, done
 
 
 def queries(ctx: Context, phase: str) -> list[str]:
-    """Those of TBL-098, else the engine's choice; after the work the ones that were measured before."""
+    """Return those of TBL-098, else the engine's choice; after the work the ones that were measured before."""
     if phase == "after":
         measured = Measurement.objects.filter(target=ctx.target, phase="before").order_by("id")
         return list(dict.fromkeys(measured.values_list("query", flat=True)))
@@ -19,7 +19,7 @@ def queries(ctx: Context, phase: str) -> list[str]:
 
 
 def measure(ctx: Context, phase: str) -> None:
-    """Measures, and keeps all samples at once: a commit after each would lengthen the outage."""
+    """Measure, and keep all samples at once: a commit after each would lengthen the outage."""
 
     def work() -> Done[StepEvidence]:
         listed = queries(ctx, phase)

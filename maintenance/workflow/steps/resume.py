@@ -20,7 +20,7 @@ STEP_BACKS = 2
 
 
 def run(ctx: Context) -> Outcome:
-    """Raises EngineError when service cannot be brought back: the procedure then calls people."""
+    """Bring service back (J). Raises EngineError when that cannot be done: the procedure then calls people."""
     applications = bring_back(ctx)
     if ctx.run.rehearsal:
         return Outcome("finished", msg("The copy was opened again as a database would be; nobody was locked out."))
@@ -48,7 +48,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def bring_back(ctx: Context) -> Released:
-    """Opens the gate in stages and starts the applications. Safe to repeat."""
+    """Open the gate in stages and start the applications; return which. Safe to repeat. Raises EngineError."""
     applications = Released([], [])
     gate = ctx.target.gate
     if gate is None or (ctx.untouched and never_closed(ctx, gate)):
@@ -78,7 +78,7 @@ def never_closed(ctx: Context, gate: Json) -> bool:
 
 
 def open_to(ctx: Context, share: float | None, previous: float | None) -> None:
-    """One stage; steps back to the previous one and tries again when the database does not bear it."""
+    """Open one stage; step back to the previous one and try again when the database does not bear it."""
     gate = ctx.target.gate
     assert gate is not None
 
@@ -103,12 +103,12 @@ def open_to(ctx: Context, share: float | None, previous: float | None) -> None:
 
 
 def pause(ctx: Context) -> None:
-    """A release is never cancelled half way: the wait ends early, the work goes on."""
+    """Wait between two stages; never cancelled half way: the wait ends early, the work goes on."""
     ctx.engine.stopping.wait(ctx.setting.stage_wait_seconds)
 
 
 def bears_it(ctx: Context) -> str | None:
-    """What is wrong after a stage, in the server's words; None when all is well."""
+    """Return what is wrong after a stage, in the server's words; None when all is well."""
     try:
         ctx.engine.sessions.facts()
     except Interrupted:
@@ -122,6 +122,7 @@ def bears_it(ctx: Context) -> str | None:
 
 
 def step_back(ctx: Context, previous: float, trouble: str) -> None:
+    """Let in the `previous` share again, and wait."""
     gate = ctx.target.gate
     assert gate is not None
 

@@ -17,7 +17,7 @@ BACKUP_NODES = (Node.BACK_UP, Node.ALTERNATE_BACKUP)
 
 
 def allowance(ctx: Context, error: EngineError) -> tuple[int, float]:
-    """How often to try again after an error of this kind, and how many seconds to wait before.
+    """Return how often to try again after an error of this kind, and how many seconds to wait before.
 
     Integrity errors are the verify step's own: there a repair comes first.
     """
@@ -34,7 +34,7 @@ def allowance(ctx: Context, error: EngineError) -> tuple[int, float]:
 
 
 def retried(ctx: Context, work: Callable[[], R], what: str) -> R:
-    """Calls `work` until it succeeds or the allowance for its kind of error is used up."""
+    """Call `work` until it succeeds or the allowance for its kind of error is used up; raise the last error then."""
     tries = 0
     while True:
         try:

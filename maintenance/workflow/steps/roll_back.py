@@ -21,7 +21,7 @@ from .verify import still_guarded
 
 
 def run(ctx: Context) -> Outcome:
-    """Restores only what differs from the baseline. An EngineError leaves connections closed (X)."""
+    """Roll back (S): restore only what differs from the baseline. An EngineError leaves connections closed (X)."""
     ctx.engine.clear_interrupt()
     sentence = msg("Nothing had been changed.")
     keep: list[str] = []
@@ -212,7 +212,7 @@ def _worse(baseline: dict[str, Fingerprint], now: dict[str, Fingerprint]) -> lis
 
 
 def fail(ctx: Context) -> Outcome:
-    """U: the maintenance failed; the reason was written where it happened."""
+    """End in failure (U): the reason was written where it happened."""
     if ctx.target.backup_files.exists() and not ctx.finished(Node.ROLL_BACK, "clean"):
         clean_up(
             ctx
@@ -227,7 +227,7 @@ def fail(ctx: Context) -> Outcome:
 
 
 def call_people(ctx: Context) -> Outcome:
-    """X: connections stay as they are, because opening them could do harm; people are called."""
+    """Call people (X): connections stay as they are, because opening them could do harm."""
     if ctx.run.rehearsal:
         return Outcome("finished", msg("Here people would have been called; the database itself is as it was."))
     switch.disarm_if_reachable(ctx)
@@ -261,7 +261,7 @@ def call_people(ctx: Context) -> Outcome:
 
 
 def commands_by_hand(ctx: Context) -> list[str]:
-    """What a person types to open the target and to start what was stopped, should this console be of no use."""
+    """Return what a person types to open the target and to start what was stopped, without this console."""
     gate = ctx.target.gate
     commands: list[str] = []
     if gate is not None and ctx.target.outage_ended_at is None:

@@ -19,7 +19,7 @@ from .context import Context, Outcome, done
 
 
 def run(ctx: Context) -> Outcome:
-    """An application shared by several targets of the run is stopped by the first."""
+    """Stop the applications (E); one shared by several targets of the run is stopped by the first."""
     mine = configured(ctx)
     if ctx.run.rehearsal:
         return Outcome("finished", msg("This is a rehearsal: no application is stopped."))
@@ -33,7 +33,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def configured(ctx: Context) -> list[Application]:
-    """The applications of this target in the order of stopping. Raises Unable for an unknown name."""
+    """Return the applications of this target in the order of stopping. Raises Unable for an unknown name."""
     unknown = [name for name in ctx.setting.applications if name not in ctx.config.applications]
     if unknown:
         raise Unable(
@@ -45,7 +45,7 @@ def configured(ctx: Context) -> list[Application]:
 
 
 def hold(ctx: Context, application: Application) -> None:
-    """Remembers whether it ran, durably, before it is stopped."""
+    """Remember whether it ran, durably, before it is stopped. Raises EngineError."""
     held = ApplicationHold.objects.filter(target=ctx.target, name=application.name).first()
     if held is None:
         running = applications.is_running(application) or _ran_before(ctx, application.name)
@@ -73,7 +73,7 @@ class Released:
 
 
 def release_applications(ctx: Context) -> Released:
-    """Starts, in reverse order, what this run stopped and no target of it needs stopped any longer.
+    """Start, in reverse order, what this run stopped and no target of it needs stopped any longer; return which.
 
     Goes by what was stopped, not by today's settings. Raises EngineError when one does not start.
     """
@@ -108,7 +108,7 @@ def _turn(ctx: Context, name: str) -> Literal["ours", "others", "nobody"]:
 
 
 def left_stopped(target: RunTarget) -> str:
-    """Names of the applications that this target was to start and never will, because it cannot be worked on.
+    """Return names of applications that this target was to start and never will, as it cannot be worked on.
 
     Call it in the transaction that ends the target: nobody may leave it another one meanwhile.
     """

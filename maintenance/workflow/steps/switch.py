@@ -13,7 +13,7 @@ from .context import Context, Done, done
 
 
 def arm(ctx: Context) -> None:
-    """From here on the target opens by itself when nobody of this console is heard of. Refusal is no failure."""
+    """Let the target open by itself from here on when nothing is heard of this console. Refusal is no failure."""
     gate, seconds = ctx.target.gate, ctx.setting.switch_seconds
     if ctx.armed or gate is None or not seconds or ctx.run.rehearsal:
         return
@@ -42,7 +42,7 @@ def arm(ctx: Context) -> None:
 
 
 def disarm(ctx: Context) -> bool:
-    """False when the target was opened before, by the switch or by a person: others may have written since."""
+    """Keep it closed; return False when it was opened before, by switch or person: others may have written since."""
 
     def work() -> Done[StillClosed]:
         ctx.engine.switch.disarm()
@@ -60,7 +60,7 @@ def disarm(ctx: Context) -> bool:
 
 
 def retire(ctx: Context) -> None:
-    """Everything is as before, so there is nothing left to open."""
+    """Put the switch off for good: everything is as before, so there is nothing left to open."""
 
     def work() -> Done[StepEvidence]:
         ctx.engine.switch.disarm()
@@ -71,7 +71,7 @@ def retire(ctx: Context) -> None:
 
 
 def disarm_if_reachable(ctx: Context) -> None:
-    """For a target that is left to people. What cannot be reached was whole when its switch was armed."""
+    """Disarm where a target is left to people. What cannot be reached was whole when its switch was armed."""
     if ctx.target.gate is not None:
         with suppress(EngineError):
             disarm(ctx)

@@ -19,7 +19,7 @@ from .maintain import work
 
 
 def run(ctx: Context) -> Outcome:
-    """Raises Damaged when the proof fails although a repair was tried."""
+    """Prove that nothing was lost (H). Raises Damaged when the proof fails although a repair was tried."""
     while True:
         part = f"proof {ctx.target.repairs + 1}"
         proof = ctx.once(part, Proof, lambda: prove(ctx))
@@ -51,7 +51,7 @@ def _repair(ctx: Context) -> Done[StepEvidence]:
 
 
 def prove(ctx: Context) -> Done[Proof]:
-    """Structure and constraints, functional checks, fingerprints, and the catalog of objects.
+    """Return the proof: structure and constraints, functional checks, fingerprints, and the catalog of objects.
 
     What was damaged is examined before it is read. Where the work was to leave every row, those come first: while
     they are equal the constraints hold as before the cut, and only what was built anew is left to prove.
@@ -137,7 +137,7 @@ def _read(ctx: Context, names: list[str] | None) -> dict[str, Fingerprint]:
 
 
 def accepted_losses(ctx: Context) -> set[str]:
-    """Tables of which rows could not be saved, with the operator's permission by name."""
+    """Return tables of which rows could not be saved, with the operator's permission by name."""
     if not ctx.run.allow_data_loss:
         return set()
     records = ActionRecord.objects.filter(target=ctx.target, state=StepState.FINISHED)
