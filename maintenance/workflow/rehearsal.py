@@ -14,7 +14,7 @@ from pathlib import Path
 from maintenance.conf import places
 from maintenance.engines import open_engine
 from maintenance.engines.messages import msg, size
-from maintenance.models import Node
+from maintenance.models import Node, RunTarget, StepState
 from maintenance.models.evidence import StageEvidence
 
 from .steps.context import Context, Done
@@ -64,6 +64,12 @@ def go_on_copy(ctx: Context) -> None:
     ctx.engine = copy
     if ctx.reason is not None:
         copy.interrupt()  # The order came while the engine was changed.
+
+
+def copy_of(target: RunTarget) -> str | None:
+    """Return the name of the copy that was made for this target; None where none came about."""
+    line = target.steps.filter(part=COPY, state=StepState.FINISHED).last()
+    return None if line is None else line.evidence(StageEvidence).stage.name
 
 
 def remove_copy(ctx: Context) -> None:

@@ -115,6 +115,9 @@ def _given_up(journal: Journal, error: Exception) -> bool:
         return False
     words = error.sentence if isinstance(error, EngineError) else str(error)
     because = msg("The console could not work on {database}: {error}", database=target.database, error=words)
+    copy = rehearsal.copy_of(target) if target.run.rehearsal else None
+    if copy is not None:
+        because = msg("{because} - its copy {copy} is to be removed by hand", because=because, copy=copy)
     with transaction.atomic():
         stopped = stop.left_stopped(target)
         if stopped:

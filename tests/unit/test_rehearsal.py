@@ -297,3 +297,20 @@ def test_a_rehearsal_that_did_not_come_to_its_end_tells_no_outage(
     run = ended(asked(someone, request_for("shop")))
     assert rehearsal.expected_outage(run.targets.get()) is None
     assert clocks(run.targets.get(), over=True) == []
+
+
+def test_a_console_that_cannot_begin_any_more_names_the_copy_that_it_leaves(
+    fake: Register, request_for: Ask, someone: Actor, settings: Any
+) -> None:
+    setting = fake()
+    run = asked(someone, request_for("shop"))
+    die_at(run.targets.get(), "action.started")
+    settings.CONFIG_FILE.write_text("{ this is not JSON")
+    for _ in range(runner.LAST_ATTEMPT):
+        RunTarget.objects.filter(run=run).update(lease_until=None)
+        runner.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert (
+        f"its copy {setting.engine_url.database}.rehearsal{run.targets.get().pk} is to be removed" in run.ended_because
+    )
