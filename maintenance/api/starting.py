@@ -166,7 +166,7 @@ def reject(request: Called, id: int, given: Rejection) -> HttpResponse:
 
 @routes.post(
     "/{int:id}/acknowledge",
-    auth=open_to(Scope.LAUNCH, "launch_maintenance"),
+    auth=open_to(Scope.LAUNCH, "launch_maintenance", proven=True),
     response={202: Accepted, 404: Problem, 409: Problem, **WRONG},
 )
 def acknowledge(request: Called, id: int) -> HttpResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from django import forms
@@ -23,6 +24,7 @@ from maintenance.templatetags.console import LABELS
 from maintenance.text import dates as days
 from maintenance.text import labels
 from maintenance.text.dates import Month, month_of, this_month
+from maintenance.text.operations import OPERATIONS
 
 TYPES = {
     MaintenanceType.REPAIR: _("Mends what is damaged: indexes, tables, pages. Touches nothing that is whole."),
@@ -251,8 +253,15 @@ class ConfirmForm(GlassForm):
         return str(self.cleaned_data["glass"]) if "break_glass" in self.data else ""
 
 
+class CodeInput(forms.TextInput):
+    """A code that came with a wrong password is good still: no page repeats it."""
+
+    def format_value(self, value: Any) -> None:
+        return None
+
+
 def code_field(help_text: Any) -> forms.CharField:
-    widget = forms.TextInput(
+    widget = CodeInput(
         {"autocomplete": "one-time-code", "spellcheck": "false", "autocapitalize": "none", "class": "mono"}
     )
     return forms.CharField(label=_("Code"), max_length=40, widget=widget, help_text=help_text)
@@ -350,11 +359,21 @@ class HistoryFilter(Filter):
 
 class AuditFilter(Filter):
     actor = forms.CharField(label=_("Who"), required=False, max_length=200)
-    operation = forms.CharField(label=_("Operation"), required=False, max_length=60)
+    operation = forms.ChoiceField(label=_("Operation"), required=False)
     object = forms.CharField(label=_("Object"), required=False, max_length=200)
 
     field_order = ["actor", "operation", "object", "since", "until"]
     exact = {"actor": "actor__istartswith", "operation": "operation__istartswith", "object": "object__icontains"}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        field = self.fields["operation"]
+        assert isinstance(field, forms.ChoiceField)
+        asked = self.data.get("operation", "")
+        own = [(asked, asked)] if asked not in OPERATIONS and asked else []
+        field.choices = _any(
+            [*sorted(((name, str(word)) for name, word in OPERATIONS.items()), key=itemgetter(1)), *own]
+        )
 
 
 class DatabaseFilter(forms.Form):

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from maintenance.models import MaintenanceRun, MaintenanceType, Node, SeverityLevel, Status, StepState
 from maintenance.results import remedies
-from maintenance.text import labels
+from maintenance.text import labels, operations
 from maintenance.text.dates import passed
 from maintenance.text.render import render
 
@@ -295,3 +295,9 @@ def pair(before: float | None, after: float | None, verdict: str) -> SafeString:
         f" {STATES[verdict][0]}",
         f"{100 * after / most:.1f}",
     )
+
+
+@register.filter
+def operation(name: str) -> str:
+    """What the audit log calls it, in the reader's language."""
+    return operations.named(name)

@@ -35,6 +35,7 @@ from maintenance.models import (
 )
 from maintenance.requests import launch, planning
 from maintenance.requests.launch import Actor, Request
+from tests import records
 
 pytestmark = pytest.mark.django_db
 Register = Callable[..., MaintenanceSetting]
@@ -91,12 +92,22 @@ PASSWORD_DOORS = {
     "breaking the glass": lambda client: client.post(
         f"/runs/{waiting().pk}/break-glass/", {"glass": "nobody answers", "password": "guess"}
     ),
+    "releasing": lambda client: client.post(f"/runs/{stuck().pk}/release/", {"database": "shop", "password": "guess"}),
+    "acknowledging": lambda client: client.post(f"/runs/{stuck().pk}/acknowledge/", {"password": "guess"}),
     "launching": lambda client: client.post(confirmation(client), {"names": "shop", "password": "guess"}),
 }
 
 
 def waiting() -> MaintenanceRun:
     return MaintenanceRun.objects.first() or launch.launch(Actor("other", "web"), Request(**LAUNCH))
+
+
+def stuck() -> MaintenanceRun:
+    """A run that needs an operator."""
+    run = MaintenanceRun.objects.first() or records.empty_run(status="needs_operator")
+    if not run.targets.exists():
+        records.target_of(run, "shop", status="needs_operator")
+    return run
 
 
 def confirmation(client: Client) -> str:
@@ -430,7 +441,8 @@ class TestStepUp:
         client = Client()
         client.force_login(people["dba"])
         assert self.launch(client) == 403
-        assert client.post("/api/v1/maintenance/1/approve").status_code == 403
+        for word in ("approve", "acknowledge"):
+            assert client.post(f"/api/v1/maintenance/1/{word}").status_code == 403
         assert client.post("/account/prove/", {"password": "guess"}).status_code == 200
         assert self.launch(client) == 403
         assert not MaintenanceRun.objects.exists()

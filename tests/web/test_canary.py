@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
@@ -20,7 +22,7 @@ from pypdf import PdfReader
 
 from maintenance import tasks
 from maintenance.conf.logs import JsonLine
-from maintenance.models import MaintenanceSetting, Notification
+from maintenance.models import FailedTries, MaintenanceSetting, Notification
 from maintenance.notifications import delivery
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
@@ -29,8 +31,10 @@ from tests.web.api.calling import ASKED, CALLS, SEEN, Machine
 from tests.web.test_permissions import ANSWERS, address
 from tests.web.test_settings_admin import values
 
-FORM, URL, BODY, BEARER, POST = (f"Kanarien-{word}-905x" for word in ("Formular", "Adresse", "Rumpf", "Marke", "Post"))
-CANARIES = (FORM, URL, BODY, BEARER, POST)
+FORM, URL, BODY, BEARER, POST, TYPED = (
+    f"Kanarien-{word}-905x" for word in ("Formular", "Adresse", "Rumpf", "Marke", "Post", "Getippt")
+)
+CANARIES = (FORM, URL, BODY, BEARER, POST, TYPED)
 READERS = ("administrator", "dba", "auditor")
 
 
@@ -76,6 +80,34 @@ def bad_calls(machine: Machine) -> bytes:
     return said + content_of(Machine().get("databases", Authorization=f"Bearer {BEARER}"))
 
 
+def passwords_typed(client: Client, run: str) -> bytes:
+    """At every page that asks for one, wrong each time: what is said, and the page that follows."""
+    said = b""
+    for name, arguments, body in (
+        ("run_approve", [run], {}),
+        ("run_break_glass", [run], {"glass": "nobody answers"}),
+        ("run_release", [run], {"database": "shop"}),
+        ("run_acknowledge", [run], {}),
+        ("token_create", [], {"name": "t", "scopes": ["read"], "days": 1}),
+        ("prove", [], {"code": TYPED}),
+        ("recovery_codes", [], {}),
+        ("password_change", [], {"old_password": TYPED, "new_password1": TYPED, "new_password2": TYPED}),
+        ("second_factor_enrol", [], {"code": TYPED}),
+        ("login", [], {"username": "dba"}),
+    ):
+        page = reverse(f"maintenance:{name}", args=arguments)
+        said += content_of(client.post(page, {"password": TYPED, **body}, follow=True))
+        FailedTries.objects.all().delete()
+    return said
+
+
+def keys() -> list[str]:
+    """Of the installation, as they stand in their files."""
+    pem = settings.AUDIT_KEY.read_text().splitlines()[1]
+    mark = settings.MARK_KEY.read_bytes()
+    return [settings.SECRET_KEY, pem, mark.hex(), b64encode(mark).decode()]
+
+
 @pytest.fixture(autouse=True)
 def groups(transactional_db: None) -> None:
     """Made by a migration, and gone with the tables that an earlier test emptied."""
@@ -117,6 +149,7 @@ def test_no_secret_comes_out_by_the_web_or_the_api(
     delivery.deliver_pending()
     assert Notification.objects.filter(tries__gt=0).exists(), "a message was tried, and failed"
 
+    said += passwords_typed(as_("dba"), str(run.pk))
     world = {"name": "shop", "run": str(run.pk), "setting": str(shop.pk)}
     pages = {name for method, name in ANSWERS if method == "GET"}
     everything = Client()
@@ -134,10 +167,12 @@ def test_no_secret_comes_out_by_the_web_or_the_api(
     assert b"Traceback" not in said
     assert canaries_in(said) == []
     assert token.encode() not in said
+    assert [key for key in keys() if key.encode() in said] == []
     call_command("dumpdata")
     told = (capsys.readouterr().out + caplog.text).encode()
     assert canaries_in(told) == []
     assert token.encode() not in told
+    assert [key for key in keys() if key.encode() in told] == []
     files = [file for file in tmp_path.rglob("*") if file.is_file() and file.name != "config.json"]
     assert {".pdf", ".csv"} <= {file.suffix for file in files}
     for file in files:

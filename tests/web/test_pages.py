@@ -368,6 +368,13 @@ def test_the_audit_page_shows_before_and_after_and_finds_a_forgery(as_: As) -> N
     page = text(client, "/audit/?operation=setting")
     assert "<del>2</del> → <ins>4</ins>" in page
     assert '<dt class="mono">url' not in page
+    assert ">Settings changed<" in page
+    assert '<option value="run.launched">Maintenance asked for</option>' in page
+    client.cookies["django_language"] = "ja"
+    page = text(client, "/audit/?operation=setting.changed")
+    assert ">設定の変更<" in page
+    assert '<option value="setting.changed" selected>設定の変更</option>' in page
+    client.cookies["django_language"] = "en"
     assert "The chain is whole" in client.post("/audit/verify/").content.decode()
     AuditEntry.objects.update(actor="somebody else")
     assert "The chain is broken." in client.post("/audit/verify/").content.decode()

@@ -1,0 +1,86 @@
+"""What the audit log calls each operation, as a person reads it: one name for one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+OPERATIONS: Mapping[str, Promise] = {
+    "run.launched": _("Maintenance asked for"),
+    "run.launch_refused": _("Maintenance refused"),
+    "run.approved": _("Maintenance approved"),
+    "run.approve_refused": _("Approval refused"),
+    "run.rejected": _("Maintenance rejected"),
+    "run.reject_refused": _("Rejection refused"),
+    "run.outdated": _("Request outdated"),
+    "run.glass_broken": _("Begun without approval"),
+    "run.go_without_approval_refused": _("Begin without approval refused"),
+    "run.cancelled": _("Maintenance cancelled"),
+    "run.cancel_refused": _("Cancellation refused"),
+    "run.acknowledged": _("Maintenance acknowledged"),
+    "run.ended": _("Maintenance ended"),
+    "target.claimed": _("Database taken by a worker"),
+    "target.left": _("Database left to another worker"),
+    "target.ended": _("Work on a database ended"),
+    "target.release_asked": _("Release asked for"),
+    "target.released": _("Database released"),
+    "runs.removed": _("Old runs removed"),
+    "performance.removed": _("Old measurements removed"),
+    "states.removed": _("Old states removed"),
+    "backup.removed": _("Old backup removed"),
+    "report.made": _("Report made"),
+    "database.diagnosis_asked": _("Diagnosis asked for"),
+    "state.reported": _("State told by monitoring"),
+    "incident.opened": _("Incident opened"),
+    "incident.closed": _("Incident closed"),
+    "setting.registered": _("Database registered"),
+    "setting.changed": _("Settings changed"),
+    "setting.deleted": _("Settings deleted"),
+    "setting.tested": _("Connection tested"),
+    "rule.proposed": _("Weaker rule of approval proposed"),
+    "login": _("Logged in"),
+    "login.failed": _("Login failed"),
+    "login.locked": _("Logins stopped"),
+    "login.turned_away": _("Logins turned away"),
+    "login.unlocked": _("Logins let again"),
+    "login.second_factor": _("Second factor given"),
+    "login.wrong_code": _("Wrong code"),
+    "password.changed": _("Password changed"),
+    "password.reset": _("Password reset"),
+    "password.wrong_password": _("Wrong password at its change"),
+    "password.locked": _("Changes of a password stopped"),
+    "account.proven": _("Confirmed by code"),
+    "account.wrong_password": _("Wrong password at the account"),
+    "account.locked": _("Tries at the account stopped"),
+    "launch.wrong_password": _("Wrong password at a launch"),
+    "launch.locked": _("Tries at a launch stopped"),
+    "approve.wrong_password": _("Wrong password at an approval"),
+    "approve.locked": _("Tries at an approval stopped"),
+    "second_factor.enrolled": _("Second factor set up"),
+    "second_factor.removed": _("Second factor removed"),
+    "second_factor.new_recovery_codes": _("New recovery codes"),
+    "token.created": _("Token made"),
+    "token.revoked": _("Token revoked"),
+    "token.unknown": _("Unknown token"),
+    "token.wrong_password": _("Wrong password at a token"),
+    "token.locked": _("Tries of tokens stopped"),
+    "person.created": _("Person created"),
+    "person.changed": _("Person changed"),
+    "person.deleted": _("Person deleted"),
+    "group.created": _("Group created"),
+    "group.changed": _("Group changed"),
+    "group.deleted": _("Group deleted"),
+    "access.refused": _("Access refused"),
+    "queue.refused": _("Message of the queue refused"),
+    "audit.verified": _("Audit log verified"),
+    "audit.broken": _("Audit log found broken"),
+    "audit.accepted": _("Broken audit log accepted"),
+    "audit.sealed": _("Old audit entries removed"),
+}
+
+
+def named(operation: str) -> str:
+    """Return its name in the active language; what nobody named stays as it is."""
+    return str(OPERATIONS.get(operation, operation))
