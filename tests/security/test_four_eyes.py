@@ -197,6 +197,21 @@ class TestTheRule:
         ruled.approval_severities = []
         assert settle_rule(ruled, Actor("other", "command"))
 
+    def test_that_is_weaker_in_another_way_waits_for_its_own_second_person(
+        self, ruled: MaintenanceSetting, people: dict[str, User]
+    ) -> None:
+        """Two who want different things have not agreed on either."""
+        MaintenanceSetting.objects.filter(pk=ruled.pk).update(approval_types=["rebuild"])
+        ruled.refresh_from_db()
+        ruled.approval_severities = []
+        assert settle_rule(ruled, Actor("administrator", "web", people["administrator"]))
+        ruled.save()
+        ruled.approval_types = []
+        assert settle_rule(ruled, Actor("other", "command"))
+        ruled.save()
+        ruled.refresh_from_db()
+        assert (ruled.approval_severities, ruled.approval_types) == (["critical"], ["rebuild"])
+
     def test_becomes_stricter_at_once(self, ruled: MaintenanceSetting, as_: As) -> None:
         save(as_("administrator"), ruled, approval_severities=["critical", "high"])
         ruled.refresh_from_db()
