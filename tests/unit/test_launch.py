@@ -220,8 +220,8 @@ class TestWhatIsRefused:
         other = launch.launch(someone, request_for("shop"))
         looked = check
 
-        def checked(request: Request) -> Any:
-            found = looked(request)
+        def checked(*asked: Any) -> Any:
+            found = looked(*asked)
             other.targets.update(status="needs_operator", gate={"limit": -1}, finished_at=timezone.now())
             ScopeHold.objects.all().delete()
             return found
