@@ -9,7 +9,8 @@ OURS = f"n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND {NOT_OURS
 FIRST_OWN = 16384
 """Numbers below belong to what every new database brings along."""
 
-# What a broken build left is no index: work drops it, and no dump holds it.
+# What a broken build left is no index: work drops it, and no dump holds it. Nor does one hold the type of an identity's
+# sequence: CREATE TABLE (LIKE) makes it wider than the column, within the same bounds.
 DEFINITIONS = f"""
 SELECT object, md5(string_agg(definition, chr(10) ORDER BY definition)) FROM (
   SELECT format('table %I.%I', n.nspname, c.relname) AS object,
@@ -54,7 +55,9 @@ SELECT object, md5(string_agg(definition, chr(10) ORDER BY definition)) FROM (
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {OURS}
   UNION ALL
   SELECT format('sequence %I.%I', n.nspname, c.relname),
-    concat_ws('|', format_type(s.seqtypid, NULL), s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
+    concat_ws('|', CASE WHEN EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+        AND d.objid = c.oid AND d.deptype = 'i') THEN 'identity' ELSE format_type(s.seqtypid, NULL) END,
+      s.seqstart, s.seqincrement, s.seqmin, s.seqmax, s.seqcache,
       s.seqcycle, pg_get_userbyid(c.relowner))
   FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS}
   UNION ALL

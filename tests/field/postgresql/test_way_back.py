@@ -156,6 +156,20 @@ def test_rows_that_change_after_the_backup_are_caught_up_in_the_copy(lab: Postgr
         assert made.rollback.leftovers() == []
 
 
+def test_an_identity_that_was_copied_is_restored_within_the_same_bounds(lab: PostgreSQLLab) -> None:
+    """Its sequence is wider than its column, and pg_dump tells no type of it: a dump of the copy reads otherwise."""
+    lab.sql(
+        """CREATE TABLE one (id int GENERATED ALWAYS AS IDENTITY, t text);
+           CREATE TABLE two (LIKE one INCLUDING ALL); INSERT INTO two (t) VALUES ('a')"""
+    )
+    with engine(lab) as made:
+        backup = made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)
+        tested = made.rollback.restore_test(backup, PLAIN, WHOLE)
+        assert tested is not None
+        assert (tested.extent, bool(tested.side)) == ("full", True)
+        made.rollback.clean()
+
+
 @pytest.fixture
 def read_only_by_default(server: PostgreSQLServer, lab: PostgreSQLLab) -> Iterator[None]:
     server.run("postgres", "ALTER SYSTEM SET default_transaction_read_only = on")

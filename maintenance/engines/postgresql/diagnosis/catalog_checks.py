@@ -317,10 +317,10 @@ def by_superuser(names: Sequence[str]) -> Finding:
 
 
 def _event_trigger(row: Row) -> Finding:
-    name, event, owner = row
+    name, event, owner, silenced = row
     return Finding(
         "event_trigger",
-        "low",
+        "low" if silenced else "high",
         "",
         msg("Event trigger {name} of {owner} runs at {event}", name=quoted(name), owner=owner, event=event),
         msg("In sessions of the console it is silenced only while its account is a superuser"),
@@ -505,7 +505,8 @@ QUESTIONS = (
     ),
     Question(
         "event triggers",
-        """SELECT e.evtname, e.evtevent, r.rolname FROM pg_event_trigger e JOIN pg_roles r ON r.oid = e.evtowner
+        """SELECT e.evtname, e.evtevent, r.rolname, me.rolsuper FROM pg_event_trigger e
+           JOIN pg_roles r ON r.oid = e.evtowner JOIN pg_roles me ON me.rolname = current_user
            WHERE e.evtenabled <> 'D' ORDER BY 1 LIMIT 10""",
         _event_trigger,
     ),
