@@ -20,6 +20,7 @@ from sqlalchemy import URL
 from .ports import free_port
 
 START_SECONDS = 180.0
+STOP_SECONDS = 120.0
 
 
 class ServerFailed(Exception):
@@ -84,7 +85,7 @@ class PrivateServer(ABC):
         return needed(self.program)
 
     def stop(self) -> None:
-        """Clean shutdown: everything is in the data files afterwards."""
+        """Clean shutdown: everything is in the data files afterwards. Raises ServerFailed when it was killed."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -170,10 +171,13 @@ class PrivateServer(ABC):
         if self.process.poll() is None:
             self.process.send_signal(how)
             try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired as error:
                 self.process.kill()
-                self.process.wait(30)
+                self.process.wait(STOP_SECONDS)
+                raise ServerFailed(
+                    f"{self.program} did not end within {STOP_SECONDS:.0f} s: {_tail(self.log)}"
+                ) from error
         self.process = None
 
 
