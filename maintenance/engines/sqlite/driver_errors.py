@@ -10,6 +10,8 @@ from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceSh
 from ..messages import msg
 
 BUSY, LOCKED, INTERRUPT, CORRUPT, FULL, NOTADB = 5, 6, 9, 11, 13, 26
+UNSUPPORTED = "unsupported file format"
+"""The header tells a format of the schema that no version has; SQLite gives it no code of its own."""
 _EXTENDED: dict[int, type[EngineError]] = {
     522: Damaged,  # IOERR_SHORT_READ: the file ends before a page does
     8202: Damaged,  # IOERR_DATA: checksum wrong
@@ -44,6 +46,8 @@ def primary(error: sqlite3.Error) -> int:
 def translated(error: sqlite3.Error, doing: str, object: str) -> EngineError:
     code = int(getattr(error, "sqlite_errorcode", 0) or 0)
     kind = _EXTENDED.get(code) or _PRIMARY.get(code & 0xFF, Unable)
+    if str(error) == UNSUPPORTED:
+        kind = Damaged
     name = getattr(error, "sqlite_errorname", None)
     return kind(doing, object, f"{error} ({name})" if name else str(error))
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from ..errors import Transient, Unable
 from ..messages import msg
 from .connection import connect
-from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, primary, translated
+from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, UNSUPPORTED, primary, translated
 from .names import JOURNALS
 from .processes import holders, named
 from .sessions import DatabaseFile, synced
@@ -62,7 +62,7 @@ def hold(file: DatabaseFile) -> None:
             return
         except sqlite3.Error as error:
             code = primary(error)
-            if code in (NOTADB, CORRUPT):
+            if code in (NOTADB, CORRUPT) or str(error) == UNSUPPORTED:
                 file.raw = _raw(file)
                 if file.raw is not None:
                     return

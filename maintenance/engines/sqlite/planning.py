@@ -14,6 +14,10 @@ from .diagnosis.header import ENCRYPTED
 from .diagnosis.sizes import WORTH_STATISTICS
 from .exclusive_lock import FOREIGN_LOG
 
+MIXED = msg(
+    "rows cannot be read, and values contradict the schema: pages of one table may be in another; only with leave to"
+    " lose rows is the whole file put together again"
+)
 REPAIR, REWRITE, STATISTICS = 0, 1, 2
 """Stages: what is damaged first, then the rewrite that leaves the damaged pages behind."""
 
@@ -67,6 +71,9 @@ def _planned(
         return _salvage(file_name, diagnosis, kind, loses=False)
     if whole and codes & OUT_OF_REACH == {"structure_damaged"} and not any(fact.damaged for fact in chosen):
         return _salvage(file_name, diagnosis, kind, loses=False)
+    if "constraint_violated" in codes and any(fact.damaged for fact in chosen):
+        # A page of another table shows so: whatever is rewritten then may leave rows of a table behind.
+        raise Unable("planning the work on", file_name, MIXED)
     actions = _header_actions(file_name, diagnosis, codes) if whole else []
     for fact in chosen:
         actions += _repairs(fact, allow_data_loss, whole)
