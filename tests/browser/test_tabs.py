@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,10 +16,9 @@ LONG = 90_000
 
 
 @pytest.fixture
-def waiting(console: Console) -> Iterator[None]:
+def waiting(console: Console) -> None:
     """Whatever is started waits for a second person, so that it harms nothing and lasts."""
     console.database("tabs", approval_severities='["high"]')
-    yield
 
 
 def plan(page: Page, console: Console, kind: str, reason: str) -> None:
