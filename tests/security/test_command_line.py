@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import call_command, load_command_class
+from django.core.management import call_command, get_commands, load_command_class
 
 from maintenance import terminal
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting
@@ -66,7 +66,8 @@ def ends(code: int, *arguments: str) -> None:
 
 
 def test_every_command_of_people_is_here() -> None:
-    files = Path("maintenance/management/commands").glob("[a-z]*.py")
+    folders = ("maintenance/management/commands", "bench/management/commands")
+    files = [path for folder in folders for path in Path(folder).glob("[a-z]*.py")]
     assert {path.stem for path in files} - FREE == set(COMMANDS)
 
 
@@ -141,6 +142,6 @@ def test_the_permissions_that_commands_name_exist() -> None:
 
     known = set(Permission.objects.filter(content_type__app_label="maintenance").values_list("codename", flat=True))
     for name in COMMANDS:
-        command = load_command_class("maintenance", name)
+        command = load_command_class(str(get_commands()[name]), name)
         assert isinstance(command, terminal.PersonsCommand)
         assert set(command.needs) <= known | {"change_user"}
