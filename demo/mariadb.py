@@ -29,6 +29,8 @@ class ThrowawayMariaDB(PrivateServer):
             "--no-defaults",
             "--force",
             f"--datadir={self.data}",
+            # Two installs at once would meet in the system's own.
+            f"--tmpdir={self.folder / 'tmp'}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--innodb-log-file-size=16M",

@@ -72,7 +72,7 @@ def away(preloaded: Preloaded) -> Iterator[Away]:
 
         opening = PostgreSQLLab.opened(folder)
         server = opening.__enter__()
-    except (ImportError, FileNotFoundError, CommandFailed) as error:
+    except (FileNotFoundError, CommandFailed) as error:
         pytest.skip(f"no postgresql here: {error}")
     try:
         console = Away(short_folder(), preloaded)

@@ -73,7 +73,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
             else:
                 from chaos.on_mariadb import OnMariaDB as Server  # type: ignore[assignment]
             target = Server(folder / "target")
-        except (ImportError, FileNotFoundError, CommandFailed, ServerFailed) as error:
+        except (FileNotFoundError, CommandFailed, ServerFailed) as error:
             pytest.skip(f"no {request.param} here: {error}")
         stack.callback(target.close)
         console = Console(folder / "console", target)
