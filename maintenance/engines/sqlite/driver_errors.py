@@ -12,6 +12,8 @@ from ..messages import msg
 BUSY, LOCKED, INTERRUPT, CORRUPT, FULL, NOTADB = 5, 6, 9, 11, 13, 26
 UNSUPPORTED = "unsupported file format"
 """The header tells a format of the schema that no version has; SQLite gives it no code of its own."""
+OTHER_ENCODING = "attached databases must use the same text encoding as main database"
+"""Also said of a main database, whose header tells an encoding that there is not or another than it did before."""
 _EXTENDED: dict[int, type[EngineError]] = {
     522: Damaged,  # IOERR_SHORT_READ: the file ends before a page does
     8202: Damaged,  # IOERR_DATA: checksum wrong
@@ -46,7 +48,7 @@ def primary(error: sqlite3.Error) -> int:
 def translated(error: sqlite3.Error, doing: str, object: str) -> EngineError:
     code = int(getattr(error, "sqlite_errorcode", 0) or 0)
     kind = _EXTENDED.get(code) or _PRIMARY.get(code & 0xFF, Unable)
-    if str(error) == UNSUPPORTED:
+    if str(error) in (UNSUPPORTED, OTHER_ENCODING):
         kind = Damaged
     name = getattr(error, "sqlite_errorname", None)
     return kind(doing, object, f"{error} ({name})" if name else str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -78,15 +79,22 @@ def put_back(file: DatabaseFile, side: Path) -> None:
 
 
 def _overwritten(file: DatabaseFile, side: Path) -> bool:
-    """False, and nothing is changed, where SQLite refuses one of them."""
+    """False, and nothing is changed, where SQLite refuses one of them or their encodings differ: a connection keeps
+    the encoding that it has found once, and reads nothing of a file in another."""
     try:
         with file.working("putting back", file.name) as live, closing(connect(side, "immutable")) as source:
+            if _encoding(live) != _encoding(source):
+                return False
             copied(source, live, file.stopping, file.name)
             # Read anew: what this connection knows of the schema is of the file before.
             live.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except Damaged:
         return False
     return True
+
+
+def _encoding(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA encoding").fetchone()[0])
 
 
 def _copy_header(file: DatabaseFile, side: Path) -> None:
