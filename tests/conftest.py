@@ -32,7 +32,7 @@ if (memory := place()) is not None:
 
 
 SAMPLE = int(os.environ.get("DBMAINT_SAMPLE", "1"))
-"""Of a table of cases that commit, every so many are tried; `make test-quick` takes fewer than all."""
+"""Of a table of cases every so many are tried; `make test-quick` takes fewer than all."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,8 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     cases: Counter[str] = Counter()
     left_out = []
     for item in items:
-        mark = item.get_closest_marker("django_db")
-        if hasattr(item, "callspec") and mark is not None and mark.kwargs.get("transaction"):
+        if hasattr(item, "callspec"):
             name = item.nodeid.partition("[")[0]
             if cases[name] % SAMPLE:
                 left_out.append(item)

@@ -36,6 +36,7 @@ MOST_MB = 16
 """The compressor's threads with their buffers; with jobs of its own choice it took 35."""
 
 
+@pytest.mark.long
 def test_sixty_megabytes_are_written_with_little_memory(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WRITES, str(tmp_path / "dump.zst")],

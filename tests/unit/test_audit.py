@@ -294,6 +294,7 @@ def test_verify_audit_tells_what_agreed(capsys: pytest.CaptureFixture[str]) -> N
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
 )
 @given(forgeries=st.lists(st.tuples(st.sampled_from(sorted(FORGERIES)), st.integers(0, 6)), min_size=1, max_size=3))
+@pytest.mark.long
 def test_no_combination_of_forgeries_stays_hidden(forgeries: list[tuple[str, int]], settings: Any) -> None:
     for table in ("audit_entry", "audit_head", "audit_signature"):
         sql(f"DELETE FROM {table}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from django.conf import settings
 
 from maintenance.text.operations import OPERATIONS
@@ -48,6 +49,7 @@ def operations() -> set[str]:
     return found | {f"{door}.locked" for door in tried}
 
 
+@pytest.mark.long
 def test_every_operation_has_a_name() -> None:
     assert operations() - set(OPERATIONS) == set()
 

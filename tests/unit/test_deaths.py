@@ -46,6 +46,7 @@ def die_at(target: RunTarget, *points: str) -> None:
         ("fake.back_up.after", 2, "failed", "DU"),
     ],
 )
+@pytest.mark.long
 def test_a_run_is_continued_once_and_then_ended_safely(
     point: str,
     deaths: int,
@@ -71,6 +72,7 @@ def test_a_run_is_continued_once_and_then_ended_safely(
 
 
 @pytest.mark.parametrize(("deaths", "status"), [(3, "rolled_back"), (4, "needs_operator")])
+@pytest.mark.long
 def test_a_run_that_keeps_dying_on_its_way_out_is_left_to_people_the_fifth_time(
     deaths: int,
     status: str,
@@ -94,6 +96,7 @@ def test_a_run_that_keeps_dying_on_its_way_out_is_left_to_people_the_fifth_time(
     ("point", "status"),
     [("benchmark.started", "rolled_back"), ("resume.started", "rolled_back"), ("complete.started", "failed")],
 )
+@pytest.mark.long
 def test_a_run_that_is_taken_up_without_its_proof_never_ends_as_succeeded(
     point: str,
     status: str,
@@ -116,6 +119,7 @@ def test_a_run_that_is_taken_up_without_its_proof_never_ends_as_succeeded(
 
 
 @pytest.mark.parametrize("point", ["benchmark.started", "resume.started", "complete.started"])
+@pytest.mark.long
 def test_a_proof_that_found_something_never_ends_as_succeeded(
     point: str,
     fake: Callable[..., MaintenanceSetting],

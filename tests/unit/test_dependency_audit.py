@@ -58,6 +58,7 @@ def _audit(folder: Path, url: str, *pins: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.long
 def test_a_known_vulnerability_fails(service: str, tmp_path: Path) -> None:
     done = _audit(tmp_path, service, "leaky==1.0", "tight==2.0")
     assert done.returncode == 1
@@ -65,6 +66,7 @@ def test_a_known_vulnerability_fails(service: str, tmp_path: Path) -> None:
     assert "1 in 2 packages" in done.stdout
 
 
+@pytest.mark.long
 def test_none_is_told_with_how_many_were_asked_about(service: str, tmp_path: Path) -> None:
     done = _audit(tmp_path, service, "tight==2.0")
     assert (done.returncode, done.stdout.strip()) == (
@@ -73,6 +75,7 @@ def test_none_is_told_with_how_many_were_asked_about(service: str, tmp_path: Pat
     )
 
 
+@pytest.mark.long
 def test_silence_is_not_called_clean(tmp_path: Path) -> None:
     done = _audit(tmp_path, "http://127.0.0.1:9/", "leaky==1.0")
     assert done.returncode == 0

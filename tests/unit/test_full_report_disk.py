@@ -29,6 +29,7 @@ def no_folder(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("broken", [small_disk, no_folder], ids=["full", "unwritable"])
+@pytest.mark.long
 def test_the_report_is_made_again_when_there_is_room(
     fake: Callable[..., MaintenanceSetting],
     request_for: Callable[..., Request],
@@ -59,6 +60,7 @@ def test_the_report_is_made_again_when_there_is_room(
     assert chain.verify().whole
 
 
+@pytest.mark.long
 def test_without_room_for_the_csv_there_is_a_pdf(
     fake: Callable[..., MaintenanceSetting],
     request_for: Callable[..., Request],

@@ -112,6 +112,7 @@ def test_what_is_measured_again_after_a_crash_takes_the_place_of_the_first(targe
     ]
 
 
+@pytest.mark.long
 def test_every_journal_line_is_in_the_black_box_too(target: RunTarget) -> None:
     runner.advance(target.pk)
     target.refresh_from_db()

@@ -76,6 +76,7 @@ class TestWhoMay:
         with pytest.raises(launch.NotPermitted, match="allow data loss"):
             launch.launch(person(people["dba"]), request_for("shop", allow_data_loss=True))
 
+    @pytest.mark.long
     def test_the_one_who_asked_cannot_approve_superusers_included(
         self, people: dict[str, User], fake: Register, request_for: Ask
     ) -> None:
@@ -111,6 +112,7 @@ class TestWhoMay:
         other = User.objects.create_superuser("other", password="other-password")
         launch.approve(person(other), run)
 
+    @pytest.mark.long
     def test_breaking_the_glass_wants_its_permission_and_a_reason_and_is_told(
         self, people: dict[str, User], fake: Register, request_for: Ask, settings: Any
     ) -> None:
@@ -212,6 +214,7 @@ class TestWhatIsRefused:
             launch.launch(someone, request_for("shop"))
         assert not MaintenanceRun.objects.exists()
 
+    @pytest.mark.long
     def test_what_another_run_leaves_to_people_while_this_one_is_checked(
         self, fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -231,6 +234,7 @@ class TestWhatIsRefused:
             launch.launch(someone, request_for("shop"))
         assert MaintenanceRun.objects.get() == other
 
+    @pytest.mark.long
     def test_what_an_earlier_run_left_closed_under_another_name_too(
         self, fake: Register, request_for: Ask, someone: Actor
     ) -> None:
@@ -257,6 +261,7 @@ class TestWhatIsRefused:
         with pytest.raises(launch.Locked, match=f"{first.number} of shop holds the lock since"):
             launch.launch(someone, request_for("crm"))
 
+    @pytest.mark.long
     def test_with_a_lock_for_each_database_another_one_may_run(
         self, fake: Register, request_for: Ask, someone: Actor, settings: Any
     ) -> None:
@@ -283,6 +288,7 @@ class TestWhatIsRefused:
 
 
 @pytest.mark.django_db
+@pytest.mark.long
 def test_row_audit_entry_and_one_message_a_target_are_one_commit(
     fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +310,7 @@ def test_row_audit_entry_and_one_message_a_target_are_one_commit(
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.long
 def test_of_fifty_at_the_same_instant_exactly_one_starts(fake: Register, request_for: Ask, someone: Actor) -> None:
     fake()
 

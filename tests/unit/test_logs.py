@@ -59,6 +59,7 @@ class TestARun:
 
         return go
 
+    @pytest.mark.long
     def test_every_line_names_run_and_database(self, run: Callable[..., str], folder: Path) -> None:
         number = run()
         told = [x for x in lines(folder, "maintenance") if "step" in x]
@@ -66,6 +67,7 @@ class TestARun:
         assert [x["step"] for x in told if "object" not in x][:3] == ["start", "diagnose", "decide"]
         assert lines(folder, "error") == []
 
+    @pytest.mark.long
     def test_what_was_measured_is_in_the_performance_log(self, run: Callable[..., str], folder: Path) -> None:
         number = run()
         told = lines(folder, "performance")
@@ -73,6 +75,7 @@ class TestARun:
         assert {x["figures"]["phase"] for x in told if x["step"] == "measure"} == {"before", "after"}
         assert any(x.get("object") == "load test" for x in told)
 
+    @pytest.mark.long
     def test_the_error_log_has_the_error_and_the_response(self, run: Callable[..., str], folder: Path) -> None:
         run(perform=["permanent"])
         told = lines(folder, "error")
@@ -113,6 +116,7 @@ class TestFiles:
         self.handler(Path("/dev/null/logs")).emit(self.record("x", datetime.now(UTC)))
         assert "NotADirectoryError" in capsys.readouterr().err
 
+    @pytest.mark.long
     def test_processes_write_whole_lines_side_by_side(self, tmp_path: Path) -> None:
         code = (
             "import logging, sys; from maintenance.conf.logs import DailyFile, JsonLine\n"

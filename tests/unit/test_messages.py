@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from maintenance.management.commands.makemessages import ERRORS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +31,7 @@ def unfinished(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_every_message_is_translated(tmp_path: Path) -> None:
     for name in SOURCES:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.mo"))
@@ -64,6 +67,7 @@ def test_what_errors_say_of_themselves_can_be_said_again() -> None:
     assert wrong == []
 
 
+@pytest.mark.long
 def test_values_of_a_sentence_can_be_said_again() -> None:
     """A sentence joined into text before it becomes a value would stay English: that is what `listed` is for."""
     wrong = []

@@ -49,6 +49,7 @@ def configured(settings: Any, *addresses: str, **more: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # A plugin of Apprise imports it.
+@pytest.mark.long
 def test_the_report_of_last_month_comes_by_mail_once(settings: Any) -> None:
     box = Mailbox()
     port = free_port()

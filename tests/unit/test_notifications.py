@@ -341,6 +341,7 @@ class TestDelivery:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.long
 def test_a_mail_server_that_hangs_delays_neither_the_procedure_nor_other_messages(
     fake: Register, receiver: Receiver, told: Told, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +383,7 @@ class TestOneDatabaseOfSeveral:
     def told_of(self, event: str) -> list[str]:
         return [message.body for message in Notification.objects.filter(event=event)]
 
+    @pytest.mark.long
     def test_people_are_called_when_it_ends_and_not_again_with_the_run(self, fake: Register, told: Told) -> None:
         told({"dba": [SLACK], "stakeholders": [SLACK]})
         fake("crm", perform=["damage"], restore_beside=["permanent"])
@@ -401,6 +403,7 @@ class TestOneDatabaseOfSeveral:
         assert self.told_of("needs_operator") == [body]
         assert self.told_of("succeeded") == [], "a run with a database that is shut is not complete"
 
+    @pytest.mark.long
     def test_each_that_is_shut_is_told_once_and_what_else_went_wrong_too(self, fake: Register, told: Told) -> None:
         told({"dba": [SLACK]})
         for name in ("crm", "erp"):
@@ -474,6 +477,7 @@ class TestUntilSomebodyIsOnIt:
         with pytest.raises(launch.BadInput, match="does not need an operator"):
             launch.acknowledge(Actor("dba", "web", people["dba"]), records.empty_run())
 
+    @pytest.mark.long
     def test_on_the_page_of_the_run(self, fake: Register, told: Told, people: dict[str, User]) -> None:
         told({"dba": [SLACK]})
         run = stuck(fake("shop"))

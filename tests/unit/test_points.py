@@ -95,6 +95,7 @@ DOORS = {
 """Where SQLAlchemy's connections come from: their statements are heard."""
 
 
+@pytest.mark.long
 def test_no_engine_reaches_a_database_past_the_doors() -> None:
     """A driver that an engine opens by itself would act unheard."""
     unheard = {

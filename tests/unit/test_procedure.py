@@ -65,6 +65,7 @@ def assert_in_service(setting: MaintenanceSetting, kept: Collection[str] = ("bro
     assert chain.verify().whole
 
 
+@pytest.mark.long
 def test_a_constraint_that_the_rows_broke_long_ago_does_not_undo_a_rebuild(
     fake: Register, request_for: Ask, someone: Actor
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_constraint_that_the_rows_broke_long_ago_does_not_undo_a_rebuild(
     assert_in_service(setting)
 
 
+@pytest.mark.long
 def test_an_optimization_checks_the_structure_of_what_it_works_on(
     fake: Register, request_for: Ask, someone: Actor
 ) -> None:
@@ -114,6 +116,7 @@ def decided(run: MaintenanceRun) -> str:
     return run.targets.get().steps.get(node="C", part="").sentence
 
 
+@pytest.mark.long
 def test_exactly_the_confirmed_plan_is_carried_out(fake: Register, request_for: Ask, someone: Actor) -> None:
     fake()
     run = confirmed(someone, request_for("shop"))
@@ -122,6 +125,7 @@ def test_exactly_the_confirmed_plan_is_carried_out(fake: Register, request_for: 
     assert run.targets.get().plan == run.agreed_plan.actions("shop")
 
 
+@pytest.mark.long
 def test_a_changed_database_is_planned_again_and_told(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake()
 
@@ -154,6 +158,7 @@ def test_rows_are_never_lost_by_a_plan_nobody_saw(
     assert_in_service(setting)
 
 
+@pytest.mark.long
 def test_what_lost_rows_or_could_not_be_read_is_not_called_proven(
     fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +187,7 @@ def test_what_lost_rows_or_could_not_be_read_is_not_called_proven(
     assert (proof.result["compared"], proof.result["rows"]) == (1, 0)
 
 
+@pytest.mark.long
 def test_what_a_dead_attempt_was_writing_is_taken_away(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake()
     run = launch.launch(someone, request_for("shop"), enqueue=False)
@@ -204,6 +210,7 @@ def test_what_a_dead_attempt_was_writing_is_taken_away(fake: Register, request_f
     assert [path.name for path in backups.glob(f"shop-run{run.pk}-*")] != []
 
 
+@pytest.mark.long
 def test_only_the_named_tables_are_worked_on(fake: Register, request_for: Ask, someone: Actor) -> None:
     fake()
     run = go(someone, request_for("shop", target_tables=["customers"]))
@@ -244,6 +251,7 @@ def test_a_target_that_others_maintain_asks_for_people(
     assert sentences[0] in run.ended_because
 
 
+@pytest.mark.long
 def test_a_failing_backup_takes_the_alternate_and_goes_on(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake(back_up=["permanent", "permanent"])
     run = go(someone, request_for("shop"))
@@ -257,6 +265,7 @@ def test_a_failing_backup_takes_the_alternate_and_goes_on(fake: Register, reques
     assert_in_service(setting)
 
 
+@pytest.mark.long
 def test_a_full_backup_disk_is_not_waited_for(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake(back_up=["resource"])
     setting.resource_wait_seconds = 3600
@@ -272,6 +281,7 @@ def test_without_any_backup_the_outage_never_begins(fake: Register, request_for:
     assert "cut" not in state_of(setting)["calls"]
 
 
+@pytest.mark.long
 def test_a_failed_action_rolls_back(fake: Register, request_for: Ask, someone: Actor) -> None:
     setting = fake(perform=["permanent"])
     before = state_of(setting)["tables"]
@@ -281,6 +291,7 @@ def test_a_failed_action_rolls_back(fake: Register, request_for: Ask, someone: A
     assert_in_service(setting)
 
 
+@pytest.mark.long
 def test_lost_rows_are_found_repaired_at_most_once_and_rolled_back(
     fake: Register, request_for: Ask, someone: Actor
 ) -> None:
@@ -315,6 +326,7 @@ def lose_encryption(monkeypatch: pytest.MonkeyPatch, image: list[str]) -> None:
     monkeypatch.setattr(FakeEngine, "swap", swap)
 
 
+@pytest.mark.long
 def test_a_table_that_lost_its_encryption_is_rolled_back_though_its_rows_are_equal(
     fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +422,7 @@ def test_a_repair_plans_again_with_what_the_deep_look_found(
     assert "Planned with it: 2 operations" in run.targets.get().steps.get(part="plan again").sentence
 
 
+@pytest.mark.long
 def test_a_repair_that_leaves_the_structure_broken_never_succeeds(
     fake: Register, request_for: Ask, someone: Actor
 ) -> None:
@@ -549,6 +562,7 @@ def test_transient_errors_are_tried_again(fake: Register, request_for: Ask, some
     assert_in_service(setting)
 
 
+@pytest.mark.long
 def test_without_gain_there_is_one_more_round_and_then_honesty(
     fake: Register, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -583,6 +597,7 @@ def test_a_rollback_that_cannot_restore_stays_closed_and_calls_people(
     assert "told to fail" in run.ended_because
 
 
+@pytest.mark.long
 def test_an_outage_lasts_until_the_release(fake: Register, request_for: Ask, someone: Actor) -> None:
     """The run has ended; the database is closed, and every figure goes on."""
     fake(perform=["damage"], restore_beside=["permanent"])
@@ -607,6 +622,7 @@ def test_an_outage_lasts_until_the_release(fake: Register, request_for: Ask, som
     assert run.targets.get().outage_seconds == before
 
 
+@pytest.mark.long
 def test_a_release_without_the_control_database_is_told_to_it_later(
     fake: Register, request_for: Ask, someone: Actor, capsys: pytest.CaptureFixture[str]
 ) -> None:

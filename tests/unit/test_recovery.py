@@ -154,6 +154,7 @@ def test_of_two_sweeps_that_look_at_once_one_sends_a_lost_message_again(target: 
     assert OrmQ.objects.count() == 1
 
 
+@pytest.mark.long
 def test_an_orphan_is_taken_up_beside_the_ordinary_workers(target: RunTarget) -> None:
     assert journal.claim(target.pk, ELSEWHERE) is not None
     RunTarget.objects.update(lease_until=None)
@@ -176,6 +177,7 @@ def told() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("told")
+@pytest.mark.long
 def test_a_worker_that_is_told_to_end_leaves_its_run_to_a_successor_which_finishes_it(
     target: RunTarget, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.django_db
         ("release_stages=[10", "release_stages: This is not JSON"),
     ],
 )
+@pytest.mark.long
 def test_a_value_that_would_fail_in_the_midst_of_an_outage_is_refused(
     pair: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,6 +132,7 @@ def test_what_would_fail_fails_on_the_copy_alone(
     assert_nothing_is_left(setting, run)
 
 
+@pytest.mark.long
 def test_a_death_at_any_point_leaves_no_copy_and_no_trace(
     fake: Register,
     request_for: Ask,
@@ -156,6 +157,7 @@ def test_a_death_at_any_point_leaves_no_copy_and_no_trace(
     assert len(deaths) > 8
 
 
+@pytest.mark.long
 def test_a_rehearsal_whose_workers_keep_dying_needs_no_operator(
     fake: Register, request_for: Ask, someone: Actor
 ) -> None:
@@ -197,6 +199,7 @@ def test_a_rehearsal_counts_in_no_figures(fake: Register, request_for: Ask, some
     assert (standing.last, standing.backup_at) == (None, None)
 
 
+@pytest.mark.long
 def test_a_launch_refers_to_the_rehearsal_of_the_same_work(fake: Register, request_for: Ask, someone: Actor) -> None:
     fake()
     first = ended(asked(someone, request_for("shop")))
@@ -229,6 +232,7 @@ def test_a_rehearsal_waits_for_nobody_and_holds_the_lock(fake: Register, request
         {"rehearsal": False},
     ],
 )
+@pytest.mark.long
 def test_a_launch_refers_to_no_rehearsal_that_says_nothing_of_it(
     change: dict[str, Any], fake: Register, request_for: Ask, someone: Actor
 ) -> None:
@@ -246,6 +250,7 @@ def took(run: MaintenanceRun, **seconds: float) -> None:
 
 
 @pytest.mark.usefixtures("applications")
+@pytest.mark.long
 def test_the_expected_outage_is_what_the_steps_took_and_the_applications_the_last_time(
     fake: Register, request_for: Ask, someone: Actor
 ) -> None:
@@ -267,6 +272,7 @@ def test_the_expected_outage_is_what_the_steps_took_and_the_applications_the_las
     assert rehearsal.expected_outage(run.targets.get()).seconds == 16, "what came later changes no report"  # type: ignore[union-attr]
 
 
+@pytest.mark.long
 def test_the_interval_spans_how_maintenances_after_a_rehearsal_took(
     fake: Register, request_for: Ask, someone: Actor
 ) -> None:

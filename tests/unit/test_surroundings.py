@@ -139,6 +139,7 @@ def impatient() -> Iterator[Path]:
     connection.close()
 
 
+@pytest.mark.long
 def test_while_the_control_database_is_away_the_worker_waits_and_then_goes_on(
     fake: Register, request_for: Ask, someone: Actor, impatient: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

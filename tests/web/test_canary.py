@@ -115,6 +115,7 @@ def groups(transactional_db: None) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.long
 def test_no_secret_comes_out_by_the_web_or_the_api(
     fake: Callable[..., MaintenanceSetting],
     as_: Callable[[str], Client],

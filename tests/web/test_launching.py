@@ -76,6 +76,7 @@ def test_three_screens_start_one_run(as_: As, fake: Register) -> None:
     assert MaintenanceRun.objects.count() == 1
 
 
+@pytest.mark.long
 def test_plan_and_confirmation_cost_the_same_queries_however_many_databases(
     as_: As, fake: Register, ran: Callable[..., MaintenanceRun]
 ) -> None:
@@ -130,6 +131,7 @@ def test_the_last_screen_wants_name_and_password(
     assert not MaintenanceRun.objects.exists()
 
 
+@pytest.mark.long
 def test_guessing_passwords_ends_the_session_and_is_audited(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -157,6 +159,7 @@ def test_the_plan_comes_before_the_confirmation_and_goes_stale(as_: As, fake: Re
     assert not MaintenanceRun.objects.exists()
 
 
+@pytest.mark.long
 def test_the_button_starts_the_plan_of_its_page_whatever_another_tab_planned_since(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -179,6 +182,7 @@ def test_a_form_of_another_page_starts_nothing(as_: As, fake: Register) -> None:
     assert not MaintenanceRun.objects.exists()
 
 
+@pytest.mark.long
 def test_the_back_button_after_the_end_starts_nothing_again(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -208,6 +212,7 @@ def configure(settings: Any, stop: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["backup_dir", "url", "bloat_share", "applications"])
+@pytest.mark.long
 def test_settings_that_changed_since_the_plan_start_nothing(field: str, as_: As, fake: Register, settings: Any) -> None:
     setting, elsewhere = fake(), fake("elsewhere")
     configure(settings, stop="true")
@@ -224,6 +229,7 @@ def test_settings_that_changed_since_the_plan_start_nothing(field: str, as_: As,
     assert "the settings of shop changed since it was made" in told
 
 
+@pytest.mark.long
 def test_commands_of_an_application_that_changed_since_the_plan_start_nothing(
     as_: As, fake: Register, settings: Any
 ) -> None:
@@ -240,6 +246,7 @@ def test_commands_of_an_application_that_changed_since_the_plan_start_nothing(
 
 
 @pytest.mark.parametrize("change", ["one more", "one less"])
+@pytest.mark.long
 def test_all_means_the_databases_that_the_page_showed(change: str, as_: As, fake: Register) -> None:
     fake("shop"), fake("billing")
     client = as_("dba")
@@ -252,6 +259,7 @@ def test_all_means_the_databases_that_the_page_showed(change: str, as_: As, fake
     assert not MaintenanceRun.objects.exists()
 
 
+@pytest.mark.long
 def test_a_second_launch_is_refused_by_the_lock(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -263,6 +271,7 @@ def test_a_second_launch_is_refused_by_the_lock(as_: As, fake: Register) -> None
     assert MaintenanceRun.objects.count() == 1
 
 
+@pytest.mark.long
 def test_several_databases_want_all_their_names(as_: As, fake: Register) -> None:
     fake("shop"), fake("billing")
     client = as_("dba")
@@ -271,6 +280,7 @@ def test_several_databases_want_all_their_names(as_: As, fake: Register) -> None
     assert confirm(client, names="shop, billing").status_code == 302
 
 
+@pytest.mark.long
 def test_data_loss_is_offered_only_to_people_who_may_allow_it(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -280,6 +290,7 @@ def test_data_loss_is_offered_only_to_people_who_may_allow_it(as_: As, fake: Reg
     assert MaintenanceRun.objects.get().allow_data_loss is False
 
 
+@pytest.mark.long
 def test_a_second_person_approves_and_never_the_one_who_asked(as_: As, fake: Register, django_user_model: Any) -> None:
     setting = fake()
     setting.approval_severities = ["high"]
@@ -306,6 +317,7 @@ def glass(people: dict[str, User], fake: Register) -> None:
     people["dba"].groups.add(Group.objects.get(name="Break glass"))
 
 
+@pytest.mark.long
 def test_the_glass_is_broken_on_the_last_screen_with_a_reason(as_: As, fake: Register, people: dict[str, User]) -> None:
     glass(people, fake)
     client = as_("dba")
@@ -321,6 +333,7 @@ def test_the_glass_is_broken_on_the_last_screen_with_a_reason(as_: As, fake: Reg
     assert "approved by" not in told
 
 
+@pytest.mark.long
 def test_a_reason_alone_breaks_no_glass(as_: As, fake: Register, people: dict[str, User]) -> None:
     glass(people, fake)
     client = as_("dba")
@@ -329,6 +342,7 @@ def test_a_reason_alone_breaks_no_glass(as_: As, fake: Register, people: dict[st
     assert MaintenanceRun.objects.get().status == Status.AWAITING_APPROVAL
 
 
+@pytest.mark.long
 def test_the_glass_is_not_shown_to_people_who_may_not_break_it(as_: As, fake: Register) -> None:
     setting = fake()
     setting.approval_severities = ["high"]
@@ -341,6 +355,7 @@ def test_the_glass_is_not_shown_to_people_who_may_not_break_it(as_: As, fake: Re
     assert not MaintenanceRun.objects.exists()
 
 
+@pytest.mark.long
 def test_the_glass_is_broken_on_the_page_of_a_waiting_run(as_: As, fake: Register, people: dict[str, User]) -> None:
     glass(people, fake)
     client = as_("dba")
@@ -355,6 +370,7 @@ def test_the_glass_is_broken_on_the_page_of_a_waiting_run(as_: As, fake: Registe
     assert MaintenanceRun.objects.get().status == Status.QUEUED
 
 
+@pytest.mark.long
 def test_cancel_asks_once_more_and_then_gives_the_lock_back(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -370,6 +386,7 @@ def test_cancel_asks_once_more_and_then_gives_the_lock_back(as_: As, fake: Regis
     assert "has ended or is being cancelled already" in again
 
 
+@pytest.mark.long
 def test_repeat_fills_the_form_with_the_same_parameters(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -402,6 +419,7 @@ def test_a_worker_makes_the_plan_and_the_page_waits_for_it(
     assert len(waiting) == 2, "plan again asks the worker again"
 
 
+@pytest.mark.long
 def test_the_run_knows_the_plan_that_was_confirmed(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -463,6 +481,7 @@ def test_the_length_of_the_outage_is_an_interval_as_soon_as_there_is_one(
     assert "for about 40.0 s (10.0 s – 1 min 10 s in its last 3 runs of this type)" in sentences(as_("dba"))[0]
 
 
+@pytest.mark.long
 def test_with_nothing_to_do_no_outage_and_no_application_is_named(as_: As, fake: Register, settings: Any) -> None:
     setting = fake()
     configure(settings, stop="true")
@@ -523,6 +542,7 @@ def test_messages_and_the_approval_say_the_same(as_: As, fake: Register, setting
         assert sentence in approval
 
 
+@pytest.mark.long
 def test_the_plan_is_rehearsed_without_a_password_and_without_a_lock_on_the_database(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")

@@ -35,6 +35,7 @@ def many(count: int) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/live/", "/databases/", "/launch/"])
+@pytest.mark.long
 def test_a_page_stays_as_long_however_many_databases(path: str, as_: As) -> None:
     client = as_("dba")
     many(100)
@@ -81,6 +82,7 @@ def test_databases_beyond_the_list_are_chosen_by_name(as_: As, fake: Register) -
     assert StoredPlan.objects.get().request["target_databases"] == ["shop"]
 
 
+@pytest.mark.long
 def test_of_all_databases_their_number_is_typed(as_: As, fake: Register) -> None:
     for number in range(12):
         fake(f"shop{number:02d}")

@@ -92,6 +92,7 @@ def test_a_page_costs_the_same_queries_however_many_rows(
     assert len(many) == len(few), "\n".join(q["sql"][:160] for q in many.captured_queries)
 
 
+@pytest.mark.long
 def test_no_page_reads_all_run_targets_to_find_those_in_trouble(as_: As, fake: Register, ran: Ran) -> None:
     ran(fake("stuck"), Status.NEEDS_OPERATOR), ran(fake("busy"), Status.RUNNING)
     seed_history()
@@ -166,6 +167,7 @@ def test_a_run_shows_where_it_is_and_what_it_does(as_: As, fake: Register, ran: 
     assert "data-since" in page
 
 
+@pytest.mark.long
 def test_what_was_cancelled_before_it_began_says_so_in_the_readers_language(
     as_: As, fake: Register, ran: Ran, someone: Actor
 ) -> None:
@@ -205,6 +207,7 @@ def test_a_queued_run_without_workers_says_so(as_: As, fake: Register, ran: Ran)
 
 
 @pytest.mark.parametrize("why", ["silent for a lease", "gave its lease back", "its process is gone"])
+@pytest.mark.long
 def test_a_lost_worker_is_told_on_the_run_and_on_the_dashboard(
     as_: As, fake: Register, ran: Ran, settings: Any, why: str
 ) -> None:
@@ -318,6 +321,7 @@ def test_history_filters_sorts_and_says_when_nothing_matches(as_: As, fake: Regi
     assert slow.number in text(client, "/history/?since=not-a-date&sort=nonsense&page=99")
 
 
+@pytest.mark.long
 def test_a_deep_page_of_the_history_does_not_read_what_it_skips(as_: As) -> None:
     seed_history()
     client = as_("manager")
@@ -447,6 +451,7 @@ def test_language_and_time_zone_go_with_the_person_to_every_browser(as_: As) -> 
     assert '<html lang="en">' in text(as_("manager"), "/account/", **{"Accept-Language": "ja"})
 
 
+@pytest.mark.long
 def test_until_they_choose_it_is_as_the_browser_asks(as_: As) -> None:
     client = as_("manager")
     client.cookies["dbmaint_time_zone"] = "America/Lima"

@@ -148,6 +148,7 @@ def address(name: str, world: dict[str, str]) -> str:
 
 @pytest.mark.parametrize(("method", "name"), ANSWERS)
 @pytest.mark.django_db
+@pytest.mark.long
 def test_everybody_gets_the_answer_of_the_table(
     method: str, name: str, world: dict[str, str], as_: Callable[[str], Client]
 ) -> None:

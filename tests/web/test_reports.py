@@ -128,6 +128,7 @@ def explained(sql: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("autumn")
+@pytest.mark.long
 def test_page_pdf_and_csv_tell_the_same(as_: As) -> None:
     client = as_("manager")
     page = client.get("/reports/?month=2026-11").content.decode()
@@ -153,6 +154,7 @@ def squeezed(text: str) -> str:
 
 
 @pytest.mark.usefixtures("autumn")
+@pytest.mark.long
 def test_the_pdf_is_the_same_for_the_same_numbers(settings: Any) -> None:
     assert management.render(Month(2025, 11), Asked()) == management.render(Month(2025, 11), Asked())
 

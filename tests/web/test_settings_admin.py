@@ -96,6 +96,7 @@ def test_what_could_never_work_is_refused_at_save(
     assert not AuditEntry.objects.exists()
 
 
+@pytest.mark.long
 def test_lists_are_ticked_or_typed_as_people_write_them(as_: As, fake: Register, tmp_path: Path, settings: Any) -> None:
     stop = {"stop": ["true"], "start": ["true"], "check": ["true"]}
     config = tmp_path / "config.json"
@@ -150,6 +151,7 @@ def test_deleting_is_audited(as_: As, fake: Register) -> None:
     assert AuditEntry.objects.get().operation == "setting.deleted"
 
 
+@pytest.mark.long
 def test_what_a_maintenance_works_on_stays_what_it_is_until_that_is_over(
     as_: As, fake: Register, request_for: Callable[..., Request], someone: Actor
 ) -> None:
@@ -167,6 +169,7 @@ def test_what_a_maintenance_works_on_stays_what_it_is_until_that_is_over(
     assert MaintenanceSetting.objects.get().name == "store"
 
 
+@pytest.mark.long
 def test_the_connection_is_tested_with_the_servers_words(as_: As, fake: Register, tmp_path: Path) -> None:
     setting, client = fake(), as_("administrator")
     path = f"/admin/maintenance/maintenancesetting/{setting.pk}/test/"
@@ -189,6 +192,7 @@ def test_the_rights_of_the_account_are_shown_with_the_statements_that_give_them(
     assert "No connection: " in client.post(path, follow=True).content.decode()
 
 
+@pytest.mark.long
 def test_people_and_their_groups_are_audited(people: dict[str, User]) -> None:
     User.objects.create_superuser("root", password="root-password")
     client = Client()

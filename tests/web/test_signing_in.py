@@ -83,6 +83,7 @@ class TestLockOut:
         FailedTries.objects.update(last_at=timezone.now() - timedelta(minutes=15, seconds=1))
         assert log_in("dba").status_code == 302
 
+    @pytest.mark.long
     def test_every_try_is_audited_but_not_those_at_a_locked_door(self, people: dict[str, User]) -> None:
         log_in("dba")
         for _ in range(20):
@@ -133,6 +134,7 @@ class TestSecondFactor:
     def test_it_is_optional_for_the_demo(self, as_: As) -> None:
         assert as_("dba").get("/launch/").status_code == 200
 
+    @pytest.mark.long
     def test_setting_it_up_wants_a_code_and_the_password(
         self, required: None, as_: As, people: dict[str, User]
     ) -> None:

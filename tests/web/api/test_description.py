@@ -30,6 +30,7 @@ class TestShape:
         assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
         assert set(answer["Allow"].split(", ")) == {"GET", "POST"}
 
+    @pytest.mark.long
     def test_the_description_is_whole(self, machine: Caller) -> None:
         answer = machine().get("openapi.json")
         assert answer.status_code == 200
@@ -90,6 +91,7 @@ class TestShape:
 
 
 @pytest.mark.django_db
+@pytest.mark.long
 def test_no_password_and_no_token_in_any_answer_or_log(
     machine: Caller, people: dict[str, User], shop: MaintenanceSetting, caplog: pytest.LogCaptureFixture
 ) -> None:
