@@ -1,7 +1,5 @@
 """G: the actions. Each is one transaction or safe to repeat, and is judged by what it left behind."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import os

@@ -1,7 +1,5 @@
 """The operator's queries, and how much work the engine's own choice of queries is."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import sqlite3

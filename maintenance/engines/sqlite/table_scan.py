@@ -3,8 +3,6 @@
 NOT INDEXED is not enough: for a table WITHOUT ROWID SQLite reads a covering index all the same.
 """
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import sqlite3

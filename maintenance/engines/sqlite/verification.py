@@ -1,7 +1,5 @@
 """H: structure, constraints, sequences and definitions."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import re

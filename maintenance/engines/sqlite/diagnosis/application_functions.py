@@ -1,7 +1,5 @@
 """What a file needs of its application: collations and functions that only the program which made it defines."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import sqlite3

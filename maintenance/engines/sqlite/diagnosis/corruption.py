@@ -1,7 +1,5 @@
 """Where the damage is: rows, indexes, or pages that no table owns."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import re

@@ -1,7 +1,5 @@
 """Full-text and spatial indexes: tables behind a virtual one, which only their own check can judge."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import re

@@ -1,7 +1,5 @@
 """Bytes, unused bytes, row counts and the age of statistics."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import sqlite3

@@ -3,8 +3,6 @@
 Each index is read page by page. It is believed only where its own pages are whole, and where it agrees with most rows.
 """
 
-# ruff: noqa: S608 - names of scratch tables are our own
-
 from __future__ import annotations
 
 import hashlib

@@ -5,8 +5,6 @@ indexes know, the types of the schema and the rowids that the inner pages allow 
 put into no table: it is kept beside them.
 """
 
-# ruff: noqa: S608 - names of scratch tables are our own
-
 from __future__ import annotations
 
 import marshal

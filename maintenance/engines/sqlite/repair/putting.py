@@ -1,7 +1,5 @@
 """Makes damaged tables anew of the rows that were gathered, in a file that nobody else uses."""
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import sqlite3

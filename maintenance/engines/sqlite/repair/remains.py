@@ -1,7 +1,5 @@
 """Reads what is left of a damaged file: its schema, its trees, and the rows of the tables that are not sound."""
 
-# ruff: noqa: S608 - names of scratch tables are our own
-
 from __future__ import annotations
 
 import sqlite3

@@ -5,8 +5,6 @@ schema table instead (https://sqlite.org/pragma.html#pragma_writable_schema), wh
 unused in the file until it is rewritten.
 """
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import sqlite3

@@ -6,8 +6,6 @@ nothing that is damaged is believed and no page is given out a second time; the 
 are put in again, damaged tables are made again, and VACUUM INTO leaves the damaged pages behind.
 """
 
-# ruff: noqa: S608 - identifiers are quoted by the dialect, values are bound
-
 from __future__ import annotations
 
 import os
