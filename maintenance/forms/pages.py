@@ -124,7 +124,7 @@ class LaunchForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         data = super().clean() or {}
         data["databases"] = list(dict.fromkeys([*data.get("databases", []), *data.get("others", [])]))
-        if not data["databases"] and not data.get("all_databases") and not self.errors:
+        if not data["databases"] and not data.get("all_databases") and "others" not in self.errors:
             self.add_error("databases", gettext("Choose at least one database, or all."))
         return data
 
