@@ -46,6 +46,8 @@ class Original:
     owners: dict[int, str]
     """Page -> table that it is of, also where it is of an index of the table."""
     overflow: frozenset[int]
+    indexed: frozenset[str]
+    """Tables of which an index knows the rows."""
 
 
 @dataclass
@@ -83,9 +85,10 @@ def original(folder: Path, schema: Schema, page_size: int, encoding: str, vacuum
         pages = connection.execute("SELECT name, pageno, pagetype FROM dbstat").fetchall()
         of = dict(connection.execute("SELECT name, tbl_name FROM sqlite_master").fetchall())
         of["sqlite_schema"] = "sqlite_schema"
+        indexed = {str(row[0]) for row in connection.execute("SELECT tbl_name FROM sqlite_master WHERE type = 'index'")}
     owners = {int(page): str(of[name]) for name, page, _ in pages}
     overflow = frozenset(int(page) for _, page, kind in pages if kind == "overflow")
-    return Original(path.read_bytes(), page_size, tables_of(path), owners, overflow)
+    return Original(path.read_bytes(), page_size, tables_of(path), owners, overflow, frozenset(indexed))
 
 
 def tables_of(path: Path, told: bool = True) -> Tables:
@@ -178,7 +181,10 @@ def judge(seed: int, folder: Path) -> Verdict:
         if not is_sound(path):
             verdict.faults.append("the damage is not seen")
         return verdict
-    verdict.faults += [*_lost(made, ours, run, seen, not damage.moves), *_invented(made, damage, ours, theirs, seen)]
+    verdict.faults += [
+        *_lost(made, ours, run, seen, not damage.moves),
+        *_invented(made, damage, ours, theirs, seen, run),
+    ]
     verdict.faults += _touched(made, damage, ours, run)
     if leave and verdict.saved < verdict.recovered:
         verdict.faults.append(f"saved {verdict.saved}, .recover {verdict.recovered} of {verdict.true}")
@@ -327,9 +333,15 @@ def _of_file(told: dict[str, int | None]) -> bool:
     return any(name.endswith(".db") for name in told)
 
 
-def _invented(made: Original, damage: Damage, ours: Tables, theirs: Tables, seen: Tables) -> list[str]:
-    """Rows in a table that it never had. Where bytes were changed, a row may be as the file now shows it."""
+def _invented(made: Original, damage: Damage, ours: Tables, theirs: Tables, seen: Tables, run: Run) -> list[str]:
+    """Rows in a table that it never had. Where bytes were changed, a row may be as the file now shows it.
+
+    So may it where pages were only moved and nothing in the file speaks against them: an overflow page does not say
+    of which row it is, and of two tables alike without an index each could own a page of the other, which is then told.
+    """
     faults = []
+    told = {loss.object for loss in run.losses if loss.rows is None}
+    of_overflow = {made.owners[page] for page in made.overflow & _changed(made, damage)}
     for name, rows in made.tables.items():
         strange = ours.get(name, Counter()) - rows
         if not damage.moves or made.overflow:
@@ -337,7 +349,8 @@ def _invented(made: Original, damage: Damage, ours: Tables, theirs: Tables, seen
         if not damage.moves:
             altered = {row[0] for row in rows - ours.get(name, Counter())}
             strange = Counter({row: times for row, times in strange.items() if row[0] not in altered})
-        strange -= seen.get(name, Counter()) if not damage.moves else Counter()
+        if not damage.moves or name in of_overflow or (name in told and name not in made.indexed):
+            strange -= seen.get(name, Counter())
         if strange:
             faults.append(f"{strange.total()} rows of {name} invented, e.g. {next(iter(strange))!r:.200}")
     return faults
@@ -345,11 +358,7 @@ def _invented(made: Original, damage: Damage, ours: Tables, theirs: Tables, seen
 
 def _touched(made: Original, damage: Damage, ours: Tables, run: Run) -> list[str]:
     """Tables none of whose pages differ, in a file whose schema is whole."""
-    size = made.page_size
-    changed = {
-        n for n in made.owners if damage.content[(n - 1) * size : n * size] != made.content[(n - 1) * size : n * size]
-    }
-    spoilt = {made.owners[page] for page in changed}
+    spoilt = {made.owners[page] for page in _changed(made, damage)}
     if "sqlite_schema" in spoilt:
         return []
     return [
@@ -357,3 +366,11 @@ def _touched(made: Original, damage: Damage, ours: Tables, run: Run) -> list[str
         for name, rows in made.tables.items()
         if name not in spoilt and ours.get(name) != rows
     ]
+
+
+def _changed(made: Original, damage: Damage) -> set[int]:
+    """Pages of the tables whose bytes differ."""
+    size = made.page_size
+    return {
+        n for n in made.owners if damage.content[(n - 1) * size : n * size] != made.content[(n - 1) * size : n * size]
+    }

@@ -123,3 +123,59 @@ def test_a_table_whatever_it_is_called_is_checked_by_itself(lab: SQLiteLab, name
     with lab.engine() as engine:
         damaged = [f.object for f in engine.diagnostics.diagnose(SMALL).findings if f.code == "table_damaged"]
     assert len(damaged) == 2
+
+
+def swap(lab: SQLiteLab, one: int, other: int) -> None:
+    """What two misdirected writes do."""
+    content = lab.path.read_bytes()
+    for target, page in ((one, other), (other, one)):
+        lab.write((target - 1) * 4096, content[(page - 1) * 4096 : page * 4096])
+
+
+def two_alike(lab: SQLiteLab) -> dict[str, list[tuple[object, ...]]]:
+    """`mine` has declared types, `theirs` none: its columns take any row. No index tells of either."""
+    lab.script(
+        "CREATE TABLE mine (at INTEGER, level TEXT, line TEXT)",
+        "CREATE TABLE theirs (at, level, line)",
+        f"{numbers(1, 900)} INSERT INTO mine SELECT i, 'mine', hex(zeroblob(20)) FROM n",
+        f"{numbers(1, 900)} INSERT INTO theirs SELECT i, 'theirs', hex(zeroblob(20)) FROM n",
+        "ANALYZE",
+    )
+    return {name: lab.sql(f"SELECT rowid, * FROM {name}") for name in ("mine", "theirs")}
+
+
+def everywhere(lab: SQLiteLab) -> set[tuple[object, ...]]:
+    """Rows of all tables, those beside them too."""
+    names = [str(row[0]) for row in lab.sql("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    beside = lab.sql("SELECT id, c0, c1, c2 FROM lost_and_found") if "lost_and_found" in names else []
+    return {row for name in ("mine", "theirs") for row in lab.sql(f"SELECT rowid, * FROM {name}")} | {*beside}
+
+
+@pytest.mark.parametrize("place", [0, 1, -1])
+def test_a_tree_of_another_table_below_a_table_gives_it_no_rows(lab: SQLiteLab, place: int) -> None:
+    true = two_alike(lab)
+    swap(lab, lab.pages("mine", "internal")[0], lab.pages("theirs", "leaf")[place])
+    repaired(lab, allow_data_loss=True)
+    assert {row[2] for row in lab.sql("SELECT rowid, * FROM theirs")} == {"theirs"}
+    assert everywhere(lab) == {*true["mine"], *true["theirs"]}
+
+
+@pytest.mark.parametrize("auto_vacuum", [0, 1])
+@pytest.mark.parametrize("leave", [False, True])
+def test_rows_that_lie_where_the_statistics_were_do_not_go_with_them(
+    lab: SQLiteLab, leave: bool, auto_vacuum: int
+) -> None:
+    with closing(sqlite3.connect(lab.path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA auto_vacuum = {auto_vacuum}")
+        connection.execute("VACUUM")
+    true = two_alike(lab)
+    swap(lab, lab.pages("mine", "internal")[0], lab.pages("sqlite_stat1", "leaf")[0])
+    damaged = lab.path.read_bytes()
+    if leave:
+        repaired(lab, allow_data_loss=True)
+        assert everywhere(lab) >= {*true["mine"], *true["theirs"]}
+    else:
+        for kind in ("repair", "optimize"):
+            with lab.engine() as engine, under_cut(engine), pytest.raises(Damaged):
+                perform_all(engine, plan(engine, kind))
+        assert lab.path.read_bytes() == damaged

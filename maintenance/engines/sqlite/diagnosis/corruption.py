@@ -36,6 +36,7 @@ class Harm:
         # integrity_check may give up at the first bad page of a file, so tables are asked one by one.
         lines = structure(connection, None) if whole else []
         if whole and not lines:
+            self.elsewhere = _strange_statistics(connection)
             return
         for table in chosen:
             try:
@@ -161,6 +162,23 @@ def _index_reads(connection: sqlite3.Connection, table: Table, index: str) -> bo
         damage_words(error, index)
         return False
     return True
+
+
+def _strange_statistics(connection: sqlite3.Connection) -> list[str]:
+    """Say so where the table of statistics has rows that name no table: those of a table whose page lies there.
+
+    SQLite's check finds nothing wrong with them, and ANALYZE would delete them.
+    """
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'sqlite_stat1'").fetchone():
+        return []
+    statement = "SELECT count(*) FROM sqlite_stat1 WHERE typeof(tbl) <> 'text'"
+    try:
+        count = int(connection.execute(statement).fetchone()[0])
+    except sqlite3.Error as error:
+        return [damage_words(error, "sqlite_stat1")]
+    return [msg("{count:,} rows among the statistics are none: a page of a table may lie there", count=count)] * (
+        count > 0
+    )
 
 
 def _strange_rows(connection: sqlite3.Connection, table: Table) -> int:

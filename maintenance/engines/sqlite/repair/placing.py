@@ -98,8 +98,12 @@ def is_plausible(source: PageFile, shape: Shape, tree: Tree) -> bool:
     """Whether most rows of a tree, of some spread over it, are such as the types of the columns let expect."""
     step = max(1, len(tree.leaves) // SAMPLED)
     rows = [cell for leaf in islice(tree.leaves, 0, None, step) for cell in source.cells(leaf.page)]
-    readable = [cell for cell in rows if cell is not None]
-    return 2 * sum(fits(cell, shape) and is_usual(cell, shape) for cell in readable) >= len(readable)
+    return looks_usual([cell for cell in rows if cell is not None], shape)
+
+
+def looks_usual(cells: Sequence[Cell], shape: Shape) -> bool:
+    """Whether most rows are such as the types of the columns let expect."""
+    return 2 * sum(fits(cell, shape) and is_usual(cell, shape) for cell in cells) >= len(cells)
 
 
 def _fitting(source: PageFile, shape: Shape, pages: Iterable[int]) -> Iterator[tuple[Cell, int]]:
@@ -140,7 +144,8 @@ def take_own(
             if cell is None:
                 table.unread += 1
             else:
-                _take(rows, table, cell, beside, certain=whole and in_order)
+                inside = cell.rowid is None or leaf.holds(cell.rowid)
+                _take(rows, table, cell, beside, certain=whole and in_order, inside=inside)
     return foreign
 
 
@@ -210,19 +215,27 @@ def _running(numbers: Sequence[int], better: object) -> Iterator[int]:
 
 
 def _take(
-    rows: sqlite3.Connection, table: DamagedTable, cell: Cell, beside: Beside, certain: bool, root: int | None = None
+    rows: sqlite3.Connection,
+    table: DamagedTable,
+    cell: Cell,
+    beside: Beside,
+    certain: bool,
+    inside: bool = True,
 ) -> None:
-    """Put one row into its table; beside it where something speaks against it, or another row has its key."""
+    """Put one row into its table; beside it where something speaks against it, or another row has its key.
+
+    `inside`: the inner pages allow its rowid where it lies. Where they do not, only an index can speak for it.
+    """
     key = key_of(cell, table.shape)
     if key is None or len(cell.values) > table.shape.record_length or not cell.values:
         table.aside += 1
-        beside.put(cell, root)
+        beside.put(cell, None)
         return
     told = table.witnesses.testimony(cell, key)
-    likely = told.agreeing or (not table.witnesses.complete and fits(cell, table.shape))
+    likely = told.agreeing or (inside and not table.witnesses.complete and fits(cell, table.shape))
     if cell.doubtful or (not certain and (told.against_it or not likely)):
         table.aside += 1
-        beside.put(cell, root)
+        beside.put(cell, None)
         return
     row = packed(cell.values)
     known = rows.execute(f"SELECT page, row FROM {table.scratch} WHERE id = ?", (key,)).fetchone()
@@ -232,9 +245,9 @@ def _take(
         other = Cell(known[0], cell.rowid, tuple(unpacked(known[1])))
         table.aside += 1
         if not told.for_it or table.witnesses.testimony(other, key).for_it:
-            beside.put(cell, root)
+            beside.put(cell, None)
             return
-        beside.put(other, root)
+        beside.put(other, None)
         rows.execute(f"DELETE FROM {table.scratch} WHERE id = ?", (key,))
     table.contradicting += bool(told.contradicting)
     rows.execute(f"INSERT INTO {table.scratch} VALUES (?, ?, ?, ?)", (key, cell.rowid, cell.page, row))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -14,10 +14,10 @@ from ..names import canonical
 from ..sessions import MAGIC, DatabaseFile
 from .evidence import Witnesses, index_shapes, read_witness
 from .model import Model, model_of
-from .pages import LEAVES, PENDING_BYTE, PageFile
-from .placing import Beside, DamagedTable, is_plausible, place_strays, take_own, try_indexes
-from .schema_pages import Entry, SchemaFound, read_schema
-from .trees import Tree, walk
+from .pages import LEAVES, PENDING_BYTE, Cell, PageFile
+from .placing import Beside, DamagedTable, is_plausible, looks_usual, place_strays, take_own, try_indexes
+from .schema_pages import STATISTICS, Entry, SchemaFound, read_schema
+from .trees import Leaf, Tree, walk
 
 SHOWN = 10
 """Lost rows named in the report sentence."""
@@ -38,6 +38,8 @@ class Remains:
     """Folded name of a table or index -> its tree."""
     claims: dict[int, int] = field(default_factory=dict)
     """Page -> how many trees lead to it."""
+    statistics: set[int] = field(default_factory=set)
+    """Pages with rows of sqlite_stat1 or sqlite_stat4, which are collected again and not kept."""
 
 
 @contextmanager
@@ -60,11 +62,49 @@ def look_at(file: DatabaseFile, source: PageFile, rows: sqlite3.Connection) -> R
         if entry.root > 1:
             tree = walk(source, entry.root, of_table=_is_table_tree(remains.model, entry))
             remains.trees[entry.name.lower()] = tree
+            _settle_statistics(remains, entry, tree)
             for page in tree.pages:
                 remains.claims[page] = remains.claims.get(page, 0) + 1
     for page in schema.pages:
         remains.claims[page] = remains.claims.get(page, 0) + 1
     return remains
+
+
+def _settle_statistics(remains: Remains, entry: Entry, tree: Tree) -> None:
+    """Take out of a tree the pages that are none of it: rows of a table where the statistics lie, and the reverse.
+
+    The statistics are left behind; a table whose pages a misdirected write put there would go with them.
+    """
+    is_of_statistics = entry.name.lower().startswith(STATISTICS)
+    known = remains.model.tables.get(entry.name.lower())
+    if not is_of_statistics and (known is None or not remains.model.with_statistics):
+        return
+    kept: list[Leaf] = []
+    for leaf in tree.leaves:
+        cells = [cell for cell in remains.source.cells(leaf.page) if cell is not None]
+        alike = _are_statistics(cells, remains.model)
+        if is_of_statistics:
+            belongs = alike or not cells
+        else:
+            assert known is not None
+            belongs = not alike or looks_usual(cells, remains.model.shape(known))
+        if alike and (is_of_statistics or not belongs):
+            remains.statistics.add(leaf.page)
+        if belongs:
+            kept.append(leaf)
+        elif not is_of_statistics:
+            tree.bad.append(leaf.page)
+    if is_of_statistics and len(kept) < len(tree.leaves):
+        tree.inner.clear()
+    tree.leaves[:] = kept
+
+
+def _are_statistics(cells: Sequence[Cell], model: Model) -> bool:
+    """https://sqlite.org/fileformat2.html#the_sqlite_stat1_table: the first value names a table."""
+    return bool(cells) and all(
+        len(cell.values) in (3, 6) and isinstance(cell.values[0], str) and cell.values[0].lower() in model.tables
+        for cell in cells
+    )
 
 
 def _is_table_tree(model: Model, entry: Entry) -> bool:
@@ -125,7 +165,7 @@ def gather(remains: Remains, sound: set[str], beside: Beside, suspected: set[str
 def unclaimed(remains: Remains) -> list[int]:
     """Pages that no tree leads to, of tables whose definition is lost too, and none that is known to be free."""
     source, model = remains.source, remains.model
-    claimed = set(remains.schema.pages)
+    claimed = set(remains.schema.pages) | remains.statistics
     unknown = {entry.name.lower() for entry in model.unparsed if entry.kind == "table"}
     for name, tree in remains.trees.items():
         if name not in unknown:

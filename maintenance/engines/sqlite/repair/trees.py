@@ -48,7 +48,9 @@ def walk(source: PageFile, root: int, *, of_table: bool) -> Tree:
         try:
             kind = source.kind(at.page)
             if kind == inner:
-                waiting += reversed(_below(source, at))
+                below, strange = _alike(source, _below(source, at), inner, leaf)
+                waiting += reversed(below)
+                tree.bad += strange
                 tree.inner.append(at.page)
             if kind == leaf or (kind == inner and not of_table):
                 tree.leaves.append(at)
@@ -57,6 +59,23 @@ def walk(source: PageFile, root: int, *, of_table: bool) -> Tree:
         except (Unreadable, IndexError, struct.error):
             tree.bad.append(at.page)
     return tree
+
+
+def _alike(source: PageFile, below: list[Leaf], inner: int, leaf: int) -> tuple[list[Leaf], list[int]]:
+    """Return the children without those that lie at another depth than most: a tree has all its leaves at one depth."""
+    kinds = [_kind(source, child.page) for child in below]
+    inners, leaves = kinds.count(inner), kinds.count(leaf)
+    strange = inner if inners < leaves else leaf if leaves < inners else None
+    kept = [child for child, kind in zip(below, kinds, strict=True) if kind != strange]
+    return kept, [child.page for child, kind in zip(below, kinds, strict=True) if kind == strange]
+
+
+def _kind(source: PageFile, page: int) -> int:
+    """0 where there is no such page."""
+    try:
+        return source.kind(page)
+    except (Unreadable, IndexError, struct.error):
+        return 0
 
 
 def _below(source: PageFile, at: Leaf) -> list[Leaf]:
