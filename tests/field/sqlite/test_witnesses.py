@@ -179,3 +179,20 @@ def test_rows_that_lie_where_the_statistics_were_do_not_go_with_them(
             with lab.engine() as engine, under_cut(engine), pytest.raises(Damaged):
                 perform_all(engine, plan(engine, kind))
         assert lab.path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("leave", [False, True])
+@pytest.mark.parametrize("place", ["a root of an index", "a leaf of an index", "zeros"])
+def test_statistics_that_cannot_be_read_stand_in_no_way(lab: SQLiteLab, place: str, leave: bool) -> None:
+    two_alike(lab)
+    lab.script("CREATE INDEX at ON mine (at, line)", "ANALYZE")
+    true = {name: lab.sql(f"SELECT rowid, * FROM {name}") for name in ("mine", "theirs")}
+    (page,) = lab.pages("sqlite_stat1", "leaf")
+    if place == "zeros":
+        lab.write((page - 1) * 4096, bytes(4096))
+    else:
+        swap(lab, page, lab.pages("at", "internal" if place == "a root of an index" else "leaf")[0])
+    repaired(lab, allow_data_loss=leave)
+    assert {name: lab.sql(f"SELECT rowid, * FROM {name} NOT INDEXED") for name in true} == true
+    assert lab.sql("PRAGMA integrity_check") == [("ok",)]
+    assert lab.sql("SELECT tbl, idx FROM sqlite_stat1 ORDER BY tbl") == [("mine", "at"), ("theirs", None)]

@@ -46,6 +46,7 @@ class Harm:
         unused = [line for line in lines if line.endswith("never used")]
         if whole:
             self.elsewhere = unused if self.rows or self.broken or self.wrong else [line for line in lines if line]
+            self.elsewhere += _strange_statistics(connection)
 
     def _examine(self, connection: sqlite3.Connection, table: Table) -> None:
         lines = structure(connection, table.name)

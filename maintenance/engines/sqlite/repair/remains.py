@@ -14,7 +14,7 @@ from ..names import canonical
 from ..sessions import MAGIC, DatabaseFile
 from .evidence import Witnesses, index_shapes, read_witness
 from .model import Model, model_of
-from .pages import LEAVES, PENDING_BYTE, Cell, PageFile
+from .pages import LEAVES, PENDING_BYTE, Cell, PageFile, Value
 from .placing import Beside, DamagedTable, is_plausible, looks_usual, place_strays, take_own, try_indexes
 from .schema_pages import STATISTICS, Entry, SchemaFound, read_schema
 from .trees import Leaf, Tree, walk
@@ -38,8 +38,8 @@ class Remains:
     """Folded name of a table or index -> its tree."""
     claims: dict[int, int] = field(default_factory=dict)
     """Page -> how many trees lead to it."""
-    statistics: set[int] = field(default_factory=set)
-    """Pages with rows of sqlite_stat1 or sqlite_stat4, which are collected again and not kept."""
+    names: frozenset[Value] = frozenset()
+    """What rows of the statistics may name: tables, indexes, or no index."""
 
 
 @contextmanager
@@ -58,6 +58,7 @@ def look_at(file: DatabaseFile, source: PageFile, rows: sqlite3.Connection) -> R
     head = source.page(1)[:100]
     believed = head[:16] == MAGIC and int.from_bytes(head[16:18], "big") % 65535 == source.size % 65535
     remains = Remains(file, source, rows, schema, model_of(schema.entries), head if believed else bytes(100))
+    remains.names = frozenset((None, *(entry.name for entry in schema.entries)))
     for entry in schema.entries:
         if entry.root > 1:
             tree = walk(source, entry.root, of_table=_is_table_tree(remains.model, entry))
@@ -82,14 +83,10 @@ def _settle_statistics(remains: Remains, entry: Entry, tree: Tree) -> None:
     kept: list[Leaf] = []
     for leaf in tree.leaves:
         cells = [cell for cell in remains.source.cells(leaf.page) if cell is not None]
-        alike = _are_statistics(cells, remains.model)
-        if is_of_statistics:
-            belongs = alike or not cells
+        if known is None:
+            belongs = not cells or any(_is_statistic(remains, cell) for cell in cells)
         else:
-            assert known is not None
-            belongs = not alike or looks_usual(cells, remains.model.shape(known))
-        if alike and (is_of_statistics or not belongs):
-            remains.statistics.add(leaf.page)
+            belongs = not _are_statistics(remains, cells) or looks_usual(cells, remains.model.shape(known))
         if belongs:
             kept.append(leaf)
         elif not is_of_statistics:
@@ -99,11 +96,17 @@ def _settle_statistics(remains: Remains, entry: Entry, tree: Tree) -> None:
     tree.leaves[:] = kept
 
 
-def _are_statistics(cells: Sequence[Cell], model: Model) -> bool:
-    """https://sqlite.org/fileformat2.html#the_sqlite_stat1_table: the first value names a table."""
-    return bool(cells) and all(
-        len(cell.values) in (3, 6) and isinstance(cell.values[0], str) and cell.values[0].lower() in model.tables
-        for cell in cells
+def _are_statistics(remains: Remains, cells: Sequence[Cell | None]) -> bool:
+    return bool(cells) and all(cell is not None and _is_statistic(remains, cell) for cell in cells)
+
+
+def _is_statistic(remains: Remains, cell: Cell) -> bool:
+    """https://sqlite.org/fileformat2.html#the_sqlite_stat1_table: a table, an index or NULL, and a number."""
+    return (
+        len(cell.values) in (3, 4, 6)
+        and isinstance(cell.values[0], str)
+        and {cell.values[0], cell.values[1]} <= remains.names
+        and str(cell.values[2])[:1].isdigit()
     )
 
 
@@ -165,16 +168,20 @@ def gather(remains: Remains, sound: set[str], beside: Beside, suspected: set[str
 def unclaimed(remains: Remains) -> list[int]:
     """Pages that no tree leads to, of tables whose definition is lost too, and none that is known to be free."""
     source, model = remains.source, remains.model
-    claimed = set(remains.schema.pages) | remains.statistics
+    claimed = set(remains.schema.pages)
     unknown = {entry.name.lower() for entry in model.unparsed if entry.kind == "table"}
     for name, tree in remains.trees.items():
         if name not in unknown:
             claimed |= tree.pages
     free = source.free_pages().pages if _knows_free(remains) else frozenset[int]()
-    return [
+    found = [
         number
         for number in range(2, source.count + 1)
         if number not in claimed and number not in free and not _is_map(remains, number)
+    ]
+    # Statistics are collected again, wherever they lie.
+    return [
+        number for number in found if not (model.with_statistics and _are_statistics(remains, [*source.cells(number)]))
     ]
 
 
