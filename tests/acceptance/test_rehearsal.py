@@ -89,7 +89,9 @@ def leftovers(lab: Lab) -> list[str]:
     if lab.url.get_backend_name() == "sqlite":
         path = Path(str(lab.url.database))
         return [p.name for p in path.parent.iterdir() if ".dbm" in p.name]
-    return [str(name) for (name,) in lab.sql("SELECT datname FROM pg_database WHERE datname LIKE '%dbm%'")]
+    # Other tests have databases on this server, too.
+    ours = f"{lab.url.database}_dbm"
+    return [str(name) for (name,) in lab.sql("SELECT datname FROM pg_database") if str(name).startswith(ours)]
 
 
 @pytest.mark.django_db(transaction=True)
