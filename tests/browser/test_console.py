@@ -241,6 +241,7 @@ def test_on_a_telephone_a_legend_stands_above_its_chart_and_the_menu_fits(visit:
     page = visit("manager", width=390, theme="dark")
     page.goto(f"{console.url}/reports/")
     chart = page.locator("[data-figure=trend]")
+    chart.scroll_into_view_if_needed()
     expect(chart.locator(".legend .traces")).to_have_count(3, timeout=LONG)
     legend, plot = chart.locator(".legend").bounding_box(), chart.locator(".nsewdrag").first.bounding_box()
     assert legend is not None
