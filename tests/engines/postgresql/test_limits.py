@@ -105,7 +105,10 @@ BUSY: dict[str, tuple[str, Callable[[PostgreSQL, PostgreSQLLab], object]]] = {
     "vacuum full": ("VACUUM (FULL)%", lambda made, lab: made.actions.perform(action("vacuum_full"), False)),
     "reindex": ("REINDEX%", lambda made, lab: made.actions.perform(action("reindex"), False)),
     "dump": ("COPY public.big%", lambda made, lab: made.backups.back_up("pg_dump", lab.folder, "one", PLAIN)),
-    "physical copy": ("%", lambda made, lab: made.backups.back_up("pg_basebackup", lab.folder, "one", PLAIN)),
+    "physical copy": (
+        "BASE_BACKUP%",
+        lambda made, lab: made.backups.back_up("pg_basebackup", lab.folder, "one", PLAIN),
+    ),
     "salvage": ("%", lambda made, lab: made.actions.perform(action("salvage"), True)),
     "fingerprint": ("%hashtextextended%", lambda made, lab: made.verifier.fingerprint(["public.vast"])),
     "structural check": ("%", lambda made, lab: made.verifier.check(["public.orders"])),
