@@ -21,7 +21,7 @@ from maintenance.conf.secrets import SecretUnreadable, mark_signer
 from maintenance.engines import open_engine
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import EngineError, Transient, Unable
-from maintenance.engines.messages import msg
+from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Limits, Tag
 from maintenance.models import ACTIVE, ReleaseRequest, RunTarget, Status
 from maintenance.models.setting import with_password
@@ -54,12 +54,14 @@ def carry_out(request_id: int) -> None:
     asked = ReleaseRequest.objects.select_related("target").filter(pk=request_id, finished_at=None).first()
     if asked is None:
         return
-    failed = ""
+    failed: Message | str = msg("it broke off; the log of the worker says where")
     path = link(asked.target.database)
     try:
-        if Remembered(BlackBox(path.resolve())).is_over:
+        found = Remembered(BlackBox(path.resolve()))
+        if found.is_over or found.target != asked.target_id:
             raise NotAsBefore("its last maintenance has ended, there is nothing to release")
         release_by_box(path, asked.by_name, lambda said: log.info("%s", said))
+        failed = ""
     except (Busy, Held, NotAsBefore, *FAILURES) as error:
         failed = error.sentence if isinstance(error, EngineError) else msg("{text}", text=str(error))
     finally:

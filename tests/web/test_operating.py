@@ -15,6 +15,7 @@ from maintenance import tasks
 from maintenance.models import Acknowledgement, AuditEntry, MaintenanceRun, MaintenanceSetting, Notification
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
+from maintenance.workflow import release as release_module
 from maintenance.workflow import runner
 from tests import fakes
 
@@ -153,6 +154,46 @@ def test_a_release_that_failed_says_why_and_can_be_asked_for_again(
     assert run.targets.get().released_at is None
     release(client, run)
     assert run.targets.get().release_requests.count() == 2
+
+
+def test_a_release_that_breaks_off_is_never_told_as_done(
+    stuck: Callable[..., MaintenanceRun], as_: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, client = stuck(), as_("dba")
+    release(client, run)
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("maintenance.workflow.release.release_by_box", broken)
+    with pytest.raises(ZeroDivisionError):
+        tasks.release(run.targets.get().release_requests.get().pk)
+    told = box(text(client, f"/runs/{run.pk}/"))
+    assert "it broke off; the log of the worker says where" in told
+    assert run.targets.get().released_at is None
+
+
+def test_what_another_maintenance_closed_since_is_not_opened_by_an_old_request(
+    stuck: Callable[..., MaintenanceRun], as_: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, client = stuck(), as_("dba")
+    release(client, run)
+    target = run.targets.get()
+    box_of = release_module.Remembered
+
+    def of_another(*args: Any) -> Any:
+        remembered = box_of(*args)
+        remembered.target = target.pk + 1
+        return remembered
+
+    monkeypatch.setattr(release_module, "Remembered", of_another)
+    mended(run)
+    tasks.release(target.release_requests.get().pk)
+    setting = target.setting
+    assert setting is not None
+    with fakes.opened(setting.url.removeprefix("fake:///")) as state:
+        assert state["marker"] is not None, "still closed"
+    assert "nothing to release" in box(text(client, f"/runs/{run.pk}/"))
 
 
 def test_comments_and_hand_over_stay_with_the_run_and_are_told(
