@@ -323,6 +323,8 @@ def _once(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple
     except Interrupted as error:
         if ctx.reason in (None, "lost", "left"):
             raise LeaseLost(str(error)) from error
+        # Whoever cancelled did so after this worker had read the run.
+        ctx.run.refresh_from_db(fields=["cancel_requested_by"])
         sentences = {
             "cancelled": msg("Cancelled by {who} during {step}.", who=ctx.run.cancel_requested_by, step=node.step),
             "timed_out": msg(

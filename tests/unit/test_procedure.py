@@ -680,6 +680,7 @@ def test_a_cancel_ends_in_service(
     runner.advance(target.pk)
     run.refresh_from_db()
     assert (run.status, walked(run)) == ("cancelled", "ABCDEFGSU")
+    assert f"Cancelled by {someone.name} during" in run.ended_because
     assert_in_service(setting)
 
 
@@ -703,6 +704,7 @@ def test_a_cancel_while_measuring_ends_in_service_and_is_no_success(
     runner.advance(run.targets.get().pk)
     run.refresh_from_db()
     assert (run.status, walked(run)) == ("cancelled", "ABCDEFGHIJK")
+    assert f"Cancelled by {someone.name} during" in run.ended_because, "whoever it was came after the work began"
     assert_in_service(setting)
 
 
