@@ -93,26 +93,12 @@ class Images:
         refuse_uncopyable(self.target)
         with self.target.control("copying the database") as connection:
             self.sides.drop(connection, "image")
-            method = "STRATEGY FILE_COPY" if self.target.capabilities.copy_strategy else ""
-            limit = "CONNECTION LIMIT 0" if is_superuser(connection) else ""
-            source = access_of(self.target, connection).name
-            version = self._collation_version(connection, source)
-            statement = f"CREATE DATABASE {quoted(name)} TEMPLATE {quoted(source)} {method} {version} {limit}"
-            self._alone(connection, statement)
+            self._alone(connection, self.sides.copying(connection, access_of(self.target, connection).name, name))
             self.sides.mark(connection, access_of(self.target, connection, name).oid, name, {"role": "image"})
-            if not limit:
+            if not is_superuser(connection):
                 ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(name)} FROM PUBLIC")
             [(copied,)] = ask(connection, "SELECT pg_database_size(%(name)s)", name=name)
         return Image(kind="copy", name=name, bytes=int(copied))
-
-    def _collation_version(self, connection: Connection, source: str) -> str:
-        """The server refuses to copy a database whose collation changed, unless it is told the version as recorded."""
-        if not self.target.capabilities.database_collation_version:
-            return ""
-        [(version,)] = ask(
-            connection, "SELECT quote_literal(datcollversion) FROM pg_database WHERE datname = %(name)s", name=source
-        )
-        return f"COLLATION_VERSION {version}" if version else ""
 
     def _alone(self, connection: Connection, statement: str) -> None:
         """Run what needs a database without any session; our own short ones are ended."""

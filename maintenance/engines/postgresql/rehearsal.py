@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psycopg2
 from sqlalchemy import URL, Connection
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from ..archive import Seal
 from ..errors import EngineError, ResourceShortage, Unable
@@ -115,14 +117,14 @@ class PostgresRehearsal(Rehearsal):
                 if keeps_its_name(connection, source.name) or foreign_sessions(self.target, connection, source.oid):
                     return False
                 self._end_own_sessions(connection, source.oid)
-                method = "STRATEGY FILE_COPY" if self.target.capabilities.copy_strategy else ""
-                limit = "CONNECTION LIMIT 0" if is_superuser(connection) else ""
-                with self._giving_way(connection, source.oid):
-                    statement = f"CREATE DATABASE {quoted(self.name)} TEMPLATE {quoted(source.name)} {method} {limit}"
-                    ask(connection, statement)
+                with (
+                    self._giving_way(connection, source.oid),
+                    self.target.translated("copying for a rehearsal", self.target.name),
+                ):
+                    ask(connection, self.sides.copying(connection, source.name, self.name))
                 about: Json = {"role": ROLE, "owner": source.owner}
                 self.sides.mark(connection, access_of(self.target, connection, self.name).oid, self.name, about)
-                if not limit:
+                if not is_superuser(connection):
                     ask(connection, f"REVOKE CONNECT ON DATABASE {quoted(self.name)} FROM PUBLIC")
                 ask(connection, f"ALTER DATABASE {quoted(self.name)} OWNER TO {quoted(source.owner)}")
                 self.restores.carry_settings(connection, self.name)
@@ -142,24 +144,31 @@ class PostgresRehearsal(Rehearsal):
 
     @contextmanager
     def _giving_way(self, connection: Connection, oid: int) -> Iterator[None]:
-        """The server lets nobody connect while it copies: whoever wants to ends the copying."""
-        [(pid,)] = ask(connection, "SELECT pg_backend_pid()")
+        """The server lets nobody connect while it copies: whoever wants to ends the copying, and so does not being able
+        to look who wants to."""
+        copying = connection.connection.driver_connection
+        assert copying is not None
         over = threading.Event()
 
-        def watch() -> None:
-            with suppress(EngineError), self.target.control("looking who waits") as beside:
+        def watch(beside: Connection) -> None:
+            try:
                 while not over.wait(0.2):
                     if ask(beside, WAITING, oid=oid):
-                        ask(beside, "SELECT pg_cancel_backend(%(pid)s)", pid=pid)
-                        return
+                        break
+            except (DBAPIError, PendingRollbackError) as error:
+                log.warning("Nobody can look who waits for the copy, so it is ended: %s", error)
+            if not over.is_set():
+                with suppress(psycopg2.Error):
+                    copying.cancel()
 
-        watcher = threading.Thread(target=watch, name="who waits for the copy", daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            over.set()
-            watcher.join(timeout=30)
+        with self.target.control("looking who waits") as beside:
+            watcher = threading.Thread(target=watch, args=(beside,), name="who waits for the copy", daemon=True)
+            watcher.start()
+            try:
+                yield
+            finally:
+                over.set()
+                watcher.join()
 
     # -- from a dump -------------------------------------------------------------------------------
 
