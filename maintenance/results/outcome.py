@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from maintenance.engines.values import Fingerprint
-from maintenance.models import ActionRecord, MaintenanceRun, Node, RunTarget, StepRecord, longest_outage
+from maintenance.models import ActionRecord, MaintenanceRun, Node, RunTarget, StepRecord, StepState, longest_outage
 from maintenance.models.evidence import Baseline, E, Proof
 
 from .comparison import Interval, compare_target
@@ -78,7 +78,7 @@ def _target(target: RunTarget) -> dict[str, Any]:
             for b in target.backup_files.all()
         ],
         "integrity": integrity(target),
-        "data_loss": [loss for a in actions for loss in a.losses],
+        "data_loss": [loss for a in actions if a.state != StepState.STARTED for loss in a.losses],
         "benchmark": [
             {
                 "query": q.query,

@@ -150,7 +150,7 @@ def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
         "findings": findings(states),
         "health": change,
         "backups": list(target.backup_files.all()),
-        "losses": [loss for record in records for loss in record.losses],
+        "losses": [loss for record in records if record.state != StepState.STARTED for loss in record.losses],
     }
     if over:
         comparison = compare_target(target)

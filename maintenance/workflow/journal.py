@@ -25,7 +25,7 @@ from maintenance.auditing import chain
 from maintenance.conf.control_database import wait_for_control_database
 from maintenance.engines.errors import EngineError
 from maintenance.engines.messages import Message, msg
-from maintenance.engines.values import Action, Backup, Diagnosis, Json, Performed, Sample
+from maintenance.engines.values import Action, Backup, Diagnosis, Json, Loss, Performed, Sample
 from maintenance.models import (
     ACTIVE,
     ActionRecord,
@@ -82,6 +82,7 @@ def claim(target_id: int, worker: str | None = None) -> Journal | None:
         )
         if not taken:
             return None
+        ActionRecord.objects.filter(target=target, state=StepState.STARTED).update(state=StepState.INTERRUPTED)
         began = MaintenanceRun.objects.filter(pk=target.run_id, started_at__isnull=True).update(started_at=now)
         MaintenanceRun.objects.filter(pk=target.run_id, status=Status.QUEUED).update(status=Status.RUNNING)
         chain.record(
@@ -277,7 +278,11 @@ class Journal:
 
     @wait_for_control_database
     def action_started(self, action: Action, round: int) -> ActionRecord:
-        """Write a piece of work down before it begins, and return its line. Raises LeaseLost."""
+        """Write a piece of work down before it begins, and return its line. Raises LeaseLost.
+
+        Work that may give rows up says so at once: nobody knows what it gave up if this process dies at it.
+        """
+        losses = [asdict(_unknown_loss(action))] if action.needs_data_loss else []
         with self._owning():
             line = ActionRecord.objects.create(
                 target_id=self.target_id,
@@ -285,6 +290,7 @@ class Journal:
                 object=action.object,
                 action=action.kind,
                 reason=action.reason,
+                losses=losses,
             )
         self._note("action started", object=action.object, action=action.kind)
         crashpoints.point("action.started")
@@ -307,9 +313,9 @@ class Journal:
 
     @wait_for_control_database
     def action_failed(self, line: ActionRecord, state: StepState, sentence: Message) -> None:
-        """Write that the work failed or was interrupted, and why. Raises LeaseLost."""
+        """Write that the work failed or was interrupted, and why; it then changed nothing. Raises LeaseLost."""
         line.state, line.finished_at = state, timezone.now()
-        line.sentence = sentence
+        line.sentence, line.losses = sentence, []
         with self._owning():
             line.save()
         fields = {**self.about, "step": line.action, "object": line.object, "seconds": line.seconds}
@@ -410,6 +416,12 @@ class Journal:
                 events.announce(target.run, status, because, target.database)
         self._note("ended", status=status.value, sentence=str(because))
         crashpoints.point("target.ended")
+
+
+def _unknown_loss(action: Action) -> Loss:
+    """Return what work gave up of which nobody lived to write it down."""
+    detail = msg("its worker died at this work; which rows it gave up is not known, the backup holds what there was")
+    return Loss(action.object, None, (), detail)
 
 
 def _named(error: EngineError) -> Message:

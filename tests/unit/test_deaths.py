@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from maintenance.engines.values import Action
 from maintenance.models import MaintenanceRun, MaintenanceSetting, RunTarget
 from maintenance.models.evidence import Proof
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
+from maintenance.results.outcome import outcome
 from maintenance.workflow import crashpoints, runner
+from tests.fakes import FakeEngine
 from tests.unit.test_crashes import Died, state_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,6 +73,32 @@ def test_a_run_is_continued_once_and_then_ended_safely(
     assert ("Its worker died 2 times." in run.ended_because) is (deaths == 2)
     assert state_of(setting)["marker"] is None
     assert state_of(setting)["tables"] == before
+
+
+@pytest.mark.parametrize("may_lose", [True, False])
+def test_what_a_worker_gave_up_before_it_died_is_not_told_as_nothing(
+    may_lose: bool,
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake()
+    plain = FakeEngine.plan
+
+    def damaged(self: FakeEngine, *given: Any) -> list[Action]:
+        return [replace(action, needs_data_loss=may_lose) for action in plain(self, *given)]
+
+    monkeypatch.setattr(FakeEngine, "plan", damaged)
+    run = launch.launch(someone, request_for("shop", allow_data_loss=True), enqueue=False)
+    die_at(run.targets.get(), "fake.perform.after")
+    runner.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert run.status == "succeeded", run.ended_because
+    (target,) = outcome(run)["targets"]
+    begun = [action["object"] for action in target["actions"] if action["state"] == "interrupted"]
+    assert begun
+    assert [(loss["object"], loss["rows"]) for loss in target["data_loss"]] == [(o, None) for o in begun if may_lose]
 
 
 @pytest.mark.parametrize(("deaths", "status"), [(3, "rolled_back"), (4, "needs_operator")])

@@ -137,10 +137,10 @@ def _read(ctx: Context, names: list[str] | None) -> dict[str, Fingerprint]:
 
 
 def accepted_losses(ctx: Context) -> set[str]:
-    """Return tables of which rows could not be saved, with the operator's permission by name."""
+    """Return tables of which rows could not be saved, or may not have been by a worker that died, with permission."""
     if not ctx.run.allow_data_loss:
         return set()
-    records = ActionRecord.objects.filter(target=ctx.target, state=StepState.FINISHED)
+    records = ActionRecord.objects.filter(target=ctx.target, state__in=(StepState.FINISHED, StepState.INTERRUPTED))
     return {loss["object"] for record in records for loss in record.losses}
 
 
