@@ -50,8 +50,8 @@ def diagnosed(lab: PostgreSQLLab) -> tuple[Diagnosis, int, float]:
 def test_the_statements_of_a_diagnosis_do_not_grow_with_the_tables(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What does not fit into the time for structural checks is told as not examined; a test need not wait for it.
-    monkeypatch.setattr(diagnosing, "EXAMINE_SECONDS", 3.0)
+    # How many tables are examined in a given time depends on the machine: none here.
+    monkeypatch.setattr(diagnosing, "EXAMINE_SECONDS", 0.0)
     lab.fill()
     make_tables(lab, 1, 100)
     _, few, _ = diagnosed(lab)
