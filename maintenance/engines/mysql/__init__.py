@@ -22,8 +22,8 @@ from .maintenance_lock import ServerLock
 from .planning import ServerPlanner
 from .privileges import ServerPrivileges
 from .rollback import ServerRollback
-from .server import PINNED, Server
 from .sessions import ServerSessions
+from .target import PINNED, Server
 from .verification import ServerVerifier
 
 LOOKING_SECONDS = 10

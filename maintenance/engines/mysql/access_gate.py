@@ -31,7 +31,7 @@ from .driver_errors import ENDED_FROM_OUTSIDE, code_of, from_driver
 from .events import event_differences, observed_events, set_event
 from .gate_mirror import drop_mirror, marked, mirror_schema, mirrored, write_mirror
 from .names import account, full, quoted
-from .server import Server
+from .target import Server
 
 
 class ServerGate(AccessGate):

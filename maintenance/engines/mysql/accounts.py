@@ -11,7 +11,7 @@ from . import writing
 from .connection import Session
 from .draining import REPLICATION_COMMANDS
 from .names import account
-from .server import Server
+from .target import Server
 
 LOCAL_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 

@@ -20,9 +20,9 @@ from .repair.corruption import spared_tables, unreadable_tables
 from .repair.innodb_pages import BadPage, bad_pages, only_indexes
 from .repair.myisam import repair_files
 from .repair.salvage import replaced_already, salvage
-from .server import Server
 from .structure import Table
 from .table_rules import set_aside
+from .target import Server
 from .verification import EXTENDED_BYTES, check_table
 
 DEADLOCK_ATTEMPTS = 5

@@ -21,8 +21,8 @@ from .dump_file import Contents, objects_dumps, tables_dump, write_dump
 from .fingerprints import fingerprint
 from .names import canonical, plain
 from .repair.corruption import unreadable_tables
-from .server import Server
 from .table_rules import refuse_what_would_not_come_back
+from .target import Server
 
 BY_TABLE = "table_dump"
 

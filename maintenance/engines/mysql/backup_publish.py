@@ -12,7 +12,7 @@ from ..archive import ArchiveError, Seal
 from ..errors import EngineError, ResourceShortage, Unable
 from ..messages import msg
 from .driver_errors import from_command
-from .server import Server
+from .target import Server
 
 
 @contextmanager

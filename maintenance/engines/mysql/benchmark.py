@@ -17,7 +17,7 @@ from .connection import Session
 from .names import full, quoted
 from .operator_queries import query, reading, session_for_questions
 from .repair.corruption import spared_tables
-from .server import Server
+from .target import Server
 
 TABLES = 4
 PURGE_SECONDS = 5.0

@@ -18,7 +18,7 @@ from .access_gate import opening
 from .connection import Session
 from .gate_mirror import closed_by_another, mirror_schema
 from .names import full, quoted
-from .server import Server
+from .target import Server
 
 LOOKS = 5
 """How often the event looks in the time that is set; never more than each second, at least every 5 s."""

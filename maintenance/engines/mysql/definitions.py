@@ -13,7 +13,7 @@ from .fingerprints import OUR_TABLES
 from .names import canonical
 from .repair.corruption import unreadable_tables
 from .repair.quarantine import saved_definitions
-from .server import Server
+from .target import Server
 
 
 def catalog(server: Server, side: str | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import EngineError, Transient
 from ..messages import msg
 from .connection import Row, Session
-from .server import Server
+from .target import Server
 
 QUIET_POLLS = 3
 

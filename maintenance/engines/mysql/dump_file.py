@@ -17,7 +17,7 @@ from . import structure
 from .address import is_mariadbs
 from .backup_publish import failures_told, program, removed_unless_good, under_its_name
 from .repair.corruption import unreadable_tables
-from .server import ALL_ROWS, Server
+from .target import ALL_ROWS, Server
 
 DEFINITION = b"-- dbmaint definition "
 

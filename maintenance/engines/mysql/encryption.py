@@ -11,7 +11,7 @@ from .accounts import reaching_accounts
 from .connection import Session
 from .fingerprints import OUR_TABLES
 from .names import canonical
-from .server import Server
+from .target import Server
 
 
 def encryption(server: Server, side: str | None) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from . import writing
 from .connection import Session
 from .driver_errors import code_of
 from .names import full, quoted
-from .server import Server
+from .target import Server
 
 OUR_SCHEMAS = r"dbm\_%"
 """The switch of another target on this server is an event of ours."""

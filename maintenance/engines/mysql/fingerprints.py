@@ -12,8 +12,8 @@ from . import structure
 from .connection import Session
 from .names import canonical, full, quoted
 from .repair.corruption import unreadable_rows
-from .server import Server
 from .structure import Column, Table
+from .target import Server
 
 LARGE_TEXT = frozenset(("tinytext", "text", "mediumtext", "longtext", "tinyblob", "blob", "mediumblob", "longblob"))
 

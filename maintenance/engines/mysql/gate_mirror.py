@@ -11,7 +11,7 @@ from .accounts import observed_accounts
 from .connection import Session
 from .driver_errors import code_of
 from .names import full, quoted, shortened
-from .server import Server
+from .target import Server
 
 
 def mirror_schema(server: Server) -> str:

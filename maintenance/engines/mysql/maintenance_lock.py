@@ -19,7 +19,7 @@ from .connection import Session
 from .driver_errors import from_driver
 from .gate_mirror import closed_by_another, marked
 from .names import shortened
-from .server import Server
+from .target import Server
 from .writing import cluster_refusal
 
 GIVEN_BACK_WITHIN_SECONDS = 2

@@ -19,7 +19,7 @@ from .connection import Row, Session
 from .driver_errors import LOST, code_of
 from .names import canonical, full
 from .repair.corruption import spared_tables
-from .server import Server
+from .target import Server
 
 ROWS = 1000
 """Rows of an answer that are kept; the rest is read and dropped."""

@@ -20,7 +20,7 @@ from ..values import Backup
 from .backup_publish import failures_told, program, removed_unless_good, under_its_name
 from .connection import Session
 from .names import shortened
-from .server import Server
+from .target import Server
 
 MARIABACKUP = "mariabackup"
 CLONE = "clone"

@@ -13,7 +13,7 @@ from .accounts import observed_accounts
 from .connection import Session
 from .events import enabled_events
 from .names import account, quoted
-from .server import Server
+from .target import Server
 
 
 class ServerPrivileges(Privileges):

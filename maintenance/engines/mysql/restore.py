@@ -18,8 +18,8 @@ from .dump_file import DEFINITION, END, OBJECTS, UNREAD, client_program, lines_o
 from .names import canonical, full, plain, quoted
 from .physical import CLONE, MARIABACKUP, METHODS
 from .repair.quarantine import new_schema, save_definitions
-from .server import LOAD_SLOT, Server
 from .table_rules import set_aside
+from .target import LOAD_SLOT, Server
 
 
 @dataclass(frozen=True)

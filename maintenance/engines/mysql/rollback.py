@@ -37,7 +37,7 @@ from .repair.quarantine import (
     set_triggers_aside,
 )
 from .restore import DONE, restore_beside
-from .server import Server
+from .target import Server
 
 
 class ServerRollback(Rollback):

@@ -17,7 +17,7 @@ from .connection import Session
 from .diagnosis.server_findings import is_replica
 from .draining import NOT_YET_KNOWN, REPLICATION_COMMANDS, Inside
 from .events import enabled_events
-from .server import Server
+from .target import Server
 from .writing import cluster_refusal
 
 APPLYING = frozenset(("Slave_SQL", "Slave_worker", "Connect", "Query"))

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from .connection import Row, Session
 from .filenames import from_file, in_file
 from .names import full, plain, quoted
-from .server import Server
+from .target import Server
 
 REPAIRABLE = frozenset(("MyISAM", "Aria", "MRG_MyISAM"))
 

@@ -16,7 +16,7 @@ from . import structure
 from .connection import Row, Session
 from .driver_errors import LOST, code_of
 from .filenames import from_file
-from .server import Server
+from .target import Server
 
 
 def set_aside(server: Server, session: Session) -> list[str]:

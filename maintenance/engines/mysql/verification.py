@@ -15,8 +15,8 @@ from .encryption import encryption, tls
 from .fingerprints import bits_of, fingerprint
 from .names import canonical, full, quoted
 from .repair.corruption import unreadable_tables
-from .server import Server
 from .structure import Table
+from .target import Server
 
 EXTENDED_BYTES = 64_000_000
 """CHECK EXTENDED costs eight to ten times the plain one: only for tables up to this size."""

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from ..messages import Message, msg
 from . import structure
 from .connection import Session
-from .server import Server
+from .target import Server
 
 SERVER_SCHEMAS = frozenset(("sys", "mysql", "information_schema", "performance_schema"))
 DYNAMIC = re.compile(r"\b(PREPARE|EXECUTE\s+IMMEDIATE)\b", re.IGNORECASE)

@@ -12,7 +12,7 @@ from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.mysql import MySQL
 from maintenance.engines.mysql.capabilities import MYSQL
 from maintenance.engines.mysql.connection import Row, Session
-from maintenance.engines.mysql.server import Server
+from maintenance.engines.mysql.target import Server
 from maintenance.engines.values import Diagnosis, Limits, Tag
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.mariadb.world import SMALL, action, background, engine_of, running

@@ -20,8 +20,8 @@ from ..connection import Session
 from ..filenames import from_file
 from ..names import canonical
 from ..repair.innodb_pages import verify_pages
-from ..server import Server
 from ..structure import Size, Table
+from ..target import Server
 from .damage import damage_findings
 from .error_log import log_findings
 from .keys import key_findings, unused_findings

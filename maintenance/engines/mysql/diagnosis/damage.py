@@ -13,8 +13,8 @@ from ..connection import Session
 from ..filenames import from_file
 from ..names import canonical
 from ..repair.innodb_pages import Verdict
-from ..server import Server
 from ..structure import Size, Table
+from ..target import Server
 from .error_log import log_suspects
 
 

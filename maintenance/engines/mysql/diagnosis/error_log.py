@@ -15,8 +15,8 @@ from maintenance.engines.values import Finding, Severity
 from .. import structure
 from ..connection import Session
 from ..filenames import from_file
-from ..server import Server
 from ..structure import Size
+from ..target import Server
 
 LOG_TAIL = 512 * 1024
 

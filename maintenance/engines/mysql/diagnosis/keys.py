@@ -12,8 +12,8 @@ from maintenance.engines.values import Finding
 from .. import structure
 from ..connection import Session
 from ..names import canonical
-from ..server import Server
 from ..structure import Table
+from ..target import Server
 
 UNUSED_SECONDS = 86_400
 """A server that started lately calls every index unused."""

@@ -10,7 +10,7 @@ from maintenance.engines.messages import Message, msg
 from maintenance.engines.values import Finding, Severity
 
 from ..connection import Session
-from ..server import Server
+from ..target import Server
 
 LONG_TRANSACTION_SECONDS = 300
 LAG_SECONDS = 60

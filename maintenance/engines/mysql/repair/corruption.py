@@ -8,7 +8,7 @@ from .. import structure
 from ..connection import Session
 from ..diagnosis.error_log import log_suspects
 from ..names import canonical, full
-from ..server import Server
+from ..target import Server
 from .innodb_pages import only_indexes, verify_pages
 
 

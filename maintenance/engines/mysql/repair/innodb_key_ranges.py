@@ -18,8 +18,8 @@ from .. import structure
 from ..connection import Session
 from ..filenames import in_file
 from ..names import bindable, canonical, full, quoted
-from ..server import Server
 from ..structure import Table
+from ..target import Server
 from .innodb_leaf_pages import Key, Numbers, Stretch, Way, way_around
 from .innodb_pages import MOST_PAGES, bad_pages
 from .innodb_ranges import Range, ranges_between

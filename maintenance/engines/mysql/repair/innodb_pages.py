@@ -20,8 +20,8 @@ from maintenance.engines.messages import Message, msg
 
 from .. import structure
 from ..connection import Session
-from ..server import Server
 from ..structure import Table
+from ..target import Server
 from .innodb_leaf_pages import INDEX, PAGE
 from .innodb_zeroed_pages import proven_zero_pages
 

@@ -18,8 +18,8 @@ from .. import structure
 from ..connection import Session
 from ..driver_errors import MEANING, code_of
 from ..names import bindable, full, quoted
-from ..server import Server
 from ..structure import Table
+from ..target import Server
 from .innodb_ranges import Key, Range, ranges_between
 
 CHUNK = 2048

@@ -15,8 +15,8 @@ from maintenance.engines.values import Loss, Performed
 from .. import structure
 from ..fingerprints import read_whole
 from ..names import canonical, full
-from ..server import Server
 from ..structure import REPAIRABLE, Table
+from ..target import Server
 from ..verification import check_table
 from .quarantine import old_schema
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from .. import structure
 from ..connection import Session
 from ..names import full, quoted, shortened
-from ..server import Server
 from ..structure import Definition, ForeignKey
+from ..target import Server
 
 SAVED = "dbmaint_objects"
 """Table in a schema of ours with definitions that must come back."""

@@ -20,8 +20,8 @@ from ..connection import Session
 from ..diagnosis.error_log import log_lines
 from ..filenames import in_file
 from ..names import canonical, full, quoted
-from ..server import Server
 from ..structure import Definition, Table
+from ..target import Server
 from ..verification import check_table
 from .innodb_key_ranges import copy_around, rows_listed
 from .innodb_pages import bad_pages
