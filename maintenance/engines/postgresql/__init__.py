@@ -24,9 +24,10 @@ from .rehearsal import PostgresRehearsal
 from .repair.system_catalogs import SystemCatalogs
 from .restore import Restores
 from .rollback import PostgresRollback
-from .sessions import PostgresSessions, TargetDatabase
+from .sessions import PostgresSessions
 from .side_databases import SideDatabases
 from .structure import Structure
+from .target import TargetDatabase
 from .verification import PostgresVerifier
 
 

@@ -37,8 +37,8 @@ from .database_access import (
 )
 from .driver_errors import lost
 from .maintenance_lock import PostgresLock
-from .sessions import TargetDatabase
 from .sql import Row, ask, is_superuser, literal, quoted, transaction, words_of
+from .target import TargetDatabase
 
 Method = Literal["hide", "revoke"]
 QUIET_POLLS = 3

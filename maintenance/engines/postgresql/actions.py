@@ -29,9 +29,9 @@ from .repair.lost_pages import lost_pages
 from .repair.salvage import Salvage
 from .repair.system_catalogs import SystemCatalogs
 from .sequences import OWNED_SEQUENCES, sequence_behind
-from .sessions import TargetDatabase
 from .sql import ask, canonical, configure, quoted, transaction
 from .structure import Structure, drop_extension, extension
+from .target import TargetDatabase
 
 ADVICE = msg("run a repair that is allowed to lose data, or restore these rows from an older backup")
 

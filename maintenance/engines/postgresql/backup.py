@@ -23,8 +23,8 @@ from .fingerprints import Fingerprints
 from .image import Images
 from .native_programs import CHUNK, Dumped, NativePrograms, program
 from .sequences import sequence_values
-from .sessions import TargetDatabase
 from .sql import ask
+from .target import TargetDatabase
 
 
 class PostgresBackups(Backups):

@@ -18,8 +18,8 @@ from ..values import Sample
 from .driver_errors import from_driver
 from .least_account import asker, found_by, lend, readable, reading, usual_path
 from .relations import relations
-from .sessions import TargetDatabase
 from .sql import Row, ask, quoted
+from .target import TargetDatabase
 
 QUIET: dict[str, object] = {
     "row_security": "on",

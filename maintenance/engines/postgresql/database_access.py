@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 
 from ..errors import Unable
 from ..values import Json
-from .sessions import TargetDatabase
 from .sql import Row, ask, literal, quoted
+from .target import TargetDatabase
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from .access_gate import PostgresGate
 from .connection import give_back
 from .database_access import access_of
 from .maintenance_lock import PostgresLock
-from .sessions import TargetDatabase
 from .sql import ask, literal, words_of
+from .target import TargetDatabase
 
 LEAST_IDLE_SECONDS = 15
 """Several times the pause between two signs of life."""

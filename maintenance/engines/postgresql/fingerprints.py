@@ -14,8 +14,8 @@ from .definitions import DEFINITIONS
 from .driver_errors import session_lost
 from .least_account import ask_as, lend
 from .relations import relations
-from .sessions import TargetDatabase
 from .sql import ask
+from .target import TargetDatabase
 
 PINNED: dict[str, object] = {
     "DateStyle": "ISO, YMD",

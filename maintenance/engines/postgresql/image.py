@@ -21,9 +21,9 @@ from .native_programs import NativePrograms
 from .relations import relations
 from .restore import Restores, refuse_uncopyable
 from .sequences import EVERY_SEQUENCE, sequence_values
-from .sessions import TargetDatabase
 from .side_databases import SideDatabases
 from .sql import ask, is_superuser, quoted
+from .target import TargetDatabase
 
 log = logging.getLogger("maintenance")
 LITTLE = 10

@@ -17,8 +17,8 @@ from .connection import give_back
 from .database_access import access_of
 from .driver_errors import from_driver
 from .identity import Entry, is_of
-from .sessions import TargetDatabase
 from .sql import ask, configure
+from .target import TargetDatabase
 
 KEEP_ALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
 """For the server's end of a session: a host that vanished is noticed within 25 s."""

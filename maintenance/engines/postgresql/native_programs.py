@@ -26,7 +26,7 @@ from ..programs import PIPE, running
 from .connection import OWN, arguments_of, spelled
 from .driver_errors import from_system
 from .own_schemas import own_schemas
-from .sessions import TargetDatabase
+from .target import TargetDatabase
 
 CHUNK = 1 << 20
 

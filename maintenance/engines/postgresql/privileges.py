@@ -23,8 +23,8 @@ from ..values import Finding, Grant
 from .definitions import OURS
 from .dump_limits import SPACES, for_superusers
 from .least_account import HAS_CODE
-from .sessions import TargetDatabase
 from .sql import ask, canonical, quoted
+from .target import TargetDatabase
 
 PLAIN_NAME = re.compile(r"\w+", re.ASCII)
 KEEPING_ROWS = "c.relkind IN ('r', 'p', 'm', 'S') AND c.relpersistence <> 't'"

@@ -23,9 +23,9 @@ from .diagnosis.disk import ROOM, free_bytes
 from .identity import Entry, Identity
 from .native_programs import NativePrograms
 from .restore import Restores
-from .sessions import TargetDatabase
 from .side_databases import SIDES, SideDatabases
 from .sql import ask, is_superuser, quoted
+from .target import TargetDatabase
 
 log = logging.getLogger("maintenance")
 ROLE = "rehearsal"

@@ -35,9 +35,9 @@ from .fingerprints import Fingerprints, differing
 from .native_programs import NativePrograms
 from .relations import relations
 from .sequences import sequence_values
-from .sessions import TargetDatabase
 from .side_databases import SideDatabases
 from .sql import ask, is_superuser, literal, quoted
+from .target import TargetDatabase
 
 SAMPLE = 1000
 """Rows of each table that are restored where not all are."""

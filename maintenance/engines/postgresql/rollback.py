@@ -18,9 +18,9 @@ from .maintenance_lock import PostgresLock
 from .native_programs import NativePrograms
 from .own_schemas import own_schemas
 from .restore import SAMPLE, Restores, refuse_uncopyable
-from .sessions import TargetDatabase
 from .side_databases import SIDES, SideDatabases
 from .sql import ask, quoted, transaction
+from .target import TargetDatabase
 
 
 class PostgresRollback(Rollback):

@@ -11,8 +11,8 @@ from .definitions import OURS
 from .driver_errors import lost
 from .least_account import HAS_CODE, OWNER, ask_as
 from .relations import USER_TABLES
-from .sessions import TargetDatabase
 from .sql import Row, ask, canonical, quoted
+from .target import TargetDatabase
 
 OWNED_SEQUENCES = f"""
     SELECT n.nspname, c.relname, a.attname, sn.nspname, s.relname, d.objid::oid, d.refobjid::oid,

@@ -8,8 +8,8 @@ from ..errors import Unable
 from ..values import Json
 from .database_access import access_of, foreign_sessions, set_allow, set_comment, set_limit
 from .identity import Entry
-from .sessions import TargetDatabase
 from .sql import ask, is_superuser, quoted
+from .target import TargetDatabase
 
 SIDES = ("image", "restore", "broken")
 

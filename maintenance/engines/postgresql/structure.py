@@ -20,8 +20,8 @@ from ..messages import msg
 from .driver_errors import lost
 from .least_account import UNKNOWN_NAMES
 from .relations import Relation, relations
-from .sessions import TargetDatabase
 from .sql import ask, canonical, configure, is_superuser, quoted, words_of
+from .target import TargetDatabase
 
 GROUP_BYTES, GROUP_PARTS = 16_000_000, 500
 HARMLESS = {"55P03", "57014", "42501", *UNKNOWN_NAMES}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .sessions import TargetDatabase
 from .sql import ask
+from .target import TargetDatabase
 
 
 def tls_rules(target: TargetDatabase) -> dict[str, list[str]]:

@@ -18,9 +18,9 @@ from .fingerprints import PINNED, Fingerprints
 from .least_account import CALLING, HAS_CODE, OWNER, READER, found_by, lend, reading, usual_path
 from .relations import USER_TABLES, relations
 from .sequences import OWNED_SEQUENCES, sequence_behind
-from .sessions import TargetDatabase
 from .sql import Row, ask, canonical, configure, words_of
 from .structure import Structure
+from .target import TargetDatabase
 from .tls import tls_rules
 
 CHECK_SECONDS = 3600.0

@@ -16,8 +16,8 @@ from maintenance.engines import archive
 from maintenance.engines.archive import Seal
 from maintenance.engines.errors import Interrupted, Transient
 from maintenance.engines.postgresql import PostgreSQL
-from maintenance.engines.postgresql.sessions import TargetDatabase
 from maintenance.engines.postgresql.sql import ask
+from maintenance.engines.postgresql.target import TargetDatabase
 from maintenance.engines.values import MaintenanceType, Thresholds
 from tests.engines.lab_postgresql import PostgreSQLLab
 

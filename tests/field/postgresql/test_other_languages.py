@@ -15,7 +15,7 @@ from maintenance.engines.errors import Damaged, Unable
 from maintenance.engines.postgresql import image as images
 from maintenance.engines.postgresql.database_access import foreign_sessions
 from maintenance.engines.postgresql.repair.system_catalogs import path_in
-from maintenance.engines.postgresql.sessions import TargetDatabase
+from maintenance.engines.postgresql.target import TargetDatabase
 from tests.engines.conftest import short_folder
 from tests.engines.lab_postgresql import PostgreSQLLab, PostgreSQLServer
 from tests.engines.postgresql.world import MARKER, PLAIN, action, engine, owned_by, wait_until

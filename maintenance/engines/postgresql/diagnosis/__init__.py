@@ -20,9 +20,9 @@ from ..relations import relations
 from ..repair.collations import Collations, dependent, mismatch
 from ..repair.lost_pages import lost_pages
 from ..repair.system_catalogs import SystemCatalogs, findings_about_system
-from ..sessions import TargetDatabase
 from ..sql import Row, ask, canonical, is_superuser, words_of
 from ..structure import Examined, Structure
+from ..target import TargetDatabase
 from .bloat import measured
 from .catalog_checks import CONFIGURATION, QUESTIONS, Question, by_superuser
 from .disk import free_bytes, headroom

@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError
 from maintenance.engines.values import TableFacts, Thresholds
 
 from ..driver_errors import lost
-from ..sessions import TargetDatabase
 from ..sql import Row, ask
 from ..structure import installed
+from ..target import TargetDatabase
 
 MOST = 5
 """Tables that are measured at most, and as many whose indexes are."""

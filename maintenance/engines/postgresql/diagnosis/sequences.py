@@ -12,8 +12,8 @@ from maintenance.engines.values import Finding
 
 from ..driver_errors import lost
 from ..sequences import OWNED_SEQUENCES, sequences_behind
-from ..sessions import TargetDatabase
 from ..sql import Row, ask, canonical, quoted
+from ..target import TargetDatabase
 from .inconclusive import refused
 
 AT_ONCE = 200

@@ -17,8 +17,8 @@ from maintenance.engines.values import Action, Finding, Performed
 
 from ..capabilities import Capabilities
 from ..definitions import OURS
-from ..sessions import TargetDatabase
 from ..sql import ask, canonical, quoted
+from ..target import TargetDatabase
 
 OF_THE_DATABASE = 100
 """Number of the collation `default`, which is the database's own. Only from version 15 on it has a version."""

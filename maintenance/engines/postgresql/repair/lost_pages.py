@@ -19,9 +19,9 @@ from maintenance.engines.values import Finding
 
 from ..driver_errors import lost
 from ..relations import Relation
-from ..sessions import TargetDatabase
 from ..sql import ask, canonical, configure
 from ..structure import Part, extension, together
+from ..target import TargetDatabase
 
 AT_ONCE = 5000, 256_000_000
 """Tables in one statement, and their bytes: half a second of looking."""

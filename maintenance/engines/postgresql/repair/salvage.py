@@ -32,9 +32,9 @@ from ..identity import claim_in
 from ..least_account import OWNER, ask_as, insert_as, lend, names_unknown, run_as, usual_path
 from ..own_schemas import mark_schema, own_schemas
 from ..relations import Relation, relations
-from ..sessions import TargetDatabase
 from ..sql import Row, ask, configure, literal, quoted, transaction, words_of
 from ..structure import Structure, drop_extension, extension
+from ..target import TargetDatabase
 from .lost_pages import lost_pages
 
 MOST_ITEMS = 291

@@ -13,9 +13,9 @@ from maintenance.engines.messages import msg
 from maintenance.engines.values import Action, Diagnosis, Finding, Performed
 
 from ..relations import Relation
-from ..sessions import TargetDatabase
 from ..sql import ask, canonical, configure, quoted
 from ..structure import Examined, Part, Structure
+from ..target import TargetDatabase
 
 STATISTICS = ("pg_catalog.pg_statistic", "pg_catalog.pg_statistic_ext_data")
 CATALOGS = """
