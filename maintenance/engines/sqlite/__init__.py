@@ -20,7 +20,8 @@ from .planning import FilePlanner
 from .privileges import FilePrivileges
 from .rehearsal import FileRehearsal
 from .rollback import FileRollback
-from .sessions import DatabaseFile, FileSessions
+from .sessions import FileSessions
+from .target import DatabaseFile
 from .verification import FileVerifier
 
 

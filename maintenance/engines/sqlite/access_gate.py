@@ -18,7 +18,7 @@ from .driver_errors import saying
 from .exclusive_lock import hold, in_the_way, quiet_polls
 from .maintenance_lock import FileLock
 from .marker import mark, marked, remove_marker
-from .sessions import DatabaseFile
+from .target import DatabaseFile
 
 
 class FileGate(AccessGate):

@@ -14,12 +14,14 @@ from ..values import Action, Performed, Progress
 from .backup import raw_copy, write_bytes
 from .connection import fresh
 from .diagnosis.corruption import indexes_of
+from .file_copies import synced
+from .file_header import MAGIC
 from .names import Table, quoted, tables_in
 from .repair.replace import replace_indexes, replace_table
 from .repair.whole_file import salvage_file
 from .restore import put_in_place
-from .sessions import MAGIC, DatabaseFile, synced
 from .table_scan import rowid_name
+from .target import DatabaseFile
 from .verification import structure
 
 

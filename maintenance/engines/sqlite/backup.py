@@ -19,10 +19,12 @@ from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
 from .connection import connect, scratch
 from .driver_errors import saying
+from .file_copies import copied, synced
+from .file_header import MAGIC, Header
 from .fingerprints import fingerprint_all
 from .marker import note_elsewhere
 from .names import JOURNALS
-from .sessions import MAGIC, DatabaseFile, Header, copied, synced
+from .target import DatabaseFile
 
 METHODS = ("sqlite_backup", "file_copy")
 ROOM = 1.05

@@ -15,7 +15,7 @@ from ..parts import Benchmark, Measure, Rows
 from ..values import Sample
 from .driver_errors import translated
 from .names import Table, quoted, tables_in
-from .sessions import DatabaseFile
+from .target import DatabaseFile
 
 _IO = Path("/proc/thread-self/io")
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})

@@ -18,9 +18,10 @@ from ..errors import Transient, Unable
 from ..messages import msg
 from .connection import connect
 from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, UNSUPPORTED, primary, translated
+from .file_copies import synced
 from .names import JOURNALS
 from .processes import holders, named
-from .sessions import DatabaseFile, synced
+from .target import DatabaseFile
 
 PENDING_BYTE, LOCK_BYTES = 0x40000000, 512
 """Where SQLite takes its locks (https://sqlite.org/fileformat2.html#the_lock_byte_page)."""

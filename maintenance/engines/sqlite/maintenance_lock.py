@@ -21,7 +21,7 @@ from ..parts import MaintenanceLock
 from ..values import Tag
 from .marker import marked, read_small
 from .processes import command, started
-from .sessions import DatabaseFile
+from .target import DatabaseFile
 
 
 class Holder(Protocol):

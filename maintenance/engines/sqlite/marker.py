@@ -10,7 +10,7 @@ from pathlib import Path
 from ..values import Json
 from .connection import fresh
 from .driver_errors import saying
-from .sessions import DatabaseFile
+from .target import DatabaseFile
 
 LONGEST = 1 << 20
 """Bytes of a marker."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..messages import msg
 from ..parts import Privileges
 from ..values import Grant
-from .sessions import DatabaseFile
+from .target import DatabaseFile
 
 
 class FilePrivileges(Privileges):

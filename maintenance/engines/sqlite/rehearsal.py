@@ -16,8 +16,9 @@ from ..parts import Rehearsal
 from ..values import Stage
 from .backup import ROOM, copy_page_by_page
 from .driver_errors import saying
+from .file_copies import synced
 from .names import JOURNALS
-from .sessions import DatabaseFile, synced
+from .target import DatabaseFile
 
 
 class FileRehearsal(Rehearsal):

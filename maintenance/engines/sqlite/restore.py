@@ -17,8 +17,9 @@ from .backup import written_back
 from .connection import connect
 from .driver_errors import saying
 from .exclusive_lock import hold
+from .file_copies import copied, sync_name, synced
 from .names import JOURNALS
-from .sessions import DatabaseFile, copied, sync_name, synced
+from .target import DatabaseFile
 
 
 def restore_beside(file: DatabaseFile, image: Image) -> str:

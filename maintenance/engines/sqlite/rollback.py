@@ -14,9 +14,10 @@ from ..values import Backup, Diagnosis, Image, Json, RestoreBudget, WayBack
 from .access_gate import FileGate
 from .backup import copy_database, written_back
 from .driver_errors import saying
+from .file_copies import synced
 from .marker import marked, noted_elsewhere, remove_marker
 from .restore import put_back, restore_beside
-from .sessions import DatabaseFile, synced
+from .target import DatabaseFile
 
 
 class FileRollback(Rollback):

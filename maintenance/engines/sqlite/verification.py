@@ -17,8 +17,8 @@ from .definitions import definitions
 from .driver_errors import translated_read
 from .fingerprints import fingerprint_all, has_sequences
 from .names import Table, quoted, tables_in
-from .sessions import DatabaseFile
 from .table_scan import table_scan
+from .target import DatabaseFile
 
 MOST = 100
 """Lines that a check of one table gives at most."""

@@ -13,7 +13,7 @@ from ...values import Diagnosis, Finding, TableFacts, Thresholds
 from ..capabilities import VERSION
 from ..names import tables_in
 from ..processes import holders
-from ..sessions import DatabaseFile
+from ..target import DatabaseFile
 from .application_functions import findings as foreign_findings
 from .application_functions import tables_of_others
 from .constraints import orphans, violated

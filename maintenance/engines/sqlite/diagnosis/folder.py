@@ -6,7 +6,7 @@ import shutil
 
 from ...messages import msg, size
 from ...values import Finding
-from ..sessions import DatabaseFile
+from ..target import DatabaseFile
 
 FOREIGN_LOG = "foreign_log"
 LARGE_WAL = 64_000_000

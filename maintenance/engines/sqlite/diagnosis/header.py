@@ -9,7 +9,8 @@ from math import log2
 from ...messages import msg, size
 from ...values import Finding
 from ..capabilities import VERSION
-from ..sessions import DatabaseFile, first_bytes
+from ..file_header import first_bytes
+from ..target import DatabaseFile
 
 ENCRYPTED = "encrypted"
 SAMPLE = 65536

@@ -12,7 +12,7 @@ from ...values import Finding
 from ..connection import connect
 from ..driver_errors import translated
 from ..names import canonical, quoted
-from ..sessions import DatabaseFile
+from ..target import DatabaseFile
 
 MODULE = re.compile(r"^CREATE\s+VIRTUAL\s+TABLE\s.*?\sUSING\s+\"?(\w+)", re.IGNORECASE | re.DOTALL)
 TEXT, SPACE = ("fts3", "fts4", "fts5"), ("rtree", "rtree_i32")

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from ...messages import Message, msg
 from ...values import Loss
 from ..connection import scratch
+from ..file_header import MAGIC
 from ..names import canonical
-from ..sessions import MAGIC, DatabaseFile
+from ..target import DatabaseFile
 from .evidence import Witnesses, index_shapes, read_witness
 from .model import Model, model_of
 from .pages import LEAVES, PENDING_BYTE, Cell, PageFile, Value

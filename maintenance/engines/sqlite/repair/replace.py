@@ -17,7 +17,7 @@ from ...values import Loss, Performed
 from ..backup import image_copy
 from ..diagnosis.corruption import Harm
 from ..names import Table, quoted, tables_in
-from ..sessions import DatabaseFile
+from ..target import DatabaseFile
 from ..verification import structure
 from .layout import layout_of
 from .pages import PageFile

@@ -22,9 +22,11 @@ from ...values import Loss, Performed
 from ..backup import image_copy
 from ..connection import connect, fresh
 from ..diagnosis.corruption import Harm
+from ..file_copies import synced
+from ..file_header import MAGIC
 from ..names import JOURNALS, Table, canonical, quoted
 from ..restore import put_in_place
-from ..sessions import MAGIC, DatabaseFile, synced
+from ..target import DatabaseFile
 from .evidence import digest
 from .insertion import insert_rows
 from .layout import layout_of
