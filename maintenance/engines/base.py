@@ -1,4 +1,4 @@
-"""An engine: one database product and one target database, composed of the parts of `parts.py`."""
+"""An engine: one database product and one target database, composed of the parts of `parts/`."""
 
 from __future__ import annotations
 
