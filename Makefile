@@ -43,11 +43,12 @@ demo: $(VENV)/.installed messages
 serve: $(VENV)/.installed messages
 	@$(BIN)/python -m demo.serve
 
+# Tests with servers wait half of their time: twice as many as there are processors.
 ## make test    sets up and runs all tests; test-quick only a sample of those without servers
 test: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
 	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/web
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/security tests/browser tests/acceptance tests/engines
+	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/security tests/browser tests/acceptance tests/engines
 
 test-quick: $(VENV)/.installed-dev messages
 	@DBMAINT_SAMPLE=5 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" tests/unit tests/web
@@ -56,7 +57,7 @@ test-quick: $(VENV)/.installed-dev messages
 test-field: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
 	@sh deploy/sqlite.sh $(VENV)/sqlite || echo "Going on with the shell sqlite3 of this system, and without SQLite's corpus." >&2
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/field
+	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/field
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
 test-mysql: test-packages $(VENV)/.installed-dev messages
