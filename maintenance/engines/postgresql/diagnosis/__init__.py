@@ -24,10 +24,13 @@ from ..sql import Row, ask, canonical, is_superuser, words_of
 from ..structure import Examined, Structure
 from ..target import TargetDatabase
 from .bloat import measured
-from .catalog_checks import CONFIGURATION, QUESTIONS, Question, by_superuser
+from .catalog_checks import QUESTIONS
+from .data_at_risk import CONFIGURATION
 from .disk import free_bytes, headroom
 from .files import FILES, missing, orphans
 from .inconclusive import cannot_tell, refused
+from .obstacles import by_superuser
+from .question import Question
 from .sequences import sequence_findings
 from .server_log import log_findings
 from .sizes import INDEXES, NOT_EXAMINED, UNKNOWN, tables_sql

@@ -15,6 +15,7 @@ from ..sequences import OWNED_SEQUENCES, sequences_behind
 from ..sql import Row, ask, canonical, quoted
 from ..target import TargetDatabase
 from .inconclusive import refused
+from .question import Question
 
 AT_ONCE = 200
 """Sequences in one statement: with 10,000 tables one each would take longer than all the rest."""
@@ -61,3 +62,25 @@ def behind(row: Row) -> Finding:
         ),
         msg("The next insert fails with a duplicate key"),
     )
+
+
+# At 80 % there is usually time for a change of the column's type.
+def _sequence_end(row: Row) -> Finding:
+    schema, sequence, share = row
+    return Finding(
+        "sequence_near_end",
+        "high" if float(share) > 0.95 else "medium",
+        canonical(schema, sequence),
+        msg("{share:.0%} of the values are used up", share=float(share)),
+        msg("Inserts fail when it is exhausted; widen the column and the sequence"),
+    )
+
+
+QUESTIONS = (
+    Question(
+        "sequences near their end",
+        """SELECT schemaname, sequencename, last_value::float / max_value FROM pg_sequences
+           WHERE increment_by > 0 AND NOT cycle AND last_value::float / max_value > 0.8 ORDER BY 3 DESC LIMIT 10""",
+        _sequence_end,
+    ),
+)
