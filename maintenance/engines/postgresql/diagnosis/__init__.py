@@ -124,8 +124,6 @@ class PostgresDiagnostics(Diagnostics):
         findings: list[Finding] = []
         for question in questions:
             self.target.raise_if_stopping("diagnosing", self.target.name)
-            if not question.asked(self.target.capabilities):
-                continue
             try:
                 answers = [question.answer(row) for row in ask(connection, question.sql)]
             except DBAPIError as error:

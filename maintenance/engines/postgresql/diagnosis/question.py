@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from maintenance.engines.values import Finding
 
-from ..capabilities import Capabilities
 from ..sql import Row
 
 
 @dataclass(frozen=True)
 class Question:
+    """A cheap, read-only question; each row of its answer may be a finding."""
+
     topic: str
     sql: str
     answer: Callable[[Row], Finding | None]
-    asked: Callable[[Capabilities], bool] = lambda capabilities: True
-    """Whether this version of the server knows what the question asks for."""
