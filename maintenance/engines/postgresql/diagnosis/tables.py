@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from maintenance.engines.messages import Message, msg, size
 from maintenance.engines.values import Finding, TableFacts, Thresholds
 
@@ -85,80 +87,65 @@ def index_bloat_words(share: float, fragmentation: object) -> Message:
 
 
 def findings_about(fact: TableFacts, thresholds: Thresholds) -> list[Finding]:
-    """Return what the figures of one table mean."""
-    found: list[Finding] = []
-    notes = fact.notes
-    if notes["heap_fault"]:
-        found.append(
-            Finding(
-                "damaged_table",
-                "critical",
-                fact.name,
-                msg("{fault}", fault=notes["heap_fault"]),
-                msg("Rows on these pages may be lost; the cause is often storage or memory"),
-            )
-        )
-    if notes["index_fault"]:
-        found.append(
-            Finding(
-                "damaged_index",
-                "high",
-                fact.name,
-                msg("{fault}", fault=notes["index_fault"]),
-                msg("Queries by this index fail or miss rows; building it anew loses nothing"),
-            )
-        )
+    """Return what the figures of one table mean: damage of any, the rest only of tables that are large enough."""
     if fact.bytes < thresholds.minimum_bytes:
-        return found
+        return list(_damage(fact))
+    return [*_damage(fact), *_empty_space(fact, thresholds), *_statistics(fact, thresholds)]
+
+
+def _damage(fact: TableFacts) -> Iterator[Finding]:
+    if fact.notes["heap_fault"]:
+        yield Finding(
+            "damaged_table",
+            "critical",
+            fact.name,
+            msg("{fault}", fault=fact.notes["heap_fault"]),
+            msg("Rows on these pages may be lost; the cause is often storage or memory"),
+        )
+    if fact.notes["index_fault"]:
+        yield Finding(
+            "damaged_index",
+            "high",
+            fact.name,
+            msg("{fault}", fault=fact.notes["index_fault"]),
+            msg("Queries by this index fail or miss rows; building it anew loses nothing"),
+        )
+
+
+def _empty_space(fact: TableFacts, thresholds: Thresholds) -> Iterator[Finding]:
     if fact.bloat_share is not None and fact.bloat_share >= thresholds.bloat_share:
-        found.append(
-            Finding(
-                "table_bloat",
-                "medium",
-                fact.name,
-                bloat_words(fact.bloat_share, fact.bytes, bool(notes.get("measured"))),
-                msg("Many updates or deletes without enough cleaning; reading it costs more than needed"),
-            )
+        yield Finding(
+            "table_bloat",
+            "medium",
+            fact.name,
+            bloat_words(fact.bloat_share, fact.bytes, bool(fact.notes.get("measured"))),
+            msg("Many updates or deletes without enough cleaning; reading it costs more than needed"),
         )
     elif fact.dead_share is not None and fact.dead_share >= thresholds.dead_share:
-        found.append(
-            Finding(
-                "dead_rows",
-                "medium",
-                fact.name,
-                msg("{share:.0%} of the rows are dead", share=fact.dead_share),
-                msg("Cleaning does not keep up, or something holds old rows back"),
-            )
+        yield Finding(
+            "dead_rows",
+            "medium",
+            fact.name,
+            msg("{share:.0%} of the rows are dead", share=fact.dead_share),
+            msg("Cleaning does not keep up, or something holds old rows back"),
         )
-    elif fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
-        found.append(
-            Finding(
-                "stale_statistics",
-                "low",
-                fact.name,
-                msg("{share:.0%} of the rows changed since the last analysis", share=fact.stale_share),
-                msg("The planner counts on figures that are no longer true; ANALYZE takes new ones"),
-            )
-        )
-    index_bloat = notes["index_bloat_share"]
+    index_bloat = fact.notes["index_bloat_share"]
     if isinstance(index_bloat, float) and index_bloat >= thresholds.bloat_share:
-        found.append(
-            Finding(
-                "index_bloat",
-                "medium",
-                fact.name,
-                index_bloat_words(index_bloat, notes.get("index_fragmentation")),
-                msg("Building the indexes anew gives the space back"),
-            )
+        yield Finding(
+            "index_bloat",
+            "medium",
+            fact.name,
+            index_bloat_words(index_bloat, fact.notes.get("index_fragmentation")),
+            msg("Building the indexes anew gives the space back"),
         )
+
+
+def _statistics(fact: TableFacts, thresholds: Thresholds) -> Iterator[Finding]:
     if fact.stale_share is not None and fact.stale_share >= thresholds.stale_share:
-        found.append(
-            Finding(
-                "stale_statistics",
-                "medium",
-                fact.name,
-                msg("{share:.0%} of the rows changed since the statistics were taken", share=fact.stale_share),
-                msg("The planner chooses by old figures"),
-            )
+        yield Finding(
+            "stale_statistics",
+            "medium",
+            fact.name,
+            msg("{share:.0%} of the rows changed since the last analysis", share=fact.stale_share),
+            msg("The planner counts on figures that are no longer true; ANALYZE takes new ones"),
         )
-    return found
