@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 PIPE = subprocess.PIPE
@@ -66,17 +66,7 @@ def running(
     secrets = secrets or {}
     program = os.path.basename(args[0])
     with tempfile.TemporaryFile() as errors:
-        try:
-            child = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *args],
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment(secrets),
-                process_group=0,
-            )
-        except OSError as error:
-            raise CommandFailed(program, "could not be started", str(error)) from error
+        child = _started(args, secrets, stdin, errors)
         reason: list[str] = []
         over = threading.Event()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -92,10 +82,8 @@ def running(
         finally:
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
-                    try:
+                    with suppress(OSError):
                         pipe.close()
-                    except OSError:
-                        pass
             returncode = child.wait()
             over.set()
             watch.join()
@@ -105,9 +93,31 @@ def running(
         raise CommandStopped(program, "was stopped on request", output, returncode) from failure
     if reason:
         raise CommandFailed(program, f"took longer than {timeout:.0f} s", output, returncode) from failure
+    _judge(program, returncode, output, failure)
+
+
+def _started(
+    args: Sequence[str], secrets: Mapping[str, str], stdin: IO[bytes] | int, errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    """Start a child that dies with us. Raises CommandFailed where there is no such program."""
+    try:
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", "--", *args],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment(secrets),
+            process_group=0,
+        )
+    except OSError as error:
+        raise CommandFailed(os.path.basename(args[0]), "could not be started", str(error)) from error
+
+
+def _judge(program: str, returncode: int, output: str, failure: BaseException | None) -> None:
+    """Raise what went wrong on our side (`failure`) or on the child's; a broken pipe is the child's."""
     if failure is not None and not isinstance(failure, BrokenPipeError):
         raise failure
-    if returncode == 127 or (returncode == 126):
+    if returncode in (126, 127):  # of setpriv: it could not run the program
         raise CommandFailed(program, "could not be started", output, returncode)
     if returncode != 0 or failure is not None:
         raise CommandFailed(program, f"ended with exit code {returncode}", output, returncode) from failure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,59 +113,83 @@ def check(request: Request, rehearsal: bool = False) -> Checked:
     if not request.reason.strip():
         raise BadInput(msg("A reason is required: say what is wrong and who asked for the maintenance."))
     checked = Checked(request, _settings(request))
-    known: dict[str, list[str]] = {}
+    unknown: list[set[str]] = []
     for setting in checked.settings:
         refuse_unreleased(setting)
         _refuse_unknown_applications(setting)
-        engine = engine_of(setting)
-        try:
-            facts = engine.sessions.facts()
-            refuse_unreleased(setting, facts)
-            _refuse_target(setting, facts)
-            refusal = engine.rehearsal.refusal() if rehearsal else None
-            _refuse_folders(setting)
-            holder = engine.lock.held_by_other_installation()
-            tables, unknown = (
-                engine.sessions.resolve(list(request.target_tables)) if request.target_tables else ([], [])
-            )
-        except EngineError as error:
-            holder = _closed_elsewhere(engine)
-            if holder is None:
-                raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
-        finally:
-            engine.close()
-        if holder is not None:
-            raise Locked(msg("{database}: {error}", database=setting.name, error=holder))
-        if refusal is not None:
-            raise BadInput(msg("{database}: {error}", database=setting.name, error=refusal))
-        for name, other in checked.facts.items():
-            if other.identity == facts.identity:
-                raise BadInput(
-                    msg("{one} and {two} are the same database; name one of them.", one=name, two=setting.name)
-                )
-        checked.facts[setting.name] = facts
-        checked.tables[setting.name] = tables
-        known[setting.name] = unknown
-    for table in request.target_tables:
-        if all(table in unknown for unknown in known.values()):
+        target = _look_at(setting, request.target_tables, rehearsal)
+        if target.holder is not None:
+            raise Locked(msg("{database}: {error}", database=setting.name, error=target.holder))
+        if target.refusal is not None:
+            raise BadInput(msg("{database}: {error}", database=setting.name, error=target.refusal))
+        _refuse_same(setting, target.facts, checked.facts)
+        checked.facts[setting.name] = target.facts
+        checked.tables[setting.name] = target.tables
+        unknown.append(set(target.unknown_tables))
+    if request.target_tables:
+        _refuse_tables(checked, set.intersection(*unknown))
+    return checked
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a target said of itself."""
+
+    facts: Facts
+    tables: list[str]
+    """Canonical names of those that were asked for."""
+    unknown_tables: list[str]
+    holder: Message | None
+    """What another installation does with it."""
+    refusal: Message | None
+    """Why it cannot be rehearsed on, where that was asked for."""
+
+
+def _look_at(setting: MaintenanceSetting, tables: Sequence[str], rehearsal: bool) -> _Target:
+    """Ask the target, read-only.
+
+    Raises BadInput where it must not be maintained or does not answer, Locked where another installation hides it.
+    """
+    engine = engine_of(setting)
+    try:
+        facts = engine.sessions.facts()
+        refuse_unreleased(setting, facts)
+        _refuse_target(setting, facts)
+        refusal = engine.rehearsal.refusal() if rehearsal else None
+        _refuse_folders(setting)
+        holder = engine.lock.held_by_other_installation()
+        canonical, unknown = engine.sessions.resolve(list(tables)) if tables else ([], [])
+    except EngineError as error:
+        holder = _closed_elsewhere(engine)
+        if holder is None:
+            raise BadInput(msg("{database}: {error}", database=setting.name, error=error.sentence)) from error
+        raise Locked(msg("{database}: {error}", database=setting.name, error=holder)) from error
+    finally:
+        engine.close()
+    return _Target(facts, canonical, unknown, holder, refusal)
+
+
+def _refuse_same(setting: MaintenanceSetting, facts: Facts, earlier: Mapping[str, Facts]) -> None:
+    for name, other in earlier.items():
+        if other.identity == facts.identity:
+            raise BadInput(msg("{one} and {two} are the same database; name one of them.", one=name, two=setting.name))
+
+
+def _refuse_tables(checked: Checked, unknown: Collection[str]) -> None:
+    """Raise BadInput for a table that no database has (`unknown`), or a database that has none of the tables."""
+    for table in checked.request.target_tables:
+        if table in unknown:
+            databases = ", ".join(setting.name for setting in checked.settings)
+            raise BadInput(msg("There is no table {table} in {databases}.", table=table, databases=databases))
+    for setting in checked.settings:
+        if not checked.tables[setting.name]:
             raise BadInput(
                 msg(
-                    "There is no table {table} in {databases}.",
-                    table=table,
-                    databases=", ".join(s.name for s in checked.settings),
+                    "None of the tables {tables} is in {database}; leave that database out.",
+                    tables=", ".join(checked.request.target_tables),
+                    database=setting.name,
                 )
             )
-    if request.target_tables:
-        for setting in checked.settings:
-            if not checked.tables[setting.name]:
-                raise BadInput(
-                    msg(
-                        "None of the tables {tables} is in {database}; leave that database out.",
-                        tables=", ".join(request.target_tables),
-                        database=setting.name,
-                    )
-                )
-    return checked
 
 
 def _closed_elsewhere(engine: Engine) -> Message | None:
