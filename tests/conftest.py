@@ -94,6 +94,12 @@ def _home(tmp_path: Path, settings: Any) -> None:
 
 
 @pytest.fixture
+def no_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reports have tests of their own, and take most of the time of a run."""
+    monkeypatch.setattr("reports.write.make_reports", lambda run: None)
+
+
+@pytest.fixture
 def people(db: None) -> dict[str, User]:
     """dba, manager, administrator, auditor, outsider; the password of each is their name and '-password'."""
     found = {}

@@ -23,7 +23,7 @@ from tests.acceptance.test_maintain import ROWS, assert_open
 from tests.acceptance.test_worker import FAST, one_server_is_enough
 from tests.engines.conftest import short_folder
 from tests.engines.lab import Lab
-from tests.engines.test_every_engine import small_disk
+from tests.engines.working import small_disk
 
 CLOSED = (Node.MAINTAIN, Node.VERIFY, Node.BENCHMARK)
 """Nodes of the procedure in which nobody but the console gets in."""

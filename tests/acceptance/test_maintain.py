@@ -11,7 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import Console
 from tests.engines.lab import Lab
-from tests.engines.test_every_engine import small_disk
+from tests.engines.working import small_disk
 
 ROWS = "SELECT count(*), sum(id) FROM orders"
 NEW_ORDER = "INSERT INTO orders (id, customer_id, status, note) VALUES ({number}, 1, 'new', 'while it went on')"

@@ -15,7 +15,7 @@ from maintenance.models import MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 from maintenance.workflow import runner
-from tests.engines.test_every_engine import small_disk
+from tests.engines.working import small_disk
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
 from django.db import connection
-from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from maintenance import tasks
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, ScopeHold, Status, StoredPlan
-from tests import fakes
+from tests.web.launching import choose, configure, confirm, last_screen, newest, page
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
 Register = Callable[..., MaintenanceSetting]
-GOOD = {
-    "maintenance_type": "rebuild",
-    "databases": ["shop"],
-    "severity_level": "high",
-    "reason": "checkout times out",
-    "tables": "",
-}
-
-
-def choose(client: Client, **changes: Any) -> Any:
-    return client.post("/launch/", {**GOOD, **changes}, follow=True)
-
-
-def newest() -> int:
-    """Return the number of the plan that was asked for last."""
-    return StoredPlan.objects.order_by("-pk").values_list("pk", flat=True)[0]
-
-
-def last_screen(client: Client, plan: int | None = None) -> Any:
-    return client.get(f"/launch/plan/{plan or newest()}/confirm/")
-
-
-def confirm(client: Client, plan: int | None = None, number: int | str | None = None, **changes: Any) -> Any:
-    """Press the button of a last screen, that of the newest plan where none is named; `number` is in its form."""
-    plan = plan or newest()
-    sent = {"plan": plan if number is None else number, "names": "shop", "password": "dba-password", **changes}
-    return client.post(f"/launch/plan/{plan}/confirm/", sent)
-
-
-def page(answer: HttpResponse) -> str:
-    return answer.content.decode()
 
 
 def test_three_screens_start_one_run(as_: As, fake: Register) -> None:
@@ -205,12 +169,6 @@ def test_nobody_starts_the_plan_of_another(as_: As, fake: Register, django_user_
     assert not MaintenanceRun.objects.exists()
 
 
-def configure(settings: Any, stop: str) -> None:
-    """Describe the application shop-web in config.json."""
-    commands = {"stop": [stop], "start": ["true"], "check": ["true"]}
-    settings.CONFIG_FILE.write_text(json.dumps({"applications": {"shop-web": commands}}))
-
-
 @pytest.mark.parametrize("field", ["backup_dir", "url", "bloat_share", "applications"])
 @pytest.mark.long
 def test_settings_that_changed_since_the_plan_start_nothing(field: str, as_: As, fake: Register, settings: Any) -> None:
@@ -291,86 +249,6 @@ def test_data_loss_is_offered_only_to_people_who_may_allow_it(as_: As, fake: Reg
 
 
 @pytest.mark.long
-def test_a_second_person_approves_and_never_the_one_who_asked(as_: As, fake: Register, django_user_model: Any) -> None:
-    setting = fake()
-    setting.approval_severities = ["high"]
-    setting.save()
-    asking = as_("dba")
-    assert "A second person has to approve it" in page(choose(asking))
-    confirm(asking)
-    run = MaintenanceRun.objects.get()
-    assert run.status == Status.AWAITING_APPROVAL
-    own = page(asking.post(f"/runs/{run.pk}/approve/", {"password": "dba-password"}, follow=True))  # type: ignore[arg-type]
-    assert "a second person has to approve it" in own
-    second = django_user_model.objects.create_superuser("second", password="second-password")
-    other = Client()
-    other.force_login(second)
-    other.post(f"/runs/{run.pk}/approve/", {"password": "second-password"})
-    run.refresh_from_db()
-    assert run.status == Status.QUEUED
-
-
-def glass(people: dict[str, User], fake: Register) -> None:
-    setting = fake()
-    setting.approval_severities = ["high"]
-    setting.save()
-    people["dba"].groups.add(Group.objects.get(name="Break glass"))
-
-
-@pytest.mark.long
-def test_the_glass_is_broken_on_the_last_screen_with_a_reason(as_: As, fake: Register, people: dict[str, User]) -> None:
-    glass(people, fake)
-    client = as_("dba")
-    choose(client)
-    assert "break_glass" in page(last_screen(client))
-    assert "This field is required" in page(confirm(client, break_glass="1"))
-    assert not MaintenanceRun.objects.exists()
-    confirm(client, break_glass="1", glass="nobody answers the phone")
-    run = MaintenanceRun.objects.get()
-    assert (run.status, run.approval.broken_glass) == (Status.QUEUED, "nobody answers the phone")
-    told = page(client.get(f"/runs/{run.pk}/"))  # type: ignore[arg-type]
-    assert "dba began this run without the approval it needs: “nobody answers the phone”" in told
-    assert "approved by" not in told
-
-
-@pytest.mark.long
-def test_a_reason_alone_breaks_no_glass(as_: As, fake: Register, people: dict[str, User]) -> None:
-    glass(people, fake)
-    client = as_("dba")
-    choose(client)
-    confirm(client, glass="thought about it")
-    assert MaintenanceRun.objects.get().status == Status.AWAITING_APPROVAL
-
-
-@pytest.mark.long
-def test_the_glass_is_not_shown_to_people_who_may_not_break_it(as_: As, fake: Register) -> None:
-    setting = fake()
-    setting.approval_severities = ["high"]
-    setting.save()
-    client = as_("dba")
-    choose(client)
-    assert "break_glass" not in page(last_screen(client))
-    refused = page(confirm(client, break_glass="1", glass="nobody answers"))
-    assert "dba may not" in refused
-    assert not MaintenanceRun.objects.exists()
-
-
-@pytest.mark.long
-def test_the_glass_is_broken_on_the_page_of_a_waiting_run(as_: As, fake: Register, people: dict[str, User]) -> None:
-    glass(people, fake)
-    client = as_("dba")
-    choose(client)
-    confirm(client)
-    run = MaintenanceRun.objects.get()
-    address = f"/runs/{run.pk}/break-glass/"
-    assert address in page(client.get(f"/runs/{run.pk}/"))  # type: ignore[arg-type]
-    assert "The password is wrong." in page(client.post(address, {"glass": "nobody", "password": "guess"}))  # type: ignore[arg-type]
-    assert MaintenanceRun.objects.get().status == Status.AWAITING_APPROVAL
-    client.post(address, {"glass": "nobody answers", "password": "dba-password"})
-    assert MaintenanceRun.objects.get().status == Status.QUEUED
-
-
-@pytest.mark.long
 def test_cancel_asks_once_more_and_then_gives_the_lock_back(as_: As, fake: Register) -> None:
     fake()
     client = as_("dba")
@@ -435,111 +313,6 @@ def test_the_run_knows_the_plan_that_was_confirmed(as_: As, fake: Register) -> N
 def test_a_digit_that_is_no_number_is_passed_over(path: str, as_: As, fake: Register) -> None:
     fake()
     assert as_("dba").get(path).status_code == 200
-
-
-# -- what it means, before the point of no return ------------------------------------------------------
-
-
-def sentences(client: Client, **changes: Any) -> list[str]:
-    """Return what plan and confirmation say alike of what it means."""
-    planned = page(choose(client, **changes))
-    confirmed = page(last_screen(client))
-    said = [re.findall(r'<div class="consequences">(.*?)</div>', text, re.S) for text in (planned, confirmed)]
-    assert said[0] == said[1]
-    return [html.unescape(re.sub(r"<[^>]+>", "", x)).strip() for x in re.findall(r"<p.*?</p>", said[0][0], re.S)]
-
-
-FIRST_TIME = (
-    "Nobody can use shop meanwhile, and 3 sessions will be ended. "
-    "For how long is not known yet: there was no earlier run of this type."
-)
-
-
-def test_before_the_point_of_no_return_it_is_said_who_cannot_work_what_is_done_and_until_when_to_cancel(
-    as_: As, fake: Register, settings: Any
-) -> None:
-    setting = fake()
-    configure(settings, stop="true")
-    setting.applications = ["shop-web"]
-    setting.save()
-    assert sentences(as_("dba")) == [
-        FIRST_TIME,
-        "shop-web will be stopped before and started again after it.",
-        "What is done: orders, customers, empty: rewrite with all indexes.",
-        f"Before anybody is locked out, all of it (6.1 kB) is backed up to {setting.backup_dir}.",
-        "It can be cancelled until connections are let in again; work that is not proven by then is taken back.",
-    ]
-
-
-def test_the_length_of_the_outage_is_an_interval_as_soon_as_there_is_one(
-    as_: As, fake: Register, ran: Callable[..., MaintenanceRun]
-) -> None:
-    setting = fake()
-    for seconds in (10, 40, 70):
-        now = timezone.now()
-        ran(setting).targets.update(outage_started_at=now - timedelta(seconds=seconds), outage_ended_at=now)
-    assert "for about 40.0 s (10.0 s – 1 min 10 s in its last 3 runs of this type)" in sentences(as_("dba"))[0]
-
-
-@pytest.mark.long
-def test_with_nothing_to_do_no_outage_and_no_application_is_named(as_: As, fake: Register, settings: Any) -> None:
-    setting = fake()
-    configure(settings, stop="true")
-    setting.applications = ["shop-web"]
-    setting.bloat_share = 1.0
-    setting.save()
-    client = as_("dba")
-    said = sentences(client, maintenance_type="optimize")
-    assert said[0] == "Nothing is to be done in shop: nobody is locked out."
-    for text in (page(choose(client, maintenance_type="optimize")), page(last_screen(client))):
-        shown = text.split("<main")[1]
-        assert "shop-web" not in shown
-        assert "utage" not in shown
-        assert "disk needed" not in shown
-
-
-@pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [
-        ("repair", "No damage shows from outside. While it is closed, everything is checked and damage is repaired."),
-        ("rebuild", "There is nothing to rebuild; it is backed up, closed, checked and opened again."),
-    ],
-)
-def test_what_has_no_work_yet_and_still_closes_says_so(kind: str, sentence: str, as_: As, fake: Register) -> None:
-    setting = fake()
-    with fakes.opened(setting.url.removeprefix("fake:///")) as state:
-        state["tables"] = {}
-    said = sentences(as_("dba"), maintenance_type=kind)
-    assert said[0].startswith("Nobody can use shop")
-    assert sentence in said
-
-
-def test_what_stays_is_said(as_: As, fake: Register) -> None:
-    setting = fake()
-    with fakes.opened(setting.url.removeprefix("fake:///")) as state:
-        state["findings"] = [
-            ["unused_index", "low", "orders_old", "never used"],
-            ["table_bloat", "high", "orders", "x"],
-        ]
-    assert sentences(as_("dba"))[-1] == "1 finding stays as before, such as: orders_old: never used"
-
-
-def test_messages_and_the_approval_say_the_same(as_: As, fake: Register, settings: Any, django_user_model: Any) -> None:
-    setting = fake()
-    setting.approval_severities = ["high"]
-    setting.save()
-    settings.CONFIG_FILE.write_text(json.dumps({"notifications": {"dba": ["json://127.0.0.1:9/"]}}))
-    client = as_("dba")
-    said = sentences(client)
-    confirm(client)
-    run = MaintenanceRun.objects.get()
-    [message] = run.notifications.filter(event="awaiting_approval")
-    other = Client()
-    other.force_login(django_user_model.objects.create_superuser("second", password="second-password"))
-    approval = html.unescape(page(other.get(f"/runs/{run.pk}/approve/")))  # type: ignore[arg-type]
-    for sentence in said:
-        assert sentence in message.body
-        assert sentence in approval
 
 
 @pytest.mark.long
