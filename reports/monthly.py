@@ -16,7 +16,7 @@ from maintenance.engines.values import Json
 from maintenance.models import AuditEntry
 from maintenance.notifications import delivery, events
 from maintenance.results.statistics import Asked
-from maintenance.text.dates import Month, this_month
+from maintenance.text.dates import Month, Period, this_month
 
 from . import files
 
@@ -39,7 +39,7 @@ def send_if_due() -> int:
     path = write(month, Path(settings.REPORTS_DIR), language)
     with override(language):
         title = _("Maintenance management report {month}").format(month=month)
-        page = f"{settings.SITE_URL.rstrip('/')}/reports/?month={month}"
+        page = f"{settings.SITE_URL.rstrip('/')}/reports/?period={month}"
         body = _("The report is attached. The same numbers on the console: {page}").format(page=page)
     return sum(_sent(month, address, title, body, path) for address in waiting)
 
@@ -50,7 +50,7 @@ def write(month: Month, folder: Path, language: str) -> Path:
     from . import management
 
     with override(language):
-        return files.put(management.render(month, Asked()), folder / f"management-{month}.pdf")
+        return files.put(management.render(Period(month, 1), Asked()), folder / f"management-{month}.pdf")
 
 
 def _got(month: Month, address: str) -> bool:

@@ -27,17 +27,33 @@ const named = (names) => axis({
 const titled = (text) => ({ text, font: { size: 11 } });
 
 const FIGURES = {
-  trend: ({ months, outage, success, wanted, words }) => [
-    [
-      { type: "bar", x: months, y: outage, name: words.outage, marker: { color: paint("--outage") } },
-      { x: months, y: success, name: words.success, yaxis: "y2", mode: "lines+markers", line: { color: paint("--good") }, connectgaps: false },
-      { x: months, y: months.map(() => wanted), name: words.wanted, yaxis: "y2", mode: "lines", line: { color: paint("--muted"), dash: "dot", width: 1 }, hoverinfo: "skip" },
-    ],
-    ground({
-      xaxis: axis({ type: "category" }), yaxis: axis({ title: titled(words.outage), rangemode: "tozero" }),
-      yaxis2: axis({ title: titled(words.success), overlaying: "y", side: "right", range: [Math.min(80, ...success.filter((x) => x !== null)), 100.5], dtick: 5, showgrid: false }),
-    }),
-  ],
+  // A month below what is wanted is the first to be seen: marked, named, and never on the edge.
+  trend: ({ months, outage, success, wanted, words }) => {
+    const missed = success.map((share) => share !== null && share < wanted);
+    const lowest = 5 * Math.floor(Math.min(wanted - 5, ...success.filter((share) => share !== null)) / 5);
+    const step = [1, 2, 5, 10, 20].find((size) => (100 - lowest) / size <= 6);
+    const names = months.flatMap((month, i) => missed[i] ? [{
+      x: month, y: success[i], yref: "y2", text: `${Math.floor(success[i] * 10) / 10} %`, showarrow: false, yshift: -18,
+      font: { color: paint("--bad"), size: 12 }, bgcolor: paint("--raised"), bordercolor: paint("--bad"), borderpad: 2,
+    }] : []);
+    return [
+      [
+        { type: "bar", x: months, y: outage, name: words.outage, marker: { color: paint("--outage") } },
+        {
+          x: months, y: success, name: words.success, yaxis: "y2", mode: "lines+markers", connectgaps: false, cliponaxis: false, line: { color: paint("--good") },
+          marker: {
+            color: missed.map((bad) => paint(bad ? "--bad" : "--good")), symbol: missed.map((bad) => bad ? "x" : "circle"),
+            size: missed.map((bad) => bad ? 12 : 7), line: { color: paint("--raised"), width: 1.5 },
+          },
+        },
+        { x: months, y: months.map(() => wanted), name: words.wanted, yaxis: "y2", mode: "lines", line: { color: paint("--muted"), dash: "dot", width: 1 }, hoverinfo: "skip" },
+      ],
+      ground({
+        annotations: names, xaxis: axis({ type: "category" }), yaxis: axis({ title: titled(words.outage), rangemode: "tozero" }),
+        yaxis2: axis({ title: titled(words.success), overlaying: "y", side: "right", range: [lowest - (100 - lowest) / 4, 100 + (100 - lowest) / 12], tick0: 100, dtick: step, showgrid: false }),
+      }),
+    ];
+  },
 
   // Before is 1, so that fast and slow queries stand side by side; the whiskers are half the interquartile range.
   queries: ({ names, before, after, low, high, words }) => [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -23,7 +23,7 @@ from maintenance.observation.health import ORDER, Standing
 from maintenance.templatetags.console import LABELS
 from maintenance.text import dates as days
 from maintenance.text import labels
-from maintenance.text.dates import Month, month_of, this_month
+from maintenance.text.dates import Period, period_of, this_month
 from maintenance.text.operations import OPERATIONS
 
 TYPES = {
@@ -430,7 +430,7 @@ class TokenForm(Proven):
 class ReportFilter(forms.Form):
     """Of the management section. Invalid: this month, and everything."""
 
-    month = forms.ChoiceField(label=_("Month"), required=False)
+    period = forms.ChoiceField(label=_("Month, quarter or year"), required=False)
     database = forms.ChoiceField(label=_("Database"), required=False)
     maintenance_type = forms.ChoiceField(label=_("Type"), required=False, choices=_any(MaintenanceType.choices))
     severity_level = forms.ChoiceField(label=_("Severity"), required=False, choices=_any(SeverityLevel.choices))
@@ -439,10 +439,8 @@ class ReportFilter(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        last = this_month()
-        asked = month_of(self.data.get("month", ""))
-        months = dict.fromkeys([*(last + -n for n in range(OFFERED_MONTHS)), *([asked] if asked else [])])
-        self._choose("month", [(str(month), str(month)) for month in sorted(months, reverse=True)])
+        asked = period_of(self.data.get("period", ""))
+        self._choose("period", list(_periods(asked)))
         names = MaintenanceSetting.objects.values_list("name", flat=True)
         database = self.data.get("database", "")
         self._choose("database", _any((name, name) for name in dict.fromkeys([*names, *filter(None, [database])])))
@@ -452,5 +450,15 @@ class ReportFilter(forms.Form):
         assert isinstance(field, forms.ChoiceField)
         field.choices = choices
 
-    def chosen_month(self) -> Month:
-        return month_of(getattr(self, "cleaned_data", {}).get("month", "")) or this_month()
+    def chosen_period(self) -> Period:
+        return period_of(getattr(self, "cleaned_data", {}).get("period", "")) or Period(this_month(), 1)
+
+
+def _periods(asked: Period | None) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """What can be chosen, newest first, in groups; with what is asked for, however old."""
+    now = Period(this_month(), 1)
+    year = now.around.around
+    kinds = ((_("Months"), now, OFFERED_MONTHS), (_("Quarters"), now.around, 12), (_("Years"), year, 6))
+    for name, newest, count in kinds:
+        offered = {newest + -n for n in range(count)} | ({asked} if asked and asked.months == newest.months else set())
+        yield str(name), [(str(period), period.name) for period in sorted(offered, reverse=True)]

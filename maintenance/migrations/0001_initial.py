@@ -365,6 +365,8 @@ class Migration(migrations.Migration):
                 ('late_at', models.DateTimeField(null=True, verbose_name='told as late')),
                 ('watch_until', models.DateTimeField(null=True, verbose_name='watched until')),
                 ('ratio', models.FloatField(null=True, verbose_name='times after / before')),
+                ('ratio_low', models.FloatField(null=True, verbose_name='times after / before, at least')),
+                ('ratio_high', models.FloatField(null=True, verbose_name='times after / before, at most')),
                 ('bytes_won', models.BigIntegerField(null=True, verbose_name='space won (bytes)')),
                 ('out_seconds', models.FloatField(null=True, verbose_name='outage (s)')),
                 ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='targets', to='maintenance.maintenancerun')),

@@ -211,6 +211,9 @@ class RunTarget(models.Model):
     watch_until = models.DateTimeField(_("watched until"), null=True)
 
     ratio = models.FloatField(_("times after / before"), null=True)
+    ratio_low = models.FloatField(_("times after / before, at least"), null=True)
+    ratio_high = models.FloatField(_("times after / before, at most"), null=True)
+    """Both ends of its interval."""
     bytes_won = models.BigIntegerField(_("space won (bytes)"), null=True)
     out_seconds = models.FloatField(_("outage (s)"), null=True)
     """What came of it, written at the end of the run for pages that add up many; the records behind them go earlier."""

@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import floor
 from statistics import geometric_mean, quantiles
 from typing import Any
 
-from django.db.models import Case, Count, IntegerField, Max, Q, QuerySet, Sum, Value, When
+from django.db.models import (
+    Case,
+    Count,
+    DurationField,
+    ExpressionWrapper,
+    F,
+    IntegerField,
+    Max,
+    Min,
+    OuterRef,
+    Prefetch,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from maintenance.models import ENDED, MaintenanceRun, RunTarget, Status
-from maintenance.text.dates import Month
+from maintenance.models import (
+    ENDED,
+    WORST_FIRST,
+    ActionRecord,
+    Approval,
+    DatabaseState,
+    MaintenanceRun,
+    RunTarget,
+    Status,
+    StepState,
+)
+from maintenance.text.dates import Month, Period, months_of
 
 WANTED_SUCCESS = 0.95
 """Specification 8.2."""
@@ -79,6 +107,22 @@ class Figures:
     won_known: int = 0
     """Databases that the space is known of."""
     groups: Mapping[str, int] = field(default_factory=dict)
+    approved: int = 0
+    unapproved: int = 0
+    """Runs that began without the second person, with a reason."""
+    waited: float = 0.0
+    """For the second person's word."""
+    attended: float = 0.0
+    """In need of an operator: until released, or until now."""
+    lost: int = 0
+    """Rows given up by consent."""
+    lost_unknown: int = 0
+    """Objects of which nobody knows how many."""
+
+    @property
+    def people(self) -> float:
+        """Return the seconds of steps that waited for people."""
+        return self.waited + self.attended
 
     @property
     def runs(self) -> int:
@@ -106,6 +150,10 @@ class Figures:
         return self.worked / self.timed if self.timed else None
 
 
+Placed = Iterator[tuple[int, Figures]]
+"""Parts of the figures, each with the place of its month in the list."""
+
+
 def total(name: str, parts: Iterable[Figures]) -> Figures:
     """Return the figures of several spans of time as those of one."""
     parts = list(parts)
@@ -121,6 +169,12 @@ def total(name: str, parts: Iterable[Figures]) -> Figures:
         sum(p.won for p in parts),
         sum(p.won_known for p in parts),
         _added(p.groups for p in parts),
+        sum(p.approved for p in parts),
+        sum(p.unapproved for p in parts),
+        sum(p.waited for p in parts),
+        sum(p.attended for p in parts),
+        sum(p.lost for p in parts),
+        sum(p.lost_unknown for p in parts),
     )
 
 
@@ -134,7 +188,7 @@ def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Troubled:
-    """One database in the quarter."""
+    """One database."""
 
     database: str
     runs: int
@@ -144,27 +198,42 @@ class Troubled:
 
 @dataclass(frozen=True)
 class Glance:
-    month: Figures
+    period: Figures
     before: Figures
-    """The month before it."""
-    quarter: Figures
+    """The period before it, of the same length."""
+    around: Figures | None
+    """The quarter of a month, the year of a quarter; None for a year."""
     trend: Sequence[Figures]
-    """Oldest first."""
+    """Months up to the last one of the period, oldest first."""
     troubled: Sequence[Troubled]
 
+    @property
+    def spans(self) -> list[Figures]:
+        """Return the period and what it is compared with."""
+        return [self.period, self.before, *([self.around] if self.around else [])]
 
-def glance(month: Month, asked: Asked) -> Glance:
-    """Return month and quarter by three queries, whatever the number of runs; none brings a run itself into memory."""
-    last = max(month, month.quarter[-1])
-    months = [month + n for n in range(1 - TREND, 1)]
-    months += [m for m in month.quarter if m > month]
+    @property
+    def failing(self) -> list[Figures]:
+        """Return the months of the trend in which too few runs succeeded."""
+        return [m for m in self.trend if m.missed]
+
+
+def glance(period: Period, asked: Asked) -> Glance:
+    """Return the period by a few queries, whatever the number of runs; none brings a run itself into memory."""
+    around, last = period.around, period.each[-1]
+    trend = [last + n for n in range(1 - TREND, 1)]
+    months = months_of([period, period + -1, around, Period(trend[0], 1)])
     figures = dict(zip(months, _figures(months, asked), strict=True))
+
+    def added(span: Period) -> Figures:
+        return total(span.name, (figures[m] for m in span.each))
+
     return Glance(
-        figures[month],
-        figures[month + -1],
-        total(month.quarter_name, (figures[m] for m in month.quarter)),
-        [figures[m] for m in months if m <= month],
-        _troubled(month.quarter[0].begin, (last + 1).begin, asked),
+        added(period),
+        added(period + -1),
+        added(around) if around != period else None,
+        [figures[m] for m in trend],
+        _troubled(around.begin, around.end, asked),
     )
 
 
@@ -210,7 +279,52 @@ def _figures(months: Sequence[Month], asked: Asked) -> list[Figures]:
         parts_of_month[gain["month"]].append(
             Figures("", won=gain["won"] or 0, won_known=gain["won_known"], groups=groups)
         )
+    for place, part in (*_approvals(months, runs), *_attended(months, targets), *_lost(months, targets)):
+        parts_of_month[place].append(part)
     return [total(str(month), parts) for month, parts in zip(months, parts_of_month, strict=True)]
+
+
+def _approvals(months: Sequence[Month], runs: QuerySet[MaintenanceRun]) -> Placed:
+    """By second persons, and begun without one."""
+    given = Approval.objects.filter(run__in=runs.values("pk")).annotate(month=_which(months, "run__created_at"))
+    rows: Any = given.values("month").annotate(
+        approved=Count("pk", filter=Q(broken_glass="")),
+        unapproved=Count("pk", filter=~Q(broken_glass="")),
+        waited=Sum(ExpressionWrapper(F("at") - F("run__created_at"), DurationField())),
+    )
+    for row in rows.order_by():
+        waited = max(row["waited"].total_seconds(), 0.0)
+        yield row["month"], Figures("", approved=row["approved"], unapproved=row["unapproved"], waited=waited)
+
+
+def _attended(months: Sequence[Month], targets: QuerySet[RunTarget]) -> Placed:
+    """A run once, however many of its databases waited; a later maintenance of the same database ends the wait."""
+    later = RunTarget.objects.real().filter(database=OuterRef("database"), pk__gt=OuterRef("pk"))
+    over = Coalesce("released_at", Subquery(later.order_by("pk").values("run__created_at")[:1]), timezone.now())
+    rows: Any = (
+        targets.filter(status=Status.NEEDS_OPERATOR, finished_at__isnull=False)
+        .annotate(month=_which(months, "run__created_at"), over=over)
+        .values("month", "run")
+        .annotate(begin=Min("finished_at"), end=Max("over"))
+    )
+    for row in rows:
+        yield row["month"], Figures("", attended=max((row["end"] - row["begin"]).total_seconds(), 0.0))
+
+
+def _lost(months: Sequence[Month], targets: QuerySet[RunTarget]) -> Placed:
+    """Of databases that were not brought back. Without leave nothing is ever given up, so few runs are asked."""
+    kept = targets.filter(run__allow_data_loss=True, status__in=(Status.SUCCEEDED, Status.NEEDS_OPERATOR))
+    done = ActionRecord.objects.filter(target__in=kept.values("pk")).exclude(state=StepState.STARTED)
+    told = done.exclude(losses=[]).annotate(month=_which(months, "target__run__created_at")).order_by()
+    for month, losses in told.values_list("month", "losses"):
+        lost, unknown = rows_lost(losses)
+        yield month, Figures("", lost=lost, lost_unknown=unknown)
+
+
+def rows_lost(losses: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
+    """Return how many rows are known to be lost, and of how many objects the number is not known."""
+    counts = [loss["rows"] for loss in losses]
+    return sum(count or 0 for count in counts), sum(count is None for count in counts)
 
 
 def _which(months: Sequence[Month], column: str) -> Case:
@@ -234,6 +348,25 @@ def _troubled(begin: datetime, end: datetime, asked: Asked) -> list[Troubled]:
         .order_by("-bad", "-outage", "database")[:TROUBLED]
     )
     return [Troubled(r["database"], r["runs"], r["bad"], r["outage"] or 0.0) for r in rows]
+
+
+def listed(period: Period, asked: Asked, most: int) -> QuerySet[MaintenanceRun]:
+    """Return runs of the period that have ended, with all that is told of each; those that ended badly first."""
+    worst = Case(*(When(status=s, then=Value(n)) for n, s in enumerate(WORST_FIRST)), default=Value(len(WORST_FIRST)))
+    pks = (
+        asked.runs()
+        .filter(created_at__gte=period.begin, created_at__lt=period.end, status__in=ENDED)
+        .order_by(worst, F("outage_seconds").desc(nulls_last=True), "-pk")
+        .values_list("pk", flat=True)[:most]
+    )
+    looks = DatabaseState.objects.filter(source=DatabaseState.Source.DIAGNOSIS).order_by("pk").defer("tables")
+    targets = RunTarget.objects.defer("plan", "gate", "image").prefetch_related(
+        Prefetch("states", looks), Prefetch("actions", ActionRecord.objects.order_by("pk"))
+    )
+    runs = MaintenanceRun.objects.filter(pk__in=list(pks)).select_related("approval").defer("asked_settings")
+    return runs.order_by(worst, F("outage_seconds").desc(nulls_last=True), "-pk").prefetch_related(
+        Prefetch("targets", targets)
+    )
 
 
 def success() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
@@ -12,6 +13,8 @@ from django.utils.translation import ngettext
 
 FIRST, LAST = date(1970, 1, 1), date(2999, 12, 31)
 """Nothing of ours lies beyond them; far beyond, a day has no midnight in every time zone."""
+QUARTERS = {"Q1": 1, "Q2": 4, "Q3": 7, "Q4": 10}
+"""Their first months."""
 
 
 def between(field: str, since: date | None, until: date | None) -> Q:
@@ -57,14 +60,49 @@ class Month:
         """Midnight in the reader's time zone."""
         return timezone.make_aware(datetime.combine(date(self.year, self.number, 1), time.min))
 
-    @property
-    def quarter(self) -> tuple[Month, Month, Month]:
-        first = Month(self.year, (self.number - 1) // 3 * 3 + 1)
-        return first, first + 1, first + 2
+
+@dataclass(frozen=True, order=True)
+class Period:
+    """A month, a quarter or a year of the calendar."""
+
+    first: Month
+    months: int
+    """1, 3 or 12."""
+
+    def __str__(self) -> str:
+        """As it stands in addresses and names of files: 2026-11, 2026-Q4, 2026."""
+        return self.name.replace(" ", "-")
+
+    def __add__(self, periods: int) -> Period:
+        return Period(self.first + periods * self.months, self.months)
 
     @property
-    def quarter_name(self) -> str:
-        return f"{self.year} Q{(self.number - 1) // 3 + 1}"
+    def name(self) -> str:
+        """Return it as people read it: 2026-11, 2026 Q4, 2026."""
+        if self.months == 12:
+            return str(self.first.year)
+        return str(self.first) if self.months == 1 else f"{self.first.year} Q{(self.first.number - 1) // 3 + 1}"
+
+    @property
+    def each(self) -> list[Month]:
+        """Return its months, oldest first."""
+        return [self.first + n for n in range(self.months)]
+
+    @property
+    def begin(self) -> datetime:
+        """Return midnight of its first day in the reader's time zone."""
+        return self.first.begin
+
+    @property
+    def end(self) -> datetime:
+        """Return midnight after its last day."""
+        return (self.first + self.months).begin
+
+    @property
+    def around(self) -> Period:
+        """Return the next larger one that it lies in: the quarter of a month, the year of a quarter or of a year."""
+        year = Month(self.first.year, 1)
+        return Period(year + (self.first.number - 1) // 3 * 3, 3) if self.months == 1 else Period(year, 12)
 
 
 def month_of(text: str) -> Month | None:
@@ -73,8 +111,26 @@ def month_of(text: str) -> Month | None:
         day = date.fromisoformat(f"{text}-01")
     except ValueError:
         return None
-    # A year inside both ends, because pages look some months back and forth.
-    return Month(day.year, day.month) if FIRST.year < day.year < LAST.year else None
+    # Years inside both ends, because pages look two years back and one forth.
+    return Month(day.year, day.month) if FIRST.year + 2 < day.year < LAST.year else None
+
+
+def period_of(text: str) -> Period | None:
+    """'2026-11', '2026-Q4' or '2026' -> Period; None for anything else."""
+    year, _dash, part = text.partition("-")
+    if part in QUARTERS:
+        first, months = f"{year}-{QUARTERS[part]:02d}", 3
+    else:
+        first, months = (text, 1) if part else (f"{year}-01", 12)
+    month = month_of(first)
+    return Period(month, months) if month else None
+
+
+def months_of(periods: Iterable[Period]) -> list[Month]:
+    """Return every month from the first one of the first to the last one of the last, without a gap."""
+    periods = list(periods)
+    first, last = min(p.first for p in periods), max(p.each[-1] for p in periods)
+    return [first + n for n in range((last.year - first.year) * 12 + last.number - first.number + 1)]
 
 
 def this_month() -> Month:

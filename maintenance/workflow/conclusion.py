@@ -73,12 +73,16 @@ def announce(run: MaintenanceRun, targets: Sequence[RunTarget]) -> None:
 
 
 def figures(target: RunTarget) -> dict[str, float | int | None]:
-    """Return what came of it in three numbers: ratio of times, bytes, seconds. None: not measured."""
+    """Return what came of it: ratio of times with its interval, bytes, seconds. None: not measured."""
+    compared = compare_target(target)
+    interval = compared.interval
     sized = ActionRecord.objects.filter(
         target=target, state=StepState.FINISHED, bytes_before__isnull=False, bytes_after__isnull=False
     )
     return {
-        "ratio": compare_target(target).ratio,
+        "ratio": compared.ratio,
+        "ratio_low": interval.low if interval else None,
+        "ratio_high": interval.high if interval else None,
         "bytes_won": sized.aggregate(won=Sum(F("bytes_before") - F("bytes_after")))["won"],
         "out_seconds": target.outage_seconds,
     }

@@ -69,7 +69,7 @@ def test_no_month_is_an_error_of_ours(month: str, people: dict[str, User]) -> No
     client = Client()
     client.force_login(people["manager"])
     for page in ("/reports/", "/reports/maintenance.csv"):
-        assert client.get(page, {"month": month}).status_code == 200
+        assert client.get(page, {"period": month}).status_code == 200
 
 
 @pytest.mark.django_db

@@ -62,7 +62,7 @@ PAGES = (
     "/history/",
     "/history/?database=one&text=check&status=succeeded",
     "/reports/",
-    "/reports/?database=one&maintenance_type=rebuild&month=2020-02",
+    "/reports/?database=one&maintenance_type=rebuild&period=2020-02",
     "/account/",
     "/alarm/",
 )

@@ -16,15 +16,24 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pypdf import PdfReader
 
-from maintenance.models import MaintenanceRun, RunTarget, Status
+from maintenance.models import (
+    ActionRecord,
+    Approval,
+    DatabaseState,
+    MaintenanceRun,
+    MaintenanceSetting,
+    RunTarget,
+    Status,
+    StepState,
+)
 from maintenance.results.statistics import Asked, glance
-from maintenance.text.dates import Month, month_of
+from maintenance.text.dates import Month, Period, month_of, period_of
 from reports import management
 from tests import records
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
-NOVEMBER = Month(2026, 11)
+NOVEMBER = Period(Month(2026, 11), 1)
 
 
 def at(text: str) -> datetime:
@@ -33,7 +42,7 @@ def at(text: str) -> datetime:
 
 
 def ended(when: str, status: str = Status.SUCCEEDED, database: str = "shop", **changes: Any) -> MaintenanceRun:
-    figures = {name: changes.pop(name, None) for name in ("ratio", "bytes_won")}
+    figures = {name: changes.pop(name, None) for name in ("ratio", "ratio_low", "ratio_high", "bytes_won")}
     values: dict[str, Any] = {"outage_seconds": 60.0, "duration_seconds": 600.0, "created_at": at(when), **changes}
     run = records.empty_run((database,), status=status, **values)
     RunTarget.objects.create(
@@ -57,7 +66,8 @@ def autumn() -> None:
 @pytest.mark.usefixtures("autumn")
 def test_the_numbers_of_a_month_and_of_its_quarter() -> None:
     found = glance(NOVEMBER, Asked())
-    month, quarter = found.month, found.quarter
+    month, quarter = found.period, found.around
+    assert quarter is not None
     assert month.endings == {"succeeded": 2, "failed": 1, "cancelled": 1}
     assert (month.runs, month.counted, month.success, month.missed) == (4, 3, 2 / 3, True)
     assert (month.outage, month.longest_outage) == (3720.0, 3600.0)
@@ -83,12 +93,16 @@ def test_the_numbers_of_a_month_and_of_its_quarter() -> None:
     ],
 )
 def test_filters_narrow_every_number(asked: Asked, runs: int) -> None:
-    assert glance(NOVEMBER, asked).month.runs == runs
+    assert glance(NOVEMBER, asked).period.runs == runs
 
 
 def test_months_go_round_the_year() -> None:
     assert [str(Month(2026, 11) + n) for n in (-11, 0, 1, 2)] == ["2025-12", "2026-11", "2026-12", "2027-01"]
-    assert [str(m) for m in Month(2026, 2).quarter] == ["2026-01", "2026-02", "2026-03"]
+    february = Period(Month(2026, 2), 1)
+    assert [str(m) for m in february.around.each] == ["2026-01", "2026-02", "2026-03"]
+    assert [p.name for p in (february, february.around, february.around.around)] == ["2026-02", "2026 Q1", "2026"]
+    assert [period_of(str(p)) for p in (february, february.around)] == [february, february.around]
+    assert [period_of(x) for x in ("", "2026-Q5", "2026-13", "x", "0001", "9999-Q4")] == [None] * 6
     assert month_of("2026-02") == Month(2026, 2)
     assert [month_of(x) for x in ("", "2026-13", "2026-2", "x")] == [None] * 4
 
@@ -112,10 +126,10 @@ def test_runs_are_added_up_by_the_database_and_never_read(as_: As) -> None:
     )
     with CaptureQueriesContext(connection) as asked:
         found = glance(NOVEMBER, Asked())
-    assert found.month.runs == 300
-    assert len(asked) == 3
+    assert found.period.runs == 300
+    assert len(asked) == 6
     for query in asked.captured_queries:
-        assert "GROUP BY" in query["sql"]
+        assert "GROUP BY" in query["sql"] or "losses" in query["sql"]
         assert '"reason"' not in query["sql"]
     plans = [plan for query in asked.captured_queries for plan in explained(query["sql"])]
     assert not [plan for plan in plans if plan.startswith("SCAN")], "reads every run there ever was"
@@ -131,15 +145,16 @@ def explained(sql: str) -> list[str]:
 @pytest.mark.long
 def test_page_pdf_and_csv_tell_the_same(as_: As) -> None:
     client = as_("manager")
-    page = client.get("/reports/?month=2026-11").content.decode()
+    page = client.get("/reports/?period=2026-11").content.decode()
     assert "4 maintenances in 2026-11: 66.6 % succeeded, less than the 95 % wanted; 1 h 02 min of outage." in page
-    made = client.get("/reports/maintenance.pdf?month=2026-11").content
+    made = client.get("/reports/maintenance.pdf?period=2026-11").content
     text = squeezed("".join(p.extract_text() for p in PdfReader(io.BytesIO(made)).pages))
+    page = re.sub(r'<span[^>]*aria-hidden="true">[^<]*</span>', "", page)
     cells = [re.sub(r"<.*?>", "", cell) for cell in re.findall(r"<t[dh][ >].*?</t[dh]>", page, re.DOTALL)]
     missing = [cell for cell in cells if squeezed(cell) not in text]
     assert len(cells) > 100
     assert missing == []
-    sheet = client.get("/reports/maintenance.csv?month=2026-11")
+    sheet = client.get("/reports/maintenance.csv?period=2026-11")
     rows = list(csv.DictReader(io.StringIO(sheet.content.decode("utf-8-sig"))))
     assert list(rows[0]) == list(management.COLUMNS)
     november = next(r for r in rows if r["name"] == "2026-11")
@@ -156,15 +171,112 @@ def squeezed(text: str) -> str:
 @pytest.mark.usefixtures("autumn")
 @pytest.mark.long
 def test_the_pdf_is_the_same_for_the_same_numbers(settings: Any) -> None:
-    assert management.render(Month(2025, 11), Asked()) == management.render(Month(2025, 11), Asked())
+    assert management.render(Period(Month(2025, 11), 1), Asked()) == management.render(
+        Period(Month(2025, 11), 1), Asked()
+    )
+
+
+@pytest.mark.usefixtures("autumn")
+def test_quarter_and_year_are_chosen_like_a_month(as_: As) -> None:
+    quarter, year = glance(NOVEMBER.around, Asked()), glance(NOVEMBER.around.around, Asked())
+    assert [s.name for s in quarter.spans] == ["2026 Q4", "2026 Q3", "2026"]
+    assert [s.name for s in year.spans] == ["2026", "2025"]
+    assert [s.runs for s in (*quarter.spans, *year.spans)] == [6, 0, 6, 6, 1]
+    assert [m.name for m in year.trend][::11] == ["2026-01", "2026-12"]
+    page = as_("manager").get("/reports/?period=2026-Q4").content.decode()
+    assert "Maintenance in 2026 Q4" in page
+    assert "Below 95 %: 2026-11 (66.6 %), 2026-12 (0.0 %)." in page
+    assert 'href="?period=2026-Q3"' in page
+
+
+@pytest.fixture
+def costly() -> MaintenanceRun:
+    """Two hours for an approval, three until it was released, rows given up; twelve in what was brought back."""
+    run = ended("2026-11-10T08:00", Status.NEEDS_OPERATOR, allow_data_loss=True, requested_by_name="ann")
+    Approval.objects.create(run=run, by_name="bob", at=at("2026-11-10T10:00"))
+    target = run.targets.get()
+    RunTarget.objects.filter(pk=target.pk).update(
+        finished_at=at("2026-11-10T11:00"), released_at=at("2026-11-10T14:00")
+    )
+    loss = {"object": "orders", "pages": [], "detail": ""}
+    lost = [{**loss, "rows": 7}, {**loss, "rows": None}]
+    for state, action in ((StepState.FINISHED, "salvage"), (StepState.STARTED, "salvage")):
+        ActionRecord.objects.create(target=target, object="orders", action=action, state=state, losses=lost)
+    back = ended("2026-11-11T08:00", Status.ROLLED_BACK, "crm", allow_data_loss=True)
+    ActionRecord.objects.create(
+        target=back.targets.get(), object="x", action="salvage", state=StepState.FINISHED, losses=[{**loss, "rows": 12}]
+    )
+    findings = [
+        {"code": "x", "severity": severity, "object": "orders", "evidence": evidence, "hint": ""}
+        for severity, evidence in (("medium", "is old"), ("critical", "cannot be read"))
+    ]
+    setting = MaintenanceSetting.objects.create(name="shop", url="sqlite:////tmp/shop.db", backup_dir="/backup")
+    DatabaseState.objects.create(
+        setting=setting, target=target, source="diagnosis", state="critical", findings=findings
+    )
+    return run
+
+
+def test_what_a_month_cost_people_and_rows(costly: MaintenanceRun, as_: As) -> None:
+    figures = glance(NOVEMBER, Asked()).period
+    assert (figures.approved, figures.unapproved, figures.waited, figures.attended) == (1, 0, 7200.0, 10_800.0)
+    assert (figures.lost, figures.lost_unknown, figures.people) == (7, 1, 18_000.0)
+    page = as_("manager").get("/reports/?period=2026-11").content.decode()
+    assert "2 min 00 s of outage. Steps waited for people for 5 h 00 min; rows lost: ≥ 7." in page
+
+
+def test_each_run_tells_what_was_wrong_who_decided_and_what_was_lost(costly: MaintenanceRun, as_: As) -> None:
+    first, second = management.contents(NOVEMBER, Asked())["lines"]
+    assert first.run == costly, "who needs an operator comes first"
+    assert first.wrong == "orders: cannot be read; orders: is old"
+    assert first.decided == "ann asked, bob approved after 2 h 00 min"
+    assert (first.lost, second.lost) == ("≥ 7", "0")
+    assert second.helped == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "low", "high", "told"),
+    [
+        (0.82, 0.74, 0.91, "18 % faster (9–26 %)"),
+        (1.5, 1.2, 1.9, "50 % slower (20–90 %)"),
+        (0.97, 0.9, 1.05, "no measurable change"),
+        (0.5, None, None, "could not be measured"),
+        (None, None, None, "not measured"),
+    ],
+)
+def test_whether_it_helped_and_how_sure(ratio: float, low: float, high: float, told: str) -> None:
+    ended("2026-11-10T08:00", ratio=ratio, ratio_low=low, ratio_high=high)
+    [line] = management.contents(NOVEMBER, Asked())["lines"]
+    assert line.helped == told
+
+
+def test_an_operator_who_never_released_it_was_waited_for_until_the_next_maintenance() -> None:
+    run = ended("2026-11-10T08:00", Status.NEEDS_OPERATOR)
+    run.targets.update(finished_at=at("2026-11-10T09:00"))
+    ended("2026-11-10T11:00")
+    assert glance(NOVEMBER, Asked()).period.attended == 7200.0
+
+
+@pytest.mark.parametrize("address", ["/reports/?period=2026-11", "/reports/?period=2026"])
+def test_a_page_asks_as_often_for_many_runs_as_for_few(address: str, as_: As) -> None:
+    client = as_("manager")
+    client.get(address)
+    counts = []
+    for _round in range(2):
+        for number in range(6):
+            ended(f"2026-11-{number + 1:02d}T08:00", ratio=0.5, database=f"d{number}")
+        with CaptureQueriesContext(connection) as asked:
+            client.get(address)
+        counts.append(len(asked))
+    assert counts[0] == counts[1]
 
 
 def test_an_empty_month_says_so(as_: As) -> None:
-    page = as_("auditor").get("/reports/?month=2020-01").content.decode()
+    page = as_("auditor").get("/reports/?period=2020-01").content.decode()
     assert "No maintenance ended in 2020-01." in page
     assert "No database was maintained." in page
 
 
 def test_a_filter_that_is_wrong_is_named_and_filters_nothing(as_: As) -> None:
-    page = as_("manager").get("/reports/?month=2020-77&severity_level=awful").content.decode()
+    page = as_("manager").get("/reports/?period=2020-77&severity_level=awful").content.decode()
     assert "errorlist" in page
