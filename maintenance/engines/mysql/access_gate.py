@@ -23,12 +23,12 @@ from ..messages import listed, msg
 from ..parts import AccessGate
 from ..values import Cut, Json
 from . import structure
-from .accounts import account_differences, observed_accounts
+from .accounts import account_differences, account_switches, observed_accounts
 from .address import way
 from .connection import Session
 from .draining import QUIET_POLLS, Inside, drain
 from .driver_errors import ENDED_FROM_OUTSIDE, code_of, from_driver
-from .events import event_differences, observed_events, set_event
+from .events import event_differences, made_under, observed_events, set_event, to_enable
 from .gate_mirror import drop_mirror, marked, mirror_schema, mirrored, write_mirror
 from .names import account, full, quoted
 from .target import Server
@@ -71,16 +71,21 @@ class ServerGate(AccessGate):
         """See AccessGate.open. Accounts first, then events, the mirror last."""
         accounts = cast(list[dict[str, Any]], gate["accounts"])
         with self.server.unreplicated("opening the gate of") as session:
+            # What is as it should be is left alone: a server that lets nobody alter accounts let us lock none, either.
+            now = account_switches(self.server, session)
             failed = [
                 error
                 for one in accounts
-                if not one["locked"] and (error := _failed(_unlock, session, one, _limit(one, gate, share)))
+                if not one["locked"]
+                and now.get((one["user"], one["host"])) != (False, limit := _limit(one, gate, share))
+                and (error := _failed(_unlock, session, one, limit))
             ]
             if share is None:
+                events = cast(list[dict[str, str]], gate["events"])
                 failed += [
                     error
-                    for event in cast(list[dict[str, str]], gate["events"])
-                    if event["status"] == "ENABLED" and (error := _failed(set_event, session, event, "ENABLE"))
+                    for event in to_enable(session, events)
+                    if (error := _failed(set_event, session, event, "ENABLE"))
                 ]
             if failed:
                 # Everything else is open by now; the mark stays, so that it can be done again.
@@ -173,13 +178,16 @@ def opening(server: Server, session: Session, gate: Json) -> list[str]:
         for one in cast(list[dict[str, Any]], gate["accounts"])
         if not one["locked"]
     ]
-    for event in cast(list[dict[str, str]], gate["events"]):
-        if event["status"] == "ENABLED":
-            user, _, host = event["definer"].rpartition("@")
-            statements += [
-                f"SET SESSION sql_mode = {literal(event['sql_mode'])}",
-                f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} ENABLE",
-            ]
+    for event in to_enable(session, cast(list[dict[str, str]], gate["events"])):
+        user, _, host = event["definer"].rpartition("@")
+        settings = made_under(event)
+        if not f"{event['schema']}{event['name']}{user}".isascii():
+            # The client that says it writes names in UTF-8, whatever character set the event was made in.
+            settings = {name: settings[name] for name in ("sql_mode", "time_zone")}
+        statements += [
+            "SET SESSION " + ", ".join(f"{name} = {literal(value)}" for name, value in settings.items()),
+            f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} ENABLE",
+        ]
     return statements
 
 

@@ -99,11 +99,16 @@ def account_digest(session: Session, user: str, host: str) -> str:
     return hashlib.sha256(str(shown).encode()).hexdigest()
 
 
-def account_differences(server: Server, session: Session, before: list[dict[str, Any]]) -> list[str]:
-    now = {
+def account_switches(server: Server, session: Session) -> dict[tuple[str, str], tuple[bool, int]]:
+    """Return user and host -> whether the account is locked, and how many connections it may have, now."""
+    return {
         (str(u), str(h)): (bool(int(locked)), int(n or 0))
         for u, h, locked, n in session.ask(server.capabilities.accounts_sql)
     }
+
+
+def account_differences(server: Server, session: Session, before: list[dict[str, Any]]) -> list[str]:
+    now = account_switches(server, session)
     differences: list[str] = []
     for one in before:
         name, key = account(one["user"], one["host"]), (str(one["user"]), str(one["host"]))

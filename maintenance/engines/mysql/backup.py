@@ -18,6 +18,7 @@ from ..values import Backup, Fingerprint, Image
 from . import physical, structure
 from .backup_publish import failures_told
 from .dump_file import Contents, objects_dumps, tables_dump, write_dump
+from .exact_copy import copy_exactly
 from .fingerprints import fingerprint
 from .names import canonical, plain
 from .repair.corruption import unreadable_tables
@@ -66,20 +67,23 @@ class ServerBackups(Backups):
     def image(self, backup: Backup, baseline: Mapping[str, Fingerprint], folder: Path, stem: str, seal: Seal) -> Image:
         """See Backups.image. Tables that changed since the backup, and every definition, which is cheap.
 
+        What a dump would change is copied on the server besides.
+
         No file at all when this very object wrote the backup and nothing changed since.
         """
         whole = backup.method in physical.METHODS
         changed = [
             name for name, found in baseline.items() if found.readable and (whole or backup.snapshot.get(name) != found)
         ]
+        exact = copy_exactly(self.server, baseline)
         definitions = _definitions(self.server)
         same_definitions = self._dumped_definitions.get(backup.path) == _digests(definitions)
-        if not changed and same_definitions and set(baseline) == set(backup.snapshot):
+        if not changed and not exact and same_definitions and set(baseline) == set(backup.snapshot):
             return Image("dump", backup.path.name, 0)
         with failures_told("writing into", str(folder)):
             folder.mkdir(parents=True, exist_ok=True)
-        parts = [tables_dump(self.server, only=[plain(name)]) for name in changed]
-        contents = Contents(parts, [], definitions, _unread(baseline), [plain(name) for name in baseline])
+        parts = [tables_dump(self.server, only=[plain(name)], rows=plain(name) not in exact) for name in changed]
+        contents = Contents(parts, [], definitions, _unread(baseline), [plain(name) for name in baseline], exact)
         final = folder / f"{stem}.image.sql{seal.extension}"
         written = write_dump(self.server, final, seal, contents, "dumping again what changed in")
         return Image("dump", final.name, written.bytes, tuple(changed), final, written.sha256)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
+from MySQLdb import Error
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 Row = tuple[Any, ...]
 
@@ -35,14 +38,33 @@ class Session:
         finally:
             self.busy = False
 
-    def verbatim(self, sql: str) -> list[Row]:
+    def verbatim(self, sql: str | bytes) -> list[Row]:
         """Runs a statement that came whole from elsewhere (a definition, an operator's query)."""
-        self.statement, self.busy = sql, True
+        self.statement, self.busy = sql if isinstance(sql, str) else sql.decode(errors="replace"), True
         try:
+            if isinstance(sql, bytes):
+                return self._in_bytes(sql)
             result = self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
             return [tuple(row) for row in result] if result.returns_rows else []
         finally:
             self.busy = False
+
+    def _in_bytes(self, sql: bytes) -> list[Row]:
+        """SQLAlchemy takes text alone."""
+        try:
+            with closing(self.connection.connection.cursor()) as cursor:
+                cursor.execute(sql)
+        except Error as error:
+            raise DBAPIError(self.statement, None, error) from error
+        return []
+
+    def encoded(self, sql: str, charset: str) -> str | bytes:
+        """Return a statement in the bytes that the server itself writes in this character set. A session whose
+        character_set_client it is takes what it gets for text of that character set."""
+        if sql.isascii():
+            return sql
+        known = charset if charset.isalnum() else "utf8mb4"
+        return bytes(self.value(f"SELECT CAST(CONVERT(%(text)s USING {known}) AS BINARY)", text=sql))
 
     def first(self, sql: str, rows: int) -> list[Row]:
         """Return the first `rows` rows of a statement that came whole from elsewhere; the others are never kept."""

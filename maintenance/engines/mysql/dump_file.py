@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
@@ -44,6 +44,8 @@ class Contents:
     unread: Mapping[str, str]
     tables: Sequence[str]
     """Every table of the schema at that moment, readable or not."""
+    exact: Mapping[str, str] = field(default_factory=dict)
+    """Tables whose rows lie in a copy on the server -> time zone in which their stored columns are computed."""
 
 
 def write_dump(server: Server, final: Path, seal: Seal, contents: Contents, doing: str) -> Archive:
@@ -90,7 +92,7 @@ def _dump_stream(server: Server, contents: Contents) -> Iterator[bytes]:
         yield DEFINITION + json.dumps(one.to_json()).encode() + b"\n"
     for name, why in contents.unread.items():
         yield UNREAD + json.dumps([name, why]).encode() + b"\n"
-    yield END + json.dumps({"tables": list(contents.tables)}).encode() + b"\n"
+    yield END + json.dumps({"tables": list(contents.tables), "exact": dict(contents.exact)}).encode() + b"\n"
 
 
 def _output(server: Server, args: Sequence[str]) -> Iterator[bytes]:
@@ -184,23 +186,31 @@ def _common(server: Server) -> list[str]:
     ]
 
 
-def tables_dump(server: Server, only: Sequence[str] | None = None) -> list[str]:
+def tables_dump(server: Server, only: Sequence[str] | None = None, rows: bool = True) -> list[str]:
     """Tables and rows, no triggers: what is loaded into a side schema must not act there."""
     if only is not None:
-        return [*_common(server), "--skip-triggers", "--", server.schema, *only]
+        without = () if rows else ("--no-data",)
+        return [*_common(server), "--skip-triggers", *without, "--", server.schema, *only]
     with server.session("listing views of") as session:
-        views = structure.view_names(session, server.schema)
-    ignored = [f"--ignore-table={server.schema}.{view}" for view in views]
+        # A table of another server's rows stays where it is; made a second time it would ask for that server.
+        left_out = [one.name for one in structure.remote_tables(session, server.schema)]
+        left_out += structure.view_names(session, server.schema)
+    ignored = [f"--ignore-table={server.schema}.{name}" for name in left_out]
     return [*_common(server), "--skip-triggers", *ignored, "--", server.schema]
 
 
 def objects_dumps(server: Server) -> list[list[str]]:
-    """Routines, events and triggers; then views, which may use them. With their definers."""
+    """Routines, events and triggers; then views, which may use them. With their definers.
+
+    A view that is broken is in our comment lines alone: its tool gives up at it.
+    """
     with server.session("listing views of") as session:
-        views = structure.view_names(session, server.schema)
+        broken = structure.broken_views(session, server.schema)
+        views = [name for name in structure.view_names(session, server.schema) if name not in broken]
+        remote = [one.name for one in structure.remote_tables(session, server.schema)]
     acting = ["--no-data", "--no-create-info", "--routines", "--events", "--triggers"]
     closed = unreadable_tables(server) if server.capabilities.repairs_on_open else ()
-    ignored = [f"--ignore-table={server.schema}.{table}" for table in closed]
+    ignored = [f"--ignore-table={server.schema}.{name}" for name in (*closed, *broken, *remote)]
     parts = [[*_common(server), *acting, *ignored, "--", server.schema]]
     if views:
         parts.append([*_common(server), "--no-data", "--skip-triggers", "--", server.schema, *views])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy.exc import DBAPIError
 
 from ..messages import listed, msg
@@ -43,25 +45,52 @@ def set_event(session: Session, event: dict[str, str], state: str) -> None:
     """ALTER EVENT takes definer, sql_mode, character sets and time zone from the session that says it: all are given as
     they were, or the event means something else afterwards."""
     user, _, host = event["definer"].rpartition("@")
+    statement = session.encoded(
+        f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} {state}",
+        event.get("charset", "utf8mb4"),
+    )
+    settings = made_under(event)
     session.ask(
-        "SET SESSION sql_mode = %(mode)s, character_set_client = %(charset)s, collation_connection = %(collation)s,"
-        " collation_database = %(database)s, time_zone = %(zone)s",
-        mode=event["sql_mode"],
-        charset=event.get("charset", "utf8mb4"),
-        collation=event.get("collation", "utf8mb4_general_ci"),
-        database=event.get("database_collation", "utf8mb4_general_ci"),
-        zone=event["time_zone"],
+        f"SET SESSION {', '.join(f'{name} = %({name})s' for name in settings)}",
+        **settings,
     )
     try:
-        session.ask(
-            f"ALTER DEFINER = {quoted(user)}@{quoted(host)} EVENT {full(event['schema'], event['name'])} {state}"
-        )
+        session.verbatim(statement)
     except DBAPIError as error:
         if code_of(error) not in GONE:
             raise
     finally:
         session.ask("SET NAMES utf8mb4")
         session.ask("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'")
+
+
+MADE_UNDER = {
+    "sql_mode": "sql_mode",
+    "character_set_client": "charset",
+    "collation_connection": "collation",
+    "collation_database": "database_collation",
+    "time_zone": "time_zone",
+}
+"""By variable of the session that says CREATE or ALTER EVENT, what of an event comes from it."""
+
+
+def made_under(event: dict[str, str]) -> dict[str, str]:
+    """Return the variables of a session that makes the event mean what it does now."""
+    return {variable: event[key] for variable, key in MADE_UNDER.items() if key in event}
+
+
+def to_enable(session: Session, events: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+    """Return those of the events that were on before the cut which have to be switched on now.
+
+    Not what is on, and not what was to run once and did so between the look at it and the cut: the server has put it
+    to sleep, and would run it a second time. What fell due in the outage runs late, once, as soon as it is on.
+    """
+    rows = session.ask(
+        "SELECT event_schema, event_name FROM information_schema.events"
+        " WHERE status = 'ENABLED' OR last_executed >= execute_at"
+    )
+    there = {(str(schema), str(name)) for schema, name in rows}
+    return [one for one in events if one["status"] == "ENABLED" and (one["schema"], one["name"]) not in there]
 
 
 GONE = frozenset((1539, 1588, 1589))

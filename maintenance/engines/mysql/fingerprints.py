@@ -71,7 +71,7 @@ def read_whole(session: Session, schema: str, table: Table) -> Fingerprint:
     MySQL 9 has neither MD5 nor SHA1. A sum forgets the order of the rows, not how often one occurs.
     """
     columns = structure.columns(session, schema, table.name)
-    pieces = [bits_of(column) for column in columns if _is_data(column)]
+    pieces = [bits_of(column) for column in columns if is_data(column)]
     source = full(schema, table.name)
     if table.versioned:
         pieces += [bits_of(column) for column in _row_times(columns)]
@@ -90,8 +90,8 @@ def read_whole(session: Session, schema: str, table: Table) -> Fingerprint:
     return Fingerprint(int(count), f"{int(total or 0):x}")
 
 
-def _is_data(column: Column) -> bool:
-    """Virtual columns are computed; row times are looked at by themselves."""
+def is_data(column: Column) -> bool:
+    """Whether a column holds values of its own. Virtual columns are computed; row times are looked at by themselves."""
     return "VIRTUAL GENERATED" not in column.extra and column.generation.upper() not in ROW_TIMES
 
 

@@ -7,6 +7,7 @@ import json
 from sqlalchemy.exc import DBAPIError
 
 from ..values import Json
+from . import structure
 from .accounts import observed_accounts
 from .connection import Session
 from .driver_errors import code_of
@@ -106,4 +107,6 @@ def write_mirror(server: Server, session: Session, gate: Json, marker: Json) -> 
 
 
 def drop_mirror(server: Server, session: Session) -> None:
-    session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}")
+    """Drop the mirror where there is one: a server that is read-only refuses even the attempt."""
+    if structure.schema_exists(session, mirror_schema(server)):
+        session.ask(f"DROP DATABASE IF EXISTS {quoted(mirror_schema(server))}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import archive, programs
@@ -15,6 +16,7 @@ from . import structure
 from .backup_publish import failures_told
 from .connection import Session
 from .dump_file import DEFINITION, END, OBJECTS, UNREAD, client_program, lines_of
+from .exact_copy import take_rows
 from .names import canonical, full, plain, quoted
 from .physical import CLONE, MARIABACKUP, METHODS
 from .repair.quarantine import new_schema, save_definitions
@@ -29,10 +31,23 @@ class Trailer:
     definitions: tuple[structure.Definition, ...]
     unread: tuple[str, ...]
     tables: tuple[str, ...]
+    exact: Mapping[str, str] = field(default_factory=dict)
+    """Tables whose rows lie in a copy on the server -> time zone in which their stored columns are computed."""
 
 
-def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
+def trailer(path: Path, seal: Seal) -> Trailer:
+    """Return what the comment lines of a dump file tell. Reads it whole."""
+    reading = _Reading()
+    with archive.reading(path, seal) as stream:
+        for fresh, line in lines_of(stream):
+            reading.is_sql(fresh, line)
+    return reading.told(path)
+
+
+def load(server: Server, path: Path, seal: Seal, schema: str, empty: Iterable[str] = ()) -> Trailer:
     """Feeds the tables of a dump into `schema` with the product's client; returns what its comment lines say.
+
+    Of the tables `empty` the definition alone.
 
     The client's session takes one of our marks first, so that a later claim can end it.
     """
@@ -52,7 +67,7 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
         f"--database={schema}",
     ]
     with failures_told("restoring into", schema):
-        reading = _Reading()
+        reading = _Reading(empty)
         try:
             with (
                 archive.reading(path, seal) as stream,
@@ -68,22 +83,31 @@ def load(server: Server, path: Path, seal: Seal, schema: str) -> Trailer:
             # Its connection may have ended before itself did.
             server.raise_if_stopping("restoring into", schema)
             raise
-        if not reading.ended:
-            raise ArchiveError(f"{path.name} ends before its end")
-    return Trailer(tuple(reading.definitions), tuple(reading.unread), tuple(reading.tables))
+        return reading.told(path)
 
 
 class _Reading:
     """Sorts the lines of a dump: SQL of tables, and what our comment lines say."""
 
-    def __init__(self) -> None:
+    def __init__(self, empty: Iterable[str] = ()) -> None:
         self.definitions: list[structure.Definition] = []
         self.unread: list[str] = []
         self.tables: list[str] = []
-        self.objects = self.ended = False
+        self.exact: dict[str, str] = {}
+        self.objects = self.ended = self.leaving_out = False
+        self.left_out = tuple(f"INSERT INTO {quoted(name)} ".encode() for name in empty)
+
+    def told(self, path: Path) -> Trailer:
+        """Return the comment lines, once all were read. Raises ArchiveError where the file has no end."""
+        if not self.ended:
+            raise ArchiveError(f"{path.name} ends before its end")
+        return Trailer(tuple(self.definitions), tuple(self.unread), tuple(self.tables), self.exact)
 
     def is_sql(self, fresh: bool, line: bytes) -> bool:
         """Whether the line goes to the server. Objects do not: an event would begin to act in the side schema."""
+        if fresh and not (self.leaving_out and line.startswith(b"(")):
+            # Each row of a statement may begin a line of its own.
+            self.leaving_out = line.startswith(self.left_out)
         if fresh and line.startswith(OBJECTS):
             self.objects = True
         elif fresh and line.startswith(DEFINITION):
@@ -91,8 +115,9 @@ class _Reading:
         elif fresh and line.startswith(UNREAD):
             self.unread.append(json.loads(line[len(UNREAD) :])[0])
         elif fresh and line.startswith(END):
-            self.ended, self.tables = True, json.loads(line[len(END) :])["tables"]
-        return not self.objects
+            end = json.loads(line[len(END) :])
+            self.ended, self.tables, self.exact = True, end["tables"], end["exact"]
+        return not self.objects and not self.leaving_out
 
 
 DONE = "dbmaint_restored"
@@ -108,13 +133,17 @@ def restore_beside(server: Server, image: Image, backup: Backup, seal: Seal) -> 
         session.ask(f"DROP DATABASE IF EXISTS {quoted(side)}")
         structure.create_schema(session, side, server.schema)
     told = Trailer((), (), ())
+    with failures_told("reading", image.name):
+        exact = trailer(image.path, seal).exact if image.path is not None else {}
     if backup.method not in METHODS:
         # A physical backup holds the damage too; its image holds every table that could be read.
-        told = load(server, backup.path, seal, side)
+        told = load(server, backup.path, seal, side, exact)
     unread = set(told.unread) - {plain(name) for name in image.tables}
     if image.path is not None:
-        told = load(server, image.path, seal, side)
+        told = load(server, image.path, seal, side, exact)
         unread |= set(told.unread)
+    if exact:
+        take_rows(server, side, exact)
     with server.session("completing", side) as session:
         _tidy(session, side, set(told.tables), unread)
         missing = set(told.tables) - unread - {table.name for table in structure.tables(session, side)}

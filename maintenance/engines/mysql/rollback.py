@@ -27,6 +27,7 @@ from .physical import left_clone
 from .repair.quarantine import (
     SAVED,
     create_missing,
+    exact_schema,
     move,
     new_schema,
     old_schema,
@@ -147,7 +148,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 
 def side_schemas(server: Server) -> tuple[str, ...]:
-    return (new_schema(server), old_schema(server), salvage_schema(server))
+    return (new_schema(server), old_schema(server), salvage_schema(server), exact_schema(server))
 
 
 def drop_side_schema(server: Server, session: Session, schema: str) -> None:

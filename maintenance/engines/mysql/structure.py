@@ -17,6 +17,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from .connection import Row, Session
+from .driver_errors import LOST, code_of, words_of
 from .filenames import from_file, in_file
 from .names import full, plain, quoted
 from .target import Server
@@ -81,8 +82,21 @@ class ForeignKey:
     to_columns: tuple[str, ...]
 
 
+REMOTE = frozenset(("FEDERATED",))
+"""Engines of tables whose rows another server holds: they answer when that one does, and are nothing to maintain."""
+
+
 def tables(session: Session, schema: str) -> list[Table]:
-    """Tables that store rows, by name. Reads definition files only."""
+    """Tables that store rows here, by name. Reads definition files only."""
+    return [one for one in _named_tables(session, schema) if one.engine not in REMOTE]
+
+
+def remote_tables(session: Session, schema: str) -> list[Table]:
+    """Tables that stand for those of another server, by name. Reads definition files only."""
+    return [one for one in _named_tables(session, schema) if one.engine in REMOTE]
+
+
+def _named_tables(session: Session, schema: str) -> list[Table]:
     rows = session.ask(
         "SELECT table_name, engine, table_type FROM information_schema.tables WHERE table_schema = %(s)s"
         " AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') ORDER BY table_name",
@@ -113,8 +127,8 @@ def sizes(server: Server, session: Session, of: Iterable[Table], schema: str) ->
         "SELECT table_name, data_length, index_length, data_free, table_rows, auto_increment, create_time,"
         " table_comment FROM information_schema.tables WHERE table_schema = %(s)s"
     )
-    if careful or len(asked) == 1:
-        # One by one: a question about the whole schema would open the others too.
+    if careful or len(asked) == 1 or remote_tables(session, schema):
+        # One by one: a question about the whole schema would open the others too, or ask another server.
         found = [
             row for name in sorted(asked) for row in session.ask(f"{sql} AND table_name = %(t)s", s=schema, t=name)
         ]
@@ -333,6 +347,32 @@ class Definition:
 EVENT_STATE = re.compile(r" (ENABLE|DISABLE( ON (SLAVE|REPLICA))?)(?= |$)")
 
 
+def by_transaction(session: Session, schema: str, of: Iterable[Table]) -> list[Table]:
+    """Return those of the tables that keep their history by numbers of transactions instead of times."""
+    versioned = [table for table in of if table.versioned]
+    return [
+        table
+        for table in versioned
+        if any(c.generation.upper() == "ROW START" and c.type == "bigint" for c in columns(session, schema, table.name))
+    ]
+
+
+def broken_views(session: Session, schema: str) -> dict[str, str]:
+    """Return the views that answer nothing, because of what they refer to or of who defined them -> the server's words.
+
+    The dump tools give up at the first of them.
+    """
+    found = {}
+    for name in view_names(session, schema):
+        try:
+            session.ask(f"SHOW FIELDS FROM {full(schema, name)}")
+        except DBAPIError as error:
+            if code_of(error) in LOST:
+                raise
+            found[name] = words_of(error)
+    return found
+
+
 def view_names(session: Session, schema: str) -> list[str]:
     rows = session.ask(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = %(s)s AND table_type = 'VIEW'"
@@ -399,6 +439,8 @@ def definitions(session: Session, schema: str) -> list[Definition]:
 
 def create(session: Session, definition: Definition, schema: str) -> None:
     """Creates it again as it was: same definer, sql_mode, character set and time zone."""
+    session.verbatim(f"USE {quoted(schema)}")
+    statement = session.encoded(definition.sql, definition.charset)
     session.ask(
         "SET SESSION sql_mode = %(mode)s, character_set_client = %(charset)s, collation_connection = %(collation)s",
         mode=definition.sql_mode,
@@ -408,8 +450,7 @@ def create(session: Session, definition: Definition, schema: str) -> None:
     if definition.time_zone:
         session.ask("SET SESSION time_zone = %(zone)s", zone=definition.time_zone)
     try:
-        session.verbatim(f"USE {quoted(schema)}")
-        session.verbatim(definition.sql)
+        session.verbatim(statement)
     finally:
         session.ask("SET NAMES utf8mb4")
         session.ask("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'")

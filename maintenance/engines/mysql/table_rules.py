@@ -16,6 +16,7 @@ from . import structure
 from .connection import Row, Session
 from .driver_errors import LOST, code_of
 from .filenames import from_file
+from .names import canonical
 from .target import Server
 
 
@@ -43,6 +44,13 @@ def refuse_what_would_not_come_back(server: Server) -> None:
 
 
 def _refusal(server: Server, session: Session) -> Message | None:
+    tables = structure.tables(session, server.schema)
+    if by_numbers := structure.by_transaction(session, server.schema, tables):
+        return msg(
+            "{table} keeps its history by numbers of transactions, which no dump holds; take its history off, or its"
+            " table into another schema, for the maintenance",
+            table=canonical(by_numbers[0].name),
+        )
     names = "innodb_force_primary_key", "sql_require_primary_key", "innodb_read_only_compressed"
     asked = ", ".join(f"'{name}'" for name in (*names, "enforce_storage_engine"))
     rows = session.ask(f"SHOW SESSION VARIABLES WHERE variable_name IN ({asked})")

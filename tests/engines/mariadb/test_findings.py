@@ -55,6 +55,15 @@ def open_transaction(lab: MariaDBLab, stack: ExitStack) -> None:
     time.sleep(0.2)  # The server keeps its list of transactions for a tenth of a second.
 
 
+def prepared(lab: MariaDBLab, stack: ExitStack) -> None:
+    lab.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+    connection = lab.server.connect(lab.database)
+    for statement in ("XA START 'far'", "INSERT INTO t VALUES (1)", "XA END 'far'", "XA PREPARE 'far'"):
+        connection.cursor().execute(statement)
+    connection.close()  # type: ignore[no-untyped-call]
+    stack.callback(lab.sql, "XA ROLLBACK 'far'")
+
+
 def crowd(lab: MariaDBLab, stack: ExitStack) -> None:
     variable("max_connections", 12, 80)(lab, stack)
     for _ in range(11):
@@ -103,6 +112,11 @@ CASES: dict[str, tuple[str, Provoking]] = {
     "table_bloat": ("orders", bloat),
     "stale_statistics": ("orders", stale),
     "no_primary_key": ("t", sql("CREATE TABLE t (a INT)")),
+    "broken_view": (
+        "v",
+        sql("CREATE TABLE t (id INT PRIMARY KEY)", "CREATE VIEW v AS SELECT id FROM t", "DROP TABLE t"),
+    ),
+    "prepared_transaction": ("", prepared),
     "duplicate_index": ("t", sql("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT, KEY x (a), KEY y (a, b))")),
     "unused_index": ("t", used_by_nobody),
     "long_transaction": ("", open_transaction),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from maintenance.engines.archive import Seal
@@ -63,6 +64,15 @@ def maintain(
     return ran
 
 
+def make(lab: MariaDBLab, statements: Sequence[str]) -> None:
+    """Say the statements one after another in one session of root's."""
+    connection = lab.server.connect(lab.database)
+    cursor = connection.cursor()
+    for statement in statements:
+        cursor.execute(statement)
+    connection.close()  # type: ignore[no-untyped-call]
+
+
 def bytes_of(lab: MariaDBLab, schema: str) -> dict[str, str]:
     """Every file of a schema, by name, as a digest."""
     return {
@@ -91,4 +101,4 @@ def crashed(lab: MariaDBLab, schema: str, table: str, engine: str = "MyISAM") ->
         opened.write(bytes([mark]))
 
 
-__all__ = ["Ran", "bytes_of", "crashed", "maintain"]
+__all__ = ["Ran", "bytes_of", "crashed", "maintain", "make"]

@@ -13,7 +13,7 @@ from maintenance.engines.errors import Unable
 from maintenance.engines.mysql import Family
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.lab_mysql import MySQLLab
-from tests.field.mysql.runs import maintain
+from tests.field.mysql.runs import maintain, make
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,6 @@ def demanding(lab: MariaDBLab, variables: Sequence[tuple[str, str]]) -> Iterator
     finally:
         for name, earlier in before:
             lab.sql(f"SET GLOBAL {name} = {'NULL' if earlier is None else repr(earlier)}")
-
-
-def make(lab: MariaDBLab, statements: Sequence[str]) -> None:
-    connection = lab.server.connect(lab.database)
-    cursor = connection.cursor()
-    for statement in statements:
-        cursor.execute(statement)
-    connection.close()  # type: ignore[no-untyped-call]
 
 
 def seen_from_outside(lab: MariaDBLab) -> list[object]:

@@ -25,6 +25,7 @@ from ..target import Server
 from .damage import damage_findings
 from .error_log import log_findings
 from .keys import key_findings, unused_findings
+from .left_out import left_out_findings
 from .server_findings import findings_of_server, replication_findings, session_findings
 
 ROOM = 1.2
@@ -78,6 +79,7 @@ class ServerDiagnostics(Diagnostics):
             findings = [
                 *damaged.values(),
                 *(finding for one in figures for finding in _table_findings(one, thresholds)),
+                *left_out_findings(self.server, session, chosen),
                 *key_findings(self.server, session, chosen),
                 *unused_findings(self.server, session, chosen),
                 *session_findings(self.server, session),

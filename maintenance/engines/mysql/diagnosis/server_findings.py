@@ -38,7 +38,10 @@ def session_findings(server: Server, session: Session) -> list[Finding]:
         )
     for number, seconds, changed, database, user in rows:
         age = int(str(seconds or 0))
-        if age >= LONG_TRANSACTION_SECONDS and int(str(number)) not in ours and database in (server.schema, None):
+        without_session = int(str(number)) == 0  # prepared, and told as such
+        if without_session or int(str(number)) in ours:
+            continue
+        if age >= LONG_TRANSACTION_SECONDS and database in (server.schema, None):
             found.append(
                 Finding(
                     "long_transaction",

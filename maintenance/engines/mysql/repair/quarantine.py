@@ -40,6 +40,11 @@ def salvage_schema(server: Server) -> str:
     return _side_schema(server, "salvage")
 
 
+def exact_schema(server: Server) -> str:
+    """Copies of tables whose values a dump does not carry."""
+    return _side_schema(server, "exact")
+
+
 def save_definitions(server: Server, session: Session, schema: str, found: Iterable[Definition]) -> None:
     """Keep definitions in `schema`, signed; one of ours that is there already stays as it was first."""
     session.ask(
