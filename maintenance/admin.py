@@ -220,7 +220,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
 def count_test(request: HttpRequest, setting: MaintenanceSetting) -> None:
     """Whoever can name hosts and ports could find out with many tests what listens where. Every test is audited
     before it is tried. Raises TooManyTries."""
-    throttle.take(who(request), address(request), throttle.CONNECTION)
+    throttle.attempt(who(request), address(request), throttle.CONNECTION)
     chain.record(who(request), "setting.tested", setting.name, after={"url": setting.url})
 
 

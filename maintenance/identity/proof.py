@@ -30,10 +30,11 @@ def password(request: HttpRequest, typed: str, operation: str) -> bool:
         TooManyTries: this person, or this address, has to wait.
     """
     user = _person(request)
-    throttle.check(user.get_username(), address(request))
+    attempt = throttle.attempt(user.get_username(), address(request))
     if user.check_password(typed):
+        attempt.right()
         return True
-    throttle.failed(user.get_username(), address(request), operation)
+    attempt.wrong(operation)
     return False
 
 
@@ -44,13 +45,15 @@ def code(request: HttpRequest, typed: str, operation: str) -> Any:
         TooManyTries: this person, or this address, has to wait.
     """
     user = _person(request)
-    throttle.check(user.get_username(), address(request))
+    attempt = throttle.attempt(user.get_username(), address(request))
     with transaction.atomic():
         device = device_with(user, typed)
         if device is not None:
             chain.record(user.get_username(), operation, device.name)
     if device is None:
-        throttle.failed(user.get_username(), address(request), "login.wrong_code", about="second factor")
+        attempt.wrong("login.wrong_code", about="second factor")
+    else:
+        attempt.right()
     return device
 
 

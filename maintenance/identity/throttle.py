@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -52,6 +53,47 @@ CONNECTION = Door("connection", pair=10)
 """Connection tests: else the console is a port scanner, and a guesser of other servers' passwords."""
 
 
+class Try:
+    """One comparison of a secret, counted as wrong before it is made: of many at the same moment none is left out."""
+
+    def __init__(self, account: str, address: str, door: Door) -> None:
+        self.account, self.address, self.door = account, address, door
+        self.limits = _limits(account, address, door)
+        self.pair = _pair(account, address, door)
+        self.counts = {key: _count(key) for key in self.limits}
+
+    @property
+    def too_many(self) -> bool:
+        """Return whether others at the same moment took what was left."""
+        over = {key for key, count in self.counts.items() if count > self.limits[key]}
+        return self.pair in over or (bool(over) and not known(self.account, self.address))
+
+    def right(self) -> None:
+        """It was no failure: take it back from every count."""
+        FailedTries.objects.filter(key__in=self.limits, count__gt=0).update(count=F("count") - 1)
+
+    def wrong(self, operation: str, about: str = "") -> None:
+        """Audit it as `operation`. Raises TooManyTries where it was one too many."""
+        reached = [key for key, count in self.counts.items() if count == self.limits[key]]
+        where = f"{self.address} {about}".strip()
+        if reached:
+            told = {"failures": max(self.counts[key] for key in reached), "operation": operation}
+            chain.record(self.account, f"{operation.partition('.')[0]}.locked", where, after=told)
+        elif self.counts[_address(self.address, self.door)] <= TOLD_ONE_BY_ONE:
+            chain.record(self.account, operation, where)
+        if self.pair in reached or (reached and not known(self.account, self.address)):
+            raise TooManyTries(int(COOL_OFF.total_seconds()), ends_session=True)
+
+
+def attempt(account: str, address: str, door: Door = SIGN_IN) -> Try:
+    """Return one try, counted. Raises TooManyTries while this account, this address or both have to wait."""
+    check(account, address, door)
+    one = Try(account, address, door)
+    if one.too_many:
+        raise TooManyTries(int(COOL_OFF.total_seconds()))
+    return one
+
+
 def check(account: str, address: str, door: Door = SIGN_IN) -> None:
     """Raise TooManyTries while this account, this address or both have to wait."""
     limits = _limits(account, address, door)
@@ -68,30 +110,6 @@ def check(account: str, address: str, door: Door = SIGN_IN) -> None:
         raise TooManyTries(_left(worst))
 
 
-def failed(account: str, address: str, operation: str, about: str = "") -> None:
-    """Count a wrong try and audit it as `operation`. Raises TooManyTries where it was one too many."""
-    pair = _pair(account, address, SIGN_IN)
-    limits = _limits(account, address, SIGN_IN)
-    counts = {key: _count(key) for key in limits}
-    reached = [key for key, count in counts.items() if count == limits[key]]
-    at_address = counts[_address(address, SIGN_IN)]
-    where = f"{address} {about}".strip()
-    if reached:
-        told = {"failures": max(counts[key] for key in reached), "operation": operation}
-        chain.record(account, f"{operation.partition('.')[0]}.locked", where, after=told)
-    elif at_address <= TOLD_ONE_BY_ONE:
-        chain.record(account, operation, where)
-    if counts[pair] >= limits[pair] or (reached and not known(account, address)):
-        raise TooManyTries(int(COOL_OFF.total_seconds()), ends_session=True)
-
-
-def take(account: str, address: str, door: Door) -> None:
-    """Count one of a limited number of tries, whatever comes of it. Raises TooManyTries where none is left."""
-    check(account, address, door)
-    for key in _limits(account, address, door):
-        _count(key)
-
-
 def unknown_token(digest: str, address: str) -> None:
     """Count a bearer token that opens nothing. One that comes again and again is a forgotten machine, and no guess."""
     account = f"token {digest[:12]}"
@@ -100,7 +118,7 @@ def unknown_token(digest: str, address: str) -> None:
         key=_pair(account, address, SIGN_IN), last_at__gt=timezone.now() - COOL_OFF
     ).exists()
     if not seen:
-        failed(account, address, "token.unknown")
+        attempt(account, address).wrong("token.unknown")
 
 
 def succeeded(account: str, address: str) -> None:
@@ -149,11 +167,14 @@ def _address(address: str, door: Door) -> str:
 
 
 def _count(key: str) -> int:
+    """Count one more and return how many that are, of which no two tries get the same."""
     now = timezone.now()
-    going_on = FailedTries.objects.filter(key=key, last_at__gt=now - COOL_OFF)
-    if not going_on.update(count=F("count") + 1, last_at=now):
-        FailedTries.objects.update_or_create(key=key, defaults={"count": 1, "turned_away": 0, "last_at": now})
-    return FailedTries.objects.values_list("count", flat=True).get(key=key)
+    FailedTries.objects.get_or_create(key=key, defaults={"count": 0})
+    tries = FailedTries.objects.filter(key=key)
+    with transaction.atomic():
+        tries.filter(last_at__lte=now - COOL_OFF).update(count=0, turned_away=0)
+        tries.update(count=F("count") + 1, last_at=now)
+        return tries.values_list("count", flat=True).get()
 
 
 def _turned_away(tries: FailedTries, account: str, address: str) -> None:

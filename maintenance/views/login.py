@@ -25,12 +25,14 @@ class LoginForm(AuthenticationForm):
 
     def clean(self) -> dict[str, Any]:
         name = str(self.cleaned_data.get("username", ""))
-        throttle.check(name, self._address)
+        attempt = throttle.attempt(name, self._address)
         try:
-            return super().clean()
+            cleaned = super().clean()
         except ValidationError:
-            throttle.failed(name, self._address, "login.failed")
+            attempt.wrong("login.failed")
             raise
+        attempt.right()
+        return cleaned
 
     @property
     def _address(self) -> str:

@@ -141,6 +141,27 @@ def test_every_door_closes_and_says_for_how_long(
     assert AuditEntry.objects.filter(operation__endswith="locked").count() == 1
 
 
+@pytest.mark.parametrize("door", ["login", "recovery codes", "making a token"])
+def test_guesses_at_the_same_moment_are_no_more_than_one_after_another(
+    door: str, enrolled: Client, people: dict[str, User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client() if door == "login" else enrolled
+    compared: list[int] = []
+    compare = User.check_password
+
+    def while_others_do(self: User, typed: str) -> bool:
+        compared.append(1)
+        if len(compared) < 9:
+            PASSWORD_DOORS[door](client)
+        return compare(self, typed)
+
+    monkeypatch.setattr(User, "check_password", while_others_do)
+    PASSWORD_DOORS[door](client)
+    assert len(compared) == throttle.SIGN_IN.pair
+    assert log_in("dba", "dba-password").status_code == 429
+    assert len(compared) == throttle.SIGN_IN.pair, "nothing is compared any more"
+
+
 def test_the_waiting_time_is_told_in_japanese_too(people: dict[str, User]) -> None:
     for _ in range(5):
         answer = log_in("dba", "guess", headers={"Accept-Language": "ja"})
