@@ -5,9 +5,12 @@ Both formats are standard: without this console `age -d FILE | zstd -d` opens th
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +19,35 @@ from typing import IO, BinaryIO, cast
 import pyrage
 import zstandard
 
+from .errors import EngineError, ResourceShortage
+
 CHUNK = 1 << 20
 JOB = 1 << 20
 """What a thread of the compressor takes at once. Left alone it is 8 MB, and the console's memory 35 MB larger for any
 database that is large enough to keep all of its buffers in use; files become less than 1 % larger by this."""
+
+
+OF_THE_PLACE = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EFBIG,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EIO,
+    )
+)
+"""Errors of the system that say something of the folder or its disk, not of the data."""
 
 
 class ArchiveError(Exception):
@@ -38,7 +66,13 @@ class Seal:
 
     @property
     def extension(self) -> str:
+        """Ending of a file that is sealed so; by it `reading` tells how to open one."""
         return ".zst.age" if self.recipients else ".zst"
+
+    @property
+    def opens(self) -> bool:
+        """Whether this console can open what it seals; otherwise only the sealed bytes can be compared."""
+        return not self.recipients or self.identity_file is not None
 
 
 @dataclass(frozen=True)
@@ -64,7 +98,7 @@ class _Digesting:
 
 
 def write(source: IO[bytes], path: Path, seal: Seal) -> Archive:
-    """Streams `source` into `path` (already the final extension), created anew and synced.
+    """Stream `source` into `path` (already the final extension), created anew and synced.
 
     Raises OSError as the system gives it (disk full, not writable); the incomplete file is removed.
     """
@@ -90,7 +124,7 @@ def write(source: IO[bytes], path: Path, seal: Seal) -> Archive:
 
 @contextmanager
 def reading(path: Path, seal: Seal) -> Iterator[IO[bytes]]:
-    """The stream that was archived. Raises ArchiveError when it cannot be opened or is damaged."""
+    """Yield the stream that was archived. Raises ArchiveError when it cannot be opened or is damaged."""
     try:
         with open(path, "rb") as file:
             if path.suffix == ".age":
@@ -106,8 +140,6 @@ def reading(path: Path, seal: Seal) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def _decrypted(file: BinaryIO, seal: Seal) -> Iterator[BinaryIO]:
-    import threading
-
     if seal.identity_file is None:
         raise ArchiveError(f"{file.name} is encrypted and no age identity file is configured")
     lines = seal.identity_file.read_text().splitlines()
@@ -136,15 +168,58 @@ def _decrypted(file: BinaryIO, seal: Seal) -> Iterator[BinaryIO]:
 
 
 def verify(archive: Archive) -> None:
-    """Reads the file back from the start and compares the digest. Raises ArchiveError."""
+    """Read the file back from the start and compare the digest. Raises ArchiveError."""
     with open(archive.path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != archive.sha256:
         raise ArchiveError(f"{archive.path} reads back differently: sha256 {found}, written {archive.sha256}")
 
 
+def read_back(written: Archive, seal: Seal, decode: Callable[[IO[bytes]], None]) -> bool:
+    """Compare the digest, then let `decode` read what was archived; return whether the seal could be opened for it.
+
+    Raises ArchiveError, and what `decode` raises.
+    """
+    verify(written)
+    if seal.opens:
+        with reading(written.path, seal) as stream:
+            decode(stream)
+    return seal.opens
+
+
+def part_of(final: Path, seal: Seal) -> Path:
+    """Return the name under which a backup file is written until it was read back."""
+    return final.with_name(f"{final.name.removesuffix(seal.extension)}.part{seal.extension}")
+
+
+@contextmanager
+def removed_unless_good(part: Path) -> Iterator[None]:
+    """Remove the file when the block fails: what a failed program wrote is whole as an archive, not as a backup."""
+    try:
+        yield
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def failures_told(doing: str, object: str) -> Iterator[None]:
+    """Turn what goes wrong with a file that is written into our errors.
+
+    Raises ResourceShortage where another place may do better: one that is full, missing or not ours, or that gives
+    back something else than was written. EngineError for other errors of the system.
+    """
+    try:
+        yield
+    except (ArchiveError, tarfile.TarError) as error:
+        raise ResourceShortage(doing, object, str(error)) from error
+    except OSError as error:
+        kind = ResourceShortage if error.errno in OF_THE_PLACE else EngineError
+        raise kind(doing, object, str(error)) from error
+
+
 def publish(part: Path, final: Path) -> None:
-    """Gives a finished file its name and makes the name survive a power cut."""
+    """Rename the verified file into place and sync the folder, so that the name survives a power cut."""
     os.replace(part, final)
     folder = os.open(final.parent, os.O_RDONLY)
     try:

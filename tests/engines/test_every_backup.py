@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pyrage import x25519
 
 from maintenance.engines import archive
-from maintenance.engines.archive import Archive, ArchiveError
+from maintenance.engines.archive import Archive, ArchiveError, Seal
 from maintenance.engines.base import Engine
-from maintenance.engines.errors import EngineError, ResourceShortage
+from maintenance.engines.errors import ResourceShortage
 from maintenance.engines.values import Backup
 from tests.engines.lab import Lab
 from tests.engines.working import PLAIN, backed_up, small_disk
@@ -39,8 +40,18 @@ class TestBackup:
             with pytest.raises(ArchiveError):
                 archive.verify(Archive(backup.path, backup.bytes, backup.sha256))
 
-    def test_a_disk_that_forgets_what_was_written_gives_no_backup(
-        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    def test_one_that_this_console_cannot_open_counts_by_its_digest_and_not_as_verified(self, lab: Lab) -> None:
+        lab.fill()
+        sealed = Seal((str(x25519.Identity.generate().to_public()),))
+        with lab.engine() as engine:
+            backup = engine.backups.back_up(engine.backups.methods[0], lab.folder, "shop", sealed)
+        assert not backup.verified
+        archive.verify(Archive(backup.path, backup.bytes, backup.sha256))
+        assert [path.name for path in lab.folder.iterdir()] == [backup.path.name]
+
+    @pytest.mark.parametrize("which", [0, 1])
+    def test_a_disk_that_forgets_what_was_written_gives_no_backup_and_asks_for_another_place(
+        self, lab: Lab, which: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lab.fill()
         write = archive.write
@@ -52,8 +63,8 @@ class TestBackup:
             return written
 
         monkeypatch.setattr(archive, "write", forgetful)
-        with lab.engine() as engine, pytest.raises(EngineError):
-            backed_up(engine, lab)
+        with lab.engine() as engine, pytest.raises(ResourceShortage):
+            engine.backups.back_up(engine.backups.methods[which], lab.folder, "shop", PLAIN)
         assert list(lab.folder.iterdir()) == []
 
     def test_a_folder_that_takes_no_files_is_a_shortage(self, lab: Lab) -> None:

@@ -117,7 +117,7 @@ class ServerBackups(Backups):
         )
         written = write_dump(self.server, final, seal, contents, "backing up")
         self._dumped_definitions[final] = _digests(definitions)
-        return Backup(final, method, written.bytes, written.sha256, True, dict(snapshot))
+        return Backup(final, method, written.bytes, written.sha256, seal.opens, dict(snapshot))
 
 
 def _refuse_what_dumping_would_harm(server: Server) -> None:

@@ -15,7 +15,7 @@ from ..errors import Unable
 from ..messages import msg
 from . import structure
 from .address import is_mariadbs
-from .backup_publish import failures_told, program, removed_unless_good, under_its_name
+from .backup_publish import failures_told, program
 from .repair.corruption import unreadable_tables
 from .target import ALL_ROWS, Server
 
@@ -51,7 +51,7 @@ class Contents:
 def write_dump(server: Server, final: Path, seal: Seal, contents: Contents, doing: str) -> Archive:
     """Runs the dump tool once a part, streams all into one file, reads it back whole, gives it its name."""
     _refuse_a_limit_of_rows(server, doing)
-    part = final.with_name(final.name + ".part")
+    part = archive.part_of(final, seal)
     stream = Chunks(_dump_stream(server, contents))
     with failures_told(doing, server.schema):
         try:
@@ -61,10 +61,9 @@ def write_dump(server: Server, final: Path, seal: Seal, contents: Contents, doin
             if stream.failure is not None:
                 raise stream.failure from None
             raise
-        with removed_unless_good(part):
-            archive.verify(Archive(part, written.bytes, written.sha256))
-            with under_its_name(part, final, seal) as named:
-                _read_back(named, final, seal, len(contents.table_parts) + len(contents.object_parts))
+        parts = len(contents.table_parts) + len(contents.object_parts)
+        with archive.removed_unless_good(part):
+            archive.read_back(written, seal, lambda stream: _count_parts(stream, final, parts))
             archive.publish(part, final)
     return Archive(final, written.bytes, written.sha256)
 
@@ -102,13 +101,12 @@ def _output(server: Server, args: Sequence[str]) -> Iterator[bytes]:
             yield chunk
 
 
-def _read_back(named: Path, final: Path, seal: Seal, parts: int) -> None:
-    """Decodes everything; every run of the tool must have reached its end, and so must we."""
+def _count_parts(stream: IO[bytes], final: Path, parts: int) -> None:
+    """Decode everything. Raises ArchiveError unless every run of the tool reached its end, and so did we."""
     completed, ended = 0, False
-    with archive.reading(named, seal) as stream:
-        for fresh, line in lines_of(stream):
-            completed += fresh and line.startswith(COMPLETED)
-            ended = fresh and line.startswith(END)
+    for fresh, line in lines_of(stream):
+        completed += fresh and line.startswith(COMPLETED)
+        ended = fresh and line.startswith(END)
     if completed < parts:
         raise ArchiveError(f"{final.name}: {completed} of {parts} parts reached their end")
     if not ended:

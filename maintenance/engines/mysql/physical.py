@@ -11,13 +11,14 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from sqlalchemy.exc import DBAPIError
 
 from .. import archive, programs
 from ..archive import Archive, ArchiveError, Seal
 from ..values import Backup
-from .backup_publish import failures_told, program, removed_unless_good, under_its_name
+from .backup_publish import failures_told, program
 from .connection import Session
 from .names import shortened
 from .target import Server
@@ -63,17 +64,17 @@ def mariabackup(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
             server.secrets(),
             final,
             seal,
-            lambda named: _unpack_and_prepare(server, named, final, seal, Path(scratch)),
+            lambda stream: _unpack_and_prepare(server, stream, final, Path(scratch)),
         )
-    return Backup(final, MARIABACKUP, written.bytes, written.sha256, True, {})
+    return Backup(final, MARIABACKUP, written.bytes, written.sha256, seal.opens, {})
 
 
-def _unpack_and_prepare(server: Server, named: Path, final: Path, seal: Seal, scratch: Path) -> None:
-    """The tool's own proof. Damaged pages, which it has listed, do not make the copy worthless."""
+def _unpack_and_prepare(server: Server, stream: IO[bytes], final: Path, scratch: Path) -> None:
+    """Let the tool prove the copy itself. Damaged pages, which it has listed, do not make the copy worthless."""
     unpacked = scratch / "unpacked"
     unpacked.mkdir()
     unpacking = [program(("mbstream",), server), "-x", "-C", str(unpacked)]
-    _poured(server, named, seal, unpacking)
+    _poured(server, stream, unpacking)
     if not (unpacked / "xtrabackup_checkpoints").exists() and not (unpacked / "mariadb_backup_checkpoints").exists():
         raise ArchiveError(f"{final.name} holds no checkpoint: the copy did not reach its end")
     if (unpacked / "innodb_corrupted_pages").exists():
@@ -131,10 +132,10 @@ def clone(server: Server, folder: Path, stem: str, seal: Seal) -> Backup:
             server.admin(session, f"CLONE LOCAL DATA DIRECTORY = {_text(session, copy)}")
             packing = [tar, "--create", "--file=-", f"--directory={copy}", "."]
             comparing = [tar, "--compare", "--file=-", f"--directory={copy}"]
-            written = _packed(server, packing, {}, final, seal, lambda named: _poured(server, named, seal, comparing))
+            written = _packed(server, packing, {}, final, seal, lambda stream: _poured(server, stream, comparing))
         finally:
             shutil.rmtree(copy, ignore_errors=True)
-    return Backup(final, CLONE, written.bytes, written.sha256, True, {})
+    return Backup(final, CLONE, written.bytes, written.sha256, seal.opens, {})
 
 
 def _text(session: Session, path: Path) -> str:
@@ -150,27 +151,22 @@ def _packed(
     secrets: Mapping[str, str],
     final: Path,
     seal: Seal,
-    prove: Callable[[Path], None],
+    prove: Callable[[IO[bytes]], None],
 ) -> Archive:
     """What the program writes, in the file `final`, which gets its name when `prove` has read it back."""
-    part = final.with_name(final.name + ".part")
-    with programs.running(packing, secrets=secrets, stop=server.stopping) as child:
-        assert child.stdout is not None
-        written = archive.write(child.stdout, part, seal)
-    with removed_unless_good(part):
-        archive.verify(Archive(part, written.bytes, written.sha256))
-        with under_its_name(part, final, seal) as named:
-            prove(named)
+    part = archive.part_of(final, seal)
+    with archive.removed_unless_good(part):
+        with programs.running(packing, secrets=secrets, stop=server.stopping) as child:
+            assert child.stdout is not None
+            written = archive.write(child.stdout, part, seal)
+        archive.read_back(written, seal, prove)
         archive.publish(part, final)
     return written
 
 
-def _poured(server: Server, named: Path, seal: Seal, reading: Sequence[str]) -> None:
-    """Gives the content of a backup file to a program, which judges it."""
-    with (
-        archive.reading(named, seal) as stream,
-        programs.running(reading, stdin=programs.PIPE, stop=server.stopping) as child,
-    ):
+def _poured(server: Server, stream: IO[bytes], reading: Sequence[str]) -> None:
+    """Give the content of a backup file to a program, which judges it. Raises CommandFailed."""
+    with programs.running(reading, stdin=programs.PIPE, stop=server.stopping) as child:
         assert child.stdin is not None
         shutil.copyfileobj(stream, child.stdin, archive.CHUNK)
         child.stdin.close()

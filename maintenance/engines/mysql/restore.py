@@ -79,11 +79,13 @@ def load(server: Server, path: Path, seal: Seal, schema: str, empty: Iterable[st
                     if reading.is_sql(fresh, line):
                         child.stdin.write(line)
                 child.stdin.close()
+            return reading.told(path)
         except programs.CommandFailed:
             # Its connection may have ended before itself did.
             server.raise_if_stopping("restoring into", schema)
             raise
-        return reading.told(path)
+        except ArchiveError as error:
+            raise Damaged("restoring into", schema, str(error)) from error
 
 
 class _Reading:

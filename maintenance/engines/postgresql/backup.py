@@ -18,7 +18,6 @@ from ..errors import Unable
 from ..messages import msg
 from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
-from .driver_errors import from_system
 from .fingerprints import Fingerprints
 from .image import Images
 from .native_programs import CHUNK, Dumped, NativePrograms, program
@@ -63,11 +62,12 @@ class PostgresBackups(Backups):
             ask(holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             [(snapshot,)] = ask(holder, "SELECT pg_export_snapshot()")
             part, written = self.programs.dump(folder, stem, seal, [f"--snapshot={snapshot}"])
-            # Only now: the dump has read every value, so reading them again does not end the server.
-            prints = self.fingerprints.read(None, snapshot=str(snapshot), definitions=definitions)
-            # Both as they were before the dump: what changed while it was made counts as changed since.
-            self.programs.dumped[written.sha256] = Dumped(definitions, sequences)
-            ask(holder, "ROLLBACK")
+            with archive.removed_unless_good(part):
+                # Only now: the dump has read every value, so reading them again does not end the server.
+                prints = self.fingerprints.read(None, snapshot=str(snapshot), definitions=definitions)
+                # Both as they were before the dump: what changed while it was made counts as changed since.
+                self.programs.dumped[written.sha256] = Dumped(definitions, sequences)
+                ask(holder, "ROLLBACK")
         return self._publish(part, written, folder / f"{stem}.dump{seal.extension}", "pg_dump", seal, prints)
 
     def _base_backup(self, folder: Path, stem: str, seal: Seal) -> Backup:
@@ -85,11 +85,8 @@ class PostgresBackups(Backups):
             f"--dbname={self.programs.conninfo(self.target.place())}",
         ]
         written = self.programs.capture("backing up the cluster of", args, part, seal)
-        try:
+        with archive.removed_unless_good(part):
             self.programs.read_back(written, seal, self._decode_tar)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         return self._publish(part, written, folder / f"{stem}.tar{seal.extension}", "pg_basebackup", seal, prints)
 
     def _decode_tar(self, stream: IO[bytes]) -> None:
@@ -107,9 +104,7 @@ class PostgresBackups(Backups):
     def _publish(
         self, part: Path, written: Archive, final: Path, method: str, seal: Seal, prints: Mapping[str, Fingerprint]
     ) -> Backup:
-        try:
+        with archive.failures_told("naming the backup of", self.target.name):
             archive.publish(part, final)
-        except OSError as error:
-            raise from_system(error, "naming the backup of", self.target.name) from error
         whole = replace(written, path=final)
-        return Backup(whole.path, method, whole.bytes, whole.sha256, self.programs.can_open(seal), prints)
+        return Backup(whole.path, method, whole.bytes, whole.sha256, seal.opens, prints)

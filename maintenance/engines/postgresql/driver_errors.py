@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 
 import psycopg2
@@ -127,19 +126,3 @@ def from_driver(error: BaseException, doing: str, object: str, *, stopping: bool
         return Interrupted(doing, object, "stopped on request")
     kind = by_code(code, words, Unreachable if connecting else Transient if lost(error) else EngineError)
     return kind(doing, object, words)
-
-
-def from_system(error: OSError, doing: str, object: str) -> EngineError:
-    """A folder that is full, missing or not ours to write is a shortage of places: another may do."""
-    shortage = {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOENT,
-        errno.ENOTDIR,
-        errno.EIO,
-    }
-    kind = ResourceShortage if error.errno in shortage else EngineError
-    return kind(doing, object, str(error))

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from .. import archive
 from ..archive import Seal
-from ..errors import Damaged, EngineError, Interrupted, ResourceShortage, Transient
+from ..errors import Damaged, EngineError, Interrupted, Transient
 from ..messages import listed, msg
 from ..values import Backup, Fingerprint, Image
 from .database_access import access_of, foreign_sessions
@@ -177,10 +177,8 @@ class Images:
             return Image(kind="dump", name=str(backup.path), bytes=0)
         part, written = self.programs.dump(folder, stem, seal, options)
         final = folder / f"{stem}.dump{seal.extension}"
-        try:
+        with archive.failures_told("naming", str(final)):
             archive.publish(part, final)
-        except OSError as error:
-            raise ResourceShortage("naming", str(final), str(error)) from error
         return Image(
             kind="dump",
             name=str(backup.path) if partial else "",

@@ -9,7 +9,6 @@ import glob
 import os
 import re
 import shutil
-import tarfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,11 +19,9 @@ from typing import IO
 import psycopg2.extensions
 
 from .. import archive
-from ..archive import Archive, ArchiveError, Seal
-from ..errors import ResourceShortage
+from ..archive import Archive, Seal
 from ..programs import PIPE, running
 from .connection import OWN, arguments_of, spelled
-from .driver_errors import from_system
 from .own_schemas import own_schemas
 from .target import TargetDatabase
 
@@ -74,11 +71,8 @@ class NativePrograms:
             f"--dbname={self.conninfo(self.target.place())}",
         ]
         written = self.capture("backing up", args, part, seal)
-        try:
+        with archive.removed_unless_good(part):
             self.read_back(written, seal, self._decode_dump)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
         return part, written
 
     def _leaving_out(self, options: Sequence[str]) -> list[str]:
@@ -90,41 +84,24 @@ class NativePrograms:
         return [*options, *(f'--exclude-schema="{name}"' for name in names)]
 
     def capture(self, doing: str, args: Sequence[str], part: Path, seal: Seal) -> Archive:
+        """Write what a program prints into `part`. Raises what the program's words mean, or ResourceShortage."""
         self.target.raise_if_stopping(doing, self.target.name)
-        try:
-            with self.target.translated(doing, self.target.name):
-                try:
-                    with running(
-                        args,
-                        secrets=self.secrets(),
-                        stop=self.target.stopping,
-                        timeout=self.target.limits.statement_seconds,
-                    ) as child:
-                        assert child.stdout is not None
-                        written = archive.write(child.stdout, part, seal)
-                except BaseException:
-                    # What a failed program wrote is whole as an archive, and incomplete as a backup.
-                    part.unlink(missing_ok=True)
-                    raise
-        except OSError as error:
-            raise from_system(error, doing, self.target.name) from error
-        return written
+        with (
+            archive.failures_told(doing, self.target.name),
+            self.target.translated(doing, self.target.name),
+            archive.removed_unless_good(part),
+            running(
+                args, secrets=self.secrets(), stop=self.target.stopping, timeout=self.target.limits.statement_seconds
+            ) as child,
+        ):
+            assert child.stdout is not None
+            return archive.write(child.stdout, part, seal)
 
     def read_back(self, written: Archive, seal: Seal, decode: Callable[[IO[bytes]], None]) -> None:
-        try:
-            with self.target.translated("reading back the backup of", self.target.name):
-                archive.verify(written)
-                if self.can_open(seal):
-                    with archive.reading(written.path, seal) as stream:
-                        decode(stream)
-        except (ArchiveError, tarfile.TarError) as error:
-            raise ResourceShortage("reading back the backup of", self.target.name, str(error)) from error
-        except OSError as error:
-            raise from_system(error, "reading back the backup of", self.target.name) from error
-
-    def can_open(self, seal: Seal) -> bool:
-        """Return whether we could open it; without the identity file a sealed backup can only be compared by digest."""
-        return not seal.recipients or seal.identity_file is not None
+        """Read the file back whole. Raises ResourceShortage where it is not what was written."""
+        doing = "reading back the backup of"
+        with archive.failures_told(doing, self.target.name), self.target.translated(doing, self.target.name):
+            archive.read_back(written, seal, decode)
 
     def _decode_dump(self, stream: IO[bytes]) -> None:
         self.restore_from(stream, ["--file=/dev/null"])

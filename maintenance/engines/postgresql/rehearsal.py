@@ -173,7 +173,7 @@ class PostgresRehearsal(Rehearsal):
     # -- from a dump -------------------------------------------------------------------------------
 
     def _restored(self, folder: Path, stem: str, seal: Seal) -> None:
-        if not self.programs.can_open(seal):
+        if not seal.opens:
             words = "somebody is connected, and a sealed dump cannot be opened without the identity file"
             raise Unable("copying for a rehearsal", self.target.name, words)
         dump = self.backups.back_up(self.backups.methods[0], folder, stem, seal)

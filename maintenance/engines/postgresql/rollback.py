@@ -56,7 +56,7 @@ class PostgresRollback(Rollback):
 
     def restore_test(self, backup: Backup, seal: Seal, budget: RestoreBudget) -> Restored | None:
         """See Rollback.restore_test."""
-        if not self.programs.can_open(seal):
+        if not seal.opens:
             return None
         self.lock.reacquire()
         begun = time.monotonic()

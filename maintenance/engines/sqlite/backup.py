@@ -131,27 +131,21 @@ def _seal(
     part = folder / f"{part_name}{seal.extension}"
     final = folder / f"{name}{seal.extension}"
     digested = Digested(source)
-    try:
+    with archive.failures_told("writing a backup to", str(folder)), archive.removed_unless_good(part):
         written = archive.write(cast(IO[bytes], digested), part, seal)
         file.raise_if_stopping("backing up", file.name)
-        archive.verify(written)
-        verified = not seal.recipients or seal.identity_file is not None
-        if verified and _digest_inside(part, seal) != digested.digest.hexdigest():
-            raise Damaged("reading back", str(final), "what comes out is not what went in")
+        verified = archive.read_back(written, seal, lambda stream: _refuse_another(stream, digested))
         archive.publish(part, final)
-    except archive.ArchiveError as error:
-        raise Damaged("reading back", str(final), str(error)) from error
-    finally:
-        part.unlink(missing_ok=True)
     return final, verified, archive.Archive(final, written.bytes, written.sha256)
 
 
-def _digest_inside(path: Path, seal: archive.Seal) -> str:
+def _refuse_another(stream: IO[bytes], digested: Digested) -> None:
+    """Raise ArchiveError where another stream comes out than went in."""
     digest = hashlib.sha256()
-    with archive.reading(path, seal) as plain:
-        while chunk := plain.read(archive.CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    while chunk := stream.read(archive.CHUNK):
+        digest.update(chunk)
+    if digest.digest() != digested.digest.digest():
+        raise archive.ArchiveError("what comes out is not what went in")
 
 
 def _backup(
