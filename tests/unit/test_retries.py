@@ -91,7 +91,7 @@ def test_sqlite(name: str, kind: str) -> None:
 
     error = sqlite3.OperationalError("words that tell nothing")
     error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
-    assert driver_errors.translated(error, "reading", "orders").kind == kind
+    assert driver_errors.from_driver(error, "reading", "orders").kind == kind
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from ..errors import Damaged, EngineError, Transient, Unable
 from ..messages import msg
 from ..parts import AccessGate
 from ..values import Cut, Json
-from .driver_errors import saying
+from .driver_errors import translated
 from .exclusive_lock import hold, in_the_way, quiet_polls
 from .maintenance_lock import FileLock
 from .marker import mark, marked, remove_marker
@@ -110,7 +110,7 @@ def restore(file: DatabaseFile, gate: Mapping[str, object]) -> None:
         # A file that SQLite refuses keeps the mode it has: `differences` tells, and nobody is kept out for it.
         with suppress(Damaged, Unable), file.writing("restoring the journal mode of", file.name) as connection:
             _change_journal_mode(file, connection.execute(_JOURNAL_MODES[str(wanted)]).fetchone()[0], str(wanted))
-    with saying("restoring the rights of", file.name), _place_of(file) as place:
+    with translated("restoring the rights of", file.name), _place_of(file) as place:
         status = os.stat(place)
         if status.st_mode & 0o7777 != gate["mode"]:
             os.chmod(place, _number(gate["mode"]))

@@ -18,7 +18,7 @@ from ..messages import msg
 from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
 from .connection import connect, scratch
-from .driver_errors import saying
+from .driver_errors import translated
 from .file_copies import copied, synced
 from .file_header import MAGIC, Header
 from .fingerprints import fingerprint_all
@@ -52,7 +52,7 @@ def _online(file: DatabaseFile, folder: Path, stem: str, seal: archive.Seal) -> 
         raise Damaged("backing up", file.name, "the file ends early; only a copy of the file as it lies is true to it")
     copy = folder / f"{stem}.part.sqlite"
     try:
-        with saying("writing a backup to", str(folder)):
+        with translated("writing a backup to", str(folder)):
             copy.unlink(missing_ok=True)
             with file.working("backing up", file.name) as connection:
                 copy_database(file, connection, copy)
@@ -72,7 +72,7 @@ def _raw(file: DatabaseFile, folder: Path, stem: str, seal: archive.Seal) -> Bac
     """
     unpacked = folder / f"{stem}.part.d"
     try:
-        with saying("writing a backup to", str(folder)):
+        with translated("writing a backup to", str(folder)):
             shutil.rmtree(unpacked, ignore_errors=True)
             seconds = file.limits.statement_seconds
             with (
@@ -174,7 +174,7 @@ def _unpacked_snapshot(file: DatabaseFile, path: Path, seal: archive.Seal, folde
                 with open(folder / name, "wb") as out:
                     shutil.copyfileobj(content, out)
     try:
-        with saying("reading back", str(path)):
+        with translated("reading back", str(path)):
             connection = connect(folder / file.name)
         with closing(connection), file.watched(connection, "reading back", str(path)):
             return fingerprint_all(connection, None)
@@ -215,7 +215,7 @@ def _copy(file: DatabaseFile, target: Path) -> None:
     """By way of `.part`, and byte by byte under our lock, so that the way back leads to the very file."""
     part = target.with_name(f"{target.name}.part")
     try:
-        with saying("copying", file.name):
+        with translated("copying", file.name):
             part.unlink(missing_ok=True)
             if file.raw is not None:
                 raw_copy(file, part)

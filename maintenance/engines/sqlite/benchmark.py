@@ -13,7 +13,7 @@ from ..errors import Damaged
 from ..messages import msg
 from ..parts import Benchmark, Measure, Rows
 from ..values import Sample
-from .driver_errors import translated
+from .driver_errors import from_driver
 from .names import Table, quoted, tables_in
 from .target import DatabaseFile
 
@@ -45,7 +45,7 @@ def reading_only(connection: sqlite3.Connection, sql: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         name = getattr(error, "sqlite_errorname", type(error).__name__)
-        told = type(translated(error, "asking", sql[:80]))
+        told = type(from_driver(error, "asking", sql[:80]))
         raise told("asking", sql[:80], msg("SQLite refused it: {error}", error=name)) from None
     finally:
         connection.set_authorizer(None)
@@ -57,7 +57,7 @@ def _rows(connection: sqlite3.Connection, table: Table) -> int:
     try:
         return int(connection.execute(f"SELECT count(*) FROM {quoted(table.name)} NOT INDEXED").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        if translated(error, "counting", table.name).kind != "integrity":
+        if from_driver(error, "counting", table.name).kind != "integrity":
             raise
         return UNKNOWN
 

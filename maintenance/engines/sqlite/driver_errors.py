@@ -45,7 +45,7 @@ def primary(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
-def translated(error: sqlite3.Error, doing: str, object: str) -> EngineError:
+def from_driver(error: sqlite3.Error, doing: str, object: str) -> EngineError:
     code = int(getattr(error, "sqlite_errorcode", 0) or 0)
     kind = _EXTENDED.get(code) or _PRIMARY.get(code & 0xFF, Unable)
     if str(error) in (UNSUPPORTED, OTHER_ENCODING):
@@ -54,20 +54,20 @@ def translated(error: sqlite3.Error, doing: str, object: str) -> EngineError:
     return kind(doing, object, f"{error} ({name})" if name else str(error))
 
 
-def translated_read(error: sqlite3.Error, doing: str, object: str) -> EngineError:
-    """As `translated`, of a statement that only reads: a full disk is then a page number beyond the end of any file."""
+def from_reading(error: sqlite3.Error, doing: str, object: str) -> EngineError:
+    """As `from_driver`, of a statement that only reads: a full disk is then a page beyond the end of any file."""
     if primary(error) == FULL:
         return Damaged(doing, object, msg("a page number leads beyond the end of any file"))
-    return translated(error, doing, object)
+    return from_driver(error, doing, object)
 
 
 @contextmanager
-def saying(doing: str, object: str) -> Iterator[None]:
+def translated(doing: str, object: str) -> Iterator[None]:
     """Turns the driver's errors and the disk's into ours."""
     try:
         yield
     except sqlite3.Error as error:
-        raise translated(error, doing, object) from error
+        raise from_driver(error, doing, object) from error
     except UnicodeError as error:
         # Python can neither send such a name nor read an error that contains it.
         raise Damaged(doing, object, msg("a name or a text of its schema is not valid")) from error

@@ -17,7 +17,7 @@ from contextlib import suppress
 from ..errors import Transient, Unable
 from ..messages import msg
 from .connection import connect
-from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, UNSUPPORTED, primary, translated
+from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, UNSUPPORTED, from_driver, primary
 from .file_copies import synced
 from .names import JOURNALS
 from .processes import holders, named
@@ -68,7 +68,7 @@ def hold(file: DatabaseFile) -> None:
                 if file.raw is not None:
                     return
             elif code not in (BUSY, LOCKED):
-                raise translated(error, "locking", file.name) from error
+                raise from_driver(error, "locking", file.name) from error
             if time.monotonic() > until:
                 raise Transient("locking", file.name, in_the_way(file)) from error
         time.sleep(0.05)

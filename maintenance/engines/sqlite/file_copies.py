@@ -33,7 +33,7 @@ def _sync(place: Path) -> None:
 def copied(source: sqlite3.Connection, target: sqlite3.Connection, stopping: threading.Event, name: str) -> None:
     """The online backup, page by page; damaged pages are copied as they are. Stops on request.
 
-    Raises what `translated` makes of the error; the target is then as before.
+    Raises what `from_driver` makes of the error; the target is then as before.
     """
 
     def beat(status: int, remaining: int, total: int) -> None:

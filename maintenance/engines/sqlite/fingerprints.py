@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import Damaged, Interrupted, Transient
 from ..values import Fingerprint
-from .driver_errors import translated_read
+from .driver_errors import from_reading
 from .names import tables_in
 from .table_scan import rowid_name, table_scan
 
@@ -44,7 +44,7 @@ def fingerprint_table(connection: sqlite3.Connection, name: str) -> Fingerprint:
     except Damaged as error:
         return Fingerprint(None, None, str(error.words))
     except sqlite3.Error as error:
-        told = translated_read(error, "reading", name)
+        told = from_reading(error, "reading", name)
         if isinstance(told, (Interrupted, Transient)):
             raise
         return Fingerprint(None, None, told.words)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..values import Json
 from .connection import fresh
-from .driver_errors import saying
+from .driver_errors import translated
 from .target import DatabaseFile
 
 LONGEST = 1 << 20
@@ -47,7 +47,7 @@ def mark(file: DatabaseFile, gate: Json, marker: Json) -> None:
     claim = {"gate": gate, "marker": marker, **file.tag.mark, "token": file.tag.token}
     text = json.dumps(file.tag.signer.signed(claim, str(file.path)))
     part = file.sides.marker.with_name(file.sides.marker.name + ".part")
-    with saying("marking", file.name):
+    with translated("marking", file.name):
         fresh(part)
         with open(part, "w") as out:
             out.write(text)
@@ -67,7 +67,7 @@ def sync_folder(file: DatabaseFile) -> None:
 
 def note_elsewhere(file: DatabaseFile, image: Path) -> None:
     """Note beside the file where its image lies, for whoever cleans up after a crash."""
-    with saying("noting the image of", file.name):
+    with translated("noting the image of", file.name):
         fresh(file.sides.elsewhere)
         file.sides.elsewhere.write_text(json.dumps(file.tag.signer.signed({"image": str(image)}, str(file.path))))
 
@@ -85,6 +85,6 @@ def noted_elsewhere(file: DatabaseFile) -> list[Path]:
 
 
 def remove_marker(file: DatabaseFile) -> None:
-    with saying("removing the marker of", file.name):
+    with translated("removing the marker of", file.name):
         file.sides.marker.unlink(missing_ok=True)
         sync_folder(file)

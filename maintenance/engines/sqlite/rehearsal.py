@@ -15,7 +15,7 @@ from ..messages import Message, msg
 from ..parts import Rehearsal
 from ..values import Stage
 from .backup import ROOM, copy_page_by_page
-from .driver_errors import saying
+from .driver_errors import translated
 from .file_copies import synced
 from .names import JOURNALS
 from .target import DatabaseFile
@@ -37,7 +37,7 @@ class FileRehearsal(Rehearsal):
         self.remove()
         self._refuse_without_room()
         part = copy.with_name(f"{copy.name}.part")
-        with saying("copying for a rehearsal", self.file.name):
+        with translated("copying for a rehearsal", self.file.name):
             copy_page_by_page(self.file, part)
             for ending in (*JOURNALS, ""):
                 source = part.with_name(part.name + ending)
@@ -55,7 +55,7 @@ class FileRehearsal(Rehearsal):
         copy, removed = self.file.sides.rehearsal, list[str]()
         for path in sorted(copy.parent.iterdir()):
             if path.name == copy.name or path.name.startswith((f"{copy.name}.", f"{copy.name}-")):
-                with saying("removing", path.name):
+                with translated("removing", path.name):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
                 removed.append(str(path))
         return removed

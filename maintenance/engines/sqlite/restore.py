@@ -15,7 +15,7 @@ from ..messages import msg
 from ..values import Image
 from .backup import written_back
 from .connection import connect
-from .driver_errors import saying
+from .driver_errors import translated
 from .exclusive_lock import hold
 from .file_copies import copied, sync_name, synced
 from .names import JOURNALS
@@ -28,7 +28,7 @@ def restore_beside(file: DatabaseFile, image: Image) -> str:
     if image.kind != "copy" or not source.is_file():
         words = "the image is not there; restore the backup file by hand, it lacks what was committed after it"
         raise Unable("restoring", image.name, words)
-    with saying("restoring", file.name):
+    with translated("restoring", file.name):
         with open(source, "rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if image.sha256 is not None and digest != image.sha256:
@@ -119,7 +119,7 @@ def _move_journals(file: DatabaseFile, side: Path) -> None:
 
 def _rename(file: DatabaseFile, side: Path, move_journals: bool) -> None:
     status = file.path.stat()
-    with saying("putting back", file.name):
+    with translated("putting back", file.name):
         os.chown(side, status.st_uid, status.st_gid)
         os.chmod(side, status.st_mode & 0o7777)
         if move_journals:

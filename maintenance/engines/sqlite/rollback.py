@@ -13,7 +13,7 @@ from ..parts import Rollback
 from ..values import Backup, Diagnosis, Image, Json, RestoreBudget, WayBack
 from .access_gate import FileGate
 from .backup import copy_database, written_back
-from .driver_errors import saying
+from .driver_errors import translated
 from .file_copies import synced
 from .marker import marked, noted_elsewhere, remove_marker
 from .restore import put_back, restore_beside
@@ -83,7 +83,7 @@ def _keep_broken(file: DatabaseFile, broken: Path) -> None:
     except Damaged:
         # Its header is gone: the file itself is kept under a second name, see put_back.
         part.unlink(missing_ok=True)
-        with saying("keeping the broken", file.name):
+        with translated("keeping the broken", file.name):
             os.link(file.path, broken)
     finally:
         part.unlink(missing_ok=True)
@@ -95,7 +95,7 @@ def _cleaned(file: DatabaseFile, keep: Sequence[str]) -> list[str]:
         kept = any(str(path).startswith(name) for name in keep)
         if kept or (path == file.sides.elsewhere and any(str(other) in keep for other in noted_elsewhere(file))):
             continue
-        with saying("removing", path.name):
+        with translated("removing", path.name):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         if path != file.sides.elsewhere:
             removed.append(str(path))

@@ -21,10 +21,11 @@ from typing import Protocol
 from .. import programs
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..messages import msg
+from ..parts import raise_if_stopping
 from ..values import Limits, Tag
 from . import foreign_log
 from .connection import Mode, connect
-from .driver_errors import saying
+from .driver_errors import translated
 from .file_header import MAGIC, Header, first_bytes
 from .names import Sides
 from .processes import holders, named
@@ -99,7 +100,7 @@ class DatabaseFile:
         Raises Transient when somebody wrote while the file was read without a lock.
         """
         before = self.marks()
-        with saying(doing, object):
+        with translated(doing, object):
             path, mode = self._way_to_look()
             connection = connect(path, mode, timeout=self.limits.lock_seconds)
         if self.tolerant:
@@ -208,7 +209,7 @@ class DatabaseFile:
                 yield connection
             return
         self.raise_if_stopping(doing, object)
-        with saying(doing, object):
+        with translated(doing, object):
             own = connect(self.path, timeout=self.limits.lock_seconds)
         with closing(own), self.watched(own, doing, object):
             yield own
@@ -217,7 +218,7 @@ class DatabaseFile:
     def side(self, path: Path, doing: str, mode: Mode = "immutable") -> Iterator[sqlite3.Connection]:
         """Reads a finished copy, which nobody writes; or writes one of ours ('rw')."""
         self.raise_if_stopping(doing, path.name)
-        with saying(doing, path.name):
+        with translated(doing, path.name):
             connection = connect(path, mode)
         try:
             with self.watched(connection, doing, path.name):
@@ -239,7 +240,7 @@ class DatabaseFile:
         timer.start()
         connection.set_progress_handler(lambda: self.stopping.is_set() or time.monotonic() > deadline, STEPS)
         try:
-            with saying(doing, object):
+            with translated(doing, object):
                 yield
         except EngineError as error:
             self._undo_open_transaction(connection)
@@ -259,8 +260,8 @@ class DatabaseFile:
                     self._working[connection] = outer
 
     def raise_if_stopping(self, doing: str, object: str) -> None:
-        if self.stopping.is_set():
-            raise Interrupted(doing, object, "stopped on request")
+        """Call between pieces of long work. Raises Interrupted once the engine was asked to stop."""
+        raise_if_stopping(self.stopping, doing, object)
 
     @contextmanager
     def alone(self, doing: str, object: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from ..parts import Verifier
 from ..values import Check, Fingerprint
 from .backup import mended_copy, mended_side
 from .definitions import definitions
-from .driver_errors import translated_read
+from .driver_errors import from_reading
 from .fingerprints import fingerprint_all, has_sequences
 from .names import Table, quoted, tables_in
 from .table_scan import table_scan
@@ -42,7 +42,7 @@ def structure(connection: sqlite3.Connection, table: str | None, most: int = MOS
         check = "integrity_check" if thorough else "quick_check"
         rows = connection.execute(f"PRAGMA {check}({argument})").fetchall()
     except sqlite3.Error as error:
-        told = translated_read(error, "checking", table or "the file")
+        told = from_reading(error, "checking", table or "the file")
         if told.kind != "integrity":
             raise
         if table is not None and whole and _reads(connection, table):
@@ -105,7 +105,7 @@ def _table_checks(connection: sqlite3.Connection, table: Table, thorough: bool) 
             found.append(_foreign_keys(connection, table))
         found += _sequence(connection, table)
     except sqlite3.Error as error:
-        told = translated_read(error, "checking", table.canonical)
+        told = from_reading(error, "checking", table.canonical)
         if told.kind not in ("integrity", "permanent") or isinstance(told, Interrupted):
             raise
         found.append(Check("readable", table.canonical, False, told.words))

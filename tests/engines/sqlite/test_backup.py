@@ -12,7 +12,7 @@ import pytest
 
 from maintenance.engines import archive
 from maintenance.engines.archive import Seal
-from maintenance.engines.errors import Damaged
+from maintenance.engines.errors import Damaged, ResourceShortage
 from tests.engines.lab_sqlite import SQLiteLab
 from tests.engines.sqlite.world import (
     PLAIN,
@@ -50,7 +50,7 @@ class TestBackup:
         monkeypatch.setattr(archive, "write", flipped)
         with lab.engine() as engine:
             for method in engine.backups.methods:
-                with pytest.raises(Damaged, match="reads back differently"):
+                with pytest.raises(ResourceShortage, match="reads back differently"):
                     engine.backups.back_up(method, lab.folder, method, seal)
         assert list(lab.folder.iterdir()) == []
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ...errors import Damaged, Interrupted, ResourceShortage, Transient
 from ...messages import listed, msg
 from ...values import Finding
-from ..driver_errors import translated_read
+from ..driver_errors import from_reading
 from ..names import Table, quoted
 from ..table_scan import primary_tree, rowid_name, table_scan
 from ..verification import structure
@@ -136,7 +136,7 @@ def _owners(connection: sqlite3.Connection, lines: list[str], table: Table) -> s
             if any(page in pages or kind == "corrupted" for page, kind in rows):
                 owners.add(name)
         except sqlite3.Error as error:
-            if not isinstance(translated_read(error, "", ""), (Damaged,)) and "dbstat" not in str(error):
+            if not isinstance(from_reading(error, "", ""), (Damaged,)) and "dbstat" not in str(error):
                 raise
     return owners
 
@@ -225,7 +225,7 @@ def _knows_more(connection: sqlite3.Connection, table: Table, index: str) -> boo
 
 
 def damage_words(error: sqlite3.Error, name: str) -> str:
-    told = translated_read(error, "reading", name)
+    told = from_reading(error, "reading", name)
     if isinstance(told, (Interrupted, Transient, ResourceShortage)):
         raise error
     return told.words

@@ -10,7 +10,7 @@ from ...errors import Damaged, ResourceShortage
 from ...messages import msg
 from ...values import Finding
 from ..connection import connect
-from ..driver_errors import translated
+from ..driver_errors import from_driver
 from ..names import canonical, quoted
 from ..target import DatabaseFile
 
@@ -56,7 +56,7 @@ def _text_damage(connection: sqlite3.Connection, name: str) -> str | None:
     try:
         connection.execute(f"INSERT INTO {quoted(name)} ({quoted(name)}) VALUES ('integrity-check')")
     except sqlite3.Error as error:
-        told = translated(error, "checking", name)
+        told = from_driver(error, "checking", name)
         return told.words if isinstance(told, Damaged) else None
     finally:
         if connection.in_transaction:
@@ -69,7 +69,7 @@ def _spatial_damage(connection: sqlite3.Connection, name: str) -> str | None:
     try:
         words = str(connection.execute("SELECT rtreecheck('main', ?)", (name,)).fetchone()[0])
     except sqlite3.Error as error:
-        told = translated(error, "checking", name)
+        told = from_driver(error, "checking", name)
         return told.words if isinstance(told, Damaged) else None
     return None if words == "ok" else words
 

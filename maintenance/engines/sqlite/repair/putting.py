@@ -9,7 +9,7 @@ from itertools import islice
 from ...errors import Interrupted, ResourceShortage, Transient
 from ...messages import msg
 from ...values import Loss
-from ..driver_errors import translated
+from ..driver_errors import from_driver
 from ..names import quoted
 from .insertion import insert_rows
 from .model import SEQUENCE, Model
@@ -37,7 +37,7 @@ def make_indexes(work: sqlite3.Connection, indexes: Sequence[Entry]) -> bool:
 
 
 def raise_unless_of_rows(error: sqlite3.Error, name: str) -> None:
-    told = translated(error, "putting together again", name)
+    told = from_driver(error, "putting together again", name)
     if isinstance(told, (Interrupted, Transient, ResourceShortage)):
         raise told from error
 
