@@ -1,11 +1,12 @@
-"""Runs `manage.py` commands in forks of one process that has the libraries loaded already.
+"""Runs `manage.py` commands in forks of one process that has the libraries and the console loaded already.
 
-A command spends more time on importing Django, SQLAlchemy and the drivers than on its work. What depends on the
-environment - settings, models, most of the console's own modules - is imported in the fork, as in a process of its own.
+A command spends more time on importing than on its work. What depends on the environment - the settings and all that
+is made of them - is made anew in the fork, as in a process of its own.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
@@ -33,8 +34,16 @@ LIBRARIES = (
     "sqlalchemy.dialects.postgresql.psycopg2", "sqlalchemy.dialects.sqlite.pysqlite", "weasyprint", "zstandard",
     "maintenance.engines.mysql", "maintenance.engines.postgresql", "maintenance.engines.sqlite",
 )  # fmt: skip
+CONSOLE = (
+    "dbmaint_site.urls", "maintenance.tasks", "maintenance.terminal", "maintenance.workflow.runner",
+    "maintenance.requests.launch", "maintenance.results.outcome", "reports.write",
+)  # fmt: skip
+"""Imported with the settings of nobody's installation; they read settings when they need them, never before."""
 """None of them may start a thread when it is imported, or read the settings, which it does not find then. One that is
 not installed is left out."""
+
+
+SETTINGS = "dbmaint_site.settings"
 
 
 class Preloaded:
@@ -139,11 +148,59 @@ class Command:
         self._told.close()
 
 
-def _serve(asking: socket.socket) -> None:
-    """Fork for each request, and tell whoever asked when and how the fork ended."""
+def _load(home: str) -> None:
+    """Import all that commands need. `home`: of the installation that nobody uses."""
     for name in LIBRARIES:
         with suppress(ImportError):
             importlib.import_module(name)
+    os.environ.update(DJANGO_SETTINGS_MODULE=SETTINGS, DBMAINT_HOME=home, DBMAINT_INSECURE="1")
+    import django
+
+    django.setup()
+    for name in CONSOLE:
+        importlib.import_module(name)
+
+
+def _settle() -> None:
+    """Make the settings, and what libraries made of them, out of this fork's environment."""
+    from asgiref.local import Local
+    from django.conf import settings
+    from django.db import connections
+    from django.test.signals import setting_changed
+    from django.utils.functional import empty
+
+    before = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
+    importlib.reload(sys.modules[SETTINGS])
+    settings._wrapped = empty
+    connections.__dict__.pop("settings", None)
+    connections._settings, connections._connections = None, Local(connections.thread_critical)
+    for name in dir(settings):
+        if name.isupper() and name != "DATABASES" and before.get(name) != (value := getattr(settings, name)):
+            setting_changed.send(sender=type(settings), setting=name, value=value, enter=True)
+    _settle_queue()
+
+
+def _settle_queue() -> None:
+    """django-q2 reads its settings when it is imported."""
+    conf = sys.modules["django_q.conf"]
+    known = conf.Conf
+    importlib.reload(conf)
+    for name, value in vars(conf.Conf).items():
+        if not name.startswith("__"):
+            setattr(known, name, value)
+    conf.Conf = known
+
+
+def _serve(asking: socket.socket) -> None:
+    """Fork for each request, and tell whoever asked when and how the fork ended."""
+    with tempfile.TemporaryDirectory() as home:
+        _load(home)
+        gc.collect()
+        gc.freeze()
+        _answer(asking)
+
+
+def _answer(asking: socket.socket) -> None:
     running: dict[int, tuple[int, socket.socket]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(asking, selectors.EVENT_READ)
@@ -198,6 +255,8 @@ def _become(asked: int, out: int, err: int) -> None:
         sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False))
         os.environ.clear()
         os.environ.update(wanted["env"])
+        if wanted["env"].get("DJANGO_SETTINGS_MODULE") == SETTINGS:
+            _settle()
         sys.argv = ["manage.py", *wanted["args"]]
         runpy.run_path("manage.py", run_name="__main__")
         code = 0

@@ -69,6 +69,7 @@ def until(console: Console, run: str, seconds: float) -> dict[str, Any]:
         if found["finished_at"]:
             return found
         assert time.monotonic() < over, found["targets"][0]["steps"][-3:]
+        time.sleep(0.3)
 
 
 def worker_of(console: Console, nodes: str) -> int:

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, StorageState, exp
 
 from demo.ports import free_port
 from demo.sqlite import build
+from tests.acceptance.preloaded import Preloaded
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTEFACTS = ROOT / "tests" / "artefacts"
@@ -51,18 +52,13 @@ class Console:
     url: str
     folder: Path
     environment: dict[str, str]
+    preloaded: Preloaded
     sessions: dict[str, StorageState] = field(default_factory=dict)
     """Of those who have logged in, so that not every test has to."""
 
     def manage(self, *words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "manage.py", *words],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = self.preloaded.run(words, self.environment, 600)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     def newest_state(self, database: str) -> int:
@@ -81,7 +77,7 @@ class Console:
 
 
 @pytest.fixture(scope="session")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+def console(tmp_path_factory: pytest.TempPathFactory, preloaded: Preloaded) -> Iterator[Console]:
     folder = tmp_path_factory.mktemp("console")
     port = free_port()
     environment = {
@@ -93,7 +89,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
         "DBMAINT_WORKERS": "1",
         "DJANGO_SETTINGS_MODULE": "dbmaint_site.settings",
     }
-    found = Console(f"http://127.0.0.1:{port}", folder, environment)
+    found = Console(f"http://127.0.0.1:{port}", folder, environment, preloaded)
     found.manage("shell", "--verbosity=0", "--no-imports", "--command", PREPARE)
     for name in ("shop", "billing"):
         found.database(name)
