@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 export DBMAINT_INSECURE ?= 1
 # Every test starts processes: each would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
+# Tests with servers wait half of their time.
+SIDE_BY_SIDE := -n 4 --dist worksteal
 
 .PHONY: help demo serve test test-quick test-field test-mysql lint bench chaos clean packages test-packages messages requirements
 
@@ -44,20 +46,19 @@ serve: $(VENV)/.installed messages
 	@$(BIN)/python -m demo.serve
 
 # Tests with servers wait half of their time: twice as many as there are processors.
-## make test    sets up and runs all tests; test-quick only a sample of those without servers
+## make test    sets up and runs the tests but the rare ones; test-quick only a sample of those without servers
 test: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/web
-	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/security tests/browser tests/acceptance tests/engines
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not rare" --ignore=tests/field tests
 
 test-quick: $(VENV)/.installed-dev messages
-	@DBMAINT_SAMPLE=5 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not long" tests/unit tests/web
+	@DBMAINT_SAMPLE=5 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not rare" tests/unit tests/web
 
-## make test-field  cases from the field: long and rare ones, on real servers
+## make test-field  the rest: cases from the field, and what is long and rare of the other tests
 test-field: test-packages $(VENV)/.installed-dev messages
 	@sh deploy/postgresql.sh $(VENV)/postgresql || echo "Going on without further versions of PostgreSQL." >&2
 	@sh deploy/sqlite.sh $(VENV)/sqlite || echo "Going on with the shell sqlite3 of this system, and without SQLite's corpus." >&2
-	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/field
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m rare tests
 
 ## make test-mysql  fetches MySQL's own server into a folder and runs its tests; make test reports them as not run
 test-mysql: test-packages $(VENV)/.installed-dev messages

@@ -33,20 +33,42 @@ if (memory := place()) is not None:
 
 SAMPLE = int(os.environ.get("DBMAINT_SAMPLE", "1"))
 """Of a table of cases every so many are tried; `make test-quick` takes fewer than all."""
+FIELD = Path(__file__).parent / "field"
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not in the sample."""
+    """Mark what is rare, and leave out what is not in the sample."""
+    _mark_rare(items)
     cases: Counter[str] = Counter()
-    left_out = []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
-        if hasattr(item, "callspec"):
-            name = item.nodeid.partition("[")[0]
-            if cases[name] % SAMPLE:
-                left_out.append(item)
-            cases[name] += 1
+        whole = item.get_closest_marker("whole") is not None
+        name = str(item.path) if whole else item.nodeid.partition("[")[0]
+        (left_out if cases[name] % SAMPLE else kept).append(item)
+        cases[name] += whole or hasattr(item, "callspec")
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = kept
+
+
+def _mark_rare(items: list[pytest.Item]) -> None:
+    """All of tests/field; of a test that is marked `every(n, first)` all cases but the `first` and each n-th after it.
+
+    Those that run only with MySQL's own server are not counted: `make test-mysql` runs them all.
+    """
+    cases: Counter[str] = Counter()
+    for item in items:
+        if item.path.is_relative_to(FIELD):
+            item.add_marker("rare")
+        every = item.get_closest_marker("every")
+        if every is None or item.get_closest_marker("mysql"):
+            continue
+        name = item.nodeid.partition("[")[0]
+        n, first = (*every.args, 0)[:2]
+        if cases[name] % n != first:
+            item.add_marker("rare")
+        cases[name] += 1
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,7 @@ def _settle() -> None:
     importlib.reload(sys.modules[SETTINGS])
     settings._wrapped = empty
     connections.__dict__.pop("settings", None)
-    connections._settings, connections._connections = None, Local(connections.thread_critical)
+    connections.__dict__.update(_settings=None, _connections=Local(connections.thread_critical))
     for name in dir(settings):
         if name.isupper() and name != "DATABASES" and before.get(name) != (value := getattr(settings, name)):
             setting_changed.send(sender=type(settings), setting=name, value=value, enter=True)
@@ -182,7 +182,7 @@ def _settle() -> None:
 
 def _settle_queue() -> None:
     """django-q2 reads its settings when it is imported."""
-    conf = sys.modules["django_q.conf"]
+    conf: Any = sys.modules["django_q.conf"]
     known = conf.Conf
     importlib.reload(conf)
     for name, value in vars(conf.Conf).items():

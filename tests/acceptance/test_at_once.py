@@ -40,6 +40,7 @@ print(json.dumps([told, *counts, launched]))
 """
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("control", ["sqlite", "postgresql"])
 def test_of_fifty_at_the_same_instant_one_begins(lab: Lab, console: Console, tmp_path: Path, control: str) -> None:
     if lab.url.get_backend_name() != control:

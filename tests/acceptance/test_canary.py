@@ -52,6 +52,7 @@ def written(folders: list[Path]) -> Iterator[tuple[Path, bytes]]:
                     yield path, "".join(page.extract_text() for page in PdfReader(path).pages).encode()
 
 
+@pytest.mark.every(3, 2)
 def test_no_password_comes_out_anywhere(lab: Lab, console: Console) -> None:
     if lab.url.get_backend_name() == "sqlite":
         pytest.skip("SQLite has no passwords")

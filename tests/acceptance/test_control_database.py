@@ -88,6 +88,7 @@ def away(preloaded: Preloaded) -> Iterator[Away]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.every(3, 2)
 def test_gone_for_some_seconds_the_worker_waits_for_it_and_goes_on(lab: Lab, away: Away) -> None:
     one_server_is_enough(lab)
     lab.fill()
@@ -110,6 +111,7 @@ def test_gone_for_some_seconds_the_worker_waits_for_it_and_goes_on(lab: Lab, awa
     assert checked.returncode == 0, checked.stderr
 
 
+@pytest.mark.every(3, 1)
 def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: Away) -> None:
     one_server_is_enough(lab)
     lab.fill()
@@ -134,6 +136,7 @@ def test_gone_for_good_the_black_box_alone_brings_service_back(lab: Lab, away: A
     assert_open(lab)
 
 
+@pytest.mark.rare
 def test_no_room_for_the_control_database_is_waited_for_too(
     lab: Lab, migrated: Path, preloaded: Preloaded, tmp_path: Path
 ) -> None:

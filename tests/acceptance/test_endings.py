@@ -81,6 +81,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         yield Scene(request.param, target, console)
 
 
+@pytest.mark.every(5, 2)
 @pytest.mark.parametrize("path", ENDINGS)
 def test_after_every_ending_the_server_holds_what_it_held_before(scene: Scene, path: str) -> None:
     scene.fresh()

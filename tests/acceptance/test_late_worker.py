@@ -66,6 +66,7 @@ def until(what: str, seconds: float, true: object) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize(("moment", "closes_again"), [("image", True), ("load_test", False)])
 def test_a_worker_that_comes_back_after_the_switch_opened(logged: Scene, moment: str, closes_again: bool) -> None:
     scene = logged

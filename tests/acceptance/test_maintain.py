@@ -59,6 +59,7 @@ def test_an_ordinary_maintenance_succeeds_and_proves_it(lab: Lab, console: Conso
     assert_open(lab)
 
 
+@pytest.mark.every(3, 1)
 def test_a_partial_maintenance_touches_the_named_table_only(lab: Lab, console: Console) -> None:
     lab.fill()
     console.register(lab)
@@ -105,6 +106,7 @@ def test_with_leave_readable_rows_are_saved_and_the_rest_is_listed(lab: Lab, con
     assert_open(lab)
 
 
+@pytest.mark.every(3, 1)
 def test_an_unwritable_backup_folder_leads_to_the_alternate(lab: Lab, console: Console) -> None:
     lab.fill()
     (lab.folder / "in the way").write_text("a file where a folder should be")
@@ -121,6 +123,7 @@ def test_an_unwritable_backup_folder_leads_to_the_alternate(lab: Lab, console: C
     assert_open(lab)
 
 
+@pytest.mark.rare
 def test_a_full_backup_disk_leads_to_the_alternate(lab: Lab, console: Console, tmp_path: Path) -> None:
     lab.fill()
     console.register(lab)
@@ -139,6 +142,7 @@ def test_a_full_backup_disk_leads_to_the_alternate(lab: Lab, console: Console, t
     assert_open(lab)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("point", ["action.started", "action.finished"])
 def test_after_kill_9_in_maintain_recover_ends_with_everything_as_before(
     lab: Lab, console: Console, point: str
@@ -172,6 +176,7 @@ def test_after_kill_9_release_alone_opens_the_database(lab: Lab, console: Consol
     assert_open(lab)
 
 
+@pytest.mark.every(3, 2)
 def test_applications_are_stopped_first_and_started_last(lab: Lab, console: Console) -> None:
     lab.fill()
     flag = console.home / "running"
@@ -203,6 +208,7 @@ BAD_INPUT = [
 ]
 
 
+@pytest.mark.every(3, 2)
 def test_bad_input_is_one_sentence_and_starts_nothing(lab: Lab, console: Console) -> None:
     lab.fill()
     console.register(lab)
@@ -235,6 +241,7 @@ def test_an_unreachable_target_and_a_wrong_password_start_nothing(lab: Lab, cons
     assert b"hunter2" not in everything
 
 
+@pytest.mark.every(3, 2)
 def test_two_at_once_and_the_second_is_told_who_holds_the_lock(lab: Lab, console: Console) -> None:
     lab.fill()
     console.register(lab, "shop", "load_seconds=4")
@@ -247,6 +254,7 @@ def test_two_at_once_and_the_second_is_told_who_holds_the_lock(lab: Lab, console
     assert "holds the lock" in told[4]["error"]
 
 
+@pytest.mark.every(3, 1)
 def test_a_plan_changes_nothing(lab: Lab, console: Console) -> None:
     lab.fill()
     console.register(lab)

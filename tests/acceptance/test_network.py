@@ -89,6 +89,7 @@ def go(someone: Actor, request: Request) -> MaintenanceRun:
     return MaintenanceRun.objects.get(pk=run.pk)
 
 
+@pytest.mark.every(4, 1)
 @pytest.mark.parametrize("how", ["stall", "reset"])
 def test_a_line_that_breaks_is_noticed_in_time_and_the_work_goes_on(
     lab: Lab,
@@ -108,6 +109,7 @@ def test_a_line_that_breaks_is_noticed_in_time_and_the_work_goes_on(
     assert_open(lab)
 
 
+@pytest.mark.rare
 def test_a_line_that_stays_cut_ends_with_people_and_the_database_opens_by_itself(
     lab: Lab, line: Proxy, request_for: Callable[..., Request], someone: Actor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

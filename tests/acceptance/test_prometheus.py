@@ -277,6 +277,7 @@ def states_are_fetched_as_the_documents_say(world: World) -> None:
     forgotten.close()
 
 
+@pytest.mark.rare
 def test_prometheus_alertmanager_and_exporter_work_with_this_console(world: World) -> None:
     """One test, so that their servers are started once however many processes run the tests."""
     an_alert_opens_an_incident_and_its_end_closes_it(world)

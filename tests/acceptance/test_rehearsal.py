@@ -46,6 +46,7 @@ def applications_that_tell(console: Console) -> Path:
     return touched
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("kind", ["rebuild", "repair"])
 def test_a_rehearsal_changes_nothing_and_tells_what_to_expect(lab: Lab, console: Console, kind: str) -> None:
     lab.fill()
@@ -94,6 +95,7 @@ def leftovers(lab: Lab) -> list[str]:
     return [str(name) for (name,) in lab.sql("SELECT datname FROM pg_database") if str(name).startswith(ours)]
 
 
+@pytest.mark.every(5)
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "point", ["", "action.started", "roll_back.swap.started", "roll_back.swap.finished", "roll_back.clean.finished"]

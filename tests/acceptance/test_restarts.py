@@ -30,6 +30,7 @@ WORKING = [
 ROLLING_BACK = ["restore_beside", "swap"]
 
 
+@pytest.mark.every(9, 7)
 @pytest.mark.parametrize("verb", WORKING)
 def test_a_crash_of_the_server(
     lab: Lab, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch, verb: str
@@ -38,6 +39,7 @@ def test_a_crash_of_the_server(
     assert run.status in ("succeeded", "rolled_back", "failed"), run.ended_because
 
 
+@pytest.mark.every(5, 3)
 @pytest.mark.parametrize("verb", ROLLING_BACK)
 def test_a_crash_of_the_server_during_the_rollback(
     lab: Lab, request_for: Ask, someone: Actor, monkeypatch: pytest.MonkeyPatch, verb: str

@@ -152,6 +152,7 @@ def test_a_difficult_schema_is_rebuilt_whole(
     assert all(t["fingerprint_equal"] for t in tables)
 
 
+@pytest.mark.rare
 def test_two_hundred_tables(
     lab: Lab, setting: MaintenanceSetting, request_for: Callable[..., Request], someone: Actor
 ) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.conftest import Console
 from tests.acceptance.preloaded import Preloaded
 from tests.engines.conftest import short_folder
 from tests.engines.lab import Lab
 
 
+@pytest.mark.every(3, 1)
 def test_the_second_console_leaves_a_crashed_maintenance_of_the_first_to_it(
     lab: Lab, console: Console, migrated: Path, preloaded: Preloaded
 ) -> None:

@@ -87,6 +87,7 @@ def worker_of(console: Console, nodes: str) -> int:
     raise AssertionError("the work never began")
 
 
+@pytest.mark.every(3, 2)
 def test_several_databases_go_on_in_parallel_by_real_workers(lab: Lab, console: Console, tmp_path: Path) -> None:
     from tests.engines.lab_sqlite import SQLiteLab
 
@@ -106,6 +107,7 @@ def test_several_databases_go_on_in_parallel_by_real_workers(lab: Lab, console: 
     assert Path(found["report_pdf"]).is_file()
 
 
+@pytest.mark.every(3, 1)
 def test_after_kill_9_of_the_worker_the_sweep_goes_on_by_itself(lab: Lab, console: Console) -> None:
     lab.fill()
     before = lab.sql(ROWS)
@@ -123,6 +125,7 @@ def test_after_kill_9_of_the_worker_the_sweep_goes_on_by_itself(lab: Lab, consol
     assert_open(lab)
 
 
+@pytest.mark.rare
 @pytest.mark.parametrize("how", [signal.SIGSTOP])
 def test_a_paused_worker_wakes_up_beside_its_successor_and_does_nothing_more(
     lab: Lab, console: Console, how: signal.Signals
@@ -157,6 +160,7 @@ def one_server_is_enough(lab: Lab) -> None:
         pytest.skip("the same for every product")
 
 
+@pytest.mark.rare
 def test_a_closed_database_does_not_wait_until_a_busy_worker_is_free(
     lab: Lab, console: Console, tmp_path: Path
 ) -> None:

@@ -112,6 +112,7 @@ def test_a_successor_that_was_in_time_finds_it_closed_and_the_switch_ends_with_i
     assert differences(served, gate) == []
 
 
+@pytest.mark.rare
 def test_what_has_been_opened_and_changed_by_people_meanwhile_is_not_touched(served: Lab) -> None:
     with console(served) as (process, gate), served.engine(token=2) as person:
         person.gate.open(gate, None)
@@ -129,6 +130,7 @@ CHANGED_SINCE = {
 }
 
 
+@pytest.mark.rare
 def test_once_disarmed_it_stays_closed_until_a_person_types_what_opens_it(served: Lab) -> None:
     with console(served, "disarmed") as (process, gate):
         process.send_signal(signal.SIGKILL)

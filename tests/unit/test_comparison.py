@@ -84,6 +84,7 @@ def test_no_interval_from_too_little_or_from_a_clock_too_coarse() -> None:
     assert interval_of(((STEADY, (0.0,) * 9),)) is None
 
 
+@pytest.mark.rare
 @pytest.mark.long
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     import random

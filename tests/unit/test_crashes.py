@@ -242,6 +242,7 @@ def test_a_death_at_any_point_ends_in_service_with_all_rows(
     assert len(deaths) > 60 / STRIDE
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("path", ["success", "integrity error"])
 def test_two_deaths_in_a_row_end_safely(
     path: str,

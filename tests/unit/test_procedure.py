@@ -21,7 +21,7 @@ from maintenance.workflow import recovery, runner
 from tests.fakes import FakeEngine
 from tests.unit.walking import assert_in_service, go, state_of, walked
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_reports")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_reports"), pytest.mark.whole]
 Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]
 

@@ -23,7 +23,7 @@ from maintenance.requests.launch import Actor, Request
 from maintenance.workflow import heartbeat, journal, lease, recovery, runner
 from tests import fakes
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.whole]
 ELSEWHERE = "elsewhere/1:1:boot/1"
 
 

@@ -33,7 +33,7 @@ from tests import fakes, records
 from tests.unit.test_crashes import Camera
 from tests.unit.test_deaths import die_at
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.whole]
 Register = Callable[..., MaintenanceSetting]
 Ask = Callable[..., Request]
 

@@ -330,6 +330,7 @@ def test_text_from_outside_is_text_and_loads_nothing() -> None:
         paper.Nothing().fetch("file:///etc/passwd")
 
 
+@pytest.mark.rare
 def test_ten_databases_with_a_hundred_tables_each_stay_a_short_document() -> None:
     made = pdf.render(records.finished_run([f"db{number}" for number in range(10)], 100))
     assert len(PdfReader(io.BytesIO(made)).pages) < 40

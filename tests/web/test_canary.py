@@ -114,6 +114,7 @@ def groups(transactional_db: None) -> None:
     importlib.import_module("maintenance.migrations.0002_groups").create(apps, connection.schema_editor())
 
 
+@pytest.mark.rare
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.long
 def test_no_secret_comes_out_by_the_web_or_the_api(

@@ -16,7 +16,7 @@ from maintenance import tasks
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting, ScopeHold, Status, StoredPlan
 from tests.web.launching import choose, configure, confirm, last_screen, newest, page
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.whole]
 As = Callable[[str], Client]
 Register = Callable[..., MaintenanceSetting]
 

@@ -12,7 +12,7 @@ from django.test import Client
 from maintenance.models import MaintenanceRun, MaintenanceSetting, Status
 from tests.web.launching import choose, confirm, last_screen, page
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.whole]
 As = Callable[[str], Client]
 Register = Callable[..., MaintenanceSetting]
 

@@ -25,7 +25,7 @@ from maintenance.auditing import chain
 from maintenance.identity.addresses import address
 from maintenance.models import AuditEntry, Authenticator, FailedTries, MaintenanceSetting
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.whole]
 As = Callable[[str], Client]
 
 

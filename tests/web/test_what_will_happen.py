@@ -17,7 +17,7 @@ from maintenance.models import MaintenanceRun, MaintenanceSetting
 from tests import fakes
 from tests.web.launching import choose, configure, confirm, last_screen, page
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.whole]
 As = Callable[[str], Client]
 Register = Callable[..., MaintenanceSetting]
 

@@ -40,6 +40,7 @@ LONG_WORK: dict[str, Work] = {
 }
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("work", LONG_WORK)
 def test_it_ends_within_five_seconds_and_nothing_of_ours_goes_on(family_lab: MariaDBLab, work: str) -> None:
     lab = family_lab

@@ -27,6 +27,7 @@ def lab(mysql_server: MariaDBLab) -> Iterator[MariaDBLab]:
     made.sql("UNINSTALL PLUGIN clone")
 
 
+@pytest.mark.rare
 def test_a_clone_holds_the_damage_too_and_a_second_server_starts_on_it(lab: MariaDBLab) -> None:
     lab.damage_table()
     with engine_of(lab) as engine:

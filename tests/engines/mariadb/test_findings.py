@@ -183,6 +183,7 @@ def test_a_complaint_of_before_the_rebuild_is_old_at_any_hour(lab: MariaDBLab, h
     assert "damaged_page" not in [one.code for one in findings(lab)]
 
 
+@pytest.mark.rare
 class TestReplication:
     """A second server follows the first; both are diagnosed."""
 

@@ -115,6 +115,7 @@ def around(lab: PostgreSQLLab) -> dict[str, list[tuple[object, ...]]]:
     return {what: lab.sql(sql) for what, sql in AROUND.items()}
 
 
+@pytest.mark.every(2, 1)
 @pytest.mark.parametrize("kind", ["copy", "dump"])
 def test_everything_around_the_rows_is_as_before(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -75,6 +75,7 @@ def test_a_salvage_broken_off_after_the_rewrite_is_brought_to_its_end(
         assert made.rollback.leftovers() == []
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("broken_off", ["", "_rewrite", "_operate", "_put_back"])
 def test_of_a_page_whose_checksum_is_wrong_every_row_that_reads_is_kept_once(
     lab_with_checksums: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch, broken_off: str

@@ -162,6 +162,7 @@ def test_not_one_connection_of_a_superusers_pool_gets_in_after_the_cut(lab: Post
     assert max(came) > opening
 
 
+@pytest.mark.every(2, 1)
 @pytest.mark.parametrize("crashed", [False, True])
 def test_under_a_prepared_transaction_a_database_is_hidden_from_superusers_as_well(
     lab: PostgreSQLLab, crashed: bool

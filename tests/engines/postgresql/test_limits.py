@@ -117,6 +117,7 @@ LOCKED = ("salvage", "structural check")
 """Too quick on any table that a test can afford: here they wait for a lock."""
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("what", BUSY)
 def test_a_cancel_ends_it_on_the_server_within_five_seconds(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch, what: str

@@ -47,6 +47,7 @@ def diagnosed(lab: PostgreSQLLab) -> tuple[Diagnosis, int, float]:
         event.remove(Door, "before_cursor_execute", count)
 
 
+@pytest.mark.rare
 def test_the_statements_of_a_diagnosis_do_not_grow_with_the_tables(
     lab: PostgreSQLLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:

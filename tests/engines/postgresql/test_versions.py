@@ -43,7 +43,11 @@ def programs(major: int) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=sorted({*FETCHED, *PACKAGED}))
+VERSIONS = sorted({*FETCHED, *PACKAGED})
+OLDER = [pytest.param(major, marks=pytest.mark.rare) for major in VERSIONS[:-1]]
+
+
+@pytest.fixture(scope="module", params=[*OLDER, VERSIONS[-1]])
 def server(request: pytest.FixtureRequest) -> Iterator[PostgreSQLServer]:
     path = programs(request.param)
     newest = packaged(max(PACKAGED)) or path

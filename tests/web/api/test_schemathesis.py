@@ -40,6 +40,7 @@ def _in_this_transaction() -> Iterator[None]:
 
 
 # Its WSGI client leaves the files of report.pdf and performance.csv open, which a web server closes.
+@pytest.mark.every(3)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("_in_this_transaction")
 @pytest.mark.long

@@ -14,6 +14,8 @@ from maintenance.requests import launch
 from tests import records
 from tests.web.api.calling import ASKED, CANARY, Caller, Register, waiting
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.django_db
 class TestLaunching:
