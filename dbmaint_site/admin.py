@@ -18,12 +18,12 @@ class ConsoleSite(AdminSite):
     index_title = _("Settings")
     site_url = "/"
 
-    def has_permission(self, request: Any) -> bool:
+    def has_permission(self, request: HttpRequest) -> bool:
         """The group 'Maintenance administrators' is enough: no second switch to forget."""
         user = request.user
         return bool(user.is_active and (user.is_staff or user.has_perm("maintenance.change_maintenancesetting")))
 
-    def password_change(self, request: HttpRequest, extra_context: Any = None) -> Any:
+    def password_change(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> Any:
         """The console has a page for it, throttled and audited."""
         return redirect("maintenance:password_change")
 

@@ -88,7 +88,7 @@ class Redis(redis_broker.Redis):  # type: ignore[misc]
         return _ours(self, super().dequeue())
 
 
-def _ours(broker: Any, found: list[Message] | None) -> list[Message]:
+def _ours(broker: ControlDatabase | Redis, found: list[Message] | None) -> list[Message]:
     kept: list[Message] = []
     for receipt, payload in found or []:
         try:
@@ -98,7 +98,7 @@ def _ours(broker: Any, found: list[Message] | None) -> list[Message]:
     return kept
 
 
-def _refuse(broker: Any, receipt: Any, payload: str | bytes, why: str) -> None:
+def _refuse(broker: ControlDatabase | Redis, receipt: object, payload: str | bytes, why: str) -> None:
     """The entry and the end of the message are one commit, so that it is told once."""
     text = payload.decode(errors="replace") if isinstance(payload, bytes) else payload
     log.error("A message of the queue is refused: %s", why)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -26,7 +25,7 @@ TASKS = frozenset(
 """All that a worker ever does for a message; `maintenance.broker` lets nothing else in."""
 
 
-def send(function: str, *args: Any, task_name: str) -> None:
+def send(function: str, *args: object, task_name: str) -> None:
     """A message to the workers. In the control database it is part of the caller's transaction.
 
     Redis knows no transaction of ours: there it goes out after the commit, and when Redis is away the sweep
@@ -38,7 +37,7 @@ def send(function: str, *args: Any, task_name: str) -> None:
         async_task(function, *args, task_name=task_name)
 
 
-def _send_to_redis(function: str, args: tuple[Any, ...], task_name: str) -> None:
+def _send_to_redis(function: str, args: tuple[object, ...], task_name: str) -> None:
     try:
         async_task(function, *args, task_name=task_name)
     except RedisError as error:

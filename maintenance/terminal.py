@@ -43,7 +43,7 @@ class PersonsCommand(BaseCommand):
     needs: ClassVar[tuple[str, ...]]
     """Permissions of `maintenance`, of which one is enough."""
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
+    def execute(self, *args: object, **options: Any) -> str | None:
         try:
             self.who = actor()
             if not any(self.who.may(permission) for permission in self.needs):
@@ -102,7 +102,7 @@ def exit_code(status: str) -> int:
     return EXIT.get(Status(status), 1)
 
 
-def write_json(stdout: OutputWrapper, value: Any) -> None:
+def write_json(stdout: OutputWrapper, value: object) -> None:
     stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 

@@ -6,7 +6,6 @@ import logging
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -19,12 +18,12 @@ from . import performance
 log = logging.getLogger("maintenance")
 
 
-def at_the_end(run: MaintenanceRun, **_: Any) -> None:
+def at_the_end(run: MaintenanceRun, **_: object) -> None:
     """Receiver of `run_ending`."""
     make_reports(run)
 
 
-def after_release(target: RunTarget, who: str, **_: Any) -> None:
+def after_release(target: RunTarget, who: str, **_: object) -> None:
     """Receiver of `target_released`: the files say that the database is closed. A failing report changes nothing."""
     run = MaintenanceRun.objects.get(pk=target.run_id)
     if run.finished_at is None:
@@ -35,7 +34,7 @@ def after_release(target: RunTarget, who: str, **_: Any) -> None:
         log.exception("The report of %s could not be made anew after the release", run.number)
 
 
-def load_renderer(**_: Any) -> None:
+def load_renderer(**_: object) -> None:
     """Receiver of `outage_near`: the renderer takes seconds to load, now and not in the outage or after it."""
     with suppress(Exception):
         # Without WeasyPrint's system libraries there is no PDF; whoever makes the reports says so.

@@ -26,7 +26,7 @@ class Conflict(launch.Refused):
     """It cannot be in the state that the run is in."""
 
 
-def problem(status: int, detail: str, **more: Any) -> JsonResponse:
+def problem(status: int, detail: str, **more: object) -> JsonResponse:
     """`more` are extension members; `detail` is a sentence for people."""
     told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
     answer = JsonResponse(told, status=status, content_type=MEDIA_TYPE)
@@ -35,11 +35,11 @@ def problem(status: int, detail: str, **more: Any) -> JsonResponse:
     return answer
 
 
-def refused(status: int) -> Callable[[HttpRequest, Any], HttpResponse]:
+def refused(status: int) -> Callable[[HttpRequest, Exception], HttpResponse]:
     return lambda request, error: problem(status, str(error))
 
 
-def locked(request: HttpRequest, error: Any) -> HttpResponse:
+def locked(request: HttpRequest, error: launch.Locked) -> HttpResponse:
     """Names the run that holds the lock, for machines too."""
     holds = {h.run.number: h.run for h in ScopeHold.objects.select_related("run")}
     run = holds.get(str(error.sentence.values.get("run")))
@@ -49,7 +49,7 @@ def locked(request: HttpRequest, error: Any) -> HttpResponse:
     return problem(409, str(error), held_by={"id": str(run.pk), "number": run.number, "url": url})
 
 
-def invalid(request: HttpRequest, error: Any) -> HttpResponse:
+def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     """One entry for each field that is wrong; what was sent is not repeated."""
     errors = [{"field": field(e["loc"]), "message": e["msg"].removeprefix("Value error, ")} for e in error.errors]
     named = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
@@ -62,17 +62,17 @@ def field(where: Sequence[str | int]) -> str:
     return ".".join(map(str, path)) or str(where[0])
 
 
-def told_by_error(request: HttpRequest, error: Any) -> HttpResponse:
+def told_by_error(request: HttpRequest, error: HttpError) -> HttpResponse:
     return problem(error.status_code, str(error))
 
 
-def unexpected(request: HttpRequest, error: Any) -> HttpResponse:
+def unexpected(request: HttpRequest, error: Exception) -> HttpResponse:
     """A bug. The log knows more; the answer tells nothing of the inside."""
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     return problem(500, "The console failed; its log says why.")
 
 
-def too_many(request: HttpRequest, error: Any) -> HttpResponse:
+def too_many(request: HttpRequest, error: TooManyTries) -> HttpResponse:
     """Says how long to wait."""
     answer = problem(429, str(error))
     answer["Retry-After"] = str(error.seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.apps import AppConfig
@@ -21,7 +20,7 @@ Found = Iterator[CheckMessage]
 
 
 @register(deploy=True)
-def production(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+def production(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
     """Of an installation: one that has a DBMAINT_HOME of its own. A source tree has nothing to check yet."""
     if Path(settings.HOME) == settings.BASE_DIR / "var":
         return [

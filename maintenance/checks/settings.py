@@ -17,7 +17,7 @@ LONGEST_RUN = 180 * 60
 
 
 @register("queue")
-def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
     """django-q2 hands a long task to a second worker, or repeats a failing one, unless told otherwise."""
     q: dict[str, Any] = settings.Q_CLUSTER
     wrong: list[CheckMessage] = []
@@ -61,7 +61,7 @@ def queue_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 
 
 @register()
-def retention_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+def retention_settings(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
     """Nought would remove what ended a moment ago."""
     kept = ("KEEP_RECORDS_DAYS", "KEEP_PERFORMANCE_DAYS", "KEEP_AUDIT_DAYS", "KEEP_BACKUP_DAYS", "KEEP_BACKUPS")
     return [
@@ -76,7 +76,7 @@ def retention_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -
 
 
 @register()
-def configuration(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+def configuration(app_configs: Sequence[AppConfig] | None, **kwargs: object) -> list[CheckMessage]:
     """config.json, read as a maintenance would; a program that is missing is told before it is needed."""
     try:
         found = config.load()

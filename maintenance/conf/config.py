@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import pyrage
 from django.conf import settings
@@ -152,7 +152,7 @@ def _parse(path: Path, changed: int) -> Config:
     )
 
 
-def _application(path: Path, name: str, entry: Any) -> Application:
+def _application(path: Path, name: str, entry: object) -> Application:
     where = f"applications.{name}"
     if not isinstance(entry, dict):
         raise ConfigError(f"{path}: {where} must be an object with stop, start and check")
@@ -170,7 +170,7 @@ def _application(path: Path, name: str, entry: Any) -> Application:
     )
 
 
-def _only(path: Path, where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+def _only(path: Path, where: str, given: Mapping[str, object], known: Iterable[str]) -> None:
     """A misspelt key would silently do nothing."""
     if unknown := sorted(set(given) - set(known)):
         named = f"{where}.{unknown[0]}" if where else unknown[0]
@@ -186,13 +186,13 @@ def _refuse_writable(path: Path) -> None:
         raise ConfigError(f"{path}: it belongs to user id {owner}; it must belong to root")
 
 
-def _whole(path: Path, where: str, value: Any) -> int:
+def _whole(path: Path, where: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigError(f"{path}: {where} must be a whole number")
     return value
 
 
-def _file(path: Path, where: str, value: Any) -> Path | None:
+def _file(path: Path, where: str, value: object) -> Path | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.startswith("/"):
@@ -200,7 +200,7 @@ def _file(path: Path, where: str, value: Any) -> Path | None:
     return Path(value)
 
 
-def _folders(path: Path, where: str, data: Mapping[str, Any], usual: tuple[Path, ...]) -> tuple[Path, ...]:
+def _folders(path: Path, where: str, data: Mapping[str, object], usual: tuple[Path, ...]) -> tuple[Path, ...]:
     """Absolute paths; never the whole file system, below which everything would lie."""
     if where not in data:
         return usual
@@ -211,7 +211,7 @@ def _folders(path: Path, where: str, data: Mapping[str, Any], usual: tuple[Path,
     return tuple(map(Path, found))
 
 
-def _recipients(path: Path, value: Any) -> tuple[str, ...]:
+def _recipients(path: Path, value: object) -> tuple[str, ...]:
     found = _strings(path, "encryption.recipients", value)
     for recipient in found:
         try:
@@ -221,14 +221,14 @@ def _recipients(path: Path, value: Any) -> tuple[str, ...]:
     return found
 
 
-def _command(path: Path, where: str, value: Any) -> tuple[str, ...]:
+def _command(path: Path, where: str, value: object) -> tuple[str, ...]:
     words = _strings(path, where, value)
     if not words[0] or any("\0" in word for word in words):
         raise ConfigError(f"{path}: {where} must begin with a program, and hold no NUL character")
     return words
 
 
-def _addresses(path: Path, where: str, value: Any) -> tuple[str, ...]:
+def _addresses(path: Path, where: str, value: object) -> tuple[str, ...]:
     """As Apprise spells them. What is wrong with one is told by its place: it may hold a secret."""
     found = _strings(path, where, value)
     for place, address in enumerate(found, 1):
@@ -237,23 +237,24 @@ def _addresses(path: Path, where: str, value: Any) -> tuple[str, ...]:
     return found
 
 
-def _strings(path: Path, where: str, value: Any) -> tuple[str, ...]:
+def _strings(path: Path, where: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
         raise ConfigError(f"{path}: {where} must be a list of strings")
     return tuple(value)
 
 
-def _languages(path: Path, value: Any) -> dict[str, str]:
+def _languages(path: Path, value: object) -> dict[str, str]:
     known = [code for code, _ in settings.LANGUAGES]
-    for audience, language in _object(path, "notification_languages", value).items():
+    languages = _texts(path, "notification_languages", value)
+    for audience, language in languages.items():
         if language not in known:
             raise ConfigError(
                 f"{path}: notification_languages.{audience} is {language!r}; it is one of {', '.join(known)}"
             )
-    return dict(value)
+    return languages
 
 
-def _prometheus(path: Path, entry: Any) -> Prometheus:
+def _prometheus(path: Path, entry: object) -> Prometheus:
     given = _object(path, "prometheus", entry)
     _only(path, "prometheus", given, PROMETHEUS_KEYS)
     url = given.get("url")
@@ -274,7 +275,7 @@ def _prometheus(path: Path, entry: Any) -> Prometheus:
     )
 
 
-def _measures(path: Path, value: Any) -> dict[str, str]:
+def _measures(path: Path, value: object) -> dict[str, str]:
     queries = _texts(path, "prometheus.queries", value)
     if unknown := sorted(set(queries) - set(MEASURES)):
         raise ConfigError(f"{path}: prometheus.queries.{unknown[0]} is not known; known are {', '.join(MEASURES)}")
@@ -283,7 +284,7 @@ def _measures(path: Path, value: Any) -> dict[str, str]:
     return queries
 
 
-def _finding(path: Path, where: str, value: Any) -> FindingQuery:
+def _finding(path: Path, where: str, value: object) -> FindingQuery:
     given = _texts(path, where, value)
     if set(given) - {"hint"} != {"query", "severity"}:
         raise ConfigError(f"{path}: {where} must have query and severity, and may have hint")
@@ -294,7 +295,7 @@ def _finding(path: Path, where: str, value: Any) -> FindingQuery:
     return FindingQuery(**given)
 
 
-def _labels(path: Path, value: Any) -> dict[str, Mapping[str, str]]:
+def _labels(path: Path, value: object) -> dict[str, Mapping[str, str]]:
     found: dict[str, Mapping[str, str]] = {}
     for database, labels in _object(path, "prometheus.databases", value).items():
         found[database] = _texts(path, f"prometheus.databases.{database}", labels)
@@ -303,19 +304,21 @@ def _labels(path: Path, value: Any) -> dict[str, Mapping[str, str]]:
     return found
 
 
-def _object(path: Path, where: str, value: Any) -> dict[str, Any]:
+def _object(path: Path, where: str, value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: {where} must be an object")
     return value
 
 
-def _texts(path: Path, where: str, value: Any) -> dict[str, str]:
-    if not all(isinstance(x, str) for x in _object(path, where, value).values()):
+def _texts(path: Path, where: str, value: object) -> dict[str, str]:
+    given = _object(path, where, value)
+    texts = {key: text for key, text in given.items() if isinstance(text, str)}
+    if texts.keys() != given.keys():
         raise ConfigError(f"{path}: every value of {where} must be a string")
-    return dict(value)
+    return texts
 
 
-def _seconds(path: Path, where: str, value: Any) -> float:
+def _seconds(path: Path, where: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86400:
         raise ConfigError(f"{path}: {where} must be a number above 0, at most 86400")
     return float(value)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from .secrets import masked
 
@@ -54,7 +53,7 @@ class JsonLine(logging.Formatter):
     """One object a line; known passwords and whatever looks like one are masked."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        told: dict[str, object] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
@@ -73,7 +72,7 @@ class Line(logging.Formatter):
         return masked(super().format(record))
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: object) -> object:
     if isinstance(value, str):
         return masked(value)
     if isinstance(value, dict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zoneinfo
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.conf import settings
@@ -25,6 +25,9 @@ from maintenance.text import dates as days
 from maintenance.text import labels
 from maintenance.text.dates import Period, period_of, this_month
 from maintenance.text.operations import OPERATIONS
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
 TYPES = {
     MaintenanceType.REPAIR: _("Mends what is damaged: indexes, tables, pages. Touches nothing that is whole."),
@@ -256,11 +259,11 @@ class ConfirmForm(GlassForm):
 class CodeInput(forms.TextInput):
     """A code that came with a wrong password is good still: no page repeats it."""
 
-    def format_value(self, value: Any) -> None:
+    def format_value(self, value: object) -> None:
         return None
 
 
-def code_field(help_text: Any) -> forms.CharField:
+def code_field(help_text: str | _StrPromise) -> forms.CharField:
     widget = CodeInput(
         {"autocomplete": "one-time-code", "spellcheck": "false", "autocapitalize": "none", "class": "mono"}
     )

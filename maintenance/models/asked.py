@@ -34,7 +34,7 @@ def changed_since(run: MaintenanceRun) -> list[str]:
     return [name for name, _, _ in changes_since(run)]
 
 
-def changes_since(run: MaintenanceRun) -> list[tuple[str, Any, Any]]:
+def changes_since(run: MaintenanceRun) -> list[tuple[str, object, object]]:
     """The same with what it was then, and what it is now."""
     names = list(run.asked_settings)
     now = _json(asked_with(MaintenanceSetting.objects.filter(name__in=names)))

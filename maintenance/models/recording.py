@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from maintenance.engines.values import Diagnosis
 
-from . import DatabaseState, RunTarget
+from . import DatabaseState, MaintenanceSetting, RunTarget
 
 
 def write_state(
-    setting: Any, source: DatabaseState.Source, diagnosis: Diagnosis, target: RunTarget | None = None
+    setting: MaintenanceSetting, source: DatabaseState.Source, diagnosis: Diagnosis, target: RunTarget | None = None
 ) -> DatabaseState:
     """One row of TBL-097 from a diagnosis."""
     worst = {finding.severity for finding in diagnosis.findings}

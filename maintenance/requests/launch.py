@@ -5,7 +5,7 @@ Bad input gets one sentence and starts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -90,6 +90,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def _databases(about: object) -> Sequence[str]:
+    return about.target_databases or ["all"] if isinstance(about, Request) else []
+
+
 def refusals_audited(door: Callable[Concatenate[Actor, P], R]) -> Callable[Concatenate[Actor, P], R]:
     """Audit every refusal for want of permission, by a lock or by the four eyes, and nothing else."""
 
@@ -101,7 +105,7 @@ def refusals_audited(door: Callable[Concatenate[Actor, P], R]) -> Callable[Conca
             raise
         except Refused as refusal:
             about = args[0]
-            named = about.number if isinstance(about, MaintenanceRun) else ", ".join(about.target_databases or ["all"])  # type: ignore[attr-defined]
+            named = about.number if isinstance(about, MaintenanceRun) else ", ".join(_databases(about))
             operation = f"run.{door.__name__}_refused"
             chain.record(actor.name, operation, named, after={"because": str(refusal), "origin": actor.origin})
             raise

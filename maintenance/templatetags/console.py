@@ -12,7 +12,16 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from maintenance.models import MaintenanceRun, MaintenanceType, Node, SeverityLevel, Status, StepState
+from maintenance.models import (
+    MaintenanceRun,
+    MaintenanceType,
+    Node,
+    RunTarget,
+    SeverityLevel,
+    Status,
+    StepRecord,
+    StepState,
+)
 from maintenance.results import remedies
 from maintenance.text import labels, operations
 from maintenance.text.dates import passed
@@ -120,20 +129,20 @@ MARKS_OF_NODES = {
 """Boxes that record something bad: that their line is finished is no success."""
 
 
-def _mark_of(line: Any) -> tuple[str, str]:
+def _mark_of(line: StepRecord) -> tuple[str, str]:
     finished = line.state == StepState.FINISHED and not line.part
     known = MARKS_OF_NODES.get(Node(line.node)) if finished else None
     return known or STATES.get(line.state, ("idle", "·"))
 
 
 @register.filter
-def line_mark(line: Any) -> str:
+def line_mark(line: StepRecord) -> str:
     """What a line of the journal means, as a mark."""
     return _mark_of(line)[1]
 
 
 @register.filter
-def line_kind(line: Any) -> str:
+def line_kind(line: StepRecord) -> str:
     """The same as the class of its colour."""
     return _mark_of(line)[0]
 
@@ -166,7 +175,7 @@ def run_title(run: MaintenanceRun) -> str:
 
 
 @register.filter
-def waits_for_people(target: Any) -> str:
+def waits_for_people(target: RunTarget) -> str:
     """That somebody must come, and why; said once where the ending begins with it."""
     needed = _("{database} needs an operator.").format(database=target.database)
     ending = render(target.ended_because)
@@ -242,7 +251,7 @@ def who(name: str) -> str:
 
 
 @register.filter
-def step_name(target: Any) -> str:
+def step_name(target: RunTarget) -> str:
     """Where in the flowchart the target is, in words."""
     return labels.label(labels.STEPS, Node(target.node).step)
 
@@ -268,7 +277,7 @@ def sort_head(context: template.Context, column: str, name: str, css: str = "") 
 
 
 @register.filter
-def line_name(line: Any) -> str:
+def line_name(line: StepRecord) -> str:
     """The step, and inside it the effect that the line is about."""
     name = labels.label(labels.STEPS, line.step)
     return f"{name}: {labels.part(line.part)}" if line.part else name

@@ -27,6 +27,7 @@ from maintenance.identity.factors import device_of
 from maintenance.models import ApiToken, Preference
 
 from .access import open_to, person
+from .pieces import Page
 
 ZONE_COOKIE = "dbmaint_time_zone"
 """Written by static/live.js: no header tells where a browser is."""
@@ -66,7 +67,7 @@ def account(request: HttpRequest) -> HttpResponseBase:
     return render(request, "account/page.html", told(request))
 
 
-def told(request: HttpRequest, **more: Any) -> dict[str, Any]:
+def told(request: HttpRequest, **more: Any) -> Page:
     user = person(request)
     chosen = preference(request)
     return {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -21,6 +19,7 @@ from maintenance.text.render import render as rendered
 
 from .access import actor, open_to
 from .launching import described
+from .pieces import Page
 from .runs import refused
 
 
@@ -55,7 +54,7 @@ def reject(request: HttpRequest, pk: int) -> HttpResponseBase:
     return redirect("maintenance:run", pk)
 
 
-def seen(run: MaintenanceRun) -> dict[str, Any]:
+def seen(run: MaintenanceRun) -> Page:
     """Plan and settings as the approval will be bound to them, and what is no longer so."""
     why = outdated(run)
     return {

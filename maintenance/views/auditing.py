@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
@@ -96,7 +95,7 @@ def changes(entry: AuditEntry) -> list[Change]:
     ]
 
 
-def _shown(values: dict[str, Any], name: str) -> str:
+def _shown(values: dict[str, object], name: str) -> str:
     if name not in values:
         return ""
     value = values[name]

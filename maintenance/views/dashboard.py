@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -21,7 +20,7 @@ from maintenance.text.labels import duration
 
 from .access import READING, open_to
 from .live import fragment
-from .pieces import Tile, outage_clock
+from .pieces import Page, Tile, outage_clock
 
 INCIDENTS = 20
 SHOWN = 20
@@ -38,7 +37,7 @@ def dashboard_live(request: HttpRequest) -> HttpResponseBase:
     return fragment(request, "dashboard/parts.html", told())
 
 
-def told() -> dict[str, Any]:
+def told() -> Page:
     found = standings()
     active = [(s, s.target, outage_clock(s.target)) for s in found if s.target is not None]
     return {

@@ -32,7 +32,7 @@ from reports import course
 from .access import actor, may, open_to
 from .live import fragment
 from .numbers import number_in
-from .pieces import Tile
+from .pieces import Page, Tile
 
 PAGE = 50
 SHOWN_STATES = 120
@@ -126,7 +126,7 @@ def diagnose(request: HttpRequest, name: str) -> HttpResponseBase:
     return redirect(f"{reverse('maintenance:database', args=[name])}?after={last}&since={since}")
 
 
-def told(request: HttpRequest, name: str) -> dict[str, Any]:
+def told(request: HttpRequest, name: str) -> Page:
     setting = get_object_or_404(MaintenanceSetting, name=name)
     states = list(setting.states.defer("tables", "findings").order_by("-id")[:SHOWN_STATES])
     state = setting.states.order_by("-id").first()

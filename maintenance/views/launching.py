@@ -30,6 +30,7 @@ from maintenance.text.render import render as rendered
 
 from .access import actor, open_to, person
 from .numbers import number_in
+from .pieces import Page
 from .runs import refused
 
 FRESH = timedelta(minutes=10)
@@ -59,7 +60,7 @@ def offered(form: LaunchForm) -> list[tuple[Any, Standing]]:
     return [(boxes[s.setting.name], s) for s in first[: max(OFFERED_DATABASES, len(ticked))]]
 
 
-def initial(request: HttpRequest) -> dict[str, Any]:
+def initial(request: HttpRequest) -> Page:
     """From an earlier run ('repeat'), from a plan of this person ('plan'), or a database by name."""
     if number := number_in(request, "repeat"):
         run = MaintenanceRun.objects.filter(pk=number).first()
@@ -89,7 +90,7 @@ def initial(request: HttpRequest) -> dict[str, Any]:
     return {}
 
 
-def suggested(incident: Incident) -> dict[str, Any]:
+def suggested(incident: Incident) -> Page:
     """Only what the alert says; the person decides the rest."""
     told = {
         "databases": [incident.setting.name] if incident.setting else [],
@@ -244,7 +245,7 @@ def needs_approval(asked: launch.Request) -> bool:
     return needs_second_person(list(settings), asked)
 
 
-def described(made: StoredPlan, targets: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def described(made: StoredPlan, targets: Sequence[Page]) -> list[Page]:
     """Return these targets of the plan with the sentences on what it means for people, and findings worst first."""
     kind = made.request["maintenance_type"]
     usual = usual_outages([t["database"] for t in targets], kind)

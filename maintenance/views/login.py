@@ -19,11 +19,13 @@ from maintenance.identity.addresses import address
 from maintenance.identity.factors import device_of
 from maintenance.middleware import began
 
+from .pieces import Page
+
 
 class LoginForm(AuthenticationForm):
     """Django's; a name or an address that has to wait is turned away before any password is looked at."""
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> Page:
         name = str(self.cleaned_data.get("username", ""))
         attempt = throttle.attempt(name, self._address)
         try:
@@ -78,7 +80,7 @@ class PasswordChange(PasswordChangeView):
     success_url = reverse_lazy("maintenance:account")
     extra_context = {"title": _("Change password")}
 
-    def get_form_kwargs(self) -> dict[str, Any]:
+    def get_form_kwargs(self) -> Page:
         return {**super().get_form_kwargs(), "request": self.request}
 
     def form_valid(self, form: Any) -> HttpResponse:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.utils.translation import gettext as _
 
 from maintenance.models import RunTarget
 from maintenance.text.labels import hms
+
+Page = dict[str, Any]
+"""What a template is rendered with, by name."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
@@ -53,7 +52,7 @@ from .flowchart import draw
 from .live import fragment
 from .numbers import number_in
 from .operating import needed
-from .pieces import Clock, outage_clock
+from .pieces import Clock, Page, outage_clock
 
 JOURNAL_LINES = 14
 LOG_PAGE = 200
@@ -105,13 +104,13 @@ def _found(pk: int) -> MaintenanceRun:
     return get_object_or_404(MaintenanceRun.objects.select_related("approval"), pk=pk)
 
 
-def told(request: HttpRequest, run: MaintenanceRun) -> dict[str, Any]:
+def told(request: HttpRequest, run: MaintenanceRun) -> Page:
     """Everything the page says. The number of queries does not depend on what the run holds."""
     targets = list(run.targets.defer("gate", "image"))
     target = chosen(targets, request.GET.get("database", ""))
     over = run.finished_at is not None
     lost = target is not None and worker_lost(target)
-    context: dict[str, Any] = {
+    context: Page = {
         "run": run,
         "targets": targets,
         "target": target,
@@ -193,7 +192,7 @@ def expected_clock(target: RunTarget) -> list[Clock]:
     return [Clock(labels.hms(expected.seconds), note)]
 
 
-def left(target: RunTarget) -> dict[str, Any] | None:
+def left(target: RunTarget) -> Page | None:
     """How long it still takes, with the basis of that number, and why it is late if it is."""
     told = target.progress
     if target.finished_at is not None or not (told.get("left_seconds") or told.get("late")):
@@ -213,7 +212,7 @@ def chosen(targets: Sequence[RunTarget], name: str) -> RunTarget | None:
     return next(iter([*named, *busy, *worst]), None)
 
 
-def journal(lines: Sequence[StepRecord]) -> dict[str, Any]:
+def journal(lines: Sequence[StepRecord]) -> Page:
     """What people read, newest first: what is in hand, and the last that closed with a sentence."""
     closed = sorted((line for line in lines if line.finished_at and line.sentence), key=closing, reverse=True)
     return {
@@ -247,9 +246,7 @@ def work(target: RunTarget, records: Sequence[ActionRecord]) -> list[Work]:
     return sorted(found, key=lambda w: order.get(w.state, 3))
 
 
-def _planned(
-    entry: dict[str, Any], done: dict[tuple[str, str], ActionRecord], running: dict[str, float | None]
-) -> Work:
+def _planned(entry: Page, done: dict[tuple[str, str], ActionRecord], running: dict[str, float | None]) -> Work:
     record = done.get((entry["object"], entry["kind"]))
     state = record.state if record else "waiting"
     share = running.get(entry["object"]) if state == StepState.STARTED else None
@@ -262,13 +259,13 @@ def _recorded(record: ActionRecord) -> Work:
     return Work(record.object, record.action, reason, record.bytes_before, record.state, None, record)
 
 
-def findings(states: Sequence[DatabaseState]) -> list[dict[str, Any]]:
+def findings(states: Sequence[DatabaseState]) -> list[Page]:
     """Of the last diagnosis before the work."""
     looks = [state for state in states if state.source == DatabaseState.Source.DIAGNOSIS]
     return worst_first(looks[-1].findings) if looks else []
 
 
-def proof(target: RunTarget, lines: Sequence[StepRecord]) -> dict[str, Any] | None:
+def proof(target: RunTarget, lines: Sequence[StepRecord]) -> Page | None:
     target._prefetched_objects_cache = {"steps": lines}  # type: ignore[attr-defined]
     found = integrity(target)
     if found is not None:
@@ -285,7 +282,7 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponseBase:
     found = _found(pk)
     lines = log_of(found)
     page = Paginator(lines.filter(finished_at__isnull=False), LOG_PAGE).get_page(request.GET.get("page"))
-    context: dict[str, Any] = {"run": found, "page": page, "live": found.finished_at is None and not page.has_next()}
+    context: Page = {"run": found, "page": page, "live": found.finished_at is None and not page.has_next()}
     if not page.has_next():
         context["in_hand"] = list(lines.filter(state=StepState.STARTED))
         shown = list(page)

@@ -21,7 +21,7 @@ from maintenance.notifications import events
 from .flowchart import row
 from .journal import LeaseLost
 from .progress import Forecast
-from .steps.context import Context
+from .steps.context import Context, Reason
 
 log = logging.getLogger("maintenance")
 told_to_leave = threading.Event()
@@ -117,9 +117,9 @@ class Heart(threading.Thread):
         elif deadline is not None and timezone.now() > deadline:
             self.order("timed_out")
 
-    def order(self, reason: str) -> None:
+    def order(self, reason: Reason) -> None:
         """Interrupt the engine, for this reason."""
-        self.ctx.reason = reason  # type: ignore[assignment]
+        self.ctx.reason = reason
         self.ctx.engine.interrupt()
 
     def stop(self) -> None:

@@ -132,7 +132,7 @@ class Journal:
                 raise LeaseLost(f"run target {self.target_id} is no longer held with token {self.token}")
             yield
 
-    def _note(self, kind: str, **line: Any) -> None:
+    def _note(self, kind: str, **line: object) -> None:
         entry: Json = {"kind": kind, "token": self.token, **line}
         with self._boxing:
             if self.box is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from django.utils import timezone
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
@@ -25,7 +25,7 @@ def not_ahead(at: datetime) -> datetime:
     return at
 
 
-def whole(number: Any) -> Any:
+def whole(number: object) -> object:
     """28.0 is an integer in JSON."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema
 
@@ -12,7 +12,7 @@ from .fields import PLAIN, Answered, Name, Sent, Text
 from .states import Finding
 
 
-def all_or_named(value: Any) -> Any:
+def all_or_named(value: object) -> object:
     """Left out must never mean every database."""
     if value is None or value == []:
         raise ValueError('Name the databases, or say "all"')

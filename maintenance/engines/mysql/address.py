@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import MySQLdb
 from MySQLdb.constants import CLIENT
@@ -69,7 +68,8 @@ def connect(url: URL, read_seconds: int, first: str) -> MySQLdb.Connection:
     Raises MySQLdb's errors; Unable for an address that is not allowed, and where TLS is demanded and not offered.
     """
     given, mode = parameters(url), ssl_mode(url)
-    options: dict[str, Any] = {name: int(given[name]) for name in ("connect_timeout", "write_timeout") if name in given}
+    seconds = ("connect_timeout", "write_timeout")
+    options: dict[str, object] = {name: int(given[name]) for name in seconds if name in given}
     options.setdefault("connect_timeout", CONNECT_SECONDS)
     options["read_timeout"] = max(read_seconds, int(given.get("read_timeout", 0)))
     if mode is not None:

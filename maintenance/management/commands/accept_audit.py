@@ -22,7 +22,7 @@ class Command(terminal.PersonsCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--reason", required=True, help="what happened, and who looked into it")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         if not options["reason"].strip():
             self.stderr.write("A reason is required.")
             sys.exit(2)

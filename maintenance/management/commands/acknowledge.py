@@ -18,7 +18,7 @@ class Command(terminal.PersonsCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run", help="its number (EM-2026-0147) or id (147)")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         run = terminal.named(options["run"])
         if run is None:
             self.refuse(f"There is no maintenance {options['run']}.")

@@ -29,7 +29,7 @@ class Command(terminal.PersonsCommand):
         parser.add_argument("--days", type=int, default=90, help="until it expires; default: 90")
         parser.add_argument("--json", action="store_true")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         user = User.objects.filter(username=options["user"], is_active=True).first()
         if user is None:
             self.refuse(f"There is no person {options['user']} who may log in.")

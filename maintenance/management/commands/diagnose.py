@@ -20,7 +20,7 @@ class Command(terminal.PersonsCommand):
         parser.add_argument("name")
         parser.add_argument("--json", action="store_true")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         setting = MaintenanceSetting.objects.filter(name=options["name"]).first()
         if setting is None:
             known = ", ".join(MaintenanceSetting.objects.values_list("name", flat=True)) or "none"

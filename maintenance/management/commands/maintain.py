@@ -46,7 +46,7 @@ class Command(terminal.PersonsCommand):
         how.add_argument("--wait", action="store_true", help="follow the worker to the end")
         parser.add_argument("--json", action="store_true", help="the outcome as JSON on stdout")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         databases = None if options["all"] else [n for group in options["database"] for n in group]
         request = launch.Request(
             maintenance_type=options["type"],

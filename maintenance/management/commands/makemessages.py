@@ -35,7 +35,7 @@ class Command(makemessages.Command):
         "--keyword=plural:2,3",
     ]
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         """As the catalogue is kept: one line a message, no line numbers, nothing obsolete, no tests and tools."""
         options |= {"no_wrap": True, "no_obsolete": True, "add_location": "file"}
         options["ignore_patterns"] = [*options["ignore_patterns"], *NOT_SHOWN]

@@ -31,7 +31,7 @@ class Command(terminal.PersonsCommand):
         RunTarget.objects.filter(pk=target_id, token=target.token).update(lease_until=None)
         return True
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         taken: list[int] = []
         for target in tasks.without_worker():
             self.stderr.write(f"Taking up {target.database} of run {target.run_id} at node {target.node}.")

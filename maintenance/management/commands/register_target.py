@@ -35,7 +35,7 @@ class Command(terminal.PersonsCommand):
         )
         parser.add_argument("--json", action="store_true")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         name = options["name"]
         url = sys.stdin.readline().strip() if options["url"] == "-" else options["url"]
         setting = MaintenanceSetting.objects.filter(name=name).first() or MaintenanceSetting(name=name)

@@ -19,7 +19,7 @@ class Command(terminal.PersonsCommand):
         parser.add_argument("run", help="its number (EM-2026-0147) or id (147)")
         parser.add_argument("--comment", required=True, help="what would have to be otherwise")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         run = terminal.named(options["run"])
         if run is None:
             self.stderr.write(f"There is no maintenance {options['run']}.")

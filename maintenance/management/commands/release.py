@@ -31,7 +31,7 @@ class Command(terminal.PersonsCommand):
         parser.add_argument("name")
         parser.add_argument("--black-box", type=Path, help="the file, when DBMAINT_HOME does not lead to it")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         name = options["name"]
         path = options["black_box"] or link(name)
         if not os.path.exists(path):  # Path.exists raises for a name too long for a file

@@ -24,7 +24,7 @@ class Command(terminal.PersonsCommand):
         parser.add_argument("--no-bom", action="store_true", help="CSV without a byte order mark")
         parser.add_argument("--json", action="store_true")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         run = self.found(options["run"])
         try:
             path = write.make_again(run, self.who.name, options["language"], False if options["no_bom"] else None)

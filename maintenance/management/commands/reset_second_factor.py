@@ -19,7 +19,7 @@ class Command(terminal.PersonsCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         name = options["username"]
         user = User.objects.filter(username=name).first()
         if user is None:

@@ -19,7 +19,7 @@ class Command(terminal.PersonsCommand):
         parser.add_argument("--dry-run", action="store_true", help="only says what would go")
         parser.add_argument("--json", action="store_true")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         found = retention.remove(self.who.name, options["dry_run"])
         if options["json"]:
             terminal.write_json(self.stdout, asdict(found))

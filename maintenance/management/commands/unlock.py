@@ -21,7 +21,7 @@ class Command(terminal.PersonsCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         name = options["username"]
         if not User.objects.filter(username=name).exists():
             self.stderr.write(f"There is nobody called {name}.")

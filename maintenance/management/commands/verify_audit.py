@@ -15,7 +15,7 @@ class Command(terminal.PersonsCommand):
     needs = ("verify_audit",)
     help = "Checks the whole audit chain; exit 1 and the first bad entry if it is broken."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         verdict = chain.verify()
         if not verdict.whole:
             self.stderr.write(f"The audit chain is broken: {verdict.problem}.")

@@ -25,7 +25,7 @@ log = logging.getLogger("maintenance")
 class Command(BaseCommand):
     help = "Runs workers (django-q2's cluster), the sweep and the delivery of messages."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         cluster = Cluster()
         connections.close_all()  # A child that closes what it inherited ends our session on the server as well.
         cluster.start()

@@ -15,7 +15,7 @@ from maintenance.identity.operators import operator
 class Command(changepassword.Command):
     help = "Changes a person's password; audited. It ends their sessions and their tokens."
 
-    def handle(self, *args: Any, **options: Any) -> Any:
+    def handle(self, *args: object, **options: Any) -> Any:
         by = operator()
         with transaction.atomic():
             told = super().handle(*args, **options)

@@ -15,7 +15,7 @@ from maintenance.identity.operators import operator
 class Command(createsuperuser.Command):
     help = "Makes a person who may do everything; audited."
 
-    def handle(self, *args: Any, **options: Any) -> Any:
+    def handle(self, *args: object, **options: Any) -> Any:
         by = operator()
         with transaction.atomic():
             before = set(User.objects.values_list("pk", flat=True))
