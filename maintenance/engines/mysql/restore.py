@@ -36,12 +36,15 @@ class Trailer:
 
 
 def trailer(path: Path, seal: Seal) -> Trailer:
-    """Return what the comment lines of a dump file tell. Reads it whole."""
+    """Return what the comment lines of a dump file tell. Reads it whole. Raises Damaged where it is not whole."""
     reading = _Reading()
-    with archive.reading(path, seal) as stream:
-        for fresh, line in lines_of(stream):
-            reading.is_sql(fresh, line)
-    return reading.told(path)
+    try:
+        with archive.reading(path, seal) as stream:
+            for fresh, line in lines_of(stream):
+                reading.is_sql(fresh, line)
+        return reading.told(path)
+    except ArchiveError as error:
+        raise Damaged("reading", path.name, str(error)) from error
 
 
 def load(server: Server, path: Path, seal: Seal, schema: str, empty: Iterable[str] = ()) -> Trailer:
