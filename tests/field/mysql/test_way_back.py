@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import pytest
 
 from maintenance.engines.archive import Seal
-from maintenance.engines.errors import Unable
+from maintenance.engines.errors import EngineError, Unable
 from maintenance.engines.mysql import Family
+from maintenance.engines.values import Limits
 from tests.engines.lab_mariadb import MariaDBLab
 from tests.engines.lab_mysql import MySQLLab
 from tests.field.mysql.runs import maintain, make
@@ -133,3 +134,30 @@ def test_what_mysql_demands_today_is_not_demanded_of_what_was_made_before(mysql_
         ran = maintain(engine, lab, "rebuild", roll_back=True)
     assert ran.refused is None
     assert seen_from_outside(lab) == before
+
+
+def test_a_cut_that_could_do_nothing_leaves_everything_open(family_lab: MariaDBLab) -> None:
+    """A server that takes no change now: nothing was touched, so nothing has to be undone, and nothing is tried."""
+    lab = family_lab
+    lab.fill()
+    connection = lab.server.connect(lab.database)
+    cursor = connection.cursor()
+    is_mysql = isinstance(lab, MySQLLab)
+    try:
+        for statement in (
+            ("SET GLOBAL super_read_only = ON",) if is_mysql else ("BACKUP STAGE START", "BACKUP STAGE BLOCK_DDL")
+        ):
+            cursor.execute(statement)
+        with lab.engine(limits=Limits(lock_seconds=2, cut_seconds=5)) as engine:
+            assert isinstance(engine, Family)
+            engine.lock.fence()
+            gate = engine.gate.read_state()
+            with pytest.raises(EngineError):
+                engine.gate.cut(gate, engine.tag.mark)
+            engine.gate.open(gate, None)
+            assert engine.gate.differences(gate) == []
+            assert engine.rollback.clean() == []
+        lab.app_connection().close()  # type: ignore[no-untyped-call]
+    finally:
+        cursor.execute("SET GLOBAL read_only = OFF" if is_mysql else "BACKUP STAGE END")
+        connection.close()  # type: ignore[no-untyped-call]
