@@ -1,8 +1,9 @@
 """Copies on the server itself of tables whose values a dump does not carry as they are.
 
-A dump is text: it holds six digits of a FLOAT, no sign of a zero, no text that its own character set alone can say, no
-row whose statement is longer than the server takes, and stored columns are computed anew when it is loaded. Such tables
-are copied under the cut, by INSERT … SELECT, into a schema of ours, and a rollback takes their rows from there.
+A dump is text: it holds six digits of a FLOAT, no sign of a zero, no value of an ENUM that is none of its members, no
+text that its own character set alone can say, no row whose statement is longer than the server takes, and stored values
+are computed anew when it is loaded. Such tables are copied under the cut, by INSERT … SELECT, into a schema of ours,
+and a rollback takes their rows from there.
 """
 
 from __future__ import annotations
@@ -139,6 +140,9 @@ def _says_too_little(server: Server, session: Session, table: Table, found: Sequ
             continue
         if one.type in ("double", "real"):
             signs.append(f"({name} = 0 AND CAST({name} AS CHAR) LIKE '-%')")
+        if one.type == "enum":
+            # None of the members: printed like the member ''.
+            signs.append(f"{name} + 0 = 0")
         if charset is not None and charset not in WHOLE_TEXT and one.type not in ("enum", "set"):
             again = f"CONVERT(CONVERT({name} USING utf8mb4) USING {charset})"
             signs.append(f"NOT (CAST({name} AS BINARY) <=> CAST({again} AS BINARY))")

@@ -52,7 +52,9 @@ def maintain(
         ran.refused = error
     if roll_back:
         side = engine.rollback.restore_beside(image, backup, Seal())
-        assert engine.verifier.fingerprint(None, side) == ran.before
+        restored = engine.verifier.fingerprint(None, side)
+        wrong = [name for name in ran.before if restored.get(name) != ran.before[name]]
+        assert wrong == [], f"restored otherwise: {wrong}"
         engine.rollback.swap(side, gate, engine.tag.mark)
         assert engine.verifier.definitions() == definitions
     ran.after = engine.verifier.fingerprint(None)
