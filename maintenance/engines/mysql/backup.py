@@ -16,11 +16,11 @@ from ..messages import msg
 from ..parts import Backups
 from ..values import Backup, Fingerprint, Image
 from . import physical, structure
-from .backup_publish import failures_told
 from .dump_file import Contents, objects_dumps, tables_dump, write_dump
 from .exact_copy import copy_exactly
 from .fingerprints import fingerprint
 from .names import canonical, plain
+from .native_programs import failures_told
 from .repair.corruption import unreadable_tables
 from .table_rules import refuse_what_would_not_come_back
 from .target import Server

@@ -15,7 +15,7 @@ from ..errors import Unable
 from ..messages import msg
 from . import structure
 from .address import is_mariadbs
-from .backup_publish import failures_told, program
+from .native_programs import failures_told, program
 from .repair.corruption import unreadable_tables
 from .target import ALL_ROWS, Server
 

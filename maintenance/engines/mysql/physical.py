@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from .. import archive, programs
 from ..archive import Archive, ArchiveError, Seal
 from ..values import Backup
-from .backup_publish import failures_told, program
 from .connection import Session
 from .names import shortened
+from .native_programs import failures_told, program
 from .target import Server
 
 MARIABACKUP = "mariabackup"

@@ -13,11 +13,11 @@ from ..errors import Damaged, Unable
 from ..messages import msg
 from ..values import Backup, Image
 from . import structure
-from .backup_publish import failures_told
 from .connection import Session
 from .dump_file import DEFINITION, END, OBJECTS, UNREAD, client_program, lines_of
 from .exact_copy import take_rows
 from .names import canonical, full, plain, quoted
+from .native_programs import failures_told
 from .physical import CLONE, MARIABACKUP, METHODS
 from .repair.quarantine import new_schema, save_definitions
 from .table_rules import set_aside
