@@ -24,9 +24,10 @@ from .sql import ask, canonical, configure, is_superuser, quoted, words_of
 from .target import TargetDatabase
 
 GROUP_BYTES, GROUP_PARTS = 16_000_000, 500
-HARMLESS = {"55P03", "57014", "42501", *UNKNOWN_NAMES}
-"""Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege, an extension of before, or a
-function of an index that counts on the usual path of names."""
+HARMLESS = {"55P03", "57014", "42501", "0A000", *UNKNOWN_NAMES}
+"""Codes that mean 'could not look' instead of 'is damaged': lock, timeout, privilege, rows kept in another way than the
+server's own (table access methods), an extension of before, or a function of an index that counts on the usual path of
+names."""
 ENDLESS = {"57014", "42501"}
 """Of these, the ones that would meet every half of a group as well."""
 

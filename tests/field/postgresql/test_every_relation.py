@@ -137,3 +137,11 @@ def test_what_a_broken_build_left_of_an_index_of_long_values_is_dropped(lab: Pos
         assert made.verifier.fingerprint(None) == before
         assert kinds(made) == set()
     assert lab.sql(left) == []
+
+
+def test_a_table_that_is_kept_in_another_way_is_no_damaged_one(lab: PostgreSQLLab) -> None:
+    lab.sql("CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler")
+    lab.sql("CREATE TABLE otherwise USING heap2 AS SELECT i FROM generate_series(1, 10) i")
+    with engine(lab) as made:
+        assert "damaged_table" not in {finding.code for finding in made.diagnostics.diagnose(SMALL).findings}
+        assert all(check.passed for check in made.verifier.check(None))

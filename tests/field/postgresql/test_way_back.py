@@ -30,6 +30,13 @@ RESTORABLE = {
     "partitions": """CREATE TABLE p (k int, v text) PARTITION BY LIST (k);
         CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
         INSERT INTO p VALUES (1, 'one')""",
+    "an operator that others name and nobody made": """
+        CREATE OPERATOR !== (FUNCTION = booleq, LEFTARG = boolean, RIGHTARG = boolean, NEGATOR = ===)""",
+    "the comment of a subscription that was dropped": """
+        CREATE SUBSCRIPTION gone CONNECTION 'dbname=none' PUBLICATION none WITH (connect = false, slot_name = NONE);
+        COMMENT ON SUBSCRIPTION gone IS 'it stays'; DROP SUBSCRIPTION gone""",
+    "an access method of another name": """CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler;
+        CREATE TABLE otherwise USING heap2 AS SELECT i FROM generate_series(1, 10) i""",
     "an owner's check": """ALTER TABLE customers OWNER TO plain_owner; SET ROLE plain_owner;
         CREATE FUNCTION public.fine(text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
         ALTER TABLE customers ADD CHECK (public.fine(name))""",
