@@ -58,6 +58,7 @@ ACTIONS: Mapping[str, Promise] = {
     "replace_table": lazy("move the rows into a new table"),
     "replace_indexes": lazy("make the indexes again from the rows"),
     "restore_header": lazy("restore the file’s header"),
+    "rebuild_search_index": lazy("make the search index again"),
     "salvage_file": lazy("put the file together again from its pages"),
 }
 """What an engine's own word for a piece of work means."""
@@ -102,6 +103,7 @@ CHECKS: Mapping[str, Promise] = {
     "index can be read": lazy("index can be read"),
     "index": lazy("index"),
     "readable": lazy("readable"),
+    "search index": lazy("search index"),
     "foreign key": lazy("foreign key"),
     "foreign keys": lazy("foreign keys"),
     "unique": lazy("unique"),

@@ -15,11 +15,11 @@ from .backup import raw_copy, write_bytes
 from .connection import fresh
 from .diagnosis.corruption import indexes_of
 from .file_copies import synced
-from .file_header import MAGIC
 from .names import Table, quoted, tables_in
 from .repair.replace import replace_indexes, replace_table
 from .repair.whole_file import salvage_file
 from .restore import put_in_place
+from .search_indexes import damage_of, make_again, search_indexes_in
 from .table_scan import rowid_name
 from .target import DatabaseFile
 from .verification import structure
@@ -174,9 +174,10 @@ def _salvage(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Perfo
 def _restore_header(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     """On a copy first; it takes the place of the live file only when SQLite can read it."""
     before = file.path.stat().st_size
-    if file.header().magic:
-        return Performed(msg("The first 16 bytes are as they must be already."), before, before)
-    count = _with_header(file, ((0, MAGIC),))
+    corrections = file.header().corrections
+    if not corrections:
+        return Performed(msg("The beginning of the header is as it must be already."), before, before)
+    count = _with_header(file, corrections)
     return Performed(msg("The header was written again; {count} tables can be seen.", count=count), before, before)
 
 
@@ -207,6 +208,22 @@ def _with_header(file: DatabaseFile, bytes_at: Sequence[tuple[int, bytes]]) -> i
         return len(tables_in(connection))
 
 
+def _rebuild_search_index(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
+    """In one transaction; nothing when its own check finds nothing any more."""
+    with file.working("making again", action.object) as connection:
+        index = next((one for one in search_indexes_in(connection) if one.canonical == action.object), None)
+        if index is None:
+            raise Unable("making again", action.object, "there is no such table")
+        if damage_of(connection, index) is None:
+            return Performed(msg("The index is sound already."), None, None)
+        connection.execute("BEGIN IMMEDIATE")
+        make_again(connection, index)
+        if words := damage_of(connection, index):
+            raise Damaged("making again", action.object, words)
+        connection.execute("COMMIT")
+    return Performed(msg("The index was made again from its rows, and its own check finds nothing."), None, None)
+
+
 def _salvage_file(file: DatabaseFile, action: Action, allow_data_loss: bool) -> Performed:
     return salvage_file(file, allow_data_loss)
 
@@ -217,6 +234,7 @@ ACTIONS: dict[str, Callable[[DatabaseFile, Action, bool], Performed]] = {
     "salvage_file": _salvage_file,
     "replace_indexes": _replace_indexes,
     "replace_table": _replace_table,
+    "rebuild_search_index": _rebuild_search_index,
     "salvage": _salvage,
     "reindex": _reindex,
     "remake_indexes": _remake_indexes,

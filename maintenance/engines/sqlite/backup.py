@@ -20,7 +20,7 @@ from ..values import Backup, Fingerprint, Image
 from .connection import connect, scratch
 from .driver_errors import translated
 from .file_copies import copied, synced
-from .file_header import MAGIC, Header
+from .file_header import Header
 from .fingerprints import fingerprint_all
 from .marker import note_elsewhere
 from .names import JOURNALS
@@ -252,8 +252,9 @@ def written_back(file: DatabaseFile) -> bool:
     try:
         with file.working("copying", file.name) as connection:
             return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except Damaged:
-        return False
+    except Damaged:  # the schema cannot be read, and no log is written back then
+        log = file.beside("-wal")
+        return not (log.exists() and log.stat().st_size)
 
 
 def image_copy(file: DatabaseFile) -> Path:
@@ -273,14 +274,14 @@ def mended_copy(file: DatabaseFile) -> Path:
 def mended_side(file: DatabaseFile, side: Path) -> Path:
     """The side copy itself where SQLite can read it, else a mended copy of it as above."""
     header = file.header_of(side)
-    return side if header.magic and not header.truncated else _mended(file, side, header)
+    return side if header.magic and not header.corrections and not header.truncated else _mended(file, side, header)
 
 
 def _mended(file: DatabaseFile, true_copy: Path, header: Header) -> Path:
     copy = file.sides.mended
     file.copy_bytes(true_copy, copy)
-    if not header.magic and header.plausible:
-        write_bytes(copy, ((0, MAGIC),))
+    if header.corrections:
+        write_bytes(copy, header.corrections)
     if header.claims_too_much(shutil.disk_usage(copy.parent).free):
         write_bytes(copy, ((28, (header.file_bytes // header.page_size).to_bytes(4, "big")),))
     elif header.truncated:

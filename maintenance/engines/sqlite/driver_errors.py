@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ..errors import AccessDenied, Damaged, EngineError, Interrupted, ResourceShortage, Transient, Unable, Unreachable
 from ..messages import msg
 
-BUSY, LOCKED, INTERRUPT, CORRUPT, FULL, NOTADB = 5, 6, 9, 11, 13, 26
+BUSY, LOCKED, READONLY, INTERRUPT, CORRUPT, FULL, NOTADB = 5, 6, 8, 9, 11, 13, 26
 UNSUPPORTED = "unsupported file format"
 """The header tells a format of the schema that no version has; SQLite gives it no code of its own."""
 OTHER_ENCODING = "attached databases must use the same text encoding as main database"
@@ -25,7 +25,7 @@ _PRIMARY: dict[int, type[EngineError]] = {
     BUSY: Transient,
     LOCKED: Transient,
     7: ResourceShortage,  # NOMEM
-    8: AccessDenied,  # READONLY
+    READONLY: AccessDenied,
     INTERRUPT: Interrupted,
     10: Transient,  # IOERR
     CORRUPT: Damaged,

@@ -17,7 +17,7 @@ from contextlib import suppress
 from ..errors import Transient, Unable
 from ..messages import msg
 from .connection import connect
-from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, UNSUPPORTED, from_driver, primary
+from .driver_errors import BUSY, CORRUPT, LOCKED, NOTADB, READONLY, UNSUPPORTED, from_driver, primary
 from .file_copies import synced
 from .names import JOURNALS
 from .processes import holders, named
@@ -63,7 +63,9 @@ def hold(file: DatabaseFile) -> None:
             return
         except sqlite3.Error as error:
             code = primary(error)
-            if code in (NOTADB, CORRUPT) or str(error) == UNSUPPORTED:
+            # SQLite opens a file for reading alone when its header tells a version that there is not.
+            unwritable = code == READONLY and bool(file.header().corrections)
+            if code in (NOTADB, CORRUPT) or str(error) == UNSUPPORTED or unwritable:
                 file.raw = _raw(file)
                 if file.raw is not None:
                     return

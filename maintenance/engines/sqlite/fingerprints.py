@@ -12,6 +12,7 @@ from ..errors import Damaged, Interrupted, Transient
 from ..values import Fingerprint
 from .driver_errors import from_reading
 from .names import tables_in
+from .search_indexes import damage_of, opens, search_indexes_in
 from .table_scan import rowid_name, table_scan
 
 SEQUENCES = "sqlite_sequence"
@@ -65,6 +66,13 @@ def fingerprint_all(connection: sqlite3.Connection, tables: Sequence[str] | None
         for name in names
         if name != SEQUENCES
     }
+    for index in search_indexes_in(connection):
+        behind = [name for name in found if name in known and index.is_behind(known[name].name)]
+        if not behind or not index.can_be_made_again or not opens(connection, index):
+            continue
+        if words := damage_of(connection, index):
+            # What a broken index finds by is nothing to compare with: it is made again.
+            found |= {name: Fingerprint(None, None, words) for name in behind}
     if (tables is None or SEQUENCES in tables) and has_sequences(connection):
         found[SEQUENCES] = fingerprint_table(connection, SEQUENCES)
     return found

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from ..errors import Unable
 from ..messages import Message, msg, size
 from ..parts import Planner
-from ..values import Action, Diagnosis, MaintenanceType, TableFacts, Thresholds
+from ..values import Action, Diagnosis, Finding, MaintenanceType, TableFacts, Thresholds
 from .diagnosis.application_functions import NEEDS_APPLICATION
 from .diagnosis.folder import FOREIGN_LOG as LOG
 from .diagnosis.header import ENCRYPTED
+from .diagnosis.search_indexes import REBUILT as SEARCH
 from .diagnosis.sizes import WORTH_STATISTICS
 from .exclusive_lock import FOREIGN_LOG
 
@@ -77,6 +78,10 @@ def _planned(
     actions = _header_actions(file_name, diagnosis, codes) if whole else []
     for fact in chosen:
         actions += _repairs(fact, allow_data_loss, whole)
+    if whole:
+        actions += [
+            _search_index_action(finding, diagnosis) for finding in diagnosis.findings if finding.code == SEARCH
+        ]
     mended = {action.object for action in actions}
     if kind == "rebuild":
         actions += _remade(file_name, diagnosis, [fact for fact in chosen if fact.name not in mended], whole)
@@ -137,10 +142,16 @@ def _salvage(file_name: str, diagnosis: Diagnosis, kind: MaintenanceType, loses:
     return actions
 
 
+def _search_index_action(finding: Finding, diagnosis: Diagnosis) -> Action:
+    reason = msg("The index contradicts itself; it is made again from its rows.")
+    size_bytes = diagnosis.size_bytes
+    return Action(finding.object, "rebuild_search_index", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)
+
+
 def _header_actions(file_name: str, diagnosis: Diagnosis, codes: set[str]) -> list[Action]:
     size_bytes = diagnosis.size_bytes
     if "header_damaged" in codes:
-        reason = msg("The first 16 bytes are wrong; they are the same in every SQLite file.")
+        reason = msg("The beginning of the header is wrong; what must stand there is known.")
         return [Action(file_name, "restore_header", reason, EXCLUSIVE, size_bytes, size_bytes, REPAIR)]
     if "page_count_wrong" in codes:
         reason = msg("The header claims more pages than the file has; the true number is written into it.")

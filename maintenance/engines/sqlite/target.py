@@ -26,7 +26,7 @@ from ..values import Limits, Tag
 from . import foreign_log
 from .connection import Mode, connect
 from .driver_errors import translated
-from .file_header import MAGIC, Header, first_bytes
+from .file_header import Header, first_bytes, header_in
 from .names import Sides
 from .processes import holders, named
 
@@ -338,17 +338,7 @@ class DatabaseFile:
 
     def header_of(self, path: Path) -> Header:
         """As `header`, of a copy."""
-        raw = first_bytes(path, 100)
-        size = int.from_bytes(raw[16:18], "big")
-        return Header(
-            magic=raw[:16] == MAGIC,
-            page_size=65536 if size == 1 else size,
-            reserved=raw[20] if len(raw) > 20 else 0,
-            write_ahead=raw[18:20] == b"\x02\x02",
-            # The page count is only to be believed when the two change counters agree.
-            pages=int.from_bytes(raw[28:32], "big") if raw[24:28] == raw[92:96] else 0,
-            file_bytes=path.stat().st_size,
-        )
+        return header_in(first_bytes(path, 100), path.stat().st_size)
 
     def notice_truncation(self) -> bool:
         """True, and tolerant from now on, when the file ends before its header says.

@@ -17,6 +17,7 @@ from .definitions import definitions
 from .driver_errors import from_reading
 from .fingerprints import fingerprint_all, has_sequences
 from .names import Table, quoted, tables_in
+from .search_indexes import damage_of, search_indexes_in
 from .table_scan import table_scan
 from .target import DatabaseFile
 
@@ -98,6 +99,12 @@ def _structure_checks(
     return [Check("structure", object, not lines, "; ".join(lines[:5])) for object, lines in found]
 
 
+def _search_index_checks(connection: sqlite3.Connection) -> list[Check]:
+    """What each full-text and spatial index says of itself."""
+    told = [(index, damage_of(connection, index)) for index in search_indexes_in(connection)]
+    return [Check("search index", index.canonical, words is None, words or "", of_rows=True) for index, words in told]
+
+
 def _table_checks(connection: sqlite3.Connection, table: Table, thorough: bool) -> list[Check]:
     found: list[Check] = []
     try:
@@ -166,6 +173,8 @@ class FileVerifier(Verifier):
                 known = tables_in(connection)
                 chosen = [known[name] for name in known if tables is None or name in tables]
                 found = _structure_checks(connection, file.name, chosen, tables is None, thorough)
+                if tables is None and thorough:
+                    found += _search_index_checks(connection)
                 return found + [check for table in chosen for check in _table_checks(connection, table, thorough)]
         except EngineError as error:
             if error.kind != "integrity":

@@ -22,6 +22,7 @@ from .folder import folder_findings
 from .header import ENCRYPTED, UNPARSED, header_findings, schema_unreadable, unreadable
 from .search_indexes import search_index_findings
 from .sizes import facts_of, judged, page_use, sampled_rows, whole_file
+from .strangers import strangers
 
 UNOPENED = {"header_damaged", "file_damaged", "page_count_wrong", ENCRYPTED}
 """Findings of files that SQLite is not asked about."""
@@ -75,6 +76,9 @@ def _inside(
     foreign = tables_of_others(connection, chosen)
     ours = [table for table in chosen if table.canonical not in foreign]
     harm = Harm(connection, ours, whole=tables is None and not foreign)
+    if harm.found:
+        for name, words in strangers(file, connection, ours).items():
+            harm.rows.setdefault(name, words)
     findings = [*foreign_findings(foreign), *harm.findings()]
     pages = page_use(connection)
     sampled = sampled_rows(connection)

@@ -17,6 +17,7 @@ from ..verification import structure
 MOST_ASKED = 200
 """Columns whose types are looked at."""
 _PAGE = re.compile(r"page (\d+)", re.IGNORECASE)
+_TWICE = re.compile(r"non-unique entry in index (.+)$")
 _INDEX = re.compile(r"(?:missing from index|entries in index|entry in index|index) (\S+)$")
 
 
@@ -59,8 +60,11 @@ class Harm:
         wrong = {found.group(1) for line in lines if (found := _INDEX.search(line))}
         broken = [index for index in indexes if index in owners or not _index_reads(connection, table, index)]
         unread = _unreadable_rows(connection, table)
+        twice = {found.group(1) for line in lines if (found := _TWICE.match(line))}
         if unread is not None:
             self.rows[name] = unread
+        elif twice and not broken:
+            self.rows[name] = listed([duplicates(connection, table, index) for index in sorted(twice)])
         elif table.name in owners or not (broken or wrong & set(indexes)):
             self.rows[name] = self.evidence[name]
         elif gone := [index for index in wrong & set(indexes) - set(broken) if _knows_more(connection, table, index)]:
@@ -79,6 +83,11 @@ class Harm:
         # With rows missing every index seems to have too many entries; that says nothing of the index.
         if wrong and name not in self.rows:
             self.wrong[name] = wrong
+
+    @property
+    def found(self) -> bool:
+        """Whether there is any damage at all."""
+        return bool(self.rows or self.broken or self.wrong or self.elsewhere)
 
     def findings(self) -> list[Finding]:
         found = [
@@ -123,6 +132,20 @@ def indexes_of(connection: sqlite3.Connection, table: Table) -> list[str]:
         (table.name,),
     )
     return [str(row[0]) for row in rows.fetchall()]
+
+
+def duplicates(connection: sqlite3.Connection, table: Table, index: str) -> str:
+    """Return how many keys of a unique index stand in several rows, with the first of these rows."""
+    columns = [str(row[0]) for row in connection.execute("SELECT name FROM pragma_index_info(?)", (index,)) if row[0]]
+    rowid = rowid_name(connection, table.name)
+    if not columns or rowid is None:
+        return msg("{index} has keys that stand in several rows", index=index)
+    key = ", ".join(map(quoted, columns))
+    where = " AND ".join(f"{quoted(column)} IS NOT NULL" for column in columns)
+    statement = table_scan(connection, table.name, f"group_concat({rowid}, ' ')")
+    rows = connection.execute(f"{statement} WHERE {where} GROUP BY {key} HAVING count(*) > 1").fetchall()
+    shown = "; ".join(str(row[0])[:60] for row in rows[:3])
+    return msg("{count:,} keys of {index} stand in several rows: {shown}", count=len(rows), index=index, shown=shown)
 
 
 def _owners(connection: sqlite3.Connection, lines: list[str], table: Table) -> set[str]:

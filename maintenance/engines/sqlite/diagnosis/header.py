@@ -82,6 +82,21 @@ def header_findings(file: DatabaseFile) -> list[Finding]:
                 msg("Something else wrote into the file; writing the 16 bytes again may bring everything back."),
             )
         ]
+    if header.corrections:
+        writes, reads = header.versions
+        return [
+            Finding(
+                "header_damaged",
+                "critical",
+                "",
+                msg(
+                    "Version {writes} of the format may write the file and {reads} read it: there are 1 and 2.",
+                    writes=writes,
+                    reads=reads,
+                ),
+                msg("Something else wrote into the header; as it is, no program can write into the file."),
+            )
+        ]
     if header.claims_too_much(shutil.disk_usage(file.path.parent).free):
         return [
             Finding(

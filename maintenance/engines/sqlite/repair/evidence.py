@@ -87,30 +87,28 @@ class Witnesses:
             self._ask(index, cell, key, told)
         return told
 
-    def try_out(self, own: Iterable[tuple[Cell, int]], strays: Iterable[tuple[Cell, int]]) -> None:
+    def try_out(self, own: Iterable[tuple[Cell, int]], elsewhere: Iterable[tuple[Cell, int]]) -> None:
         """Settle which indexes are to be trusted: those that agree with most rows of the table that they know.
 
-        Where the table has no row of its own any more, with so many `strays` that they are most of their entries.
+        One that agrees with none of them, because they are gone or of another table, has to agree with so many
+        `elsewhere` that they are most of its entries.
         """
-        if not self._count(own):
-            self._count(strays)
-            for index in self.indexes:
-                index.trusted = index.whole and 2 * index.agreeing >= index.entries
-            return
+        self._count(own, self.indexes)
         for index in self.indexes:
             index.trusted = index.whole and index.agreeing > 9 * index.contradicting
+        apart = [index for index in self.indexes if index.whole and not index.agreeing]
+        if apart:
+            self._count(elsewhere, apart)
+        for index in apart:
+            index.trusted = 2 * index.agreeing >= index.entries
 
-    def _count(self, cells: Iterable[tuple[Cell, int]]) -> int:
-        """Return how many rows were asked about."""
-        asked = 0
+    def _count(self, cells: Iterable[tuple[Cell, int]], indexes: Sequence[Witness]) -> None:
         for cell, key in cells:
-            asked += 1
-            for index in self.indexes:
+            for index in indexes:
                 told = Testimony()
                 self._ask(index, cell, key, told)
                 index.agreeing += told.agreeing
                 index.contradicting += told.contradicting
-        return asked
 
     def _ask(self, index: Witness, cell: Cell, key: int, told: Testimony) -> None:
         known = self.rows.execute(f"SELECT digest FROM {index.table} WHERE id = ?", (key,)).fetchone()
@@ -142,7 +140,7 @@ def _entries(
     for leaf in tree.leaves:
         witness.whole = witness.whole and source.is_consistent(leaf.page)
         for cell in source.cells(leaf.page):
-            key = None if cell is None else _key_of_entry(cell, shape, index)
+            key = None if cell is None or cell.doubtful else _key_of_entry(cell, shape, index)
             if cell is None or key is None:
                 witness.whole = False
                 continue

@@ -52,7 +52,7 @@ class Cell:
     rowid: int | None
     values: tuple[Value, ...]
     doubtful: bool = False
-    """Its overflow does not end where it should, or its text ends in a page of zeros, as a lost one leaves it."""
+    """It or its overflow does not end where it should, or its text ends in a page of zeros, as a lost one leaves it."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +207,23 @@ class PageFile:
         if kind not in LEAVES and kind != INNER_INDEX:
             return
         offsets, whole = self._cell_offsets(page, start, inner=kind == INNER_INDEX)
-        if not whole:
+        begin = start + (12 if kind == INNER_INDEX else 8)
+        content = struct.unpack_from(">H", page, start + 5)[0] or 65536
+        told = begin + 2 * len(offsets)
+        if not whole or told > content:
+            # The number of cells is wrong: the list of them ends where the first of them begins.
             yield None
-        first = start + 8 + 2 * len(offsets)
-        for offset in offsets:
+            told = 0
+        lowest = self.size
+        for end, offset in zip(range(begin + 2, begin + 2 * len(offsets) + 2, 2), offsets, strict=True):
+            if end > lowest:
+                return
             try:
-                if offset < first:
+                offset &= self.size - 1  # as SQLite does
+                if offset < max(told, end):
                     raise Unreadable("a cell within the header")
                 yield self._cell(number, page, offset, kind)
+                lowest = min(lowest, offset)
             except (Unreadable, *_BROKEN):
                 yield None
 
@@ -229,9 +238,9 @@ class PageFile:
             rowid = signed(raw)
             offset += used
         payload, end = self._payload(number, page, offset, length, kind)
-        values = self._record(payload)
+        values, whole = self._record(payload)
         zeros = end is not None and not end.strip(b"\0") and isinstance(values[-1], (str, RawText))
-        return Cell(number, rowid, values, zeros or (end is not None and any(end[:4])))
+        return Cell(number, rowid, values, not whole or zeros or (end is not None and any(end[:4])))
 
     def _local(self, length: int, kind: int) -> int:
         """Bytes of a record that lie on its own page."""
@@ -277,7 +286,8 @@ class PageFile:
             number = struct.unpack_from(">I", page)[0]
         return b"".join(parts), page
 
-    def _record(self, payload: bytes) -> tuple[Value, ...]:
+    def _record(self, payload: bytes) -> tuple[tuple[Value, ...], bool]:
+        """Return the values, and whether they are all there is."""
         head, offset = varint(payload, 0)
         if not offset <= head <= len(payload):
             raise Unreadable("the record header does not fit")
@@ -290,11 +300,9 @@ class PageFile:
         for kind in types:
             value, offset = self._value(payload, offset, kind)
             values.append(value)
-        if offset != len(payload):
-            raise Unreadable("the record does not end where it should")
         if not values:
             raise Unreadable("a record without values")
-        return tuple(values)
+        return tuple(values), offset == len(payload)
 
     def _value(self, payload: bytes, offset: int, kind: int) -> tuple[Value, int]:
         if kind == 0:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import marshal
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 from .evidence import Witnesses, key_of
 from .pages import LEAF_TABLE, Cell, PageFile, RawText, Unreadable, Value
+from .pointer_map import PointerMap
 from .shape import Shape, fits, is_usual, likeness, row_of
 from .trees import Leaf, Tree
 
@@ -36,6 +37,8 @@ class DamagedTable:
     """SQLite finds nothing wrong with it, but rows that look like its own lie on pages that nothing leads to."""
     usual: bool = True
     """Whether its rows are such as the types of its columns let expect."""
+    gaps: list[Leaf] = field(default_factory=list)
+    """Where the tree leads to pages that are gone or not its own, and which rowids are missing there."""
     lost_pages: list[int] = field(default_factory=list)
     """Pages of the tree that are gone, or hold what belongs elsewhere."""
     unread: int = 0
@@ -84,21 +87,37 @@ def unpacked(row: bytes) -> list[Value]:
     return [RawText(v[0]) if isinstance(v, tuple) else v for v in marshal.loads(row)]  # noqa: S302 - our own scratch file
 
 
-def try_indexes(source: PageFile, table: DamagedTable, strays: Iterable[int]) -> None:
-    """Settle which indexes of the table are to be believed, by rows spread over its pages."""
-    leaves = table.tree.leaves
-    step = max(1, len(leaves) // SAMPLED)
-    own = (leaf.page for leaf in islice(leaves, 0, None, step))
-    table.witnesses.try_out(_fitting(source, table.shape, own), _fitting(source, table.shape, strays))
+def try_indexes(source: PageFile, table: DamagedTable, elsewhere: Iterable[int]) -> None:
+    """Settle which indexes of the table are to be believed, by rows spread over its pages, and those `elsewhere`."""
+    own = (leaf.page for leaf in sample(table.tree))
+    table.witnesses.try_out(_fitting(source, table.shape, own), _fitting(source, table.shape, elsewhere))
     contradicted = any(index.whole and index.entries and not index.agreeing for index in table.witnesses.indexes)
     table.usual = contradicted or is_plausible(source, table.shape, table.tree)
 
 
 def is_plausible(source: PageFile, shape: Shape, tree: Tree) -> bool:
     """Whether most rows of a tree, of some spread over it, are such as the types of the columns let expect."""
-    step = max(1, len(tree.leaves) // SAMPLED)
-    rows = [cell for leaf in islice(tree.leaves, 0, None, step) for cell in source.cells(leaf.page)]
-    return looks_usual([cell for cell in rows if cell is not None], shape)
+    return looks_usual(sampled(source, tree), shape)
+
+
+def sampled(source: PageFile, tree: Tree) -> list[Cell]:
+    """Return the rows of some pages, spread over the tree."""
+    return [cell for leaf in sample(tree) for cell in source.cells(leaf.page) if cell is not None]
+
+
+def sample(tree: Tree) -> Iterator[Leaf]:
+    """Return leaves spread over the tree."""
+    return islice(tree.leaves, 0, None, max(1, len(tree.leaves) // SAMPLED))
+
+
+def pages_of_others(source: PageFile, shape: Shape, tree: Tree) -> list[int]:
+    """Return the pages of a tree most of whose rows do not fit the table: misdirected writes leave such."""
+    return [leaf.page for leaf in tree.leaves if _is_of_another(list(source.cells(leaf.page)), shape)]
+
+
+def _is_of_another(cells: Sequence[Cell | None], shape: Shape) -> bool:
+    rows = [cell for cell in cells if cell is not None]
+    return 2 * sum(not fits(cell, shape) for cell in rows) > len(rows)
 
 
 def looks_usual(cells: Sequence[Cell], shape: Shape) -> bool:
@@ -120,21 +139,23 @@ def take_own(
     table: DamagedTable,
     rivals: Sequence[DamagedTable],
     beside: Beside,
-    disputed: set[int],
+    settled: Mapping[int, DamagedTable | None],
 ) -> list[int]:
     """Take the rows of the pages that the tree of the table leads to; return the pages that are not its own.
 
-    `disputed`: pages that another tree leads to as well.
+    `settled`: of which table the pages are that several trees lead to, None where that cannot be told.
     """
     rows.execute(f"DROP TABLE IF EXISTS {table.scratch}")
     rows.execute(f"CREATE TABLE {table.scratch} (id INTEGER PRIMARY KEY, rowid_ INTEGER, page INTEGER, row BLOB)")
     foreign: list[int] = []
     table.lost_pages += table.tree.bad
+    table.gaps += table.tree.gaps
     table.unread += sum(not source.is_consistent(page) for page in table.tree.inner)
     for leaf in table.tree.leaves:
         cells = list(source.cells(leaf.page))
-        if _is_foreign(cells, table, rivals, leaf, leaf.page in disputed):
+        if _is_foreign(cells, table, rivals, leaf, settled.get(leaf.page, table)):
             foreign.append(leaf.page)
+            table.gaps.append(leaf)
             table.lost_pages.append(leaf.page)
             continue
         whole = source.is_consistent(leaf.page)
@@ -150,9 +171,14 @@ def take_own(
 
 
 def _is_foreign(
-    cells: Sequence[Cell | None], table: DamagedTable, rivals: Sequence[DamagedTable], leaf: Leaf, disputed: bool
+    cells: Sequence[Cell | None],
+    table: DamagedTable,
+    rivals: Sequence[DamagedTable],
+    leaf: Leaf,
+    owner: DamagedTable | None,
 ) -> bool:
     """Whether most of what is on a page speaks against its being one of this table."""
+    disputed = owner is not table
     readable = [cell for cell in cells if cell is not None]
     if not readable:
         return False
@@ -168,6 +194,34 @@ def _is_foreign(
         return disputed
     inside = sum(cell.rowid is not None and leaf.holds(cell.rowid) for cell in readable)
     return disputed or 2 * inside < len(readable)
+
+
+def settle(
+    source: PageFile, tables: Sequence[DamagedTable], disputed: Iterable[int], pointer_map: PointerMap
+) -> dict[int, DamagedTable | None]:
+    """Return for each page that several trees lead to the one table that it is of, None where that cannot be told.
+
+    The pointer map tells, or the rowids: an inner page says which of them may lie below, and mostly the highest.
+    """
+    settled: dict[int, DamagedTable | None] = {}
+    for page in disputed:
+        claims = [(table, leaf) for table in tables for leaf in table.tree.leaves if leaf.page == page]
+        root = pointer_map.root_above(page)
+        named = [table for table, _ in claims if table.tree.root == root]
+        if not named:
+            fitting = [(_ends_met(source, page, leaf), table) for table, leaf in claims]
+            most = max((ends for ends, _ in fitting), default=-1)
+            named = [table for ends, table in fitting if ends == most >= 0]
+        settled[page] = named[0] if len(named) == 1 else None
+    return settled
+
+
+def _ends_met(source: PageFile, page: int, leaf: Leaf) -> int:
+    """How many of the two ends of the range of a leaf its rows reach; -1 where one lies outside."""
+    rowids = [cell.rowid for cell in source.cells(page) if cell is not None and cell.rowid is not None]
+    if not rowids or not all(leaf.holds(rowid) for rowid in rowids):
+        return -1
+    return (leaf.low is not None and rowids[0] == leaf.low + 1) + (leaf.high is not None and rowids[-1] == leaf.high)
 
 
 def _share(cells: Sequence[Cell], table: DamagedTable) -> float:
@@ -260,13 +314,16 @@ def place_strays(
     tables: Sequence[DamagedTable],
     beside: Beside,
     doubtful: frozenset[int] | set[int],
+    told: Mapping[int, int],
     keys_too: bool,
 ) -> None:
     """Give the rows of each page to the one table that they fit best; of `doubtful` pages only what an index knows.
 
-    Doubtful are pages that may hold deleted rows. `keys_too`: rows may lie on pages of an index, as those of a table
+    Doubtful are pages that may hold deleted rows. `told`: page -> root of the tree that a pointer map says leads to it.
+    `keys_too`: rows may lie on pages of an index, as those of a table
     WITHOUT ROWID do whose definition is lost.
     """
+    roots = {table.tree.root: table for table in tables}
     for number in pages:
         try:
             kind = source.kind(number)
@@ -277,7 +334,11 @@ def place_strays(
         if not readable:
             continue
         whole = source.is_consistent(number) and len(readable) == len(cells)
-        best = _best(readable, tables, whole, number in doubtful)
+        owner = roots.get(told.get(number, 0))
+        if owner is not None and likeness(cells, owner.shape):
+            best: DamagedTable | None = owner
+        else:
+            best = _best(readable, tables, whole, number in doubtful)
         if best is not None:
             for cell in readable:
                 before = best.aside
@@ -303,7 +364,19 @@ def _best(cells: Sequence[Cell], tables: Sequence[DamagedTable], whole: bool, do
     if not top or (doubtful and top < 3):
         return None
     best = [table for score, table in scores if score == top]
+    if len(best) > 1:
+        best = [table for table in best if _fills_a_gap(cells, table)]
     return best[0] if len(best) == 1 else None
+
+
+def _fills_a_gap(cells: Sequence[Cell], table: DamagedTable) -> bool:
+    """Whether the tree misses rows with just such rowids somewhere, as far as that is known.
+
+    Keys of a table WITHOUT ROWID tell nothing, nor do inner pages that cannot be read or may be of another table.
+    """
+    if table.shape.without_rowid or table.suspected or table.unread:
+        return True
+    return any(all(cell.rowid is not None and gap.holds(cell.rowid) for cell in cells) for gap in table.gaps)
 
 
 def _score(cells: Sequence[Cell], table: DamagedTable, whole: bool) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 
 from ...errors import Interrupted, ResourceShortage, Transient
 from ...messages import msg
 from ...values import Loss
 from ..driver_errors import from_driver
-from ..names import quoted
+from ..names import canonical, quoted
 from .insertion import insert_rows
 from .model import SEQUENCE, Model
 from .pages import Cell, Value
@@ -108,7 +108,7 @@ def _index(work: sqlite3.Connection, index: Entry) -> list[Loss]:
     except sqlite3.Error as error:
         raise_unless_of_rows(error, index.name)
         detail = msg("the index cannot be made again: {words}", words=str(error))
-        return [Loss(f"index {index.name}", 0, (), detail)]
+        return [Loss(f"index {canonical(index.name)}", 0, (), detail)]
     return []
 
 
@@ -141,14 +141,17 @@ def mend_sequences(work: sqlite3.Connection, model: Model) -> None:
             work.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (entry.name, highest))
 
 
-def put_beside(work: sqlite3.Connection, beside: Beside) -> int:
-    """As the shell's .recover shows what belongs to no table; returns how many rows it is."""
+def put_beside(work: sqlite3.Connection, beside: Beside, names: Collection[str]) -> int:
+    """As the shell's .recover shows what belongs to no table; returns how many rows it is.
+
+    `names`: what the schema calls something, folded: the table gets another name.
+    """
     count = beside.count
     if not count:
         return 0
-    taken = {str(row[0]).lower() for row in work.execute("SELECT name FROM sqlite_master")}
-    names = (LOST_AND_FOUND, *(f"{LOST_AND_FOUND}_{number}" for number in range(len(taken) + 1)))
-    name = next(free for free in names if free not in taken)
+    taken = {*names, *(str(row[0]).lower() for row in work.execute("SELECT name FROM sqlite_master"))}
+    own = (LOST_AND_FOUND, *(f"{LOST_AND_FOUND}_{number}" for number in range(len(taken) + 1)))
+    name = next(free for free in own if free not in taken)
     width = min(beside.widest, WIDEST)
     columns = "".join(f", c{place}" for place in range(width))
     work.execute(f"CREATE TABLE {name} (rootpgno INTEGER, pgno INTEGER, nfield INTEGER, id INTEGER{columns})")

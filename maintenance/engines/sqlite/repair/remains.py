@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
+from ...errors import Damaged
 from ...messages import Message, msg
 from ...values import Loss
 from ..connection import scratch
@@ -16,8 +18,19 @@ from ..target import DatabaseFile
 from .evidence import Witnesses, index_shapes, read_witness
 from .model import Model, model_of
 from .pages import LEAVES, PENDING_BYTE, Cell, PageFile, Value
-from .placing import Beside, DamagedTable, is_plausible, looks_usual, place_strays, take_own, try_indexes
-from .schema_pages import STATISTICS, Entry, SchemaFound, read_schema
+from .placing import (
+    Beside,
+    DamagedTable,
+    is_plausible,
+    looks_usual,
+    pages_of_others,
+    place_strays,
+    settle,
+    take_own,
+    try_indexes,
+)
+from .pointer_map import PointerMap, is_place_of_map, read_pointer_map
+from .schema_pages import KINDS, STATISTICS, Entry, SchemaFound, read_schema
 from .trees import Leaf, Tree, walk
 
 SHOWN = 10
@@ -41,6 +54,7 @@ class Remains:
     """Page -> how many trees lead to it."""
     names: frozenset[Value] = frozenset()
     """What rows of the statistics may name: tables, indexes, or no index."""
+    pointer_map: PointerMap = field(default_factory=lambda: PointerMap({}))
 
 
 @contextmanager
@@ -55,7 +69,7 @@ def rows_file(file: DatabaseFile) -> Iterator[sqlite3.Connection]:
 
 
 def look_at(file: DatabaseFile, source: PageFile, rows: sqlite3.Connection) -> Remains:
-    schema = read_schema(source)
+    schema = _with_entries_of(file, read_schema(source))
     head = source.page(1)[:100]
     believed = head[:16] == MAGIC and int.from_bytes(head[16:18], "big") % 65535 == source.size % 65535
     remains = Remains(file, source, rows, schema, model_of(schema.entries), head if believed else bytes(100))
@@ -69,7 +83,26 @@ def look_at(file: DatabaseFile, source: PageFile, rows: sqlite3.Connection) -> R
                 remains.claims[page] = remains.claims.get(page, 0) + 1
     for page in schema.pages:
         remains.claims[page] = remains.claims.get(page, 0) + 1
+    if any(remains.header[52:56]):
+        owners = {page: tree.root for tree in remains.trees.values() for page in tree.pages}
+        single = {page: root for page, root in owners.items() if remains.claims[page] == 1}
+        remains.pointer_map = read_pointer_map(source, single)
     return remains
+
+
+def _with_entries_of(file: DatabaseFile, schema: SchemaFound) -> SchemaFound:
+    """Add what SQLite shows of the schema on pages that contradict themselves: it may be less strict."""
+    if schema.whole or file.raw is not None:
+        return schema
+    known = {entry.key for entry in schema.entries}
+    try:
+        with file.working("reading the schema of", file.name) as connection:
+            rows = connection.execute("SELECT type, name, tbl_name, coalesce(rootpage, 0), sql FROM sqlite_master")
+            listed = [Entry(*row) for row in rows if all(isinstance(value, str) for value in row[:3])]
+    except Damaged:
+        return schema
+    more = [entry for entry in listed if entry.kind in KINDS and entry.key not in known]
+    return replace(schema, entries=(*schema.entries, *more))
 
 
 def _settle_statistics(remains: Remains, entry: Entry, tree: Tree) -> None:
@@ -91,7 +124,7 @@ def _settle_statistics(remains: Remains, entry: Entry, tree: Tree) -> None:
         if belongs:
             kept.append(leaf)
         elif not is_of_statistics:
-            tree.bad.append(leaf.page)
+            tree.gaps.append(leaf)
     if is_of_statistics and len(kept) < len(tree.leaves):
         tree.inner.clear()
     tree.leaves[:] = kept
@@ -124,7 +157,8 @@ def looks_sound(remains: Remains, entry: Entry) -> bool:
     roots = [entry.root, *(remains.model.constraint_roots.get(name.lower(), 0) for name in names[1:])]
     if not all(root > 1 and is_whole(remains, name) for root, name in zip(roots, names, strict=True)):
         return False
-    return is_plausible(remains.source, remains.model.shape(entry), remains.trees[entry.name.lower()])
+    shape, tree = remains.model.shape(entry), remains.trees[entry.name.lower()]
+    return is_plausible(remains.source, shape, tree) and not pages_of_others(remains.source, shape, tree)
 
 
 def is_whole(remains: Remains, name: str) -> bool:
@@ -145,11 +179,13 @@ def gather(remains: Remains, sound: set[str], beside: Beside, suspected: set[str
     for table in damaged:
         table.suspected = table.name.lower() in suspected
         remains.file.raise_if_stopping("reading", table.name)
-        try_indexes(source, table, strays)
+        others = (leaf.page for other in damaged if other is not table for leaf in other.tree.leaves)
+        try_indexes(source, table, chain(strays, others))
+    settled = settle(source, damaged, disputed, remains.pointer_map)
     for table in damaged:
         remains.file.raise_if_stopping("reading", table.name)
         rivals = [other for other in damaged if other is not table]
-        foreign.update(take_own(source, rows, table, rivals, beside, disputed))
+        foreign.update(take_own(source, rows, table, rivals, beside, settled))
     unparsed = any(entry.kind == "table" for entry in model.unparsed)
     unknown = unparsed or not remains.schema.whole
     doubtful = set(strays) if unknown or not _knows_free(remains) else set()
@@ -160,6 +196,7 @@ def gather(remains: Remains, sound: set[str], beside: Beside, suspected: set[str
         damaged,
         beside,
         doubtful,
+        {page: root for page in strays if (root := remains.pointer_map.root_above(page)) is not None},
         keys_too=unknown or any(table.shape.without_rowid for table in damaged),
     )
     rows.execute("COMMIT")
@@ -178,7 +215,10 @@ def unclaimed(remains: Remains) -> list[int]:
     found = [
         number
         for number in range(2, source.count + 1)
-        if number not in claimed and number not in free and not _is_map(remains, number)
+        if number not in claimed
+        and number not in free
+        and not remains.pointer_map.is_free(number)
+        and not _is_map(remains, number)
     ]
     # Statistics are collected again, wherever they lie.
     return [
@@ -196,19 +236,19 @@ def _is_map(remains: Remains, number: int) -> bool:
     source = remains.source
     if number == PENDING_BYTE // source.size + 1:
         return True
-    if not any(remains.header[52:56]) or (number - 2) % (source.usable // 5 + 1):
+    if not any(remains.header[52:56]) or not is_place_of_map(source, number):
         return False
     return not (source.kind(number) in LEAVES and source.is_consistent(number))
 
 
 def _damaged(remains: Remains, entry: Entry, number: int) -> DamagedTable:
     shape = remains.model.shape(entry)
-    tree = remains.trees.get(entry.name.lower(), Tree(bad=[entry.root]))
+    tree = remains.trees.get(entry.name.lower(), Tree(gaps=[Leaf(entry.root, None, None)]))
     roots = dict(remains.model.constraint_roots)
     roots |= {index.name.lower(): index.root for index in remains.model.indexes.get(entry.name.lower(), ())}
     witnesses = Witnesses(remains.rows, shape)
     for place, index in enumerate(index_shapes(remains.model.connection, entry.name, shape, roots)):
-        of_index = remains.trees.get(index.name.lower(), Tree(bad=[index.root]))
+        of_index = remains.trees.get(index.name.lower(), Tree(gaps=[Leaf(index.root, None, None)]))
         disputed = any(remains.claims[page] > 1 for page in of_index.pages)
         name = f"known_{number}_{place}"
         witnesses.indexes.append(read_witness(remains.source, remains.rows, name, shape, index, of_index, disputed))

@@ -36,6 +36,12 @@ class Shape:
     columns: tuple[int, ...] = ()
     """Column as SQLite numbers them -> its place in the record; -1 for one that is not stored."""
 
+    def excludes(self, cell: Cell) -> bool:
+        """Whether the record can be none of the table: it is too long, or repeats the rowid, for which NULL stands."""
+        if len(cell.values) > self.record_length or (cell.rowid is None) != self.without_rowid:
+            return True
+        return 0 <= self.alias_place < len(cell.values) and cell.values[self.alias_place] is not None
+
     def place_of_column(self, column: int) -> int:
         return self.columns[column]
 
@@ -136,7 +142,7 @@ def likeness(cells: Sequence[Cell | None], shape: Shape) -> int:
 
 def fits(cell: Cell, shape: Shape) -> bool:
     """Not too long, not shorter than any record of the table could be, NULL and numbers only where they may be."""
-    if len(cell.values) > shape.record_length or (cell.rowid is None) != shape.without_rowid:
+    if shape.excludes(cell):
         return False
     return bool(cell.values) and all(
         (place < len(cell.values) and _may_be(cell.values[place], affinity, required))

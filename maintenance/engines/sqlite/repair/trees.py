@@ -26,8 +26,13 @@ class Tree:
 
     leaves: list[Leaf] = field(default_factory=list)
     inner: list[int] = field(default_factory=list)
-    bad: list[int] = field(default_factory=list)
-    """Pages that are none of such a tree, or not there."""
+    gaps: list[Leaf] = field(default_factory=list)
+    """What leads to pages that are none of such a tree, or not there."""
+    root: int = 0
+
+    @property
+    def bad(self) -> list[int]:
+        return [gap.page for gap in self.gaps]
 
     @property
     def pages(self) -> set[int]:
@@ -37,12 +42,12 @@ class Tree:
 def walk(source: PageFile, root: int, *, of_table: bool) -> Tree:
     """Return what can be reached. Each page once, so that pointers in a circle come to an end."""
     inner, leaf = (INNER_TABLE, LEAF_TABLE) if of_table else (INNER_INDEX, LEAF_INDEX)
-    tree, seen = Tree(), set[int]()
+    tree, seen = Tree(root=root), set[int]()
     waiting: list[Leaf] = [Leaf(root, None, None)]
     while waiting:
         at = waiting.pop()
         if at.page in seen:
-            tree.bad.append(at.page)
+            tree.gaps.append(at)
             continue
         seen.add(at.page)
         try:
@@ -50,24 +55,24 @@ def walk(source: PageFile, root: int, *, of_table: bool) -> Tree:
             if kind == inner:
                 below, strange = _alike(source, _below(source, at), inner, leaf)
                 waiting += reversed(below)
-                tree.bad += strange
+                tree.gaps += strange
                 tree.inner.append(at.page)
             if kind == leaf or (kind == inner and not of_table):
                 tree.leaves.append(at)
             elif kind != inner:
-                tree.bad.append(at.page)
+                tree.gaps.append(at)
         except (Unreadable, IndexError, struct.error):
-            tree.bad.append(at.page)
+            tree.gaps.append(at)
     return tree
 
 
-def _alike(source: PageFile, below: list[Leaf], inner: int, leaf: int) -> tuple[list[Leaf], list[int]]:
+def _alike(source: PageFile, below: list[Leaf], inner: int, leaf: int) -> tuple[list[Leaf], list[Leaf]]:
     """Return the children without those that lie at another depth than most: a tree has all its leaves at one depth."""
     kinds = [_kind(source, child.page) for child in below]
     inners, leaves = kinds.count(inner), kinds.count(leaf)
     strange = inner if inners < leaves else leaf if leaves < inners else None
     kept = [child for child, kind in zip(below, kinds, strict=True) if kind != strange]
-    return kept, [child.page for child, kind in zip(below, kinds, strict=True) if kind == strange]
+    return kept, [child for child, kind in zip(below, kinds, strict=True) if kind == strange]
 
 
 def _kind(source: PageFile, page: int) -> int:

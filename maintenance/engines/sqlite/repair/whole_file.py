@@ -36,6 +36,7 @@ from .placing import Beside, DamagedTable, suspects
 from .putting import make_indexes, mend_sequences, put, put_beside
 from .remains import Remains, gather, is_whole, look_at, looks_sound, loss_of, rows_file, unclaimed
 from .schema_pages import Entry
+from .search_again import make_search_again
 from .shape import Shape, fits, row_of
 
 
@@ -117,7 +118,8 @@ def _made_again(remains: Remains, target: Path, leave: bool, distrust: bool) -> 
     candidates = [] if distrust else [entry for entry in model.tables.values() if looks_sound(remains, entry)]
     _enter(remade, [e for entry in candidates for e in _entered(remains, entry)])
     with _writing(remains, remade, "putting together again") as work:
-        sound = {entry.name.lower() for entry in candidates} - _remake_indexes(remains, work, candidates)
+        alone = len(candidates) == len(model.tables) and not unclaimed(remains)
+        sound = {entry.name.lower() for entry in candidates} - _remake_indexes(remains, work, candidates, alone)
         suspected = suspects(
             remains.source, unclaimed(remains), {name: model.shape(model.tables[name]) for name in sound}
         )
@@ -129,13 +131,18 @@ def _made_again(remains: Remains, target: Path, leave: bool, distrust: bool) -> 
         notes = [note for table in damaged for note in put(remains, work, table, beside)]
         told = [(table, loss_of(remains, table)) for table in damaged]
         losses = [loss or _moved_whole(work, table) for table, loss in told if loss is not None or leave]
-        count = put_beside(work, beside)
+        count = put_beside(work, beside, {str(name).lower() for name in remains.names})
         mend_sequences(work, model)
     losses += [*_lost_definitions(remains), *notes]
     if count or not remains.schema.whole or not any(remains.header):
         losses.append(_loss_of_file(remains, count))
     _enter(remade, [*model.virtual, *model.others])
     _rewrite(remains, remade, target)
+    lost = {table.name for table, loss in told if loss is not None}
+    if lost and model.virtual:
+        with _writing(remains, target, "making again the search indexes of") as work:
+            losses += make_search_again(work, lost)
+        synced(target)
     return Outcome(losses, len(sound), len(damaged), count)
 
 
@@ -235,8 +242,11 @@ def _enter(remade: Path, entries: Sequence[Entry]) -> None:
         work.execute("COMMIT")
 
 
-def _remake_indexes(remains: Remains, work: sqlite3.Connection, candidates: Sequence[Entry]) -> set[str]:
-    """Make damaged indexes of sound tables again; return the tables that are not sound after all, folded."""
+def _remake_indexes(remains: Remains, work: sqlite3.Connection, candidates: Sequence[Entry], alone: bool) -> set[str]:
+    """Make damaged indexes of sound tables again; return the tables that are not sound after all, folded.
+
+    `alone`: nothing else in the file is damaged. Otherwise a table that its index contradicts may hold rows of another.
+    """
     unsound: set[str] = set()
     for entry in candidates:
         remains.file.raise_if_stopping("checking", entry.name)
@@ -246,7 +256,8 @@ def _remake_indexes(remains: Remains, work: sqlite3.Connection, candidates: Sequ
         own = remains.model.indexes.get(entry.name.lower(), [])
         known = {str(row[0]) for row in work.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
         again = [index for index in own if index.name in sick or index.name not in known]
-        if harm.rows or sick - {index.name for index in own} or not make_indexes(work, again):
+        doubted = bool(harm.wrong) and not alone
+        if harm.rows or doubted or sick - {index.name for index in own} or not make_indexes(work, again):
             unsound.add(entry.name.lower())
     return unsound
 
@@ -254,7 +265,7 @@ def _remake_indexes(remains: Remains, work: sqlite3.Connection, candidates: Sequ
 def _lost_definitions(remains: Remains) -> list[Loss]:
     detail = msg("the definition cannot be read by this SQLite and is left out; rows of a table lie in lost_and_found")
     return [
-        Loss(f"{entry.kind} {entry.name}", None if entry.kind == "table" else 0, (), detail)
+        Loss(f"{entry.kind} {canonical(entry.name)}", None if entry.kind == "table" else 0, (), detail)
         for entry in remains.model.unparsed
     ]
 
@@ -266,7 +277,12 @@ def _loss_of_file(remains: Remains, beside: int) -> Loss:
         beside=beside,
         schema=_state_of_schema(remains),
     )
-    return Loss(remains.file.name, None if not remains.schema.whole else 0, (), detail)
+    return Loss(_named_apart(remains.file.name), None if not remains.schema.whole else 0, (), detail)
+
+
+def _named_apart(file_name: str) -> str:
+    """As no table is: a name with a dot is always quoted there."""
+    return file_name if "." in file_name else f"file {file_name}"
 
 
 def _state_of_schema(remains: Remains) -> Message:
