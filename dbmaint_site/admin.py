@@ -11,6 +11,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext_lazy as _
 
+NAMES = {"auth": _("People and groups"), "maintenance": _("Databases and messages")}
+
 
 class ConsoleSite(AdminSite):
     site_header = _("dbmaint settings")
@@ -22,6 +24,13 @@ class ConsoleSite(AdminSite):
         """The group 'Maintenance administrators' is enough: no second switch to forget."""
         user = request.user
         return bool(user.is_active and (user.is_staff or user.has_perm("maintenance.change_maintenancesetting")))
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> Any:
+        """By what a person looks for, not by packages."""
+        found = super().get_app_list(request, app_label)
+        for app in found:
+            app["name"] = NAMES.get(app["app_label"], app["name"])
+        return found
 
     def password_change(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> Any:
         """The console has a page for it, throttled and audited."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import singledispatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
@@ -26,19 +27,22 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 from maintenance.text.render import render as rendered
 
 from .auditing import chain
+from .conf import places
 from .conf.config import ConfigError
 from .conf.secrets import SecretUnreadable, mark_reader
 from .engines import open_engine
 from .engines.errors import EngineError
 from .engines.values import Json, Tag
+from .forms.people import GroupForm, PersonForm, in_words
 from .forms.setting import SettingForm
 from .identity import throttle
 from .identity.addresses import address
 from .management.commands.register_target import described
-from .models import Incident, MaintenanceSetting, Notification, RunTarget
+from .models import DatabaseState, Incident, MaintenanceSetting, Notification, RunTarget
 from .observation import privileges
 from .requests.request import Actor
 from .requests.rule import RULE, has_rule, pending, settle_rule
+from .results.thresholds import meaning
 
 if TYPE_CHECKING:
     SettingModelAdmin = admin.ModelAdmin[MaintenanceSetting]
@@ -176,7 +180,55 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
             self.admin_site.admin_view(self.show_grants),
             name="maintenance_maintenancesetting_grants",
         )
-        return [test, grants, *super().get_urls()]
+        looks = [
+            path(where, self.admin_site.admin_view(self.look), name=f"maintenance_maintenancesetting_{name}")
+            for where, name in (("<int:pk>/look/", "look"), ("look/", "look_at_new"))
+        ]
+        return [test, grants, *looks, *super().get_urls()]
+
+    def get_form(
+        self, request: HttpRequest, obj: MaintenanceSetting | None = None, change: bool = False, **kw: Any
+    ) -> Any:
+        """With who changed what beside each field of a row that is there."""
+        found = super().get_form(request, obj, change, **kw)
+        if obj is None or request.method != "GET":
+            return found
+
+        class WithChanges(found):  # type: ignore[misc, valid-type]
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.tell_changes()
+
+        return WithChanges
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        setting = kwargs.get("obj")
+        return super().render_change_form(request, {**context, "meaning": meaning_of(setting)}, *args, **kwargs)
+
+    def look(self, request: HttpRequest, pk: int | None = None) -> HttpResponse:
+        """What the values in the form would do, before anything is saved: connection, folders, thresholds.
+
+        They go through the form's own checks first, so a stored password never goes to another address.
+        """
+        if request.method != "POST":
+            raise PermissionDenied
+        setting = self._asked(request, pk) if pk else None
+        if setting is None and not self.has_add_permission(request):
+            raise PermissionDenied
+        form = SettingForm(request.POST, instance=setting)
+        looked: list[tuple[bool, str]] = []
+        if form.is_valid():
+            count_test(request, form.instance)
+            looked = looked_at(form.instance)
+        fields = [(form.fields[n].label if n in form.fields else "", errors) for n, errors in form.errors.items()]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Nothing is saved yet"),
+            "looked": looked,
+            "errors": fields,
+            "fragment": bool(request.headers.get("HX-Request")),
+        }
+        return render(request, "admin/looked.html", context)
 
     def test_connection(self, request: HttpRequest, pk: int) -> HttpResponse:
         """Logs in as a maintenance would, asks who the server is, and says it in its words."""
@@ -231,6 +283,32 @@ def connected(setting: MaintenanceSetting) -> str:
     finally:
         engine.close()
     return gettext("Connected: {version}.").format(version=facts.version)
+
+
+def looked_at(setting: MaintenanceSetting) -> list[tuple[bool, str]]:
+    """Pairs of whether it is well, and a sentence: of the connection, the folders and the thresholds."""
+    try:
+        found = [(True, connected(setting))]
+    except NO_CONNECTION as error:
+        found = [(False, gettext("No connection: {error}").format(error=told(error)))]
+    folders = [Path(folder) for folder in (setting.backup_dir, setting.alternate_backup_dir) if folder]
+    found += [(not folder.exists() or folder.is_dir(), rendered(places.look_at_folder(folder))) for folder in folders]
+    return found + [(True, sentence) for sentence in meaning_of(setting)]
+
+
+def meaning_of(setting: MaintenanceSetting | None) -> list[str]:
+    """What the thresholds would mean for the database as it was last diagnosed; nothing before that."""
+    if setting is None or setting.pk is None:
+        return []
+    looks = DatabaseState.objects.filter(setting=setting, source=DatabaseState.Source.DIAGNOSIS)
+    state = looks.exclude(tables=[]).order_by("-measured_at").first()
+    if state is None:
+        return []
+    when = gettext("As of the diagnosis of {at}:").format(
+        at=date_format(localtime(state.measured_at), "DATETIME_FORMAT")
+    )
+    engine = setting.url.split(":")[0].split("+")[0]
+    return [when, *(rendered(sentence) for sentence in meaning(engine, state.tables, setting.thresholds))]
 
 
 def told(error: Exception) -> str:
@@ -304,7 +382,38 @@ def shown_group(group: Group) -> Json:
 
 
 class PersonAdmin(Audited, BaseUserAdmin):
+    """What a person may do is a matter of groups; permissions of their own are shown in words, and audited."""
+
     kind = "person"
+    form = PersonForm
+    list_display = ("username", "email", "their_groups", "is_active", "last_login")
+    list_filter = ("is_active", "groups")
+    filter_horizontal = ()
+    readonly_fields = ("last_login", "date_joined", "own_permissions")
+    fieldsets = (
+        (None, {"fields": ("username", "password")}),
+        (_("Person"), {"fields": ("first_name", "last_name", "email")}),
+        (_("What this person may do"), {"fields": ("is_active", "groups", "is_superuser", "own_permissions")}),
+        (_("Since when"), {"fields": ("last_login", "date_joined")}),
+    )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related("groups")
+
+    @admin.display(description=_("Groups"))
+    def their_groups(self, person: User) -> str:
+        """Return the names of their groups."""
+        return ", ".join(sorted(group.name for group in person.groups.all()))
+
+    @admin.display(description=_("beside the groups"), empty_value="-")
+    def own_permissions(self, person: User) -> str:
+        """Return what was given to this person alone, by a command."""
+        return in_words(person.user_permissions.all()) if person.pk else ""
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
+        """Who may do everything is made so by people who may."""
+        fixed = super().get_readonly_fields(request, obj)
+        return fixed if request.user.is_superuser else (*fixed, "is_superuser")
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         """Somebody else's password, set or made unusable: an entry where it was changed."""
@@ -319,6 +428,17 @@ class PersonAdmin(Audited, BaseUserAdmin):
 
 class PeopleAdmin(Audited, GroupAdmin):
     kind = "group"
+    form = GroupForm
+    filter_horizontal = ()
+    list_display = ("name", "may")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).prefetch_related("permissions")
+
+    @admin.display(description=_("its people may"))
+    def may(self, group: Group) -> str:
+        """Return what the group lets its people do."""
+        return in_words(group.permissions.all())
 
 
 # The queue is no shell: nobody writes into it by hand, and reading results would open pickles.

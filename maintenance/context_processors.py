@@ -47,9 +47,11 @@ def page_frame(request: HttpRequest) -> dict[str, Any]:
 
 def menu(request: HttpRequest) -> list[Entry]:
     """Return the entries that this person may open."""
-    here = (request.resolver_match.url_name or "") if request.resolver_match else ""
+    match = request.resolver_match
+    here = (match.url_name or "") if match else ""
+    settings = match is not None and match.namespace == "admin"
     return [
-        Entry(name, reverse(address), here.startswith(pages) if pages else False)
+        Entry(name, reverse(address), settings if address == "admin:index" else not settings and here.startswith(pages))
         for name, address, permissions, pages in MENU
         if may(request, *permissions)
     ]

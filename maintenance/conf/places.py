@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from django.conf import settings
@@ -9,7 +11,7 @@ from sqlalchemy import URL
 
 from maintenance.engines import addresses
 from maintenance.engines.addresses import AddressRefused, is_below
-from maintenance.engines.messages import Message, msg
+from maintenance.engines.messages import Message, msg, size
 
 from . import config
 
@@ -81,6 +83,26 @@ def make_backup_folder(folder: Path, roots: tuple[Path, ...]) -> None:
     """
     refuse_backup_folder(folder, roots)
     folder.mkdir(parents=True, exist_ok=True, mode=PRIVATE)
+
+
+def look_at_folder(folder: Path) -> Message:
+    """Return what this process sees of a folder for backups. It makes nothing and opens no file."""
+    try:
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        free = size(shutil.disk_usage(nearest).free)
+        if nearest != folder:
+            return msg("{folder} is not there yet and will be made; {free} are free.", folder=str(folder), free=free)
+        if not folder.is_dir():
+            return msg("{folder} is no folder.", folder=str(folder))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return msg(
+                "{folder} is there, {free} are free; the web's account may not write there, the worker's must.",
+                folder=str(folder),
+                free=free,
+            )
+        return msg("{folder} is there and can be written; {free} are free.", folder=str(folder), free=free)
+    except OSError as error:
+        return msg("{folder} cannot be looked at: {error}", folder=str(folder), error=str(error.strerror))
 
 
 def refuse_address(url: URL) -> None:

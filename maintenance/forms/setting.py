@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.text import capfirst
+from django.utils.timezone import localtime
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from maintenance.auditing.field_history import Change, last_changes
 from maintenance.conf import config
 from maintenance.engines import ENGINES
 from maintenance.models import MaintenanceSetting, MaintenanceType, SeverityLevel
@@ -119,6 +124,13 @@ class SettingForm(SettingModelForm):
             told = gettext("Default: {number}.").format(number=f"{default:g}" if default < 1 else default)
             field.help_text = f"{field.help_text} {told}"
 
+    def tell_changes(self) -> None:
+        """Say beside each field who changed it last, and what it was before."""
+        for name, change in last_changes(self.instance.name).items():
+            if name in self.fields:
+                field = self.fields[name]
+                field.help_text = format_html("{}{}", mark_safe(field.help_text), _told(change))  # noqa: S308
+
     def clean(self) -> dict[str, Any] | None:
         """A password belongs to the address that it is entered with: the row takes both or neither."""
         self.instance.entered_password = self.cleaned_data.get("new_password") or None
@@ -136,6 +148,18 @@ class SettingForm(SettingModelForm):
         if url.split(":")[0].split("+")[0] not in ENGINES:
             raise ValidationError(gettext("Use one of: {names}.").format(names=", ".join(sorted(ENGINES))))
         return url
+
+
+def _told(change: Change) -> SafeString:
+    at = date_format(localtime(change.at), "SHORT_DATETIME_FORMAT")
+    if change.before is None:
+        words = gettext("Last changed by {who}, {at}.").format(who=change.who, at=at)
+    else:
+        before = ", ".join(map(str, change.before)) if isinstance(change.before, list) else str(change.before)
+        words = gettext("Last changed by {who}, {at}; before: {before}").format(
+            who=change.who, at=at, before=before or gettext("empty")
+        )
+    return format_html('<span class="last-change">{}</span>', words)
 
 
 def ticked(choices: Any) -> forms.MultipleChoiceField:

@@ -36,6 +36,7 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'audit entries',
                 'db_table': 'audit_entry',
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['object', 'id'], name='entries_of_an_object')],
                 'permissions': [('verify_audit', 'Can verify the audit log')],
                 'default_permissions': ('view',),
             },

@@ -26,6 +26,7 @@ class AuditEntry(models.Model):
         verbose_name = _("audit entry")
         verbose_name_plural = _("audit entries")
         ordering = ["id"]
+        indexes = [models.Index(fields=["object", "id"], name="entries_of_an_object")]
         default_permissions = ("view",)
         permissions = [("verify_audit", "Can verify the audit log")]
 

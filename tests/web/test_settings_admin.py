@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.forms.models import model_to_dict
 from django.test import Client
 from django.utils import translation
@@ -20,6 +20,7 @@ from maintenance.forms.setting import SettingForm
 from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
+from maintenance.text.permissions import PERMISSIONS
 
 pytestmark = pytest.mark.django_db
 As = Callable[[str], Client]
@@ -190,6 +191,106 @@ def test_the_rights_of_the_account_are_shown_with_the_statements_that_give_them(
     assert "GRANT EVERYTHING TO db_admin;" in client.post(path, {"role": "db_admin"}).content.decode()
     (tmp_path / "shop.json").unlink()
     assert "No connection: " in client.post(path, follow=True).content.decode()
+
+
+def looked(client: Client, setting: MaintenanceSetting, **changes: Any) -> str:
+    path = f"/admin/maintenance/maintenancesetting/{setting.pk}/look/"
+    return client.post(path, values(setting, **changes), headers={"HX-Request": "true"}).content.decode()
+
+
+def test_values_are_tried_before_they_are_saved(as_: As, fake: Register, looked_at: Any) -> None:
+    setting, client = fake(), as_("administrator")
+    looked_at(setting)
+    page = looked(client, setting, bloat_share=0.4)
+    assert "Connected: " in page
+    assert f"{setting.backup_dir} is " in page
+    assert "1 of 1 tables would be rewritten." in looked(client, setting, bloat_share=0.4, minimum_bytes=0)
+    assert "0 of 1 tables would be rewritten." in looked(client, setting, bloat_share=0.6, minimum_bytes=0)
+    before = model_to_dict(setting)
+    setting.refresh_from_db()
+    assert model_to_dict(setting) == before, "nothing is saved"
+    tested = AuditEntry.objects.filter(operation="setting.tested", object="shop")
+    assert tested.count() == 3
+    assert "Nothing is saved yet" in page
+
+
+@pytest.mark.parametrize("url", ["mysql://dba@rogue.example/db?local_infile=1", "postgresql://dba@rogue.example/db"])
+def test_trying_values_never_takes_the_stored_password_elsewhere(
+    url: str, as_: As, fake: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, client = fake(), as_("administrator")
+    save(client, setting, new_password="s3cret-words")
+    asked: list[object] = []
+    monkeypatch.setattr("maintenance.admin.connected", asked.append)
+    page = looked(client, setting, url=url)
+    assert "✕" in page
+    assert "s3cret-words" not in page
+    assert asked == []
+
+
+@pytest.mark.parametrize("who", ["dba", "manager", "auditor"])
+def test_only_who_may_change_settings_tries_values(who: str, as_: As, fake: Register) -> None:
+    setting = fake()
+    client = as_(who)
+    for path in (f"{setting.pk}/look/", "look/"):
+        assert client.post(f"/admin/maintenance/maintenancesetting/{path}", values(setting)).status_code in (302, 403)
+    assert not AuditEntry.objects.filter(operation="setting.tested").exists()
+
+
+def test_a_new_database_is_tried_before_it_is_registered(as_: As, fake: Register) -> None:
+    known = fake()
+    sent = values(known, name="other", backup_dir=f"{known.backup_dir}-other")
+    page = as_("administrator").post("/admin/maintenance/maintenancesetting/look/", sent).content.decode()
+    assert "is not there yet and will be made" in page
+    assert MaintenanceSetting.objects.count() == 1
+
+
+def test_each_field_tells_who_changed_it_last_and_what_it_was(as_: As, fake: Register) -> None:
+    setting, client = fake(), as_("administrator")
+    save(client, setting, jobs=4)
+    setting.refresh_from_db()
+    page = client.get(f"/admin/maintenance/maintenancesetting/{setting.pk}/change/").content.decode()
+    assert page.count("Last changed by administrator") == 1
+    assert "; before: 2</span>" in page
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "launch a maintenance"), ("ja", "メンテナンスの開始")])
+def test_people_and_groups_are_told_in_words(language: str, word: str, people: dict[str, User]) -> None:
+    User.objects.create_superuser("root", password="root-password")
+    client = Client(headers={"Accept-Language": language})
+    client.force_login(User.objects.get(username="root"))
+    group = Group.objects.get(name="DBA")
+    for path in (f"user/{people['dba'].pk}/change/", "group/", f"group/{group.pk}/change/"):
+        page = client.get(f"/admin/auth/{path}").content.decode()
+        assert word in page
+        assert "Can launch a maintenance" not in page
+
+
+def test_what_a_group_may_is_ticked_and_audited(people: dict[str, User]) -> None:
+    User.objects.create_superuser("root", password="root-password")
+    client = Client()
+    client.force_login(User.objects.get(username="root"))
+    group = Group.objects.get(name="Management")
+    chosen = Permission.objects.get(codename="cancel_maintenance")
+    client.post(f"/admin/auth/group/{group.pk}/change/", {"name": "Management", "permissions": [chosen.pk]})
+    assert [p.codename for p in group.permissions.all()] == ["cancel_maintenance"]
+    assert (AuditEntry.objects.get(operation="group.changed").after or {})["permissions"] == ["cancel_maintenance"]
+
+
+def test_nobody_makes_a_superuser_who_is_none(people: dict[str, User]) -> None:
+    administrator = people["administrator"]
+    administrator.user_permissions.add(*Permission.objects.filter(codename__in=["change_user", "view_user"]))
+    client = Client()
+    client.force_login(User.objects.get(pk=administrator.pk))
+    sent = {"username": "administrator", "is_active": "on", "is_superuser": "on"}
+    client.post(f"/admin/auth/user/{administrator.pk}/change/", sent)
+    assert not User.objects.get(pk=administrator.pk).is_superuser
+
+
+def test_every_permission_of_ours_has_words() -> None:
+    ours = Permission.objects.filter(content_type__app_label="maintenance")
+    granted = set(ours.filter(group__isnull=False).values_list("codename", flat=True))
+    assert granted <= set(PERMISSIONS)
 
 
 @pytest.mark.long
