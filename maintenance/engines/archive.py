@@ -77,6 +77,8 @@ class Seal:
 
 @dataclass(frozen=True)
 class Archive:
+    """A finished backup file: its place, its size in bytes, the SHA-256 of what was written."""
+
     path: Path
     bytes: int
     sha256: str

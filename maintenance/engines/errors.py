@@ -39,6 +39,7 @@ class EngineError(Exception):
 
     @property
     def sentence(self) -> Message:
+        """Return what went wrong as one sentence that can be said in the reader's language."""
         return msg(
             "Failed while {doing} {object}: {words}",
             doing=self.doing,

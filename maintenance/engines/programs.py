@@ -43,6 +43,7 @@ def environment(secrets: Mapping[str, str]) -> dict[str, str]:
 
 
 def masked(text: str, secrets: Mapping[str, str]) -> str:
+    """Return the end of a program's output without the secrets it was given."""
     for secret in secrets.values():
         if len(secret) >= 3:
             text = text.replace(secret, "***")

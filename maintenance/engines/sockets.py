@@ -12,7 +12,7 @@ from sqlalchemy import URL
 
 
 def abort_connections(url: URL, usual_port: int) -> int:
-    """Ends every connection of this process to the server of `url`; returns how many.
+    """End every connection of this process to the server of `url`; return how many.
 
     The drivers wait for an answer without a limit of their own; ending the socket under them is what reaches
     them from another thread. They then report a lost connection.

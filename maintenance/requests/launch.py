@@ -335,7 +335,10 @@ def _end_waiting(run: MaintenanceRun, by: str, operation: str, event: str, why: 
 
 @refusals_audited
 def go_without_approval(actor: Actor, run: MaintenanceRun, reason: str) -> None:
-    """Break the glass: nobody is there to approve, and waiting does more harm. Audited, told, in the report."""
+    """Break the glass: nobody is there to approve, and waiting does more harm. Audited, told, in the report.
+
+    Raises BadInput.
+    """
     actor.need("break_glass", "begin a maintenance without its approval")
     if not reason.strip():
         raise BadInput(msg("A reason is required: say why nobody can approve, and what waiting would cost."))
@@ -363,7 +366,10 @@ def _let_begin(run: MaintenanceRun, word: Approval) -> None:
 
 @refusals_audited
 def cancel(actor: Actor, run: MaintenanceRun) -> None:
-    """Ask the workers to stop; what nobody began ends at once, unless something stopped was left to it to start."""
+    """Ask the workers to stop; what nobody began ends at once, unless something stopped was left to it to start.
+
+    Raises BadInput.
+    """
     actor.need("cancel_maintenance", "cancel a maintenance")
     with transaction.atomic():
         open_states = [Status.AWAITING_APPROVAL, *ACTIVE]

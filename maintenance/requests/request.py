@@ -86,9 +86,11 @@ class Actor:
     user: User | None = None
 
     def may(self, permission: str) -> bool:
+        """Return whether this person has the permission."""
         return self.user is None or self.user.has_perm(f"maintenance.{permission}")
 
     def need(self, permission: str, doing: str) -> None:
+        """Refuse what this person may not do. Raises NotPermitted."""
         if not self.may(permission):
             raise NotPermitted(msg("{who} may not {doing}.", who=self.name, doing=doing))
 

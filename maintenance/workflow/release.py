@@ -50,7 +50,10 @@ FAILURES = (EngineError, SecretUnreadable, config.ConfigError, LookupError, OSEr
 
 
 def carry_out(request_id: int) -> None:
-    """A worker's part of a release that a person asked for on a page. Done twice it opens what is open already."""
+    """A worker's part of a release that a person asked for on a page. Done twice it opens what is open already.
+
+    Raises NotAsBefore.
+    """
     asked = ReleaseRequest.objects.select_related("target").filter(pk=request_id, finished_at=None).first()
     if asked is None:
         return
@@ -212,7 +215,7 @@ def open_since(target: RunTarget, at: datetime, who: str) -> None:
 
 
 def released_unseen(found: Remembered, who: str) -> bool:
-    """Tells the control database of a release while it did not answer: it would refuse the database for ever."""
+    """Tell the control database of a release while it did not answer: it would refuse the database for ever."""
     try:
         waiting = RunTarget.objects.filter(pk=found.target, status=Status.NEEDS_OPERATOR, outage_ended_at=None)
         target = waiting.first() if found.released_at else None

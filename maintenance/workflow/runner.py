@@ -109,7 +109,7 @@ def _left(journal: Journal) -> None:
 
 
 def _given_up(journal: Journal, error: Exception) -> bool:
-    """Ends a target that cannot even be begun, when it was tried often enough."""
+    """End a target that cannot even be begun, when it was tried often enough."""
     target = journal.target()
     if target.attempt < LAST_ATTEMPT:
         return False
@@ -296,7 +296,7 @@ def _step(ctx: Context) -> bool:
 
 
 def _attempt(ctx: Context, node: Node, work: Callable[[Context], Outcome]) -> tuple[Outcome, StepState]:
-    """Runs a step with its retries; turns an expected failure into an outcome. Bugs end as failures too,
+    """Run a step with its retries; turn an expected failure into an outcome. Bugs end as failures too,
     because a database must not stay locked over a bug - but they say so."""
     patience = time.monotonic() + settings.PATIENCE_SECONDS
     while True:
@@ -361,7 +361,7 @@ def _last_failure(ctx: Context) -> Message:
 
 
 def _end_rehearsal(ctx: Context, status: Status, sentence: Message) -> tuple[Status, Message]:
-    """Removes the copy; returns how it ends, which is a failure where something of ours is left."""
+    """Remove the copy; return how it ends, which is a failure where something of ours is left."""
     try:
         rehearsal.remove_copy(ctx)
     except (EngineError, OSError) as error:

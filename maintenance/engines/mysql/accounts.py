@@ -108,6 +108,7 @@ def account_switches(server: Server, session: Session) -> dict[tuple[str, str], 
 
 
 def account_differences(server: Server, session: Session, before: list[dict[str, Any]]) -> list[str]:
+    """Return what differs from the accounts as they were `before`, one sentence each."""
     now = account_switches(server, session)
     differences: list[str] = []
     for one in before:

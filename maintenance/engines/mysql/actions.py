@@ -86,7 +86,7 @@ def analyze(server: Server, table: Table) -> Performed:
 
 
 def rebuild(server: Server, table: Table) -> Performed:
-    """Writes the table anew with all its indexes. Seen by a new InnoDB table id."""
+    """Write the table anew with all its indexes. Seen by a new InnoDB table id. Raises EngineError."""
     name = canonical(table.name)
     before = measured(server, table)
     with server.session("rewriting", name, limited=False) as session:
@@ -162,7 +162,7 @@ def _only_here(session: Session) -> None:
 
 
 def check_and_repair(server: Server, table: Table, allow_data_loss: bool) -> Performed:
-    """Reads, checks, and repairs only what needs it; checks again at the end."""
+    """Reads, checks, and repairs only what needs it; checks again at the end. Raises Damaged."""
     if not table.transactional:
         try:
             return repair_files(server, table, allow_data_loss)

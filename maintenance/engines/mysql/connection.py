@@ -26,7 +26,7 @@ class Session:
         self.overran = False
 
     def ask(self, sql: str, **binds: object) -> list[Row]:
-        """Runs one statement. Without binds percent signs stand for themselves; with binds they are doubled."""
+        """Run one statement. Without binds percent signs stand for themselves; with binds they are doubled."""
         self.statement, self.busy = sql, True
         try:
             tagged = f"{sql} {self.comment}"
@@ -39,7 +39,7 @@ class Session:
             self.busy = False
 
     def verbatim(self, sql: str | bytes) -> list[Row]:
-        """Runs a statement that came whole from elsewhere (a definition, an operator's query)."""
+        """Run a statement that came whole from elsewhere (a definition, an operator's query)."""
         self.statement, self.busy = sql if isinstance(sql, str) else sql.decode(errors="replace"), True
         try:
             if isinstance(sql, bytes):

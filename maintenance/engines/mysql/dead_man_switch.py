@@ -108,7 +108,7 @@ first try on the mirror names no cut any more, so that nobody takes a schema for
 
 
 def _disarm(server: Server, session: Session) -> None:
-    """Waits for the event where it is opening the schema. Raises Transient where it does not end."""
+    """Wait for the event where it is opening the schema. Raises Transient where it does not end."""
     schema, lock = mirror_schema(server), _lock(server)
     if session.value("SELECT GET_LOCK(%(lock)s, %(seconds)s)", lock=lock, seconds=PATIENCE_SECONDS) != 1:
         raise Transient("disarming the switch of", server.schema, "its event does not end")

@@ -50,7 +50,7 @@ class Inside:
 
 
 def _specific(pattern: str) -> tuple[int, str]:
-    """Sorts as the server does: by how much stands before the first wildcard."""
+    """Sort as the server does: by how much stands before the first wildcard."""
     wild = re.search(r"[%_]", pattern)
     return (-wild.start() if wild else -len(pattern) - 256, pattern)
 
@@ -67,7 +67,7 @@ def _fits(host: str, pattern: str) -> bool:
 
 
 def drain(server: Server, session: Session, who: Inside) -> int:
-    """Ends who is in until nobody is, three looks in a row. Raises Transient when somebody stays."""
+    """End who is in until nobody is, three looks in a row. Raises Transient when somebody stays."""
     until = time.monotonic() + server.limits.cut_seconds
     ended: set[int] = set()
     quiet = 0

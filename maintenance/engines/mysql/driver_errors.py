@@ -51,6 +51,7 @@ def code_of(error: BaseException) -> int | None:
 
 
 def words_of(error: BaseException) -> str:
+    """Return the server's words with its code."""
     original = error.orig if isinstance(error, DBAPIError) else error
     args: tuple[object, ...] = getattr(original, "args", ())
     return f"{args[1]} ({args[0]})" if len(args) > 1 else str(original)

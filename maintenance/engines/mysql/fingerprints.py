@@ -69,6 +69,8 @@ def read_whole(session: Session, schema: str, table: Table) -> Fingerprint:
 
     `USE INDEX ()` keeps a covering index from answering in their place. SHA2 is on every version;
     MySQL 9 has neither MD5 nor SHA1. A sum forgets the order of the rows, not how often one occurs.
+
+    Raises Damaged.
     """
     columns = structure.columns(session, schema, table.name)
     pieces = [bits_of(column) for column in columns if is_data(column)]

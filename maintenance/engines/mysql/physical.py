@@ -31,6 +31,7 @@ ROOM = 1.1
 
 
 def files_within_reach(server: Server) -> bool:
+    """Return whether this process can read the server's data folder."""
     if not server.capabilities.physical or shutil.which(MARIABACKUP) is None:
         return False
     with server.session("looking for the files of") as session:

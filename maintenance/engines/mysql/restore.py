@@ -48,11 +48,13 @@ def trailer(path: Path, seal: Seal) -> Trailer:
 
 
 def load(server: Server, path: Path, seal: Seal, schema: str, empty: Iterable[str] = ()) -> Trailer:
-    """Feeds the tables of a dump into `schema` with the product's client; returns what its comment lines say.
+    """Feed the tables of a dump into `schema` with the product's client; return what its comment lines say.
 
     Of the tables `empty` the definition alone.
 
     The client's session takes one of our marks first, so that a later claim can end it.
+
+    Raises Damaged.
     """
     mark = server.slot_name(server.tag.token, LOAD_SLOT)
     with server.session("looking what may be set for", schema) as session:

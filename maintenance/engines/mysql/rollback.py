@@ -148,6 +148,7 @@ def _free_name(name: str, taken: set[str]) -> str:
 
 
 def side_schemas(server: Server) -> tuple[str, ...]:
+    """Return the schemas that this run target made beside the target."""
     return (new_schema(server), old_schema(server), salvage_schema(server), exact_schema(server))
 
 

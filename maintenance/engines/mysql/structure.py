@@ -306,6 +306,7 @@ def schema_collation(session: Session, schema: str) -> tuple[str, str] | None:
 
 
 def schema_exists(session: Session, schema: str) -> bool:
+    """Return whether the schema is there."""
     return schema_collation(session, schema) is not None
 
 
@@ -374,6 +375,7 @@ def broken_views(session: Session, schema: str) -> dict[str, str]:
 
 
 def view_names(session: Session, schema: str) -> list[str]:
+    """Return the views of the schema."""
     rows = session.ask(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = %(s)s AND table_type = 'VIEW'"
         " ORDER BY table_name",
@@ -383,6 +385,7 @@ def view_names(session: Session, schema: str) -> list[str]:
 
 
 def sequence_names(session: Session, schema: str) -> list[str]:
+    """Return the sequences of the schema."""
     rows = session.ask(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = %(s)s AND table_type = 'SEQUENCE'"
         " ORDER BY table_name",
@@ -438,7 +441,7 @@ def definitions(session: Session, schema: str) -> list[Definition]:
 
 
 def create(session: Session, definition: Definition, schema: str) -> None:
-    """Creates it again as it was: same definer, sql_mode, character set and time zone."""
+    """Create it again as it was: same definer, sql_mode, character set and time zone."""
     session.verbatim(f"USE {quoted(schema)}")
     statement = session.encoded(definition.sql, definition.charset)
     session.ask(

@@ -178,6 +178,7 @@ class Server:
         return f"SET SESSION {PINNED}, {self.capabilities.statement_limit[0]} = 0{self.capabilities.session_settings}"
 
     def slot_name(self, token: int, slot: int) -> str:
+        """Return the name of the user lock that marks one of our sessions."""
         return self.secret_name(f"{self.tag.family}{token}:{slot}@{self.schema}")
 
     def secret_name(self, purpose: str) -> str:
@@ -186,7 +187,7 @@ class Server:
         return f"dbmaint:{self.tag.signer.digest(purpose)[:40]}"
 
     def mark(self, session: Session) -> int:
-        """Take a user lock that names this run target; return its slot."""
+        """Take a user lock that names this run target; return its slot. Raises ResourceShortage."""
         with self._guard:
             tried = set(self._slots)
         for slot in range(SLOTS):
@@ -236,7 +237,7 @@ class Server:
                 session.connection.close()
 
     def kill(self, session: Session, sql: str) -> bool:
-        """Runs a KILL; False when there is no such session any more."""
+        """Run a KILL; False when there is no such session any more."""
         try:
             session.ask(sql)
         except DBAPIError as error:

@@ -56,6 +56,7 @@ class PostgresGate(AccessGate):
         self.target.identity.recall(gate)
 
     def read_state(self) -> Json:
+        """See AccessGate.read_state."""
         with self.target.control("reading the connection settings of the database") as connection:
             access = access_of(self.target, connection)
             gate = access.mark.get("gate") if access.mark else None
@@ -82,6 +83,7 @@ class PostgresGate(AccessGate):
             return gate
 
     def cut(self, gate: Json, marker: Json) -> Cut:
+        """See AccessGate.cut."""
         begun = time.monotonic()
         self.recall(gate)
         self.lock.reacquire()
@@ -118,6 +120,7 @@ class PostgresGate(AccessGate):
             self.target.renamed(self.target.name)
 
     def is_cut(self) -> bool:
+        """See AccessGate.is_cut."""
         with self.target.control("looking for the mark of the cut") as connection:
             entry = self.target.identity.target(connection)
             return entry is not None and entry.mark is not None and self.target.tag.wrote(entry.mark)
@@ -145,6 +148,7 @@ class PostgresGate(AccessGate):
             )
 
     def differences(self, gate: Json) -> list[str]:
+        """See AccessGate.differences."""
         with self.target.control("comparing the connection settings of the database") as connection:
             access = access_of(self.target, connection)
             wanted = wanted_grants(connection, access.name, gate)
@@ -163,6 +167,7 @@ class PostgresGate(AccessGate):
         ]
 
     def manual_commands(self, gate: Json) -> list[str]:
+        """See AccessGate.manual_commands."""
         with self.target.control("looking how it can be opened by hand") as connection:
             url = self.target.url.set(drivername="postgresql", database=self.target.control_database(), query={})
             address = url._replace(password=None).render_as_string(hide_password=False)

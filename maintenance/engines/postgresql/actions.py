@@ -196,7 +196,7 @@ class PostgresActions(Actions):
         return Performed(msg("Set {sequences}", sequences=", ".join(done)), None, None)
 
     def _read_test(self, action: Action) -> Performed:
-        """Reads every value. Raises Damaged when that fails."""
+        """Read every value. Raises Damaged when that fails."""
         try:
             with self.target.session("reading", action.object, settings=PINNED) as connection:
                 relation = relation_of(connection, action)
@@ -313,7 +313,10 @@ class PostgresActions(Actions):
 
 
 def relation_of(connection: Connection, action: Action) -> Relation:
-    """Return the table that the action names; its name is then the catalog's own, not the caller's text."""
+    """Return the table that the action names; its name is then the catalog's own, not the caller's text.
+
+    Raises Unable.
+    """
     found = relations(connection, [action.object])
     if not found:
         raise Unable("looking for", action.object, "there is no such table any more")
@@ -337,6 +340,7 @@ def filenode(connection: Connection, oid: int) -> int:
 
 
 def total_bytes(connection: Connection, oid: int) -> int:
+    """Return the bytes of a table with its indexes and long values."""
     return int(ask(connection, "SELECT pg_total_relation_size(%(oid)s::regclass)", oid=oid)[0][0])
 
 

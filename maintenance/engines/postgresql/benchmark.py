@@ -179,6 +179,8 @@ def single(sql: str) -> str:
 
     Where backslashes, dollars or comments may quote too, only the server's own scanner knows where a text ends:
     there a semicolon in a text is refused as well.
+
+    Raises Unable.
     """
     statement = sql.strip().rstrip("; \t\r\n")
     plain = statement if re.search(r"[\\$]|--|/\*", statement) else re.sub(r"'[^']*'|\"[^\"]*\"", "", statement)

@@ -116,10 +116,12 @@ def keeps_its_name(connection: Connection, name: str) -> bool:
 
 
 def set_limit(connection: Connection, name: str, limit: int) -> None:
+    """Set how many connections the database takes; -1: any number."""
     ask(connection, f"ALTER DATABASE {quoted(name)} CONNECTION LIMIT {int(limit)}")
 
 
 def set_allow(connection: Connection, name: str, allow: bool) -> None:
+    """Allow or refuse every new connection to the database, a superuser's too."""
     ask(connection, f"ALTER DATABASE {quoted(name)} ALLOW_CONNECTIONS {'true' if allow else 'false'}")
 
 

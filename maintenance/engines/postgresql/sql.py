@@ -23,6 +23,7 @@ def quoted(name: str) -> str:
 
 
 def canonical(schema: str, table: str) -> str:
+    """Return the name of a table as everybody else in this console knows it."""
     return f"{quoted(schema)}.{quoted(table)}"
 
 

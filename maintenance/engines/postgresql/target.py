@@ -98,7 +98,7 @@ class TargetDatabase:
 
     @contextmanager
     def translated(self, doing: str, object: str) -> Iterator[None]:
-        """Driver and program errors leave the block as ours."""
+        """Driver and program errors leave the block as ours. Raises Transient or Interrupted."""
         try:
             yield
         except DBAPIError as error:

@@ -46,6 +46,7 @@ def primary(error: sqlite3.Error) -> int:
 
 
 def from_driver(error: sqlite3.Error, doing: str, object: str) -> EngineError:
+    """Return SQLite's error as ours, by its result code."""
     code = int(getattr(error, "sqlite_errorcode", 0) or 0)
     kind = _EXTENDED.get(code) or _PRIMARY.get(code & 0xFF, Unable)
     if str(error) in (UNSUPPORTED, OTHER_ENCODING):
@@ -63,7 +64,7 @@ def from_reading(error: sqlite3.Error, doing: str, object: str) -> EngineError:
 
 @contextmanager
 def translated(doing: str, object: str) -> Iterator[None]:
-    """Turns the driver's errors and the disk's into ours."""
+    """Turn the driver's errors and the disk's into ours. Raises Damaged, Unreachable or ResourceShortage."""
     try:
         yield
     except sqlite3.Error as error:

@@ -49,7 +49,7 @@ class RawHold:
 
 
 def hold(file: DatabaseFile) -> None:
-    """Takes the lock within `limits.cut_seconds`, by SQLite or, where it cannot, on its lock bytes.
+    """Take the lock within `limits.cut_seconds`, by SQLite or, where it cannot, on its lock bytes.
 
     Raises Transient with the name of who is in the way, Interrupted on request, Unable when the log beside the file is
     of another database: SQLite would play it in.
@@ -77,7 +77,10 @@ def hold(file: DatabaseFile) -> None:
 
 
 def keep_before(file: DatabaseFile) -> None:
-    """Copy file, log and journal as a program that died left them: to take the lock is to play them in."""
+    """Copy file, log and journal as a program that died left them: to take the lock is to play them in.
+
+    Raises Unable.
+    """
     left = [ending for ending in JOURNALS if file.beside(ending).exists() and file.beside(ending).stat().st_size]
     if not {"-wal", "-journal"} & {*left} or holders(file.path):
         return

@@ -19,6 +19,7 @@ def synced(path: Path) -> None:
 
 
 def sync_name(path: Path) -> None:
+    """Make the name of the file survive a power cut."""
     _sync(path.parent)
 
 

@@ -27,6 +27,7 @@ class Header:
 
     @property
     def plausible(self) -> bool:
+        """Whether the page size is one that the format knows."""
         return 512 <= self.page_size <= 65536 and self.page_size & (self.page_size - 1) == 0
 
     @property
@@ -52,10 +53,12 @@ class Header:
 
     @property
     def truncated(self) -> bool:
+        """Whether the file ends before its header says."""
         return self.plausible and self.file_bytes < self.pages * self.page_size
 
 
 def first_bytes(path: Path, count: int) -> bytes:
+    """Read the first `count` bytes by a child, which keeps our locks on the file. Raises Unreachable."""
     try:
         with programs.running(["head", "-c", str(count), "--", str(path)], timeout=30) as child:
             assert child.stdout is not None

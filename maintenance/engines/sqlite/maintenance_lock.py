@@ -139,7 +139,7 @@ class FileLock(MaintenanceLock):
         )
 
     def _end_older(self) -> int:
-        """Ends an older claim of the same run target; anybody else is left alone."""
+        """End an older claim of the same run target; anybody else is left alone."""
         held = self._signature()
         if not self.tag.wrote(held) or not self.tag.signer.is_signed(held, str(self.path)):
             return 0  # whoever may write into the folder could name any process

@@ -85,6 +85,7 @@ def noted_elsewhere(file: DatabaseFile) -> list[Path]:
 
 
 def remove_marker(file: DatabaseFile) -> None:
+    """Remove the marker beside the file, where there is one."""
     with translated("removing the marker of", file.name):
         file.sides.marker.unlink(missing_ok=True)
         sync_folder(file)

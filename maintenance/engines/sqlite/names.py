@@ -131,7 +131,7 @@ class Sides:
 
     @property
     def elsewhere(self) -> Path:
-        """Names the images that had no room beside the database, one a line."""
+        """Name the images that had no room beside the database, one a line."""
         return self._beside("elsewhere")
 
     @property

@@ -23,7 +23,7 @@ from .target import DatabaseFile
 
 
 def restore_beside(file: DatabaseFile, image: Image) -> str:
-    """Copies the image, so that the image stays whatever happens. Raises Damaged when it has changed."""
+    """Copy the image, so that the image stays whatever happens. Raises Damaged when it has changed."""
     source, target = Path(image.name), file.sides.restored
     if image.kind != "copy" or not source.is_file():
         words = "the image is not there; restore the backup file by hand, it lacks what was committed after it"

@@ -35,6 +35,8 @@ STEPS = 2000
 
 
 class Closing(Protocol):
+    """What can be closed."""
+
     def close(self) -> None: ...
 
 
@@ -60,6 +62,7 @@ class DatabaseFile:
 
     @property
     def name(self) -> str:
+        """The name of the file without its folder."""
         return self.path.name
 
     @property
@@ -133,7 +136,10 @@ class DatabaseFile:
         return self._foreign[1]
 
     def copy_to_look_at(self) -> Path:
-        """A copy of the file with what lies beside it, as of now; the same one until something changes."""
+        """A copy of the file with what lies beside it, as of now; the same one until something changes.
+
+        Raises ResourceShortage or Transient.
+        """
         marks = self.marks()
         if self._look is None or self._look[0] != marks:
             self._forget_look()
@@ -173,7 +179,10 @@ class DatabaseFile:
         os.chmod(target, 0o600)
 
     def equals(self, copy: Path) -> bool:
-        """Whether the file is byte for byte the copy. Read by a child: see the top of this file."""
+        """Whether the file is byte for byte the copy. Read by a child: see the top of this file.
+
+        Raises ResourceShortage.
+        """
         try:
             programs.run(
                 ["cmp", "--silent", "--", str(self.path), str(copy)],
@@ -216,7 +225,7 @@ class DatabaseFile:
 
     @contextmanager
     def side(self, path: Path, doing: str, mode: Mode = "immutable") -> Iterator[sqlite3.Connection]:
-        """Reads a finished copy, which nobody writes; or writes one of ours ('rw')."""
+        """Read a finished copy, which nobody writes; or write one of ours ('rw')."""
         self.raise_if_stopping(doing, path.name)
         with translated(doing, path.name):
             connection = connect(path, mode)
@@ -228,7 +237,10 @@ class DatabaseFile:
 
     @contextmanager
     def watched(self, connection: sqlite3.Connection, doing: str, object: str) -> Iterator[None]:
-        """Lets `interrupt` and the statement limit reach this connection, and translates its errors."""
+        """Lets `interrupt` and the statement limit reach this connection, and translates its errors.
+
+        Raises Transient.
+        """
         deadline = time.monotonic() + self.limits.statement_seconds
         outer = self._working.get(connection)
         with self._book:
@@ -265,7 +277,7 @@ class DatabaseFile:
 
     @contextmanager
     def alone(self, doing: str, object: str) -> Iterator[None]:
-        """Keeps other threads of this object waiting through several pieces of work."""
+        """Keep other threads of this object waiting through several pieces of work."""
         self._take_turn(doing, object)
         try:
             yield
@@ -273,7 +285,7 @@ class DatabaseFile:
             self._turn.release()
 
     def interrupt(self) -> None:
-        """Asks again until nothing is at work: a statement that just begins forgets an earlier request."""
+        """Ask again until nothing is at work: a statement that just begins forgets an earlier request."""
         until = time.monotonic() + 4.5
         while time.monotonic() < until:
             with self._book:
@@ -285,11 +297,12 @@ class DatabaseFile:
             time.sleep(0.02)
 
     def in_hand(self) -> list[str]:
+        """Return what is being done now, in words."""
         with self._book:
             return list(self._working.values())
 
     def give_back(self) -> None:
-        """Closes the held connection, after whoever has the turn."""
+        """Close the held connection, after whoever has the turn."""
         with self._turn:
             if self.held is not None:
                 self.held.close()

@@ -200,7 +200,7 @@ class Context:
         return brought.evidence
 
     def wait(self, seconds: float, doing: str) -> None:
-        """Sleep; a cancel or a timeout ends it with Interrupted."""
+        """Sleep; a cancel or a timeout ends it with Interrupted. Raises Interrupted."""
         if self.engine.stopping.wait(seconds):
             raise Interrupted(doing, self.target.database, "stopped on request")
 

@@ -78,7 +78,10 @@ def never_closed(ctx: Context, gate: Json) -> bool:
 
 
 def open_to(ctx: Context, share: float | None, previous: float | None) -> None:
-    """Open one stage; step back to the previous one and try again when the database does not bear it."""
+    """Open one stage; step back to the previous one and try again when the database does not bear it.
+
+    Raises Transient.
+    """
     gate = ctx.target.gate
     assert gate is not None
 

@@ -125,7 +125,7 @@ def log_findings(server: Server, session: Session) -> list[Finding]:
 
 
 def _starts_without_an_end(lines: list[str]) -> list[str]:
-    """Starts of a server that was ready before and did not say that it shut down: a kill writes no line."""
+    """Start of a server that was ready before and did not say that it shut down: a kill writes no line."""
     found = []
     running = False
     for line in lines:

@@ -20,6 +20,7 @@ UNUSED_SECONDS = 86_400
 
 
 def key_findings(server: Server, session: Session, chosen: Sequence[Table]) -> list[Finding]:
+    """Return findings about missing, duplicate and unused keys."""
     found = []
     for table in chosen:
         if server.capabilities.repairs_on_open and table.engine in structure.REPAIRABLE:

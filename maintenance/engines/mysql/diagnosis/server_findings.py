@@ -25,6 +25,7 @@ def is_replica(server: Server, session: Session) -> bool:
 
 
 def session_findings(server: Server, session: Session) -> list[Finding]:
+    """Return findings about transactions that are open for long and queues for metadata locks."""
     found = []
     ours = server.own_session_ids(session)
     rows: list[tuple[object, ...]] = []

@@ -40,7 +40,7 @@ class Copying:
 
 
 def copy_around(server: Server, session: Session, table: Table, target: str, columns: str) -> None:
-    """Copies into `target` every row of the live table but those on unreadable pages (and, where only reading such a
+    """Copy into `target` every row of the live table but those on unreadable pages (and, where only reading such a
     page would find it, the row after them). Raises Damaged when no such way can be told.
     """
     try:

@@ -44,7 +44,7 @@ class Copy:
 
 
 def copy_between_holes(server: Server, session: Session, table: Table, target: str, columns: str) -> None:
-    """Copies into `target` (a full name) every row of the live table that can be read. It has a primary key."""
+    """Copy into `target` (a full name) every row of the live table that can be read. It has a primary key."""
     [key] = [
         tuple(str(column) for column in index.columns)
         for index in structure.indexes(session, server.schema, table.name)
@@ -87,7 +87,7 @@ def _listing(session: Session, schema: str, table: str, key: tuple[str, ...]) ->
 
 
 def _copy_between(server: Server, session: Session, copy: Copy, low: Key | None, high: Key | None) -> None:
-    """Copies what can be read between two keys: from the left to a hole, from the right to it, then inside."""
+    """Copy what can be read between two keys: from the left to a hole, from the right to it, then inside."""
     left, hole = _copy_side(server, session, copy, low, high, ascending=True)
     if not hole:
         return
@@ -135,7 +135,7 @@ def _places(count: int) -> Iterator[int]:
 def _copy_side(
     server: Server, session: Session, copy: Copy, low: Key | None, high: Key | None, ascending: bool
 ) -> tuple[Key | None, bool]:
-    """Copies in shrinking chunks until one row cannot be read: the last key copied, and whether there is a hole."""
+    """Copy in shrinking chunks until one row cannot be read: the last key copied, and whether there is a hole."""
     size = CHUNK
     while True:
         server.raise_if_stopping("salvaging", copy.source)

@@ -26,9 +26,11 @@ CHANGED = re.compile(r"Number of rows changed from (\d+) to (\d+)")
 
 
 def repair_files(server: Server, table: Table, allow_data_loss: bool) -> Performed:
-    """Checks; keeps the files; repairs the index, then the whole; counts the rows before and after.
+    """Check; keeps the files; repairs the index, then the whole; counts the rows before and after.
 
     Even REPAIR … QUICK copies the data without what it cannot read, and calls that OK.
+
+    Raises Damaged.
     """
     name = canonical(table.name)
     before = _rows_by_header(server, table)
@@ -127,7 +129,7 @@ def _repair(server: Server, table: Table, how: str) -> list[str]:
 
 
 def _keep_files(server: Server, table: Table) -> Path | None:
-    """Copies the table's files into the quarantine schema's folder; None where this process cannot."""
+    """Copy the table's files into the quarantine schema's folder; None where this process cannot."""
     with server.session("keeping the files of", canonical(table.name)) as session:
         folder = server.data_folder(session)
         if folder is None:

@@ -90,7 +90,7 @@ def saved_definitions(server: Server, session: Session, schema: str) -> list[Def
 
 
 def create_missing(server: Server, session: Session, wanted: Sequence[Definition]) -> list[str]:
-    """Creates in the live schema what is not there of `wanted`; returns their names."""
+    """Create in the live schema what is not there of `wanted`; return their names."""
     there = {(one.kind, one.name) for one in structure.definitions(session, server.schema)}
     made = []
     for one in wanted:

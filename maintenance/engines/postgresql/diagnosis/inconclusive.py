@@ -21,6 +21,7 @@ def refused(error: DBAPIError, topic: str) -> list[Finding]:
 
 
 def cannot_tell(topic: str, words: str) -> Finding:
+    """Return the finding for a check that could not run."""
     return Finding(
         "cannot_tell",
         "low",

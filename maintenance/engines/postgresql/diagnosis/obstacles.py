@@ -61,6 +61,7 @@ def _scheduler(row: Row) -> Finding:
 
 
 def by_superuser(names: Sequence[str]) -> Finding:
+    """Return the finding about objects that a restore can create only with a superuser's rights."""
     return Finding(
         "restored_by_superuser",
         "low",

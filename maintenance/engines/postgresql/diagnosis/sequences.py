@@ -43,11 +43,13 @@ def _group_behind(target: TargetDatabase, connection: Connection, group: Sequenc
 
 
 def grouped(items: Sequence[Row], most: int) -> Iterator[Sequence[Row]]:
+    """Yield the items in groups of at most `most`."""
     for first in range(0, len(items), most):
         yield items[first : first + most]
 
 
 def behind(row: Row) -> Finding:
+    """Return the finding about a sequence whose column already has higher values."""
     schema, table, column, sequence_schema, sequence, last, highest = row
     return Finding(
         "sequence_behind",

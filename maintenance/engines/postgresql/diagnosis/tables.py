@@ -71,12 +71,14 @@ def table_facts(
 
 
 def bloat_words(share: float, count: int, measured: bool) -> Message:
+    """Say how much of a table holds no living row: `share` of `count` bytes."""
     if measured:
         return msg("Measured: {share:.0%} of {size} holds no living row", share=share, size=size(count))
     return msg("About {share:.0%} of {size} holds no living row", share=share, size=size(count))
 
 
 def index_bloat_words(share: float, fragmentation: object) -> Message:
+    """Say how empty the indexes of a table are, and how scattered where that was measured."""
     if isinstance(fragmentation, float):
         return msg(
             "Measured: {share:.0%} of its indexes is empty, {fragmentation:.0%} of their leaf pages lie out of order",

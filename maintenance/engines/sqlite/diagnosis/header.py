@@ -57,6 +57,7 @@ def schema_unreadable(words: str) -> Finding:
 
 
 def header_findings(file: DatabaseFile) -> list[Finding]:
+    """Return findings that the first bytes of the file tell."""
     header = file.header()
     if header.file_bytes == 0:
         return []

@@ -120,6 +120,7 @@ def _bloated(total: int, share: float, thresholds: Thresholds) -> bool:
 
 
 def whole_file(connection: sqlite3.Connection, thresholds: Thresholds) -> list[Finding]:
+    """Return findings about the file as a whole."""
     names = ("page_count", "freelist_count", "page_size")
     pages, free, page = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
     share = free / pages if pages else 0.0
