@@ -139,3 +139,35 @@ def test_the_class_decides_how_often_and_how_long(
     assert (run.status, waits) == (status, expected), run.ended_because
     repaired = StepRecord.objects.filter(part="repair 1").count()
     assert repaired == (1 if faults["perform" if "perform" in faults else "back_up"] == ["damage"] else 0)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "diagnose",
+        "back_up",
+        "read_gate",
+        "cut",
+        "arm",
+        "fingerprint",
+        "image",
+        "perform",
+        "check",
+        "open_gate",
+        "disarm",
+    ],
+)
+def test_a_line_that_is_lost_twice_is_waited_for_in_every_step(
+    fake: Callable[..., MaintenanceSetting],
+    request_for: Callable[..., Request],
+    someone: Actor,
+    waits: list[float],
+    verb: str,
+) -> None:
+    fake(**{verb: ["transient"] * 2})
+    MaintenanceSetting.objects.update(jobs=1, transient_wait_seconds=MaintenanceSetting().transient_wait_seconds)
+    run = launch.launch(someone, request_for("shop"), enqueue=False)
+    runner.advance(run.targets.get().pk)
+    run.refresh_from_db()
+    assert (run.status, waits) == ("succeeded", [60, 60]), run.ended_because
