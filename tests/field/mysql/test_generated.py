@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import MySQLdb
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -133,6 +134,9 @@ def tables(draw: st.DrawFn) -> Made:
             max_size=4,
         )
     )
+    if engine == "ARCHIVE":
+        # MySQL takes no row back whose number is below the one that the table was made again with (1022).
+        more = [one for one in more if "AUTO_INCREMENT" not in one]
     options = f"ENGINE={engine} CHARACTER SET {charset} COMMENT 'é ''\\\\'"
     if engine in FORMATS and draw(st.booleans()):
         options += f" ROW_FORMAT={draw(st.sampled_from(FORMATS[engine]))}"
@@ -163,7 +167,8 @@ def made(lab: MariaDBLab, number: int, table: Made) -> bool:
 
 
 def seen(lab: MariaDBLab, number: int) -> dict[str, object]:
-    """The checksum of a table with virtual columns is none of its rows: MariaDB adds what lies in their place."""
+    """The checksum of a table with virtual columns is none of its rows: MariaDB adds what lies in their place. Nor is
+    that of an ARCHIVE table: MySQL often tells 0."""
     shown = [(str(row[0]), str(row[1])) for row in lab.sql(f"SHOW COLUMNS FROM t{number}")]
     bits = [f"{name} * 1e0" for name, kind in shown if kind.startswith(("float", "double"))]
     asked = ", ".join([*(f"HEX({name}), {name}" for name, _ in shown), *bits])
@@ -171,11 +176,12 @@ def seen(lab: MariaDBLab, number: int) -> dict[str, object]:
         "definition": lab.sql(f"SHOW CREATE TABLE t{number}"),
         "values": sorted(map(str, lab.sql(f"SELECT {asked} FROM t{number}"))),
     }
-    if "unstored" not in dict(shown):
+    if "unstored" not in dict(shown) and "ENGINE=ARCHIVE" not in str(found["definition"]):
         found["checksum"] = lab.sql(f"CHECKSUM TABLE t{number} EXTENDED")
     return found
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_whatever_lies_in_a_schema_comes_back_bit_by_bit(family_lab: MariaDBLab) -> None:
     tried: list[int] = []
 
