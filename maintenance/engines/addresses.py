@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from sqlalchemy import URL
+from sqlalchemy.engine import make_url
 
 from .errors import Unable
 from .messages import Message, msg
@@ -29,6 +30,19 @@ class AddressRefused(Unable):
 
     def __init__(self, words: Message) -> None:
         super().__init__("reading", msg("the address"), words)
+
+
+def parse(text: str) -> URL:
+    """Return the address that was typed. The path of a SQLite file is taken as it stands: "%20" is part of its name.
+
+    Raises ArgumentError or ValueError of what is none; the latter is UnicodeEncodeError of a path that is not UTF-8.
+    """
+    text.encode()
+    url = make_url(text)
+    if url.get_backend_name() != "sqlite":
+        return url
+    path = text.partition("?")[0].partition("://")[2].removeprefix("/")
+    return url.set(database=path) if path else url
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from django.db import models
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from sqlalchemy import URL
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from maintenance.conf import config, places
@@ -307,7 +306,11 @@ class MaintenanceSetting(models.Model):
     def clean(self) -> None:
         """Refuse what could never work or may not be, by name; take a password out of the URL."""
         try:
-            parsed = make_url(self.url)
+            parsed = addresses.parse(self.url)
+        except UnicodeEncodeError as error:
+            raise ValidationError(
+                {"url": _("This is not UTF-8. Give the file a name that is, or a link to it.")}
+            ) from error
         except (ArgumentError, ValueError) as error:  # the latter of a port that is no number
             raise ValidationError(
                 {"url": _("This is not a SQLAlchemy URL such as postgresql://user@host/db.")}
@@ -319,7 +322,7 @@ class MaintenanceSetting(models.Model):
         if SECRET_OPTIONS.intersection(parsed.query):
             raise ValidationError({"url": _("Give the password before the @: what follows the address is shown.")})
         try:
-            places.refuse_address(make_url(self.url))
+            places.refuse_address(addresses.parse(self.url))
         except addresses.AddressRefused as refusal:
             raise ValidationError({"url": translated(refusal.words)}) from refusal
         except config.ConfigError as error:
@@ -348,7 +351,7 @@ class MaintenanceSetting(models.Model):
         before = MaintenanceSetting.objects.filter(pk=self.pk).first()
         if not self.sealed_password or before is None:
             return
-        old, new = make_url(before.url), make_url(self.url)
+        old, new = addresses.parse(before.url), addresses.parse(self.url)
         if addresses.password_owner(old) == addresses.password_owner(new):
             return
         if not addresses.only_stronger(old, new):
@@ -406,19 +409,19 @@ class MaintenanceSetting(models.Model):
     @property
     def password(self) -> str:
         """Raises SecretUnreadable when it was entered for another address than that of this row."""
-        owner = addresses.password_owner(make_url(self.url))
+        owner = addresses.password_owner(addresses.parse(self.url))
         return open_secret(self.sealed_password, owner) if self.sealed_password else ""
 
     @password.setter
     def password(self, value: str) -> None:
-        owner = addresses.password_owner(make_url(self.url))
+        owner = addresses.password_owner(addresses.parse(self.url))
         self.sealed_password = seal_secret(value, owner) if value else ""
 
     @property
     def engine_url(self) -> URL:
         """With the password, for engines only. Raises AddressRefused or SecretUnreadable: the row may have been
         written by somebody else than the console."""
-        return with_password(make_url(self.url), self.sealed_password)
+        return with_password(addresses.parse(self.url), self.sealed_password)
 
     @property
     def thresholds(self) -> Thresholds:

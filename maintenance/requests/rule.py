@@ -10,9 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.utils import timezone
-from sqlalchemy.engine import make_url
 
 from maintenance.auditing import chain
+from maintenance.engines import addresses
 from maintenance.engines.errors import EngineError
 from maintenance.models import MaintenanceSetting, RunTarget
 from maintenance.results.estimates import usual_outages
@@ -60,7 +60,7 @@ def with_other_names(checked: Checked) -> list[MaintenanceSetting]:
 
 def _may_be_same(one: MaintenanceSetting, other: MaintenanceSetting) -> bool:
     """Judge by what two names of one database surely share; a host may be written in many ways."""
-    first, second = make_url(one.url), make_url(other.url)
+    first, second = addresses.parse(one.url), addresses.parse(other.url)
     if first.host is None or second.host is None:
         return True  # Files and sockets are quickly asked.
     return (first.database or "").casefold() == (second.database or "").casefold()

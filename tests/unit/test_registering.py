@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 
 from maintenance.models import MaintenanceSetting
@@ -65,3 +68,26 @@ def test_a_password_among_the_options_of_the_url_is_refused(tmp_path: Path, caps
         told = capsys.readouterr()
         assert "Give the password before the @" in told.err
         assert "s3cret-words" not in told.err + told.out
+
+
+@pytest.mark.parametrize("name", ["a%20b.db", "a b.db", "100%.db", "%41.db", "a+b.db", "日本.db"])
+def test_the_path_of_a_file_is_taken_as_it_stands(name: str, tmp_path: Path) -> None:
+    call_command("register_target", "shop", f"sqlite:///{tmp_path}/{name}")
+    setting = MaintenanceSetting.objects.get()
+    assert setting.engine_url.database == f"{tmp_path}/{name}"
+    assert setting.url == f"sqlite:///{tmp_path}/{name}"
+
+
+def test_an_address_that_is_not_utf8_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        call_command("register_target", "shop", "sqlite:////srv/caf\udce9.db")
+    assert ended.value.code == 2
+    assert "url: This is not UTF-8." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[b"register_target", b"caf\xe9"], [b"maintain", b"--reason", b"caf\xe9"]])
+def test_an_argument_that_is_not_utf8_is_refused_by_every_command(arguments: list[bytes]) -> None:
+    manage = Path(settings.BASE_DIR) / "manage.py"
+    ended = subprocess.run([sys.executable, manage, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "caf\\xe9: this is not UTF-8. Give the file a name that is, or a link to it.\n"
