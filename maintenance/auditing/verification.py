@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from maintenance.engines.messages import msg
 from maintenance.models import AuditEntry, AuditHead, AuditSeal, AuditSignature
 
 from . import checkpoints
@@ -84,7 +85,7 @@ def _verdict(ends: _Ends, unsigned: bool) -> Verdict:
     except KeyUnreadable as error:
         return Verdict(0, str(error))
     except OSError as error:
-        return Verdict(0, f"the checkpoints outside the database cannot be read: {error}")
+        return Verdict(0, msg("the checkpoints outside the database cannot be read: {error}", error=str(error)))
 
 
 class _Reading:
@@ -103,10 +104,18 @@ class _Reading:
     def verdict(self) -> Verdict:
         seal = self.ends.seal
         if seal is not None and not _checkpoint_of(seal).is_signed_by_us(seal.signature):
-            problem = f"the seal over the first {self.sealed} entries is not signed with this installation's key"
-            return Verdict(0, problem)
+            unsigned = msg(
+                "the seal over the first {entries} entries is not signed with this installation's key",
+                entries=self.sealed,
+            )
+            return Verdict(0, unsigned)
         if (wrong := self._differing(self.sealed, self.previous)) is not None:
-            return Verdict(0, f"the seal over the first {self.sealed} entries is not the one that {wrong} tells of")
+            other = msg(
+                "the seal over the first {entries} entries is not the one that {who} tells of",
+                entries=self.sealed,
+                who=wrong,
+            )
+            return Verdict(0, other)
         problem, at = self._first_bad_entry()
         problem = problem or self._wrong_end()
         return Verdict(
@@ -123,11 +132,11 @@ class _Reading:
         for entry in self._vouched_for():
             self.count += 1
             if entry.previous_hash != self.previous:
-                return f"entry {entry.pk} does not follow the one before it", entry.pk
+                return msg("entry {entry} does not follow the one before it", entry=entry.pk), entry.pk
             if digest(entry) != entry.hash:
-                return f"entry {entry.pk} was changed after it was written", entry.pk
+                return msg("entry {entry} was changed after it was written", entry=entry.pk), entry.pk
             if (wrong := self._differing(self.sealed + self.count, entry.hash)) is not None:
-                return f"entry {entry.pk} is not the one that {wrong} tells of", entry.pk
+                return msg("entry {entry} is not the one that {who} tells of", entry=entry.pk, who=wrong), entry.pk
             self.previous = entry.hash
         return "", None
 
@@ -145,11 +154,11 @@ class _Reading:
         """By number of entries: the hash of the last, and who tells of it."""
         found: dict[int, list[tuple[str, str]]] = {}
         for line in self.whole:
-            told = (line.checkpoint.hash, f"line {line.line} of the checkpoints outside the database")
+            told = (line.checkpoint.hash, msg("line {line} of the checkpoints outside the database", line=line.line))
             found.setdefault(line.checkpoint.entries, []).append(told)
         for row in self.ends.signatures:
             if row.kind != "broken" and checkpoint_of(row).is_signed_by_us(row.signature):
-                found.setdefault(row.entries, []).append((row.hash, "a signature in the database"))
+                found.setdefault(row.entries, []).append((row.hash, msg("a signature in the database")))
         return found
 
     def _wrong_end(self) -> str:
@@ -165,39 +174,47 @@ class _Reading:
         end = self.sealed + self.count
         if last is None or last.checkpoint.entries <= end:
             return ""
-        return (
-            f"the chain ends after {end} entries, line {last.line} of the checkpoints outside the database "
-            f"tells of {last.checkpoint.entries}"
+        return msg(
+            "the chain ends after {end} entries, line {line} of the checkpoints outside the database tells of "
+            "{entries}",
+            end=end,
+            line=last.line,
+            entries=last.checkpoint.entries,
         )
 
     def _wrong_file(self) -> str:
         """Whether the file is there, goes as far as it did, and has all its lines."""
         rows = self.ends.signatures
         if self.last is None:
-            return f"the checkpoints outside the database are gone: {settings.AUDIT_FILE}" if rows else ""
+            gone = msg("the checkpoints outside the database are gone: {file}", file=settings.AUDIT_FILE)
+            return gone if rows else ""
         ours = next((row for row in rows if row.file == self.last.checkpoint.file), None)
         if problem := disagreement(self.last, ours):
             return problem
         strange = [row for row in rows if not checkpoint_of(row).is_signed_by_us(row.signature)]
         if strange:
-            return "what the database says of the checkpoints of another host is not signed with the key of this one"
+            return msg(
+                "what the database says of the checkpoints of another host is not signed with the key of this one"
+            )
         numbers = sorted({line.checkpoint.entries for line in self.whole})
         missing = next((n for n, after in pairwise(numbers) if after != n + 1), None)
-        return f"lines after entry {missing} are missing in the checkpoints outside the database" if missing else ""
+        if not missing:
+            return ""
+        return msg("lines after entry {entry} are missing in the checkpoints outside the database", entry=missing)
 
     def _wrong_head(self) -> str:
         end, head = self.sealed + self.count, self.ends.head
         if head is None:
-            return f"the head of the chain is gone, {end} entries are there" if end else ""
+            return msg("the head of the chain is gone, {end} entries are there", end=end) if end else ""
         if head != (end, self.previous):
-            return f"the chain ends after {end} entries, {head[0]} were written"
+            return msg("the chain ends after {end} entries, {written} were written", end=end, written=head[0])
         return ""
 
     def _found_broken(self) -> str:
         broken = next((line for line in self.kept if line.checkpoint.kind == "broken"), None)
         if broken is not None:
-            return f"it was found broken on {broken.at[:19]}Z: {broken.problem}"
-        return "another host found it broken" if any(r.kind == "broken" for r in self.ends.signatures) else ""
+            return msg("it was found broken on {at}Z: {problem}", at=broken.at[:19], problem=broken.problem)
+        return msg("another host found it broken") if any(r.kind == "broken" for r in self.ends.signatures) else ""
 
     def _unguarded(self) -> str:
         if self.unsigned or not self._unsigned:
@@ -205,7 +222,9 @@ class _Reading:
         oldest = AuditEntry.objects.order_by("-id")[self._unsigned - 1]
         if timezone.now() - oldest.at < SIGNED_WITHIN:
             return ""
-        return f"nobody has signed entry {oldest.pk} and later ones; does a worker run that may read the key?"
+        return msg(
+            "nobody has signed entry {entry} and later ones; does a worker run that may read the key?", entry=oldest.pk
+        )
 
     @property
     def _unsigned(self) -> int:

@@ -11,7 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from maintenance.models import MaintenanceRun, MaintenanceSetting
+from maintenance.auditing import chain
+from maintenance.models import AuditEntry, MaintenanceRun, MaintenanceSetting
 from maintenance.requests import launch
 from maintenance.requests.launch import Actor, Request
 from maintenance.workflow import heartbeat, runner
@@ -119,3 +120,13 @@ def assert_told_in_japanese(run: MaintenanceRun, reader: User) -> None:
         page = client.get(path).content.decode()
         assert '<html lang="ja"' in page, path
         assert sentences(page) == set(), path
+
+
+def test_why_the_chain_is_broken_is_told_in_japanese(people: dict[str, User]) -> None:
+    chain.record("console", "run.ended", "EM-2026-0008")
+    AuditEntry.objects.update(object="EM-2026-0009")
+    client = Client(headers={"Accept-Language": "ja"})
+    client.force_login(people["auditor"])
+    page = client.post("/audit/verify/").content.decode()
+    assert "は記録後に書き換えられています" in page
+    assert "was changed" not in page
