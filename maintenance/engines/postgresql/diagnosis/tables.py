@@ -25,13 +25,16 @@ def table_facts(
     _, schema, table, estimated_rows, heap, indexes, total, ideal, live, dead, changed, analyzed, other = row
     name = canonical(schema, table)
     live, dead, changed = int(live or 0), int(dead or 0), int(changed or 0)
-    dead_share = dead / (live + dead) if live + dead else 0.0
+    counted = live > 0 or estimated_rows >= 0
+    # Where nobody ever counted the rows, and the counters of the server know of no living one, they began anew later
+    # than the table: what they call dead says nothing of the rest.
+    dead_share = dead / (max(live, int(estimated_rows)) + dead) if dead and counted else 0.0
     stale_share = min(1.0, changed / max(live, 1)) if analyzed or estimated_rows >= 0 else (1.0 if live else 0.0)
     if heap == 0:
         bloat: float | None = 0.0
     elif ideal is None or stale_share > 0.1:
         # Estimated from old statistics it says anything; dead rows are counted as they happen.
-        bloat = dead_share if live + dead else None
+        bloat = dead_share if live + dead and counted else None
     else:
         bloat = max(0.0, 1 - float(ideal) / float(heap), dead_share)
     index_bloat = max(0.0, 1 - packed[1] / packed[0]) if packed and packed[0] and stale_share <= 0.1 else None
