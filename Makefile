@@ -81,7 +81,7 @@ chaos: test-packages $(VENV)/.installed-dev messages
 	@DBMAINT_CRASH_STRIDE=1 $(BIN)/python -m pytest -n 2 tests/unit/test_crashes.py -v
 	@$(BIN)/python -m chaos $(CHAOS)
 
-## make bench   what a maintenance costs beside the database's own programs, as ratios; BENCH="--sizes 0.1,1,4"
+## make bench   what a maintenance costs beside the database's own programs, as ratios; BENCH="--sizes 0.1,1,4"; verdicts: BENCH="--part aa --runs 34"
 bench: $(VENV)/.installed messages
 	@sh deploy/sqlite.sh $(VENV)/sqlite || echo "Rows saved are compared with the shell sqlite3 of this system." >&2
 	@$(BIN)/python -m bench $(BENCH)

@@ -14,13 +14,14 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import rich.console
 
-from . import on_mariadb, on_postgresql, on_sqlite, salvage
+from . import on_mariadb, on_postgresql, on_sqlite, salvage, verdicts
 from .console import Run
 from .figures import Row, spread
 from .tables import markdown, show
@@ -118,6 +119,19 @@ def machine() -> str:
     )
 
 
+def verdicts_of(part: str, engines: Sequence[str], runs: int) -> int:
+    """Play a part of `verdicts` on each engine; print each as it comes, and all at the end."""
+    print(machine())
+    found: Counter[str] = Counter()
+    for engine in engines:
+        with scratch() as folder:
+            counted = verdicts.play(part, engine, folder, runs)
+        print(f"{engine}: {verdicts.summary(part, counted)}", flush=True)
+        found += counted
+    print(f"all: {verdicts.summary(part, found)}")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--engine", action="append", choices=ENGINES, help="only this one; may be repeated")
@@ -125,11 +139,15 @@ def main() -> int:
     parser.add_argument("--sizes", default="0.1,1", help="of the databases whose memory is compared (GB; %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured (%(default)s)")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there as well")
+    parser.add_argument("--part", choices=verdicts.PARTS, help="instead: does the benchmark of a run say what is so?")
+    parser.add_argument("--runs", type=int, default=10, help="of such a part, on each engine (%(default)s)")
     given = parser.parse_args()
     sizes = sorted(float(size) for size in given.sizes.split(",") if size)
     # However it is ended, the servers end too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     terminal = rich.console.Console(width=max(118, rich.console.Console().width))
+    if given.part:
+        return verdicts_of(given.part, given.engine or ENGINES, given.runs)
     written = [f"Measured on {time.strftime('%Y-%m-%d')}: {machine()}.\n"]
     terminal.print(machine())
     failed = []
