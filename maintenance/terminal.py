@@ -27,6 +27,7 @@ from .engines.messages import msg, size
 from .models import ENDED, MaintenanceRun, RunTarget, Status, StepRecord
 from .requests.launch import Actor, NotPermitted
 from .results.outcome import outcome
+from .results.sizes import of_objects
 
 MARKS = {"started": "▶", "finished": "✓", "failed": "✕", "interrupted": "■", "undone": "↺"}
 EXIT = {Status.SUCCEEDED: 0, Status.NEEDS_OPERATOR: 3}
@@ -205,15 +206,10 @@ def _rows(target: dict[str, Any]) -> str:
 
 
 def _sizes(target: dict[str, Any]) -> str:
-    known = [a for a in target["actions"] if a["bytes_before"] is not None and a["bytes_after"] is not None]
-    if not known:
-        return "–"
-    before, after = sum(a["bytes_before"] for a in known), sum(a["bytes_after"] for a in known)
-    return f"{size(before)} → {size(after)}"
+    done = [a for a in target["actions"] if a["bytes_before"] is not None and a["bytes_after"] is not None]
+    known = of_objects((a["object"], a["bytes_before"], a["bytes_after"]) for a in done)
+    return "–" if known is None else f"{size(known[0])} → {size(known[1])}"
 
 
 def _times(target: dict[str, Any]) -> str:
-    if target["benchmark_ratio"] is None:
-        return "–"
-    improved = sum(q["verdict"] == "improved" for q in target["benchmark"])
-    return f"{target['benchmark_ratio']:.2f} × the time, {improved} of {len(target['benchmark'])} improved"
+    return "–" if target["benchmark_told"] is None else str(target["benchmark_told"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,9 @@ from django.utils.translation import gettext as _
 
 from maintenance.models import RunTarget, StepState
 from maintenance.models.evidence import LoadEvidence
+from maintenance.results.sizes import of_objects
 from maintenance.text import labels
+from maintenance.text.render import render
 
 from . import drawings
 from .drawings import Pair, Span
@@ -34,6 +37,7 @@ def queries(found: Json, most: int = MOST) -> SafeString:
             q["before_ms"],
             q["after_ms"],
             f"{labels.milliseconds(q['before_ms'])} → {labels.milliseconds(q['after_ms'])} ms",
+            q["change"] == "slower",
         )
         for q in slowest
     ]
@@ -67,19 +71,23 @@ def _sized(found: Json) -> list[Json]:
 
 
 def freed(targets: Sequence[Json]) -> str:
-    """Sums what each piece of work took away, so that two on one object do not count its size twice."""
-    sized = [a for found in targets for a in _sized(found)]
-    if not sized:
-        return "—"
-    return labels.size(sum(a["bytes_before"] - a["bytes_after"] for a in sized))
+    """What came free of all objects; two pieces of work on one do not count its size twice."""
+    known = [
+        size
+        for found in targets
+        if (size := of_objects((a["object"], a["bytes_before"], a["bytes_after"]) for a in _sized(found)))
+    ]
+    return labels.size(sum(before - after for before, after in known)) if known else "—"
 
 
-def ratio_range(ratios: Sequence[float]) -> str:
-    """One number for one database, the span for several."""
-    if not ratios:
+def changes(targets: Sequence[Json]) -> str:
+    """The verdict of one database, the number of each verdict for several."""
+    if not targets:
         return "—"
-    low, high = labels.ratio(min(ratios)), labels.ratio(max(ratios))
-    return low if low == high else f"{low} – {high}"
+    if len(targets) == 1:
+        return render(targets[0]["benchmark_told"])
+    counts = Counter(t["benchmark_change"] for t in targets)
+    return ", ".join(f"{counts[name]} × {label}" for name, label in labels.CHANGES.items() if counts[name])
 
 
 def steps(target: RunTarget, found: Json) -> SafeString:
@@ -174,16 +182,10 @@ def load_words(target: RunTarget) -> str:
 
 
 def overall(found: Json) -> str:
-    """All queries together, with the interval and the verdict."""
-    if found["benchmark_ratio"] is None:
+    """All queries together: the verdict."""
+    if found["benchmark_change"] is None:
         return ""
-    return _(
-        "All queries together, as a geometric mean: {ratio} of the time before (95 % interval {interval}): {verdict}."
-    ).format(
-        ratio=labels.ratio(found["benchmark_ratio"]),
-        interval=labels.interval(found["benchmark_ratio_low"], found["benchmark_ratio_high"]),
-        verdict=labels.label(labels.VERDICTS, found["benchmark_verdict"]),
-    )
+    return _("All queries together: {told}.").format(told=render(found["benchmark_told"]))
 
 
 def _ms(value: float | None) -> str:

@@ -173,11 +173,11 @@ def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
     kept = [t for t in told["targets"] if t["status"] != Status.ROLLED_BACK]
     good = [t for t in kept if t["status"] == Status.SUCCEEDED]
     compared = [row for t in good for row in (t["integrity"] or {"tables": ()})["tables"]]
-    ratios = [t["benchmark_ratio"] for t in good if t["benchmark_ratio"]]
+    measured = [t for t in good if t["benchmark_change"]]
     return [
         _expected(told) if run.rehearsal else _out(run),
         _proved(compared),
-        Figure(_("Times after / before"), charts.ratio_range(ratios), _("below 1 is faster")),
+        Figure(_("Queries"), charts.changes(measured), _("with their 95 % interval")),
         Figure(_("Space reclaimed"), charts.freed(good), _("by the work on objects")),
         _lost([loss for t in kept for loss in t["data_loss"]], bool(compared)),
     ]

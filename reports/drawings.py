@@ -36,6 +36,7 @@ class Pair:
     before: float
     after: float
     words: str
+    bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _bar_pair(pair: Pair, top: float, before: float, after: float) -> SafeString
         "{}{}{}{}",
         _text(0, top + 13, shortened(pair.name), 9),
         _box(NAMES, top + 1, before, 8, BEFORE),
-        _box(NAMES, top + 10, after, 8, WORSE if pair.after > pair.before else AFTER),
+        _box(NAMES, top + 10, after, 8, WORSE if pair.bad else AFTER),
         _text(WIDE, top + 13, pair.words, 9, "end"),
     )
 

@@ -12,6 +12,7 @@ from maintenance.models import ActionRecord, RunTarget, StepRecord, StepState
 from maintenance.models.evidence import LoadEvidence
 from maintenance.results.comparison import Comparison
 from maintenance.text import labels
+from maintenance.text.render import render
 
 from .drawings import shortened
 from .sheets import Column, Sheet
@@ -52,6 +53,7 @@ def _queries(comparison: Comparison) -> FigureOfRun | None:
         "after": [q.ratio for _n, q in chosen],
         "low": [q.interval.low if q.interval else None for _n, q in chosen],
         "high": [q.interval.high if q.interval else None for _n, q in chosen],
+        "bad": [q.change == "slower" for _n, q in chosen],
         "words": {
             "before": _("before"),
             "after": _("after, with interval"),
@@ -62,8 +64,7 @@ def _queries(comparison: Comparison) -> FigureOfRun | None:
         Column(_("Query"), "name"),
         Column(_("Before, median (ms)"), "number"),
         Column(_("After, median (ms)"), "number"),
-        Column(_("After / before"), "number"),
-        Column(_("Interval (95 %)"), "number"),
+        Column(_("Verdict"), "name"),
         Column(_("Spread"), "number"),
     ]
     rows = [
@@ -71,8 +72,7 @@ def _queries(comparison: Comparison) -> FigureOfRun | None:
             name,
             labels.milliseconds(q.before_ms),
             labels.milliseconds(q.after_ms),
-            labels.ratio(q.ratio),
-            labels.interval(q.interval.low, q.interval.high) if q.interval else "—",
+            render(q.told),
             labels.share(q.spread),
         ]
         for name, (_n, q) in zip(names, chosen, strict=True)

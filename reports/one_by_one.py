@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from maintenance.models import MaintenanceRun, RunTarget, Status, StepState
+from maintenance.results.comparison import of_target
 from maintenance.results.statistics import rows_lost
 from maintenance.text import labels
 from maintenance.text.render import render
@@ -112,25 +113,14 @@ def lost(rows: int, unknown: int) -> str:
 
 
 def _helped(targets: Sequence[RunTarget]) -> str:
-    measured = [t for t in targets if t.ratio is not None and t.status == Status.SUCCEEDED]
+    measured = [t for t in targets if t.change and t.status == Status.SUCCEEDED]
     told = [f"{t.database}: {change(t)}" if len(targets) > 1 else change(t) for t in measured]
     return "; ".join(told) or _("not measured")
 
 
 def change(target: RunTarget) -> str:
     """Return what became of the times of all queries together, with the interval that says how sure it is."""
-    ratio, low, high = target.ratio or 1.0, target.ratio_low, target.ratio_high
-    if low is None or high is None:
-        return _("could not be measured")
-    if low <= 1 <= high:
-        return _("no measurable change")
-    if ratio < 1:
-        return _("{percent} % faster ({low}–{high} %)").format(**_percents(1 - ratio, 1 - high, 1 - low))
-    return _("{percent} % slower ({low}–{high} %)").format(**_percents(ratio - 1, low - 1, high - 1))
-
-
-def _percents(*shares: float) -> dict[str, str]:
-    return {name: f"{share * 100:.0f}" for name, share in zip(("percent", "low", "high"), shares, strict=True)}
+    return render(of_target(target))
 
 
 def sheet(lines: Sequence[Line]) -> Sheet:

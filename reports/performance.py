@@ -30,10 +30,13 @@ COLUMNS: Mapping[str, str] = {
     "before_median_ms": "query: median time before the work, milliseconds",
     "after_median_ms": "query: median time after the work, milliseconds",
     "spread_share": "query: the larger interquartile range of both phases as a share of its median, 0.05 = 5 %",
-    "ratio_after_to_before": "query: median after / median before, below 1 is faster",
-    "ratio_low": "query: lower end of its 95 % confidence interval; empty with fewer than 5 measurements a phase",
+    "ratio_after_to_before": "query: time after / before with the machine divided out, below 1 is faster",
+    "ratio_low": "query: lower end of its interval, all of a database together at 95 %; empty with too few blocks",
     "ratio_high": "query: upper end of it",
     "verdict": "query: improved, not improved, worse or inconclusive",
+    "change": "query: the same as faster, slower, no_change, unmeasured or works_again",
+    "change_in_words": "query: the same in words, such as 18 % faster (9–26 %)",
+    "work": "query: less, more, same or unknown, judged by the cost alone",
     "cost_before": "query: deterministic cost before, in cost_unit",
     "cost_after": "query: deterministic cost after, in cost_unit",
     "cost_unit": "unit of the cost, e.g. blocks",
@@ -97,6 +100,9 @@ def _queries(target: RunTarget, found: Mapping[str, Any]) -> Iterator[Row]:
             "ratio_low": query["ratio_low"],
             "ratio_high": query["ratio_high"],
             "verdict": query["verdict"],
+            "change": query["change"],
+            "change_in_words": str(query["told"]),
+            "work": query["work"],
             "cost_before": query["cost_before"],
             "cost_after": query["cost_after"],
             "cost_unit": query["cost_unit"],
@@ -104,7 +110,7 @@ def _queries(target: RunTarget, found: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _overall(found: Mapping[str, Any]) -> Iterator[Row]:
-    if found["benchmark_ratio"] is not None:
+    if found["benchmark_change"] is not None:
         yield {
             "kind": "all_queries",
             "measured_utc": found["finished_at"],
@@ -112,6 +118,8 @@ def _overall(found: Mapping[str, Any]) -> Iterator[Row]:
             "ratio_low": found["benchmark_ratio_low"],
             "ratio_high": found["benchmark_ratio_high"],
             "verdict": found["benchmark_verdict"],
+            "change": found["benchmark_change"],
+            "change_in_words": str(found["benchmark_told"]),
         }
 
 

@@ -38,7 +38,7 @@ def overview(targets: Sequence[tuple[Json, str, str]]) -> Sheet:
         Column(_("Outage"), "number", 22),
         Column(_("Findings"), "number", 9),
         Column(_("Work done"), "number", 9),
-        Column(_("Times after / before"), "number", 11),
+        Column(_("Queries"), width=20),
     ]
     rows = [
         [
@@ -48,7 +48,7 @@ def overview(targets: Sequence[tuple[Json, str, str]]) -> Sheet:
             outage,
             words.count(len(found["findings"])),
             words.count(sum(a["state"] == StepState.FINISHED for a in found["actions"])),
-            words.ratio(found["benchmark_ratio"]) if found["benchmark_ratio"] else "—",
+            render(found["benchmark_told"]) if found["benchmark_told"] else "—",
         ]
         for found, status, outage in targets
     ]
@@ -233,30 +233,26 @@ def losses(found: Json) -> Sheet:
 def queries(found: Json) -> Sheet:
     columns = [
         Column("", width=4),
-        Column(_("Verdict"), width=12),
+        Column(_("Verdict"), width=24),
         Column(_("Before, median (ms)"), "number", 12),
         Column(_("After, median (ms)"), "number", 12),
         Column(_("Spread"), "number", 8),
-        Column(_("After / before"), "number", 10),
-        Column(_("Interval (95 %)"), "number", 13),
         Column(_("Cost before → after"), "number"),
         Column(_("Query"), "below"),
     ]
     rows = [
         [
             str(number),
-            words.label(words.VERDICTS, q["verdict"]),
+            render(q["told"]),
             words.milliseconds(q["before_ms"]),
             words.milliseconds(q["after_ms"]),
             "—" if q["spread"] is None else words.share(q["spread"]),
-            "—" if q["ratio"] is None else words.ratio(q["ratio"]),
-            words.interval(q["ratio_low"], q["ratio_high"]),
             _cost(q),
             " ".join(q["query"].split()),
         ]
         for number, q in enumerate(found["benchmark"], 1)
     ]
-    return Sheet(columns, rows, ["bad" if q["verdict"] == "worse" else "" for q in found["benchmark"]])
+    return Sheet(columns, rows, ["bad" if q["change"] == "slower" else "" for q in found["benchmark"]])
 
 
 def _cost(query: Json) -> str:

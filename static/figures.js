@@ -55,12 +55,12 @@ const FIGURES = {
     ];
   },
 
-  // Before is 1, so that fast and slow queries stand side by side; the whiskers are half the interquartile range.
-  queries: ({ names, before, after, low, high, words }) => [
+  // Before is 1, so that fast and slow queries stand side by side; the whiskers are the interval.
+  queries: ({ names, before, after, low, high, bad, words }) => [
     [
       { type: "bar", orientation: "h", y: names, x: before, name: words.before, marker: { color: paint("--field") } },
       {
-        type: "bar", orientation: "h", y: names, x: after, name: words.after, marker: { color: paint("--good") },
+        type: "bar", orientation: "h", y: names, x: after, name: words.after, marker: { color: bad.map((x) => paint(x ? "--bad" : "--good")) },
         error_x: { type: "data", symmetric: false, array: after.map((x, i) => high[i] === null ? 0 : high[i] - x), arrayminus: after.map((x, i) => low[i] === null ? 0 : x - low[i]), color: paint("--text"), thickness: 1.5, width: 4 },
       },
     ],

@@ -20,6 +20,7 @@ from maintenance.engines import ENGINES
 from maintenance.engines.archive import Seal
 from maintenance.engines.base import Engine
 from maintenance.engines.errors import Damaged, EngineError, ResourceShortage, Transient, Unable, Unreachable
+from maintenance.engines.measuring import Meter
 from maintenance.engines.messages import Message, msg
 from maintenance.engines.parts import (
     AccessGate,
@@ -29,7 +30,6 @@ from maintenance.engines.parts import (
     DeadManSwitch,
     Diagnostics,
     MaintenanceLock,
-    Measure,
     Planner,
     Privileges,
     Rehearsal,
@@ -68,6 +68,7 @@ FAULTS: dict[str, type[EngineError]] = {
     "permanent": Unable,
     "unreachable": Unreachable,
 }
+CONTROL = "control"
 OPEN = {"limit": -1, "comment": "ours"}
 
 
@@ -358,12 +359,18 @@ class FakeEngine(
         return ""
 
     @contextmanager
-    def measuring(self, query: str) -> Iterator[Measure]:
-        yield self._measured
+    def measuring(self, query: str, seconds: float) -> Iterator[Meter]:
+        yield Meter(self._counted, self._timed, CONTROL)
 
-    def _measured(self, query: str, repeats: int) -> Sample:
+    def _counted(self, query: str) -> Sample:
         with self.doing("measure", query) as state:
-            return Sample(query, (state["slow"].get(query, 1.0),) * 5, None, "", 1)
+            return Sample(query, (state["slow"].get(query, 1.0),), None, "", 1)
+
+    def _timed(self, query: str) -> Sample:
+        if query == CONTROL:
+            return Sample(query, (10.0,), None, "")
+        with opened(self.path) as state:
+            return Sample(query, (state["slow"].get(query, 1.0),), None, "", 1)
 
     def restore_beside(self, image: Image, backup: Backup, seal: Seal) -> str:
         with self.doing("restore_beside") as state:

@@ -374,7 +374,11 @@ class Cut:
 
 @dataclass(frozen=True)
 class Sample:
-    """One query measured. Times in ms after a warm-up; `cost` is deterministic (blocks, pages, rows)."""
+    """One query measured in one block. Times in ms after a warm-up; `cost` is deterministic (blocks, pages, rows).
+
+    `control_ms` are the times of the control query beside each of them. `cut_short`: it did not end within its share of
+    the budget, and the one time is how long it had.
+    """
 
     query: str
     times_ms: tuple[float, ...]
@@ -382,6 +386,8 @@ class Sample:
     cost_unit: str
     rows: int | None = None
     error: str | None = None
+    control_ms: tuple[float, ...] = ()
+    cut_short: bool = False
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,16 @@ class ActionRecord(models.Model):
 
 
 class Measurement(models.Model):
-    """One query measured in one phase: times in ms, deterministic cost in `cost_unit`."""
+    """One query measured in one block of a phase: times in ms, deterministic cost in `cost_unit`."""
 
     target = models.ForeignKey("maintenance.RunTarget", on_delete=models.CASCADE, related_name="measurements")
     phase = models.CharField(_("phase"), max_length=6, choices=[("before", _("before")), ("after", _("after"))])
     round = models.PositiveIntegerField(_("round"), default=1)
+    block = models.PositiveSmallIntegerField(_("block"), default=1)
     query = models.TextField(_("query"))
     times_ms = models.JSONField(_("times (ms)"))
+    control_ms = models.JSONField(_("times of the control query (ms)"), default=list)
+    cut_short = models.BooleanField(_("did not end in its time"), default=False)
     cost = models.BigIntegerField(_("cost"), null=True)
     cost_unit = models.CharField(_("unit of cost"), max_length=60, blank=True)
     rows = models.BigIntegerField(_("rows"), null=True)
@@ -107,7 +110,9 @@ class Measurement(models.Model):
         db_table = "measurement"
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(fields=["target", "phase", "round", "query"], name="one_measurement_a_phase")
+            models.UniqueConstraint(
+                fields=["target", "phase", "round", "block", "query"], name="one_measurement_a_block"
+            )
         ]
 
     def __str__(self) -> str:

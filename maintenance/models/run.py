@@ -211,6 +211,7 @@ class RunTarget(models.Model):
     watch_until = models.DateTimeField(_("watched until"), null=True)
 
     ratio = models.FloatField(_("times after / before"), null=True)
+    change = models.CharField(_("what became of the queries"), max_length=12, blank=True)
     ratio_low = models.FloatField(_("times after / before, at least"), null=True)
     ratio_high = models.FloatField(_("times after / before, at most"), null=True)
     """Both ends of its interval."""
@@ -280,6 +281,21 @@ class ScopeHold(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class MeasuringTurn(models.Model):
+    """The one target of a run that measures just now, until `until` at the latest."""
+
+    run = models.OneToOneField(MaintenanceRun, on_delete=models.CASCADE, related_name="measuring_turn")
+    target = models.ForeignKey(RunTarget, on_delete=models.CASCADE, related_name="+")
+    until = models.DateTimeField()
+
+    class Meta:
+        db_table = "measuring_turn"
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.target_id} until {self.until:%H:%M:%S}"
 
 
 class ApplicationHold(models.Model):

@@ -1,47 +1,55 @@
-"""Before and after, honestly: medians, a confidence interval of their ratio, the deterministic cost, and a verdict.
+"""Before and after, honestly: work and time judged apart, the noise measured, and one verdict.
 
-The one function behind the page, the PDF, the CSV, the API and the procedure.
+The one rule behind the page, the PDF, the CSV, the API, the month and the procedure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import exp, log
-from random import Random
 from statistics import median, quantiles
 from typing import Literal
 
+from maintenance.engines.measuring import NO_TIME
 from maintenance.engines.messages import Message, msg
 from maintenance.models import Measurement, RunTarget
 
+from .noise import Difference, Interval, Level, differences, level_of
+
+Change = Literal["faster", "slower", "no_change", "unmeasured", "works_again"]
+Work = Literal["less", "more", "same", "unknown"]
 Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
-Times = tuple[float, ...]
+VERDICTS: dict[Change, Verdict] = {
+    "faster": "improved",
+    "works_again": "improved",
+    "slower": "worse",
+    "no_change": "not improved",
+    "unmeasured": "inconclusive",
+}
+"""The same in the words of the API's first version."""
+NAMES: dict[Change, Message] = {
+    "faster": msg("faster"),
+    "works_again": msg("works again"),
+    "slower": msg("slower"),
+    "no_change": msg("no measurable change"),
+    "unmeasured": msg("could not be measured"),
+}
+"""Without figures."""
 LEAST_CHANGE = 0.10
-"""A change of the median, or of the cost, below this share is of no use to anybody, however sure it is."""
-LEAST_MS = 1.0
-"""A query is not called worse for less than this."""
-LEAST_SAMPLES = 5
-"""The range of five values holds their true median in 94 of 100 cases; of fewer nothing can be said."""
-CONFIDENCE = 0.95
-RESAMPLES, SEED = 1999, 905
-"""Of the bootstrap; the seed makes the same measurements give the same interval."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Of after / before, at CONFIDENCE."""
-
-    low: float
-    high: float
+"""A change of time or work below this share is of no use to anybody, however sure it is."""
+LEAST_MS = 0.2
+"""Nor is one below so much of a query's time, where its work is as before."""
+LEAST_WORK = 4
+"""Nor one below so many blocks, pages or rows."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One query. Times are medians in ms; `ratio` is after / before, below 1 is faster.
+    """One query. Times are medians in ms as they were; `ratio` is after / before with the machine divided out.
 
-    `interval` is None where fewer than LEAST_SAMPLES times were measured.
+    `interval`, of `ratio`, is None where too little was measured. `at_least`: the query did not end before, and `ratio`
+    is the most that it can be.
     """
 
     query: str
@@ -53,7 +61,21 @@ class Compared:
     cost_unit: str
     ratio: float | None
     interval: Interval | None
-    verdict: Verdict
+    work: Work
+    change: Change
+    at_least: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the change in the words of the API's first version."""
+        return VERDICTS[self.change]
+
+    @property
+    def told(self) -> Message:
+        """Return the change in words: '18 % faster (9–26 %)'."""
+        if self.at_least and self.ratio is not None:
+            return msg("at least {percent} % faster", percent=_percent(1 - self.ratio))
+        return told(self.change, self.ratio, self.interval)
 
 
 @dataclass(frozen=True)
@@ -63,35 +85,68 @@ class Comparison:
     """Geometric mean of the ratios; None without a comparable query."""
     interval: Interval | None
     """Of that mean."""
+    change: Change = "unmeasured"
 
     @property
     def improved(self) -> bool:
-        """Return whether at least one query improved, none got worse, and the times as a whole did not grow."""
-        verdicts = [q.verdict for q in self.queries]
-        return "improved" in verdicts and "worse" not in verdicts and (self.ratio or 0) <= 1
+        """Return whether it got better."""
+        return VERDICTS[self.change] == "improved"
 
     @property
     def verdict(self) -> Verdict:
-        """Return the verdict on all queries together."""
-        if self.improved:
-            return "improved"
-        if any(q.verdict == "worse" for q in self.queries):
-            return "not improved"
-        return _unchanged(self.interval)
+        """Return the change in the words of the API's first version."""
+        return VERDICTS[self.change]
+
+    @property
+    def told(self) -> Message:
+        """Return the change of all queries together in words."""
+        return told(self.change, self.ratio, self.interval)
 
     @property
     def summary(self) -> Message:
-        """Return both in one sentence."""
-        counts = {v: sum(q.verdict == v for q in self.queries) for v in ("improved", "worse")}
-        if self.ratio is None:
+        """Return how many changed, and all together, in one sentence."""
+        if not self.queries:
             return msg("no query could be compared")
+        better = sum(VERDICTS[q.change] == "improved" for q in self.queries)
         return msg(
-            "{improved} of {count} queries improved, {worse} got worse, times are {ratio:.2f} of before",
-            improved=counts["improved"],
+            "{better} of {count} queries better, {slower} slower; all together: {told}",
+            better=better,
             count=len(self.queries),
-            worse=counts["worse"],
-            ratio=self.ratio,
+            slower=sum(q.change == "slower" for q in self.queries),
+            told=self.told,
         )
+
+
+def told(change: Change, ratio: float | None, interval: Interval | None) -> Message:
+    """Return a change in the one notation there is."""
+    if change not in ("faster", "slower") or ratio is None:
+        return NAMES[change]
+    faster = change == "faster"
+    values = {"percent": _percent(1 - ratio if faster else ratio - 1)}
+    if interval is not None:
+        ends = (1 - interval.high, 1 - interval.low) if faster else (interval.low - 1, interval.high - 1)
+        values |= {"low": _percent(ends[0]), "high": _percent(ends[1])}
+        if faster:
+            return msg("{percent} % faster ({low}–{high} %)", **values)
+        return msg("{percent} % slower ({low}–{high} %)", **values)
+    return msg("{percent} % faster", **values) if faster else msg("{percent} % slower", **values)
+
+
+def of_target(target: RunTarget) -> Message:
+    """Return the same of all queries of a database, as kept with its run."""
+    change: Change = target.change if target.change in VERDICTS else "unmeasured"
+    known = target.ratio_low is not None and target.ratio_high is not None
+    interval = Interval(target.ratio_low or 0.0, target.ratio_high or 0.0) if known else None
+    return told(change, target.ratio, interval)
+
+
+def _percent(share: float) -> str:
+    """'18', '<1', '>99': never more digits than were measured, never 100 % of a time."""
+    if 0.99 < share < 1:
+        return ">99"
+    if 0 < share < 0.01:
+        return "<1"
+    return f"{share * 100:,.0f}"
 
 
 def spread_of(times: Sequence[float]) -> float:
@@ -102,82 +157,124 @@ def spread_of(times: Sequence[float]) -> float:
     return (high - low) / median(times)
 
 
-def compare(before: Measurement, after: Measurement) -> Compared:
-    """Return how the same query did in two phases."""
-    comparable = bool(before.times_ms and after.times_ms and not before.error and not after.error)
-    was, now = _median(before), _median(after)
-    ratio = None if not comparable or was is None or now is None else now / was if was else 1.0
-    pairs = ((tuple(before.times_ms), tuple(after.times_ms)),)
-    interval = interval_of(pairs) if comparable else None
-    return Compared(
-        before.query,
-        was,
-        now,
-        max(spread_of(before.times_ms), spread_of(after.times_ms)) if comparable else None,
-        before.cost,
-        after.cost,
-        before.cost_unit,
-        ratio,
-        interval,
-        _verdict(before, after, ratio, interval),
-    )
-
-
-def _verdict(before: Measurement, after: Measurement, ratio: float | None, interval: Interval | None) -> Verdict:
-    if ratio is None or (before.rows is not None and after.rows is not None and before.rows != after.rows):
-        return "inconclusive"
-    cost = after.cost / before.cost if before.cost and after.cost is not None else None
-    faster = interval is not None and interval.high < 1 and ratio < 1 - LEAST_CHANGE
-    slower = interval is not None and interval.low > 1 and ratio > 1 + LEAST_CHANGE
-    # Cost is free of noise, so it needs no interval; but the time must not say the contrary, be it only by its median.
-    if faster or (cost is not None and cost < 1 - LEAST_CHANGE and ratio <= 1 + LEAST_CHANGE):
-        return "improved"
-    if slower and median(after.times_ms) - median(before.times_ms) > LEAST_MS and (cost is None or cost > 1):
-        return "worse"
-    return _unchanged(interval)
-
-
-def _unchanged(interval: Interval | None) -> Verdict:
-    """Not improved only where an improvement worth the name can be ruled out."""
-    return "not improved" if interval is not None and interval.low >= 1 - LEAST_CHANGE else "inconclusive"
-
-
-def _median(measurement: Measurement) -> float | None:
-    return median(measurement.times_ms) if measurement.times_ms else None
-
-
-@lru_cache(maxsize=1024)
-def interval_of(pairs: tuple[tuple[Times, Times], ...]) -> Interval | None:
-    """Return the percentile bootstrap of the geometric mean, over pairs (before, after), of the ratios of medians.
-
-    Efron and Tibshirani, An Introduction to the Bootstrap, chapter 13. None where too little was measured, or where a
-    time is zero because the clock is too coarse.
-    """
-    samples = [times for pair in pairs for times in pair]
-    if not samples or any(len(times) < LEAST_SAMPLES or min(times) <= 0 for times in samples):
-        return None
-    chance = Random(SEED)  # noqa: S311  (statistics, no secret)
-    changes = [0.0] * RESAMPLES
-    for place, times in enumerate(samples):
-        sign = 1 if place % 2 else -1
-        for number in range(RESAMPLES):
-            changes[number] += sign * log(median(chance.choices(times, k=len(times))))
-    cuts = quantiles(changes, n=round(2 / (1 - CONFIDENCE)), method="inclusive")
-    return Interval(exp(cuts[0] / len(pairs)), exp(cuts[-1] / len(pairs)))
-
-
 def compare_target(target: RunTarget) -> Comparison:
-    """Return the first measurement before the work against the last one after it, query by query."""
-    first: dict[str, Measurement] = {}
-    last: dict[str, Measurement] = {}
+    """Return the blocks before the work against those after its last round, query by query."""
+    before: dict[str, list[Measurement]] = {}
+    after: dict[str, list[Measurement]] = {}
     for measurement in target.measurements.all():
-        if measurement.phase == "before":
-            first.setdefault(measurement.query, measurement)
-        else:
-            last[measurement.query] = measurement
-    both = [(first[q], last[q]) for q in first if q in last]
-    queries = tuple(compare(before, after) for before, after in both)
-    ratios = [q.ratio for q in queries if q.ratio]
-    overall = exp(sum(map(log, ratios)) / len(ratios)) if ratios else None
-    measured = [(tuple(b.times_ms), tuple(a.times_ms)) for (b, a), q in zip(both, queries, strict=True) if q.ratio]
-    return Comparison(queries, overall, interval_of(tuple(measured)))
+        blocks = (before if measurement.phase == "before" else after).setdefault(measurement.query, [])
+        if blocks and blocks[-1].round < measurement.round and measurement.phase == "after":
+            blocks.clear()
+        blocks.append(measurement)
+    return compare([(before[query], after[query]) for query in before if query in after])
+
+
+def compare(pairs: Sequence[tuple[Sequence[Measurement], Sequence[Measurement]]]) -> Comparison:
+    """Return how queries did, each by its blocks before and after the work."""
+    measured = differences([(_levels(before), _levels(after)) for before, after in pairs])
+    queries = tuple(_compared(*pair, each) for pair, each in zip(pairs, measured.queries, strict=True))
+    overall = measured.overall
+    ratio = exp(overall.change) if overall else None
+    interval = overall.interval if overall else None
+    return Comparison(queries, ratio, interval, _overall(queries, ratio, interval))
+
+
+def _overall(queries: Sequence[Compared], ratio: float | None, interval: Interval | None) -> Change:
+    """Return the verdict of all: that of those which changed, and where they contradict each other, of the mean."""
+    changes = {q.change for q in queries}
+    better, slower = changes & {"faster", "works_again"}, "slower" in changes
+    if slower and better:
+        return _of_time(ratio, interval) if interval else "unmeasured"
+    if slower:
+        return "slower"
+    if better:
+        return "faster" if "faster" in changes else "works_again"
+    return _of_time(ratio, interval) if interval else "unmeasured"
+
+
+def _levels(blocks: Iterable[Measurement]) -> list[Level]:
+    """Return the level of each block, of log(time / time of the control query beside it)."""
+    levels = []
+    for block in blocks:
+        beside = block.control_ms or [1.0] * len(block.times_ms)
+        pairs = [(t, c) for t, c in zip(block.times_ms, beside, strict=False) if t > 0 and c > 0]
+        if pairs and not block.error and not block.cut_short:
+            levels.append(level_of([log(t / c) for t, c in pairs]))
+    return levels
+
+
+def _compared(before: Sequence[Measurement], after: Sequence[Measurement], difference: Difference | None) -> Compared:
+    was, now = _times(before), _times(after)
+    costs = _cost(before), _cost(after)
+    work = _work(*costs)
+    common = (
+        before[0].query,
+        median(was) if was else None,
+        median(now) if now else None,
+        max(spread_of(was), spread_of(now)) if was and now else None,
+        *costs,
+        before[0].cost_unit,
+    )
+    if _cut_short(before) and now:
+        most = median(now) / max(b.times_ms[0] for b in before if b.cut_short)
+        sure = most < 1 - LEAST_CHANGE
+        ratio = most if sure else None
+        return Compared(*common, ratio, None, work, "faster" if sure else "unmeasured", at_least=sure)
+    if now and not was and any(b.error and b.error != NO_TIME for b in before):
+        return Compared(*common, None, None, work, "works_again")
+    if difference is None or _other_rows(before, after):
+        return Compared(*common, None, None, work, "unmeasured")
+    ratio, interval = exp(difference.change), difference.interval
+    return Compared(*common, ratio, interval, work, _change(was, now, ratio, interval, work))
+
+
+def _change(was: Sequence[float], now: Sequence[float], ratio: float, interval: Interval | None, work: Work) -> Change:
+    """Return the verdict on one query.
+
+    Work has no noise. Where it changed, the time need not be sure of it too, but must not point the other way.
+    """
+    if work == "less" and ratio < 1:
+        return "faster"
+    if interval is None:
+        return "unmeasured"
+    change = _of_time(ratio, interval)
+    if change == "slower" and work == "less":
+        return "no_change"
+    little = abs(median(now) - median(was)) < LEAST_MS
+    return "no_change" if little and work in ("same", "unknown") else change
+
+
+def _of_time(ratio: float | None, interval: Interval | None) -> Change:
+    if ratio is None or interval is None:
+        return "unmeasured"
+    if interval.high < 1 and ratio < 1 - LEAST_CHANGE:
+        return "faster"
+    return "slower" if interval.low > 1 and ratio > 1 + LEAST_CHANGE else "no_change"
+
+
+def _times(blocks: Iterable[Measurement]) -> list[float]:
+    return [time for b in blocks if not b.error and not b.cut_short for time in b.times_ms]
+
+
+def _cost(blocks: Iterable[Measurement]) -> int | None:
+    """Return the cost of the last block: what the first one did to the database, hint bits say, it does not do."""
+    known = [b.cost for b in blocks if b.cost is not None]
+    return known[-1] if known else None
+
+
+def _work(before: int | None, after: int | None) -> Work:
+    if before is None or after is None:
+        return "unknown"
+    if abs(after - before) < LEAST_WORK or abs(after - before) <= LEAST_CHANGE * before:
+        return "same"
+    return "less" if after < before else "more"
+
+
+def _cut_short(blocks: Iterable[Measurement]) -> bool:
+    return any(b.cut_short for b in blocks)
+
+
+def _other_rows(before: Iterable[Measurement], after: Iterable[Measurement]) -> bool:
+    """Return whether the answers differ in their number of rows: then they answer different questions."""
+    was, now = ({b.rows for b in blocks if b.rows is not None} for blocks in (before, after))
+    return bool(was and now and was != now)

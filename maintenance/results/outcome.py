@@ -10,7 +10,8 @@ from maintenance.engines.values import Fingerprint
 from maintenance.models import ActionRecord, MaintenanceRun, Node, RunTarget, StepRecord, StepState, longest_outage
 from maintenance.models.evidence import Baseline, E, Proof
 
-from .comparison import Interval, compare_target
+from .comparison import compare_target
+from .noise import Interval
 from .rehearsal import rehearsal
 
 
@@ -91,12 +92,17 @@ def _target(target: RunTarget) -> dict[str, Any]:
                 "ratio": q.ratio,
                 **_interval("ratio", q.interval),
                 "verdict": q.verdict,
+                "change": q.change,
+                "work": q.work,
+                "told": q.told,
             }
             for q in comparison.queries
         ],
         "benchmark_ratio": comparison.ratio,
         **_interval("benchmark_ratio", comparison.interval),
         "benchmark_verdict": comparison.verdict if comparison.queries else None,
+        "benchmark_change": comparison.change if comparison.queries else None,
+        "benchmark_told": comparison.told if comparison.queries else None,
         "rehearsal": rehearsal(target.run, target),
         "black_box": target.black_box,
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import floor
-from statistics import geometric_mean, quantiles
-from typing import Any
+from statistics import quantiles
+from typing import Any, cast
 
 from django.db.models import (
     Case,
@@ -30,6 +31,8 @@ from django.db.models import (
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from maintenance.engines.messages import Message, msg
+from maintenance.engines.messages import listed as one_sentence
 from maintenance.models import (
     ENDED,
     WORST_FIRST,
@@ -42,6 +45,9 @@ from maintenance.models import (
     StepState,
 )
 from maintenance.text.dates import Month, Period, months_of
+
+from . import comparison
+from .noise import Interval
 
 WANTED_SUCCESS = 0.95
 """Specification 8.2."""
@@ -57,13 +63,13 @@ TREND = 12
 TROUBLED = 10
 """Databases that are named."""
 GROUPS: Mapping[str, Q] = {
-    "much_faster": Q(ratio__lte=0.5),
-    "faster": Q(ratio__gt=0.5, ratio__lt=0.9),
-    "alike": Q(ratio__gte=0.9, ratio__lte=1.1),
-    "slower": Q(ratio__gt=1.1),
-    "unmeasured": Q(ratio__isnull=True),
+    "much_faster": Q(change="faster", ratio__lte=0.5),
+    "faster": Q(change="works_again") | Q(change="faster") & (Q(ratio__gt=0.5) | Q(ratio__isnull=True)),
+    "alike": Q(change="no_change"),
+    "slower": Q(change="slower"),
+    "unmeasured": Q(change__in=("", "unmeasured")),
 }
-"""Databases that succeeded, by the geometric mean of after / before."""
+"""Databases that succeeded, by the verdict on their queries; what became faster twice, by the geometric mean too."""
 BAD = tuple(s for s in ENDED if s not in (Status.SUCCEEDED, Status.CANCELLED))
 
 
@@ -387,9 +393,9 @@ def outage() -> dict[str, Any]:
 
 
 def faster() -> dict[str, Any]:
-    """Return before / after of the queries of runs that succeeded: the median and the middle half.
+    """Return after / before of the queries of runs that succeeded, with the machine divided out: median, middle half.
 
-    RunTarget.ratio is after / before, written at the end of a run. No median of too few.
+    RunTarget.ratio is written at the end of a run. No median of too few.
     """
     since = timezone.now() - DAYS_FOR_SUCCESS
     done = RunTarget.objects.real().filter(run__status=Status.SUCCEEDED, run__created_at__gt=since, ratio__gt=0)
@@ -397,16 +403,29 @@ def faster() -> dict[str, Any]:
     figures: dict[str, Any] = {"count": len(ratios), "least": LEAST_MEASURED}
     if len(ratios) < LEAST_MEASURED:
         return figures
-    low, middle, high = quantiles([1 / ratio for ratio in ratios if ratio], n=4)
-    return {**figures, "times": f"{middle:.1f}", "low": f"{low:.1f}", "high": f"{high:.1f}"}
+    low, middle, high = quantiles([ratio for ratio in ratios if ratio], n=4)
+    half = Interval(low, high)
+    return {**figures, "told": comparison.told("faster" if middle < 1 else "slower", middle, half)}
 
 
-def recent() -> list[tuple[MaintenanceRun, float | None]]:
-    """Return the last that ended, with after / before as the geometric mean over databases; None: not measured."""
+def recent() -> list[tuple[MaintenanceRun, Message | None]]:
+    """Return the last that ended, with what became of their queries in words; None: not measured."""
     ended = MaintenanceRun.objects.real().filter(finished_at__isnull=False)
     runs = list(ended.order_by("-created_at", "-id")[:RECENT])
-    ratios: dict[int, list[float]] = {}
-    measured = RunTarget.objects.filter(run__in=runs, status=Status.SUCCEEDED, ratio__gt=0)
-    for pk, ratio in measured.values_list("run_id", "ratio"):
-        ratios.setdefault(pk, []).append(ratio or 1.0)
-    return [(run, geometric_mean(ratios[run.pk]) if run.pk in ratios else None) for run in runs]
+    changes: dict[int, list[RunTarget]] = {}
+    for target in RunTarget.objects.filter(run__in=runs, status=Status.SUCCEEDED).exclude(change=""):
+        changes.setdefault(target.run_id, []).append(target)
+    return [(run, _told(changes[run.pk]) if run.pk in changes else None) for run in runs]
+
+
+def _told(targets: Sequence[RunTarget]) -> Message:
+    """The change of one database, and of several how many have which."""
+    if len(targets) == 1:
+        return comparison.of_target(targets[0])
+    kinds = Counter(target.change for target in targets)
+    return one_sentence(
+        [
+            msg("{count} × {told}", count=n, told=comparison.NAMES[cast(comparison.Change, kind)])
+            for kind, n in kinds.items()
+        ]
+    )

@@ -52,10 +52,11 @@ STATES = {
     "unknown": ("idle", "?"),
     "maintenance": ("out", "◉"),
     "waiting": ("idle", "·"),
-    "improved": ("good", "✓"),
-    "not improved": ("idle", "="),
-    "worse": ("bad", "✕"),
-    "inconclusive": ("idle", "?"),
+    "faster": ("good", "✓"),
+    "works_again": ("good", "✓"),
+    "no_change": ("idle", "="),
+    "slower": ("bad", "✕"),
+    "unmeasured": ("idle", "?"),
 }
 """State -> class of its colour, mark. The word comes from the labels below."""
 LABELS: dict[str, Any] = {
@@ -69,7 +70,7 @@ LABELS: dict[str, Any] = {
     "unknown": gettext_lazy("not checked yet"),
     "maintenance": gettext_lazy("in maintenance"),
     "waiting": gettext_lazy("waiting"),
-    **labels.VERDICTS,
+    **labels.CHANGES,
 }
 SEVERITY_CLASS = {"critical": "bad", "high": "warn"}
 TITLES = {
@@ -234,16 +235,6 @@ def remedy(finding: dict[str, Any]) -> str:
 
 
 @register.filter
-def times_faster(ratio: float | None) -> str:
-    """after / before -> '2.1 × faster'; below noise it is told as it is."""
-    if ratio is None:
-        return labels.unknown()
-    if ratio < 1:
-        return _("{factor} × faster").format(factor=f"{1 / ratio:.1f}")
-    return _("{factor} × the time").format(factor=f"{ratio:.2f}")
-
-
-@register.filter
 def who(name: str) -> str:
     """A person; who came by the command line is named after the account of the machine."""
     account = name.removesuffix(" (command line)")
@@ -289,7 +280,7 @@ def type_name(name: str) -> str:
 
 
 @register.simple_tag
-def pair(before: float | None, after: float | None, verdict: str) -> SafeString:
+def pair(before: float | None, after: float | None, change: str) -> SafeString:
     """Two bars by one scale: the time before, and under it the time after."""
     if before is None or after is None:
         return SafeString(labels.unknown())
@@ -301,7 +292,7 @@ def pair(before: float | None, after: float | None, verdict: str) -> SafeString:
         labels.milliseconds(before),
         labels.milliseconds(after),
         f"{100 * before / most:.1f}",
-        f" {STATES[verdict][0]}",
+        f" {STATES[change][0]}",
         f"{100 * after / most:.1f}",
     )
 

@@ -120,12 +120,14 @@ METHODS: Mapping[str, Promise] = {
 }
 """Of those that are not a program's name."""
 ENGINES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "mariadb": "MariaDB", "sqlite": "SQLite"}
-VERDICTS: Mapping[str, Promise] = {
-    "improved": lazy("improved"),
-    "not improved": lazy("not improved"),
-    "worse": lazy("worse"),
-    "inconclusive": lazy("inconclusive"),
+CHANGES: Mapping[str, Promise] = {
+    "faster": lazy("faster"),
+    "slower": lazy("slower"),
+    "no_change": lazy("no measurable change"),
+    "unmeasured": lazy("could not be measured"),
+    "works_again": lazy("works again"),
 }
+"""The verdict on a query, and on all of a database."""
 SEVERITIES: Mapping[str, Promise] = {
     "critical": lazy("critical"),
     "high": lazy("high"),
@@ -173,22 +175,14 @@ def size(bytes: int | None) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """Two places always, so that a column of them lines up. The unit stands in the heading."""
-    return unknown() if value is None else f"{value:,.2f}"
+    """Two places, so that a column of them lines up; three figures of what is shorter. The unit is in the heading."""
+    if value is None:
+        return unknown()
+    return f"{value:,.2f}" if value >= 0.1 or value == 0 else f"{value:.3g}"
 
 
 def share(value: float | None) -> str:
     return unknown() if value is None else f"{value * 100:.0f} %"
-
-
-def ratio(value: float | None) -> str:
-    """After / before; below 1 is faster."""
-    return unknown() if value is None else f"{value:.2f}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """'0.49 – 0.53'; a dash where too little was measured."""
-    return "—" if low is None or high is None else f"{low:.2f} – {high:.2f}"
 
 
 def duration(seconds: float | None) -> str:

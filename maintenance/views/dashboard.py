@@ -17,6 +17,7 @@ from maintenance.observation.health import Standing, standings
 from maintenance.results import statistics
 from maintenance.text.dates import passed
 from maintenance.text.labels import duration
+from maintenance.text.render import render as in_words
 
 from .access import READING, open_to
 from .live import fragment
@@ -101,10 +102,10 @@ def outage() -> Tile:
 
 
 def faster() -> Tile:
-    """How much faster queries became: the median, and the middle half."""
+    """How much faster queries became: the median, and the middle half in brackets."""
     gains, name = statistics.faster(), _("Faster after, 90 days")
-    if "times" in gains:
-        return Tile(name, f"{gains['times']} ×", _("median of {count} · half between {low} and {high}").format(**gains))
+    if "told" in gains:
+        return Tile(name, in_words(gains["told"]), _("median of {count}, and the middle half").format(**gains))
     if not gains["count"]:
         return Tile(name, "–", _("not measured yet"))
     too_few = ngettext(

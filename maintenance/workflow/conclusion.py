@@ -72,17 +72,18 @@ def announce(run: MaintenanceRun, targets: Sequence[RunTarget]) -> None:
             events.announce(run, target.status, target.ended_because, target.database)
 
 
-def figures(target: RunTarget) -> dict[str, float | int | None]:
-    """Return what came of it: ratio of times with its interval, bytes, seconds. None: not measured."""
-    compared = compare_target(target)
-    interval = compared.interval
+def figures(target: RunTarget) -> dict[str, float | int | str | None]:
+    """Return what came of it: ratio of times with interval and verdict, bytes, seconds. None and '': not measured."""
     sized = ActionRecord.objects.filter(
         target=target, state=StepState.FINISHED, bytes_before__isnull=False, bytes_after__isnull=False
     )
+    comparison = compare_target(target)
+    interval = comparison.interval
     return {
-        "ratio": compared.ratio,
+        "ratio": comparison.ratio,
         "ratio_low": interval.low if interval else None,
         "ratio_high": interval.high if interval else None,
+        "change": comparison.change if comparison.queries else "",
         "bytes_won": sized.aggregate(won=Sum(F("bytes_before") - F("bytes_after")))["won"],
         "out_seconds": target.outage_seconds,
     }

@@ -323,18 +323,21 @@ class Journal:
         self._note("action " + state.value, object=line.object, action=line.action, sentence=line.sentence)
 
     @wait_for_control_database
-    def measured(self, phase: str, round: int, samples: Sequence[Sample]) -> None:
-        """Write the samples of one phase in place of earlier ones of this round. Raises LeaseLost."""
+    def measured(self, phase: str, round: int, samples: Sequence[Sample], block: int = 1) -> None:
+        """Write the samples of one block of a phase in place of earlier ones of this round. Raises LeaseLost."""
         with self._owning():
             # In two statements, not several a query: it is done within the outage.
-            Measurement.objects.filter(target=self.target_id, phase=phase, round=round).delete()
+            Measurement.objects.filter(target=self.target_id, phase=phase, round=round, block=block).delete()
             Measurement.objects.bulk_create(
                 Measurement(
                     target_id=self.target_id,
                     phase=phase,
                     round=round,
+                    block=block,
                     query=sample.query,
                     times_ms=list(sample.times_ms),
+                    control_ms=list(sample.control_ms),
+                    cut_short=sample.cut_short,
                     cost=sample.cost,
                     cost_unit=sample.cost_unit,
                     rows=sample.rows,
@@ -346,7 +349,9 @@ class Journal:
             figures = {
                 "phase": phase,
                 "round": round,
+                "block": block,
                 "times_ms": list(sample.times_ms),
+                "control_ms": list(sample.control_ms),
                 "cost": sample.cost,
                 "cost_unit": sample.cost_unit,
                 "rows": sample.rows,

@@ -345,16 +345,16 @@ def test_the_dashboard_tells_how_much_faster_only_of_enough(as_: As, fake: Regis
     client = as_("manager")
     assert "not measured yet" in text(client, "/")
     for number, ratio in enumerate((0.5, 0.25, 0.8, 0.5)):
-        ran(fake(f"d{number}")).targets.update(ratio=ratio)
+        ran(fake(f"d{number}")).targets.update(ratio=ratio, change="faster")
     page = text(client, "/")
     assert "measured 4 times, too few for a median (from 5)" in page
-    assert "2.0 × faster" in page
-    ran(fake("worse")).targets.update(ratio=1.25)
+    assert "50 % faster" in page
+    ran(fake("worse")).targets.update(ratio=1.25, change="slower")
     ran(fake("lost"), Status.FAILED).targets.update(ratio=0.01)
     page = text(client, "/")
-    assert "<b>2.0 ×</b>" in page
+    assert "<b>50 % faster (" in page
     assert "median of 5" in page
-    assert "1.25 × the time" in page
+    assert "25 % slower" in page
 
 
 def test_history_csv_is_the_filtered_list_and_harmless_in_a_spreadsheet(as_: As, fake: Register, ran: Ran) -> None:

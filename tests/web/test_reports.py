@@ -43,6 +43,8 @@ def at(text: str) -> datetime:
 
 def ended(when: str, status: str = Status.SUCCEEDED, database: str = "shop", **changes: Any) -> MaintenanceRun:
     figures = {name: changes.pop(name, None) for name in ("ratio", "ratio_low", "ratio_high", "bytes_won")}
+    ratio, change = figures["ratio"], changes.pop("change", None)
+    figures["change"] = change or ("" if ratio is None else "faster" if ratio < 1 else "no_change")
     values: dict[str, Any] = {"outage_seconds": 60.0, "duration_seconds": 600.0, "created_at": at(when), **changes}
     run = records.empty_run((database,), status=status, **values)
     RunTarget.objects.create(
@@ -235,17 +237,18 @@ def test_each_run_tells_what_was_wrong_who_decided_and_what_was_lost(costly: Mai
 
 
 @pytest.mark.parametrize(
-    ("ratio", "low", "high", "told"),
+    ("change", "ratio", "low", "high", "told"),
     [
-        (0.82, 0.74, 0.91, "18 % faster (9–26 %)"),
-        (1.5, 1.2, 1.9, "50 % slower (20–90 %)"),
-        (0.97, 0.9, 1.05, "no measurable change"),
-        (0.5, None, None, "could not be measured"),
-        (None, None, None, "not measured"),
+        ("faster", 0.82, 0.74, 0.91, "18 % faster (9–26 %)"),
+        ("slower", 1.5, 1.2, 1.9, "50 % slower (20–90 %)"),
+        ("no_change", 0.97, 0.9, 1.05, "no measurable change"),
+        ("works_again", None, None, None, "works again"),
+        ("unmeasured", 0.5, None, None, "could not be measured"),
+        ("", None, None, None, "not measured"),
     ],
 )
-def test_whether_it_helped_and_how_sure(ratio: float, low: float, high: float, told: str) -> None:
-    ended("2026-11-10T08:00", ratio=ratio, ratio_low=low, ratio_high=high)
+def test_whether_it_helped_and_how_sure(change: str, ratio: float, low: float, high: float, told: str) -> None:
+    ended("2026-11-10T08:00", change=change, ratio=ratio, ratio_low=low, ratio_high=high)
     [line] = management.contents(NOVEMBER, Asked())["lines"]
     assert line.helped == told
 

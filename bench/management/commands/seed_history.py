@@ -57,6 +57,7 @@ def made_up(chance: random.Random, at: Any) -> MaintenanceRun:
 
 def target_of(run: MaintenanceRun, chance: random.Random) -> RunTarget:
     assert run.started_at is not None
+    ratio = chance.lognormvariate(-0.7, 0.5) if chance.random() < 0.9 else None
     return RunTarget(
         run=run,
         database=run.target_databases[0],
@@ -71,6 +72,7 @@ def target_of(run: MaintenanceRun, chance: random.Random) -> RunTarget:
         outage_started_at=run.started_at,
         outage_ended_at=run.started_at + timedelta(seconds=run.outage_seconds or 0),
         out_seconds=run.outage_seconds,
-        ratio=chance.lognormvariate(-0.7, 0.5) if chance.random() < 0.9 else None,
+        ratio=ratio,
+        change="unmeasured" if ratio is None else "faster" if ratio < 0.9 else "slower" if ratio > 1.1 else "no_change",
         bytes_won=int(chance.lognormvariate(18, 1.5)),
     )

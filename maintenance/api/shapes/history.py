@@ -107,6 +107,11 @@ class QueryComparison(Answered):
     ratio_low: float | None = Field(description="Of the 95 % confidence interval; null with too few measurements.")
     ratio_high: float | None
     verdict: str
+    change: Literal["faster", "slower", "no_change", "unmeasured", "works_again"] = Field(
+        description="The same verdict as the pages tell it."
+    )
+    work: Literal["less", "more", "same", "unknown"] = Field(description="Of the cost, judged apart from the time.")
+    told: str = Field(description="The change in words, such as 18 % faster (9–26 %).")
 
 
 class Loss(Answered):
@@ -163,6 +168,8 @@ class TargetOutcome(Answered):
     benchmark_ratio_low: float | None
     benchmark_ratio_high: float | None
     benchmark_verdict: str | None
+    benchmark_change: str | None
+    benchmark_told: str | None
     rehearsal: Rehearsal | None
 
 

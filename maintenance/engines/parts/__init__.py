@@ -10,7 +10,7 @@ from __future__ import annotations
 from .access_gate import AccessGate
 from .actions import Actions
 from .backup import Backups
-from .benchmark import Benchmark, Measure, Rows
+from .benchmark import Benchmark, Rows
 from .dead_man_switch import DeadManSwitch
 from .diagnosis import Diagnostics
 from .maintenance_lock import AT_WORK_ELSEWHERE, CLOSED_BY_ANOTHER, MaintenanceLock
@@ -32,7 +32,6 @@ __all__ = [
     "DeadManSwitch",
     "Diagnostics",
     "MaintenanceLock",
-    "Measure",
     "NoRehearsal",
     "Planner",
     "Privileges",

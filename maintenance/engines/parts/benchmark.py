@@ -12,12 +12,11 @@ from itertools import cycle
 from statistics import quantiles
 
 from ..errors import EngineError, Interrupted
+from ..measuring import NO_TIME, UNHURRIED_SECONDS, Block, Meter
 from ..values import Load, Sample
 from .stopping import raise_if_stopping
 
 Rows = list[tuple[object, ...]]
-Measure = Callable[[str, int], Sample]
-"""Measure a query: one discarded warm-up, then so many repeats."""
 
 
 class Benchmark(ABC):
@@ -44,30 +43,35 @@ class Benchmark(ABC):
         """Return queries for the largest tables when TBL-098 names none; the same list for the same data."""
 
     @abstractmethod
-    def measuring(self, query: str) -> AbstractContextManager[Measure]:
+    def measuring(self, query: str, seconds: float) -> AbstractContextManager[Meter]:
         """Open a read-only session with pinned settings, first for `query`, and yield what measures in it.
 
-        That raises what goes wrong, Interrupted included.
+        A statement is ended by the server after `seconds`. The meter raises what goes wrong, Interrupted included.
         """
 
     def measure(self, query: str, repeats: int) -> Sample:
         """Measure one query; an error is in the sample. Raises Interrupted."""
         return self.measure_all([query], repeats)[0]
 
-    def measure_all(self, queries: Sequence[str], repeats: int) -> list[Sample]:
-        """Measure one query after the other, in one session until a query fails. Raises Interrupted."""
+    def measure_all(self, queries: Sequence[str], repeats: int, seconds: float = UNHURRIED_SECONDS) -> list[Sample]:
+        """Measure one query after the other in `seconds`, in one session until a query fails. Raises Interrupted."""
+        block = Block(seconds, repeats)
         samples: list[Sample] = []
         while len(samples) < len(queries):
-            query = queries[len(samples)]
+            query, begun = queries[len(samples)], time.monotonic()
+            if block.is_over:
+                samples.append(Sample(query, (), None, self.cost_unit, error=NO_TIME))
+                continue
             try:
-                with self.measuring(query) as measure:
-                    for query in queries[len(samples) :]:
+                with self.measuring(query, block.statement_seconds) as meter:
+                    while len(samples) < len(queries) and not block.is_over:
+                        query, begun = queries[len(samples)], time.monotonic()
                         raise_if_stopping(self.stopping, "measuring", query[:80])
-                        samples.append(measure(query, repeats))
+                        samples.append(block.sample(meter, query, len(queries) - len(samples)))
             except Interrupted:
                 raise
             except EngineError as error:
-                samples.append(Sample(query, (), None, self.cost_unit, error=str(error.guarded)))
+                samples.append(block.failed(query, self.cost_unit, str(error.guarded), begun))
         return samples
 
     def load_test(self, queries: Sequence[str], seconds: float, clients: int) -> Load:

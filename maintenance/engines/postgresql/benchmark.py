@@ -12,8 +12,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from ..errors import EngineError, Interrupted, Unable
+from ..measuring import Meter
 from ..messages import msg
-from ..parts import Benchmark, Measure
+from ..parts import Benchmark
 from ..values import Sample
 from .driver_errors import from_driver
 from .least_account import asker, found_by, lend, readable, reading, usual_path
@@ -23,7 +24,6 @@ from .target import TargetDatabase
 
 QUIET: dict[str, object] = {
     "row_security": "on",
-    "statement_timeout": "60s",
     "lock_timeout": "2s",
     "max_parallel_workers_per_gather": 0,
     "jit": "off",
@@ -32,6 +32,8 @@ QUESTIONS: dict[str, object] = {"client_min_messages": "error", "row_security": 
 """In the name of a role that policies may hold for."""
 
 LARGEST = 3
+CONTROL = "SELECT sum(n) FROM generate_series(1, 50000) AS n"
+"""Work that no maintenance changes: it reads no table."""
 
 
 class PostgresBenchmark(Benchmark):
@@ -127,31 +129,26 @@ class PostgresBenchmark(Benchmark):
         return queries
 
     @contextmanager
-    def measuring(self, query: str) -> Iterator[Measure]:
+    def measuring(self, query: str, seconds: float) -> Iterator[Meter]:
         """See Benchmark.measuring."""
-        with self.target.session("measuring", query[:80], settings=QUIET) as connection:
+        settings = {**QUIET, "statement_timeout": f"{seconds * 1000:.0f}ms"}
+        with self.target.session("measuring", query[:80], settings=settings) as connection:
             role = self._asker(connection)
             lend(connection, role)
-            yield partial(self._timed, connection, role, usual_path(connection))
+            timed = partial(self._timed, connection, role, usual_path(connection))
+            yield Meter(timed, timed, CONTROL)
 
-    def _timed(self, connection: Connection, role: str, path: str, query: str, repeats: int) -> Sample:
-        times: list[float] = []
-        cost: int | None = None
-        rows: int | None = None
+    def _timed(self, connection: Connection, role: str, path: str, query: str) -> Sample:
         statement = f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {single(query)}"
-        for turn in range(repeats + 1):
-            self.target.raise_if_stopping("measuring", query[:80])
-            try:
-                [(plans,)] = found_by(path, lambda way: reading(connection, statement, role, "plans json", way))
-            except DBAPIError as error:
-                raise self._without_words(error, query) from error
-            if turn == 0:
-                continue  # Warms up.
-            top = plans[0]["Plan"]
-            times.append(float(plans[0]["Execution Time"]))
-            cost = int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
-            rows = round(float(top["Actual Rows"]) * float(top.get("Actual Loops", 1)))
-        return Sample(query, tuple(times), cost, self.cost_unit, rows)
+        self.target.raise_if_stopping("measuring", query[:80])
+        try:
+            [(plans,)] = found_by(path, lambda way: reading(connection, statement, role, "plans json", way))
+        except DBAPIError as error:
+            raise self._without_words(error, query) from error
+        top = plans[0]["Plan"]
+        cost = int(top["Shared Hit Blocks"]) + int(top["Shared Read Blocks"])
+        rows = round(float(top["Actual Rows"]) * float(top.get("Actual Loops", 1)))
+        return Sample(query, (float(plans[0]["Execution Time"]),), cost, self.cost_unit, rows)
 
 
 def name_of(code: str) -> str:
@@ -200,7 +197,7 @@ LEADING_COLUMNS = """
 SELECT DISTINCT a.attname, t.typcategory = 'N' FROM pg_index x
 JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0] JOIN pg_type t ON t.oid = a.atttypid
 JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_am m ON m.oid = i.relam
-WHERE x.indrelid = %(oid)s AND x.indisvalid AND x.indpred IS NULL AND m.amname = 'btree' AND t.typcategory IN ('N',
+WHERE x.indrelid = %(oid)s AND x.indpred IS NULL AND m.amname = 'btree' AND t.typcategory IN ('N',
   'S', 'D')
 ORDER BY a.attname LIMIT 3
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import Damaged
+from ..measuring import Meter
 from ..messages import msg
-from ..parts import Benchmark, Measure, Rows
+from ..parts import Benchmark, Rows
 from ..values import Sample
 from .driver_errors import from_driver
 from .names import Table, quoted, tables_in
@@ -21,6 +23,8 @@ _IO = Path("/proc/thread-self/io")
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
 COUNT_STEPS = 100
 LARGEST = 3
+CONTROL = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 40000) SELECT count(*) FROM n"
+"""Work that no maintenance changes: it reads no table."""
 LARGEST_BYTES = 32 << 20
 """Of one value that a question makes or reads."""
 COST_UNIT = "pages read" if _IO.exists() else "VM steps"
@@ -90,19 +94,31 @@ def _first_indexed(connection: sqlite3.Connection, table: Table) -> str | None:
     return None
 
 
-def _measured(file: DatabaseFile, connection: sqlite3.Connection, sql: str, repeats: int) -> Sample:
-    """The warm-up run counts the work, the others are timed."""
-    rows, cost = _counted(file, connection, sql)
-    with reading_only(connection, sql):
-        times = tuple(_timed(connection, sql) for _ in range(repeats))
-    return Sample(sql, times, cost, COST_UNIT, rows=rows)
+def _warmed(file: DatabaseFile, connection: sqlite3.Connection, seconds: float, sql: str) -> Sample:
+    """Count the work."""
+    with _ended_after(connection, seconds):
+        rows, cost = _counted(file, connection, sql)
+    return Sample(sql, (), cost, COST_UNIT, rows=rows)
 
 
-def _timed(connection: sqlite3.Connection, sql: str) -> float:
-    begun = time.perf_counter()
-    for _ in connection.execute(sql):
-        pass
-    return (time.perf_counter() - begun) * 1000
+def _timed(connection: sqlite3.Connection, seconds: float, sql: str) -> Sample:
+    with _ended_after(connection, seconds), reading_only(connection, sql):
+        begun = time.perf_counter()
+        for _ in connection.execute(sql):
+            pass
+        took = time.perf_counter() - begun
+    return Sample(sql, (took * 1000,), None, COST_UNIT)
+
+
+@contextmanager
+def _ended_after(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, connection.interrupt)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _counted(file: DatabaseFile, connection: sqlite3.Connection, sql: str) -> tuple[int, int]:
@@ -185,7 +201,7 @@ class FileBenchmark(Benchmark):
             return []  # what cannot be measured is repaired all the same
 
     @contextmanager
-    def measuring(self, query: str) -> Iterator[Measure]:
+    def measuring(self, query: str, seconds: float) -> Iterator[Meter]:
         """See Benchmark.measuring."""
         with self.file.working("measuring", query[:80]) as connection:
-            yield partial(_measured, self.file, connection)
+            yield Meter(partial(_warmed, self.file, connection, seconds), partial(_timed, connection, seconds), CONTROL)

@@ -96,6 +96,18 @@ class Context:
         return self.tables if unknown else tables
 
     @property
+    def measured(self) -> list[str] | None:
+        """Return canonical names of the tables whose queries are measured: those of the plan, None for all.
+
+        None also where the work is on more than tables.
+        """
+        objects = list(dict.fromkeys(action.object for action in self.plan))
+        if not objects:
+            return self.touched
+        tables, unknown = self.engine.sessions.resolve(objects)
+        return self.touched if unknown or not tables else tables
+
+    @property
     def rows_stay(self) -> bool:
         """Whether the work may not change any row: then their constraints hold after it as they did before."""
         return self.run.maintenance_type != "repair" and not self.run.allow_data_loss

@@ -33,6 +33,8 @@ def run(ctx: Context) -> Outcome:
     prints = ctx.once("fingerprint", Baseline, lambda: _fingerprint(ctx)).tables
     if not ctx.engine.verifier.harms_damaged_tables:
         compare(ctx, ctx.checks_before.checks, prints)
+    # Only after the fingerprints: what may not be read is known by now.
+    measure(ctx, "before", 1)
     ctx.once("image", ImageEvidence, lambda: _image(ctx))
     if ctx.engine.verifier.harms_damaged_tables:
         touched = ctx.touched
@@ -41,7 +43,7 @@ def run(ctx: Context) -> Outcome:
         compare(ctx, ctx.checks_before.checks, prints)
     if ctx.target.hold_lost:
         ctx.change(hold_lost=False)
-    measure(ctx, "before")
+    measure(ctx, "before", 2)
     rows = sum(p.rows or 0 for p in prints.values())
     return Outcome(
         "finished",

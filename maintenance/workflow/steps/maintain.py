@@ -11,10 +11,12 @@ from maintenance.engines.errors import EngineError, Interrupted, Transient
 from maintenance.engines.messages import msg, size
 from maintenance.engines.values import Action, Performed
 from maintenance.models import ActionRecord, StepState
+from maintenance.results.sizes import of_target
 
 from . import plural, switch
 from .context import Context, Outcome
 
+NO_WORK = msg("No operation was needed.")
 ROUNDS = 5
 """So often at most a target that was opened meanwhile is closed and looked at anew."""
 
@@ -29,18 +31,17 @@ def run(ctx: Context) -> Outcome:
         actions = [a for a in group if (a.object, a.kind) not in finished]
         work(ctx, sorted(actions, key=lambda a: -a.bytes))
     records = ActionRecord.objects.filter(target=ctx.target, round=ctx.target.round, state=StepState.FINISHED)
-    before = sum(r.bytes_before or 0 for r in records)
-    after = sum(r.bytes_after or 0 for r in records if r.bytes_before is not None)
+    sizes = of_target(ctx.target)
+    if sizes is None:
+        return Outcome("finished", msg("{work} done.", work=plural.pieces(len(records))) if records else NO_WORK)
     return Outcome(
         "finished",
         msg(
             "{work} done: {before} became {after}.",
             work=plural.pieces(len(records)),
-            before=size(before),
-            after=size(after),
-        )
-        if records
-        else msg("No operation was needed."),
+            before=size(sizes[0]),
+            after=size(sizes[1]),
+        ),
     )
 
 
