@@ -21,8 +21,10 @@ LEAST_TIMED_MS = 15.0
 MOST_LOOPS = 100
 CONTROL_LOOPS = 10
 """Control queries beside one time of a long query, so that the machine had as long to disturb them."""
-STATEMENT_SHARE = 0.6
-"""Of a block's time that one statement may take; none is begun later than that leaves. So no block is longer."""
+STATEMENT_SHARE, BEGIN_SHARE = 0.35, 0.8
+"""Of a block's time: what one statement may take, and until when one is begun. No block is longer than 1.15 of it."""
+LEAST_TIMES = 3
+"""Of a query, before the next one has its turn: few queries that are sure are worth more than many that are not."""
 UNHURRIED_SECONDS = 100.0
 """Of a block that lies within nobody's outage."""
 NO_TIME = "no time was left to measure it"
@@ -49,13 +51,13 @@ class Block:
 
     @property
     def is_over(self) -> bool:
-        """Whether a statement begun now could end after the block."""
-        return time.monotonic() - self.begun >= self.seconds - self.statement_seconds
+        """Whether it is too late to begin a statement."""
+        return time.monotonic() - self.begun >= self.seconds * BEGIN_SHARE
 
     def sample(self, meter: Meter, query: str, left: int) -> Sample:
         """Measure one query in its share of the time, where `left` queries have to share what is left."""
         begun = time.monotonic()
-        until = begun + (self.begun + self.seconds - self.statement_seconds - begun) / left
+        until = begun + (self.begun + self.seconds * BEGIN_SHARE - begun) / left
         warm = meter.counted(query)
         took = time.monotonic() - begun
         if begun + 2 * took > self.begun + self.seconds:
@@ -65,13 +67,16 @@ class Block:
         loops = min(MOST_LOOPS, max(1, ceil(LEAST_TIMED_MS / max(first.times_ms[0], 0.001))))
         controls = [_control(meter, first.times_ms[0])]
         times: list[float] = []
-        while len(times) < self.repeats and (not times or time.monotonic() < until):
+        while len(times) < self.repeats and (not times or self._goes_on(len(times), until)):
             times.append(first.times_ms[0] if self._is_long(first) and not times else _mean(meter, query, loops))
             controls.append(_control(meter, first.times_ms[0]))
         # The quicker one of before and after: what only one of them met was not the query's.
         beside = tuple(min(pair) for pair in pairwise(controls))
         known = warm if first.cost is None else first
         return replace(known, times_ms=tuple(times), control_ms=beside)
+
+    def _goes_on(self, times: int, until: float) -> bool:
+        return not self.is_over and (times < LEAST_TIMES or time.monotonic() < until)
 
     def _is_long(self, first: Sample) -> bool:
         """Whether the query takes so long that its first time has to count."""

@@ -11,7 +11,7 @@ from math import exp, log
 from statistics import median, quantiles
 from typing import Literal
 
-from maintenance.engines.measuring import NO_TIME
+from maintenance.engines.measuring import LEAST_TIMES, NO_TIME
 from maintenance.engines.messages import Message, msg
 from maintenance.models import Measurement, RunTarget
 
@@ -40,6 +40,8 @@ LEAST_CHANGE = 0.10
 """A change of time or work below this share is of no use to anybody, however sure it is."""
 LEAST_MS = 0.2
 """Nor is one below so much of a query's time, where its work is as before."""
+LONG_MS = 100.0
+"""A query that takes so long has met what the machine does meanwhile, so that fewer than LEAST_TIMES of it count."""
 LEAST_WORK = 4
 """Nor one below so many blocks, pages or rows."""
 
@@ -119,7 +121,7 @@ class Comparison:
 
 def told(change: Change, ratio: float | None, interval: Interval | None) -> Message:
     """Return a change in the one notation there is."""
-    if change not in ("faster", "slower") or ratio is None:
+    if change not in ("faster", "slower") or ratio is None or (ratio < 1) != (change == "faster"):
         return NAMES[change]
     faster = change == "faster"
     values = {"percent": _percent(1 - ratio if faster else ratio - 1)}
@@ -198,7 +200,8 @@ def _levels(blocks: Iterable[Measurement]) -> list[Level]:
     for block in blocks:
         beside = block.control_ms or [1.0] * len(block.times_ms)
         pairs = [(t, c) for t, c in zip(block.times_ms, beside, strict=False) if t > 0 and c > 0]
-        if pairs and not block.error and not block.cut_short:
+        enough = len(pairs) >= LEAST_TIMES or (pairs and pairs[0][0] >= LONG_MS)
+        if enough and not block.error and not block.cut_short:
             levels.append(level_of([log(t / c) for t, c in pairs]))
     return levels
 
@@ -270,8 +273,9 @@ def _work(before: int | None, after: int | None) -> Work:
     return "less" if after < before else "more"
 
 
-def _cut_short(blocks: Iterable[Measurement]) -> bool:
-    return any(b.cut_short for b in blocks)
+def _cut_short(blocks: Sequence[Measurement]) -> bool:
+    """Return whether it did not end in two blocks apart in time: in one, the machine may have been at fault."""
+    return len(blocks) > 1 and all(b.cut_short for b in blocks)
 
 
 def _other_rows(before: Iterable[Measurement], after: Iterable[Measurement]) -> bool:

@@ -88,6 +88,10 @@ def test_a_query_that_did_not_end_in_its_time_took_at_least_so_long() -> None:
     assert compared([block((9.0,), cut_short=True)] * 2, blocks(1.0, 1.0)).change == "unmeasured"
 
 
+def test_a_query_that_once_did_not_end_may_have_met_a_busy_machine() -> None:
+    assert compared([block((900.0,), cut_short=True), block(number=2)], blocks(1.0, 1.0)).change == "no_change"
+
+
 def test_other_rows_are_another_answer() -> None:
     assert compared(blocks(1.0, 1.0, rows=10), blocks(0.5, 0.5, rows=11)).change == "unmeasured"
 

@@ -60,7 +60,7 @@ def test_every_time_stands_between_two_of_the_control_query(clock: Clock) -> Non
     assert [q for n, q in enumerate(asked[2:]) if q != asked[n + 1]] == [CONTROL, "slow", CONTROL, "slow", CONTROL]
 
 
-@pytest.mark.parametrize("ms", [0.01, 1.0, 30.0, 250.0, 890.0])
+@pytest.mark.parametrize("ms", [0.01, 1.0, 30.0, 250.0, 520.0])
 @pytest.mark.parametrize("count", [1, 6, 40])
 def test_no_block_outlasts_its_budget(clock: Clock, ms: float, count: int) -> None:
     block, begun = Block(1.5, 9), clock.now
@@ -71,7 +71,7 @@ def test_no_block_outlasts_its_budget(clock: Clock, ms: float, count: int) -> No
             break
         block.sample(made, str(number), count - number)
         measured += 1
-    assert clock.now - begun <= 1.5 + 0.2  # of the control query, beside the last one
+    assert clock.now - begun <= 1.5 * 1.15 + 0.2  # of the control query, beside the last one
     assert measured >= 1
 
 
@@ -81,7 +81,7 @@ def test_a_query_that_took_all_its_time_is_no_failed_one(clock: Clock) -> None:
     clock.now += block.statement_seconds
     cut = block.failed("a", "blocks", "canceling statement", begun)
     assert (cut.cut_short, cut.error) == (True, None)
-    assert cut.times_ms == pytest.approx((900.0,))
+    assert cut.times_ms == pytest.approx((525.0,))
 
 
 @pytest.fixture

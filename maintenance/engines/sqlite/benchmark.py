@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from .target import DatabaseFile
 
 _IO = Path("/proc/thread-self/io")
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE})
-COUNT_STEPS = 100
+COUNT_STEPS, BEAT_STEPS = 100, 10_000
 LARGEST = 3
 CONTROL = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 40000) SELECT count(*) FROM n"
 """Work that no maintenance changes: it reads no table."""
@@ -96,13 +95,14 @@ def _first_indexed(connection: sqlite3.Connection, table: Table) -> str | None:
 
 def _warmed(file: DatabaseFile, connection: sqlite3.Connection, seconds: float, sql: str) -> Sample:
     """Count the work."""
-    with _ended_after(connection, seconds):
-        rows, cost = _counted(file, connection, sql)
+    _end_after(file, connection, seconds)
+    rows, cost = _counted(file, connection, sql)
     return Sample(sql, (), cost, COST_UNIT, rows=rows)
 
 
-def _timed(connection: sqlite3.Connection, seconds: float, sql: str) -> Sample:
-    with _ended_after(connection, seconds), reading_only(connection, sql):
+def _timed(file: DatabaseFile, connection: sqlite3.Connection, seconds: float, sql: str) -> Sample:
+    _end_after(file, connection, seconds)
+    with reading_only(connection, sql):
         begun = time.perf_counter()
         for _ in connection.execute(sql):
             pass
@@ -110,15 +110,10 @@ def _timed(connection: sqlite3.Connection, seconds: float, sql: str) -> Sample:
     return Sample(sql, (took * 1000,), None, COST_UNIT)
 
 
-@contextmanager
-def _ended_after(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def _end_after(file: DatabaseFile, connection: sqlite3.Connection, seconds: float) -> None:
+    """End the next statement after `seconds`, or when stopping is set. A thread for each would disturb its time."""
+    deadline = time.monotonic() + seconds
+    connection.set_progress_handler(lambda: file.stopping.is_set() or time.monotonic() > deadline, BEAT_STEPS)
 
 
 def _counted(file: DatabaseFile, connection: sqlite3.Connection, sql: str) -> tuple[int, int]:
@@ -204,4 +199,8 @@ class FileBenchmark(Benchmark):
     def measuring(self, query: str, seconds: float) -> Iterator[Meter]:
         """See Benchmark.measuring."""
         with self.file.working("measuring", query[:80]) as connection:
-            yield Meter(partial(_warmed, self.file, connection, seconds), partial(_timed, connection, seconds), CONTROL)
+            yield Meter(
+                partial(_warmed, self.file, connection, seconds),
+                partial(_timed, self.file, connection, seconds),
+                CONTROL,
+            )
