@@ -193,7 +193,7 @@ def test_without_gain_there_is_one_more_round_and_then_honesty(
     )
     run = go(someone, request_for("shop"))
     assert (run.status, walked(run)) == ("succeeded", "ABCDEFGHIPTGHIJK")
-    assert "Not faster beyond noise" in run.targets.get().steps.filter(node="I", part="").last().sentence  # type: ignore[union-attr]
+    assert "Not measurably faster" in run.targets.get().steps.filter(node="I", part="").last().sentence  # type: ignore[union-attr]
     assert_in_service(setting)
 
 
