@@ -177,7 +177,7 @@ def figures(run: MaintenanceRun, told: Json) -> list[Figure]:
     return [
         _expected(told) if run.rehearsal else _out(run),
         _proved(compared),
-        Figure(_("Queries"), charts.changes(measured), _("with their 95 % interval")),
+        Figure(_("Queries"), charts.changes(measured), _("with their interval")),
         Figure(_("Space reclaimed"), charts.freed(good), _("by the work on objects")),
         _lost([loss for t in kept for loss in t["data_loss"]], bool(compared)),
     ]
