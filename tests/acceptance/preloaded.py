@@ -10,6 +10,7 @@ import gc
 import importlib
 import io
 import json
+import multiprocessing
 import os
 import runpy
 import selectors
@@ -178,6 +179,9 @@ def _settle() -> None:
         if name.isupper() and name != "DATABASES" and before.get(name) != (value := getattr(settings, name)):
             setting_changed.send(sender=type(settings), setting=name, value=value, enter=True)
     _settle_queue()
+    # Shared memory: a cluster that ends would tell the commands after it to leave their work.
+    heartbeat: Any = sys.modules["maintenance.workflow.heartbeat"]
+    heartbeat.cluster_ends = multiprocessing.get_context("fork").Event()
 
 
 def _settle_queue() -> None:
