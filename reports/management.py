@@ -31,9 +31,9 @@ MOST_RUNS = 20
 """That are told one by one; all of them are in the history."""
 GROUP_NAMES: Mapping[str, Promise] = {
     "much_faster": lazy("at least twice as fast"),
-    "faster": lazy("faster by more than 10 percent"),
-    "alike": lazy("about as before"),
-    "slower": lazy("slower by more than 10 percent"),
+    "faster": lazy("faster, by less than half"),
+    "alike": lazy("no measurable change"),
+    "slower": lazy("became slower"),
     "unmeasured": lazy("not measured"),
 }
 COLUMNS: Mapping[str, str] = {
