@@ -81,7 +81,7 @@ def redis(tmp_path: Path) -> Iterator[str]:
     server.wait(10)
 
 
-@pytest.mark.every(2)
+@pytest.mark.rare
 @pytest.mark.parametrize("broker", ["postgresql", "redis"])
 def test_two_clusters_share_the_work(
     broker: str, control: str, preloaded: Preloaded, request: pytest.FixtureRequest, tmp_path: Path

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 from django.conf import settings
 
 from tests.engines.conftest import short_folder
@@ -15,6 +16,7 @@ from tests.engines.lab_postgresql import PostgreSQLServer
 TESTS = ("tests/unit/test_journal.py", "tests/unit/test_launch.py")
 
 
+@pytest.mark.rare
 def test_journal_and_launch_hold_on_postgresql() -> None:
     folder = short_folder()
     try:

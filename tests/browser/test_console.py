@@ -67,6 +67,7 @@ def squeezed(paper: bytes | str) -> str:
     return re.sub(r"\s+", "", text)
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_dba_launches_watches_and_gets_the_files(language: str, visit: Visit, console: Console, axe: Path) -> None:
     console.database("shop", load_seconds=3)
@@ -273,6 +274,7 @@ def test_nothing_jumps_when_a_fragment_comes(visit: Visit, console: Console) -> 
     assert page.evaluate("window.scrollY") == 200
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_pages_are_accessible_and_fit(width: int, theme: str, visit: Visit, console: Console, axe: Path) -> None:

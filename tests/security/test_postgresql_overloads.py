@@ -214,6 +214,7 @@ def plant(server: PostgreSQLServer, database: str, statements: list[str]) -> int
 
 
 @pytest.mark.postgresql
+@pytest.mark.every(2, 1)
 @pytest.mark.parametrize("user", ["postgres", "db_admin"])
 def test_nothing_that_was_planted_for_our_statements_is_called(
     server: PostgreSQLServer, user: str, monkeypatch: pytest.MonkeyPatch

@@ -219,6 +219,7 @@ STRIDE = int(os.environ.get("DBMAINT_CRASH_STRIDE", "6"))
 """Every so many crash points are tried; `make chaos` tries each."""
 
 
+@pytest.mark.every(2)
 @pytest.mark.parametrize("path", PATHS)
 def test_a_death_at_any_point_ends_in_service_with_all_rows(
     path: str,

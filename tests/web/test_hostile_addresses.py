@@ -26,6 +26,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.long
 @pytest.mark.django_db
