@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,6 @@ def until(console: Console, run: str, seconds: float) -> dict[str, Any]:
 
 def worker_of(console: Console, nodes: str) -> int:
     """The process that holds the run target, as the journal says, once it is at one of these nodes."""
-    import sqlite3
-
     over = time.monotonic() + 180
     while time.monotonic() < over:
         with sqlite3.connect(console.home / "control.sqlite3", timeout=10) as control:
@@ -174,10 +173,13 @@ def test_a_closed_database_does_not_wait_until_a_busy_worker_is_free(
     with SQLiteLab.opened(tmp_path) as server:
         kiosk = server.fresh()
         kiosk.fill()
-        console.register(kiosk, "kiosk", "load_seconds=300")
-        with cluster(console, DBMAINT_WORKERS="1"):
+        console.register(kiosk, "kiosk", "cut_seconds=300")
+        with cluster(console, DBMAINT_WORKERS="1"), closing(sqlite3.connect(kiosk.path)) as holder:
+            # Whoever has the file in use holds up the cut, and so the worker.
+            holder.execute("BEGIN")
+            holder.execute("SELECT count(*) FROM sqlite_master").fetchall()
             long = launch(console, "--database", "kiosk")["id"]
-            worker_of(console, "FGHI")
+            worker_of(console, "FG")
             code, _ = console.maintain("rebuild", "--database", "shop", DBMAINT_CRASH_AT="action.started", **FAST)
             assert code == -signal.SIGKILL
             died = time.monotonic()
