@@ -52,7 +52,7 @@ test: test-packages $(VENV)/.installed-dev messages
 	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not rare" --ignore=tests/field tests
 
 test-quick: $(VENV)/.installed-dev messages
-	@DBMAINT_SAMPLE=8 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not rare" tests/unit tests/web
+	@DBMAINT_SAMPLE=10 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not rare" tests/unit tests/web
 
 ## make test-field  the rest: cases from the field, and what is long and rare of the other tests
 test-field: test-packages $(VENV)/.installed-dev messages

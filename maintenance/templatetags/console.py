@@ -25,7 +25,7 @@ from maintenance.models import (
 from maintenance.results import remedies
 from maintenance.text import labels, operations
 from maintenance.text.dates import passed
-from maintenance.text.render import render
+from maintenance.text.render import person, render
 
 register = template.Library()
 
@@ -236,9 +236,8 @@ def remedy(finding: dict[str, Any]) -> str:
 
 @register.filter
 def who(name: str) -> str:
-    """A person; who came by the command line is named after the account of the machine."""
-    account = name.removesuffix(" (command line)")
-    return name if account == name else _("{account} (command line)").format(account=account)
+    """See `render.person`."""
+    return person(name)
 
 
 @register.filter

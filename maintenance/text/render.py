@@ -9,6 +9,7 @@ from maintenance.text import labels
 
 PHRASES = ("doing", "words", "check", "why")
 """Values that may be phrases of ours; `makemessages` collects them. Never the name of a table, which may be a word."""
+PEOPLE = ("who", "to")
 
 
 def render(message: str) -> str:
@@ -44,4 +45,12 @@ def _value(name: str, value: object) -> object:
         return value
     if name == "step":
         return labels.label(labels.STEPS, value)
+    if name in PEOPLE:
+        return person(value)
     return gettext(value) if name in PHRASES else value
+
+
+def person(name: str) -> str:
+    """Return the name of a person; who came by the command line is named after the account of the machine."""
+    account = name.removesuffix(" (command line)")
+    return name if account == name else gettext("{account} (command line)").format(account=account)
