@@ -117,7 +117,7 @@ def postgresql() -> Iterator[str]:
     from .postgresql import ThrowawayPostgreSQL
 
     with scratch() as folder:
-        server = ThrowawayPostgreSQL(folder / "pg")
+        server = ThrowawayPostgreSQL(folder / "pg", settings={"fsync": "on"})
         msg("Starting a private PostgreSQL server with bloated tables …")
         server.start()
         try:
@@ -151,7 +151,7 @@ def mariadb() -> Iterator[str]:
     if missing_programs():
         raise ServerFailed(f"not installed: {', '.join(missing_programs())}")
     with scratch() as folder:
-        server = ThrowawayMariaDB(folder / "mariadb")
+        server = ThrowawayMariaDB(folder / "mariadb", {"event-scheduler": "ON", "log-bin": "binlog"})
         msg("Starting a private MariaDB server with bloated tables …")
         server.start()
         try:

@@ -87,7 +87,7 @@ def changes(targets: Sequence[Json]) -> str:
     if len(targets) == 1:
         return render(targets[0]["benchmark_told"])
     counts = Counter(t["benchmark_change"] for t in targets)
-    return ", ".join(f"{counts[name]} × {label}" for name, label in labels.CHANGES.items() if counts[name])
+    return ", ".join(f"{label}: {counts[name]}" for name, label in labels.CHANGES.items() if counts[name])
 
 
 def steps(target: RunTarget, found: Json) -> SafeString:

@@ -33,12 +33,12 @@ def overview(targets: Sequence[tuple[Json, str, str]]) -> Sheet:
     """One row a database, for the cover."""
     columns = [
         Column(_("Database"), "name"),
-        Column(_("Server"), width=20),
+        Column(_("Server"), width=18),
         Column(_("Outcome"), width=12),
-        Column(_("Outage"), "number", 22),
-        Column(_("Findings"), "number", 9),
-        Column(_("Work done"), "number", 9),
-        Column(_("Queries"), width=20),
+        Column(_("Outage"), "number", 20),
+        Column(_("Findings"), "number", 8),
+        Column(_("Work done"), "number", 8),
+        Column(_("Queries"), width=17),
     ]
     rows = [
         [

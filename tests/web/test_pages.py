@@ -176,7 +176,7 @@ def test_what_was_cancelled_before_it_began_says_so_in_the_readers_language(
     run.refresh_from_db()
     assert "Cancelled by somebody (command line) before it began." in run.ended_because
     page = text(as_("manager"), f"/runs/{run.pk}/", accept_language="ja")
-    assert "開始前に somebody (command line) が取り消しました。" in page
+    assert "開始前に somebody（コマンドライン） が取り消しました。" in page
     assert "before it began" not in page
 
 

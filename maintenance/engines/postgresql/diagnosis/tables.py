@@ -26,8 +26,9 @@ def table_facts(
     name = canonical(schema, table)
     live, dead, changed = int(live or 0), int(dead or 0), int(changed or 0)
     counted = live > 0 or estimated_rows >= 0
-    # The counters of the server may have begun anew later than the table: what they know of is not all of it then.
-    rows = max(live + dead, int(estimated_rows))
+    # The counters of the server may have begun anew later than the table, or lost an ANALYZE between two commits: what
+    # they know of is not all of it then, and where they know of no living row the last ANALYZE does.
+    rows = max((live or max(int(estimated_rows), 0)) + dead, int(estimated_rows))
     dead_share = dead / rows if dead and counted else 0.0
     stale_share = min(1.0, changed / max(live, 1)) if analyzed or estimated_rows >= 0 else (1.0 if live else 0.0)
     if heap == 0:
