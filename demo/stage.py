@@ -151,7 +151,9 @@ def mariadb() -> Iterator[str]:
     if missing_programs():
         raise ServerFailed(f"not installed: {', '.join(missing_programs())}")
     with scratch() as folder:
-        server = ThrowawayMariaDB(folder / "mariadb", {"event-scheduler": "ON", "log-bin": "binlog"})
+        server = ThrowawayMariaDB(
+            folder / "mariadb", {"event-scheduler": "ON", "log-bin": "binlog", "sync-binlog": "1"}
+        )
         msg("Starting a private MariaDB server with bloated tables …")
         server.start()
         try:
