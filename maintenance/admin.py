@@ -272,7 +272,7 @@ class MaintenanceSettingAdmin(SettingModelAdmin):
 def count_test(request: HttpRequest, setting: MaintenanceSetting) -> None:
     """Whoever can name hosts and ports could find out with many tests what listens where. Every test is audited
     before it is tried. Raises TooManyTries."""
-    throttle.attempt(who(request), address(request), throttle.CONNECTION)
+    throttle.attempt(who(request), address(request), throttle.CONNECTION).spend()
     chain.record(who(request), "setting.tested", setting.name, after={"url": setting.url})
 
 

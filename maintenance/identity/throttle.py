@@ -72,8 +72,13 @@ class Try:
         """It was no failure: take it back from every count."""
         FailedTries.objects.filter(key__in=self.limits, count__gt=0).update(count=F("count") - 1)
 
+    def spend(self) -> None:
+        """It stays counted, and the counts end so long after it."""
+        FailedTries.objects.filter(key__in=self.limits).update(last_at=timezone.now())
+
     def wrong(self, operation: str, about: str = "") -> None:
-        """Audit it as `operation`. Raises TooManyTries where it was one too many."""
+        """Spend it and audit it as `operation`. Raises TooManyTries where it was one too many."""
+        self.spend()
         reached = [key for key, count in self.counts.items() if count == self.limits[key]]
         where = f"{self.address} {about}".strip()
         if reached:
@@ -167,13 +172,16 @@ def _address(address: str, door: Door) -> str:
 
 
 def _count(key: str) -> int:
-    """Count one more and return how many that are, of which no two tries get the same."""
+    """Count one more and return how many that are, of which no two tries get the same.
+
+    When the count ends is not moved: a right one that is taken back must not keep old failures alive.
+    """
     now = timezone.now()
     FailedTries.objects.get_or_create(key=key, defaults={"count": 0})
     tries = FailedTries.objects.filter(key=key)
     with transaction.atomic():
-        tries.filter(last_at__lte=now - COOL_OFF).update(count=0, turned_away=0)
-        tries.update(count=F("count") + 1, last_at=now)
+        tries.filter(last_at__lte=now - COOL_OFF).update(count=0, turned_away=0, last_at=now)
+        tries.update(count=F("count") + 1)
         return tries.values_list("count", flat=True).get()
 
 

@@ -326,6 +326,15 @@ def test_the_count_ends(people: dict[str, User]) -> None:
     assert log_in("dba", "dba-password").status_code == 302
 
 
+def test_who_signs_in_rightly_keeps_no_failures_of_others_at_that_address_alive(people: dict[str, User]) -> None:
+    for _ in range(4):
+        log_in("nobody", "guess")
+    before = timezone.now() - throttle.COOL_OFF + timedelta(minutes=1)
+    FailedTries.objects.update(last_at=before)
+    assert log_in("dba", "dba-password").status_code == 302
+    assert list(FailedTries.objects.filter(count__gt=0).values_list("count", "last_at").distinct()) == [(4, before)]
+
+
 def test_counts_and_addresses_are_not_kept_for_ever(people: dict[str, User]) -> None:
     log_in("dba", "dba-password")
     log_in("nobody", "guess")
